@@ -1,0 +1,9 @@
+"""The verbs every experiment has: train, evaluate, predict, bench.
+
+An experiment file defines its configuration, puts data, networks and losses together in `build`, and ends with
+`cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run folder, is here.
+"""
+
+from advdl.cli.config import Config, Predict
+from advdl.cli.experiment import Experiment
+from advdl.cli.main import main

@@ -1,0 +1,112 @@
+"""bench: what a step costs, and what is added around it.
+
+The compiled step alone, the whole loop, and the step in the plain formulation of its layers (XLA's own, as Flax writes
+them) are timed in turns within one process, and medians reported, since a machine's speed drifts.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from advdl import train
+from advdl.cli.experiment import Experiment, Session
+from advdl.nn import formulation
+
+ROUNDS = 7
+SECONDS = 2.0
+
+
+def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[str, Any]:
+    """Milliseconds per step (bare, in the loop, plain), examples/s, compile seconds, share of the loop spent waiting for
+    data, memory in MiB and FLOPs of one step (XLA's cost analysis)."""
+    with formulation.use("plain"):
+        plain = Session.open(session.name, session.config, session.run, build)
+        state_plain = _Bare(plain)
+    bare = _Bare(session)
+    steps = max(10, min(2000, round(SECONDS / bare.seconds(3))))
+    loop = _Loop(session)
+    timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
+    loop.seconds(steps)
+    for _ in range(ROUNDS):
+        for name, run in (("bare", bare), ("loop", loop), ("plain", state_plain)):
+            timed[name].append(run.seconds(steps))
+    step = {name: statistics.median(values) for name, values in timed.items()}
+    overhead = statistics.median(b / a - 1 for a, b in zip(timed["bare"], timed["loop"], strict=True))
+    executable = session.placed.step.executable
+    memory = executable.memory_analysis()
+    return {
+        "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
+        "step ms (bare)": step["bare"] * 1e3,
+        "step ms (loop)": step["loop"] * 1e3,
+        "loop overhead %": overhead * 100,
+        "step ms (plain formulation)": step["plain"] * 1e3,
+        "plain / fast": step["plain"] / step["bare"],
+        "examples/s (loop)": session.examples / step["loop"],
+        "waiting for data %": 100 * loop.waited / loop.total,
+        "compile s": session.placed.step.seconds,
+        "compiled memory MiB": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else None,
+        "peak memory MiB": _peak() / 2**20,
+        "GFLOP per step (XLA)": _flops(executable) / 1e9,
+        "rounds × steps": f"{ROUNDS} × {steps}",
+    }
+
+
+class _Bare:
+    """The compiled step on one batch that is already in place."""
+
+    def __init__(self, session: Session):
+        self._session, self._state = session, session.new()
+        session.placed.step.compile(self._state, session.batch, session.key)
+
+    def seconds(self, steps: int) -> float:
+        """Seconds per step over this many."""
+        placed, batch, key = self._session.placed, self._session.batch, self._session.key
+        state = jax.block_until_ready(self._state)
+        start = time.perf_counter()
+        for _ in range(steps):
+            state, _ = placed.step(state, batch, key)
+        self._state = jax.block_until_ready(state)
+        return (time.perf_counter() - start) / steps
+
+
+class _Loop:
+    """The loop as `train` runs it, data and metrics included, without evaluation and saving."""
+
+    def __init__(self, session: Session):
+        self._session, self._state, self.waited, self.total = session, session.new(), 0.0, 0.0
+
+    def seconds(self, steps: int) -> float:
+        """Seconds per step over this many."""
+        session, first = self._session, int(self._state.step)
+        outcome = train.fit(
+            session.placed,
+            self._state,
+            session.stream,
+            session.key,
+            first + steps,
+            train.Every(session.config.log_every),
+            train.Hooks(*[lambda *_: None] * 3),
+            session.examples,
+        )
+        self._state = outcome.state
+        self.waited += outcome.waited
+        self.total += outcome.seconds
+        return outcome.seconds / steps
+
+
+def _flops(executable: Any) -> float:
+    """Of one device's program."""
+    cost = executable.cost_analysis()
+    return float((cost[0] if isinstance(cost, list) else cost).get("flops", float("nan")))
+
+
+def _peak() -> float:
+    """Bytes: the device's own count, else this process's peak resident memory."""
+    stats = jax.devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,0 +1,115 @@
+"""What every experiment is told, and which of it a resumed run may change."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import optax
+
+from advdl import train
+from advdl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a run; an experiment adds its own by inheriting. Fields become flags, docstrings their help."""
+
+    run: str = ""
+    """Folder of the run; the same command again resumes it (default: runs/EXPERIMENT)."""
+    preset: str = "laptop"
+    """Row of defaults to start from; flags given beside it win."""
+    data: str = "digits"
+    """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png)."""
+    data_dir: str | None = None
+    """Where tensorflow-datasets keeps prepared data (default: its own place)."""
+    steps: int = 1000
+    """Updates in all; raise it to go on with a finished run."""
+    batch: int = 128
+    """Examples a minibatch, over all devices."""
+    seed: int = 0
+    """Seed of the parameters, the order of the data, augmentation and noise."""
+    learning_rate: float = 1e-3
+    """Step size of the optimizer, at its peak."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """How the learning rate goes on from its peak."""
+    warmup: int = 0
+    """Updates over which the learning rate rises to its peak."""
+    clip: float = 0.0
+    """Clip the gradient's global norm to this (0: do not clip)."""
+    ema: float = 0.0
+    """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
+    accumulate: int = 1
+    """Micro-batches an update, for batches that do not fit in memory."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters, statistics and optimizer stay in float32."""
+    placement: Literal["jit", "pmap", "mesh"] = "jit"
+    """On one device, on a replica a device, or on a mesh."""
+    mesh: str = ""
+    """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on data)."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int = 500
+    """Steps between evaluations (0: only at the end)."""
+    save_every: int = 500
+    """Steps between checkpoints (0: only at the end)."""
+    keep: int = 3
+    """Latest checkpoints to keep, beside the best."""
+    threads: int = 1
+    """Threads that read and transform data."""
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Dtype of the computation."""
+        return jnp.dtype(self.precision)
+
+    def scheduled(self) -> optax.Schedule:
+        """The learning rate by update."""
+        return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup)
+
+
+MAY_CHANGE = frozenset(
+    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads".split()
+)
+"""Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be raised."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """What every `predict` is told; an experiment adds its own by inheriting."""
+
+    run: str = ""
+    """Folder of the trained run (default: runs/EXPERIMENT)."""
+    out: str = ""
+    """Folder to write to (default: RUN/predict)."""
+
+
+def check(config: Config) -> None:
+    """Raises UserError for a number that cannot be."""
+    for name in ("steps", "batch", "accumulate", "log_every", "keep", "threads"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least 1")
+    for name in ("seed", "evaluate_every", "save_every", "warmup", "clip"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least 0")
+    if not config.learning_rate > 0:
+        raise UserError(f"--learning-rate is {config.learning_rate}; expected more than 0")
+    if not 0 <= config.ema < 1:
+        raise UserError(f"--ema is {config.ema}; expected at least 0 and less than 1")
+    if config.batch % config.accumulate:
+        raise UserError(f"--batch {config.batch} does not divide into --accumulate {config.accumulate} micro-batches")
+
+
+def check_same(config: Config, stored: Mapping[str, Any], folder: Any) -> None:
+    """Raises UserError where a run would go on with other numbers than it was started with."""
+    given = dataclasses.asdict(config)
+    changed = [k for k in given if k not in MAY_CHANGE and given[k] != stored.get(k, given[k])]
+    if changed:
+        was = ", ".join(f"{flag(k)} {stored[k]}" for k in changed)
+        now = ", ".join(f"{flag(k)} {given[k]}" for k in changed)
+        raise UserError(f"{folder} was started with {was}, and now {now} is asked for; resume it as it was or give another --run")
+
+
+def flag(name: str) -> str:
+    """A field's name as it is typed."""
+    return "--" + name.replace("_", "-")

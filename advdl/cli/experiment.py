@@ -1,0 +1,84 @@
+"""What an experiment hands to the command line, and the same put in its place."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from advdl import data, present, train
+from advdl.cli.config import Config
+from advdl.errors import UserError
+
+
+class Experiment(NamedTuple):
+    """What `build(config)` returns.
+
+    learner: how it learns.
+    train: `batch(t)`. test: finite batches, padded and masked.
+    report: `(state, run, figures) -> sections` of report.html; `figures` are those of the last evaluation.
+    predict: `(state, options, folder) -> results`, which are printed; files go to `folder`.
+    snapshot: `(state, step, folder)` draws a picture at every evaluation.
+    best: the test metric whose best checkpoint is kept, and "max" or "min".
+    rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
+    """
+
+    learner: train.Learner
+    train: Any
+    test: Any
+    report: Callable[[train.State, train.Run, Mapping[str, Any]], list[present.Section]]
+    predict: Callable[[train.State, Any, pathlib.Path], Mapping[str, Any]]
+    snapshot: Callable[[train.State, int, pathlib.Path], None] | None = None
+    best: tuple[str, str] | None = None
+    rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
+
+
+class Session(NamedTuple):
+    """An experiment in its place: everything known before there is a state."""
+
+    name: str
+    config: Config
+    run: train.Run
+    experiment: Experiment
+    placed: train.Placed
+    key: jax.Array
+    key_init: jax.Array
+    batch: Any
+
+    @classmethod
+    def open(cls, name: str, config: Config, run: train.Run, build: Callable[[Any], Experiment]) -> "Session":
+        """Config, mesh, data, shapes. Raises UserError for what does not fit."""
+        train.place(config.placement, config.mesh)  # a mesh that cannot be is told before data is read
+        experiment = build(config)
+        placed = train.place(config.placement, config.mesh, experiment.rules)(experiment.learner)
+        key_init, key = jax.random.split(jax.random.key(config.seed))
+        return cls(name, config, run, experiment, placed, key, key_init, placed.put(experiment.train(0)))
+
+    def stream(self, start: int, stop: int):
+        """Batches of steps start..stop-1, read ahead and put in place."""
+        threads = self.config.threads
+        return data.prefetch(self.experiment.train, start, stop, threads, 2 * threads + 2, self.placed.put)
+
+    def abstract(self) -> train.State:
+        """Shapes and shardings of the state."""
+        return self.placed.abstract(self.key_init, self.batch)
+
+    def new(self) -> train.State:
+        """The state before the first update."""
+        return self.placed.init(self.key_init, self.batch)
+
+    def checkpoints(self) -> train.Checkpoints:
+        """Those of the run."""
+        return train.Checkpoints(self.run.checkpoints, self.config.keep, self.experiment.best)
+
+    def trained(self) -> train.State:
+        """The state of the latest whole checkpoint. Raises UserError where there is none."""
+        restored = self.checkpoints().restore(self.abstract())
+        if restored is None:
+            raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
+        return restored[1]
+
+    @property
+    def examples(self) -> int:
+        """Examples that one step uses, over all processes."""
+        return self.experiment.train.batch_size

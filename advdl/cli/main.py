@@ -1,0 +1,106 @@
+"""From the command line to a verb."""
+
+import inspect
+import json
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from advdl import train
+from advdl.cli import bench, verbs
+from advdl.cli.config import Config, Predict, check, check_same
+from advdl.cli.experiment import Experiment, Session
+from advdl.cli.parse import defaults, given, parse
+from advdl.errors import UserError, nearest
+
+VERBS = {
+    "train": "train, or go on where the run was stopped; then evaluate, draw and write report.html",
+    "evaluate": "figures of a trained run on its test data",
+    "predict": "use a trained run",
+    "bench": "time the compiled step, the loop around it, and the plain formulation of its layers",
+}
+
+
+def main(
+    build: Callable[[Any], Experiment],
+    presets: Mapping[str, Config],
+    predict: type[Predict] = Predict,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs one verb of an experiment.
+
+    build: configuration -> experiment; the experiment is called after the file that defines it. presets: `"laptop"`
+    and others, all of the experiment's own configuration class. predict: what its `predict` is told.
+
+    A UserError is printed in one line and ends the process with status 2.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    file = pathlib.Path(inspect.getfile(build))
+    try:
+        _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
+    except UserError as error:
+        print(f"{file.name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(file, about, build, presets, predict, arguments) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {verb:9} {what}" for verb, what in VERBS.items())
+        print(f"{about}\n\nusage: python {file} VERB [--help] [flags]\n\n{lines}")
+        raise SystemExit(0 if arguments else 2)
+    verb = arguments.pop(0)
+    if verb not in VERBS:
+        raise UserError(f"no verb {verb!r}; there are {', '.join(VERBS)}{nearest(verb, VERBS)}")
+    run = train.Run(given(arguments, "run") or pathlib.Path("runs") / file.stem)
+    stored = run.config(file.stem)
+    config, options = defaults(presets, given(arguments, "preset"), stored), None
+    if verb == "predict":
+        options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
+    else:
+        config, as_json = parse(config, arguments, f"{file.name} {verb}", about)
+    check(config)
+    if verb in ("evaluate", "predict") and stored is None:
+        raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
+    if verb == "train" and stored is not None:
+        check_same(config, stored, run.folder)
+    _settle()
+    session = Session.open(file.stem, config, run, build)
+    match verb:
+        case "train":
+            results = verbs.run_train(session)
+        case "evaluate":
+            results = verbs.run_evaluate(session)
+        case "predict":
+            results = verbs.run_predict(session, options)
+        case "bench":
+            results = bench.run_bench(session, build)
+    _print(results, as_json)
+
+
+def _settle() -> None:
+    """Compiled programs are kept between runs; libraries speak up only when something is wrong."""
+    if jax.config.jax_compilation_cache_dir is None:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _print(results: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(results, indent=2, default=lambda value: np.asarray(value).tolist()))
+        return
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+        print(f"{name}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

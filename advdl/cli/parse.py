@@ -1,0 +1,78 @@
+"""From the words of a command line to a configuration, by tyro; whatever is wrong in one line."""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from advdl.cli.config import Config, flag
+from advdl.errors import UserError, nearest
+
+
+Json = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
+
+
+def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> tuple[Any, bool]:
+    """`(settings, as_json)`: `default` with what the arguments change, and whether `--json` was among them.
+
+    `--help` prints the flags and ends the process with status 0. Raises UserError for anything else tyro refuses.
+    """
+    settings = dataclasses.make_dataclass(
+        "Flags", [("settings", tyro.conf.OmitArgPrefixes[type(default)]), ("json", Json, False)], frozen=True
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                settings,
+                prog=program,
+                description=about,
+                args=list(arguments),
+                default=settings(default, False),
+                config=(tyro.conf.FlagCreatePairsOff,),
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(said.getvalue())) from None
+    if unknown:
+        known = [flag(field.name) for field in dataclasses.fields(default)] + ["--json", "--help"]
+        word = unknown[0].partition("=")[0]
+        raise UserError(f"unknown argument {word!r}{nearest(word, known)}; --help lists them all")
+    return parsed.settings, parsed.json
+
+
+def given(arguments: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` before everything is parsed; None where it is not given."""
+    value = None
+    for word, after in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == f"--{name}":
+            value = after
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def defaults(presets: Mapping[str, Config], preset: str | None, stored: Mapping[str, Any] | None) -> Config:
+    """What unnamed flags are: those of the preset that was asked for, else of the run that is there, else `laptop`'s."""
+    if preset is not None and preset not in presets:
+        raise UserError(f"no preset {preset!r}; there are {', '.join(presets)}{nearest(preset, presets)}")
+    if stored is None or preset is not None:
+        return presets[preset or "laptop"]
+    kind = type(presets["laptop"])
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(stored) - fields):
+        raise UserError(f"the run's config.json has settings that {kind.__module__} does not know: {', '.join(unknown)}")
+    return kind(**stored)
+
+
+def _one_line(box: str) -> str:
+    """tyro's framed message without frame, title and the help text that follows it."""
+    lines = [line.strip(" │╭╮╰╯─|+-") for line in box.splitlines()]
+    lines = [line for line in lines if line]
+    ends = [n for n, line in enumerate(lines) if line.startswith(("Argument helptext", "For full helptext"))]
+    return " ".join(lines[1 : ends[0] if ends else None]).replace(" .", ".")

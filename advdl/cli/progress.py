@@ -1,0 +1,58 @@
+"""What a person sees while a run goes on; all of it on standard error."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+QUIET_SECONDS = 10.0
+
+
+def say(text: str) -> None:
+    """One line for the person."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Step, rate, examples per second and time left: a bar in a terminal, a line now and then in a log.
+
+    The rate is the loop's, without compilation and evaluation; so is the time left.
+    """
+
+    def __init__(self, start: int, steps: int):
+        self._steps, self._start, self._spoke = steps, start, time.monotonic()
+        self._bar = None
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=console)
+            self._task = self._bar.add_task("compiling", total=steps, completed=start)
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        rate = figures["steps_per_second"]
+        left = (self._steps - step) / max(rate, 1e-9)
+        losses = " ".join(f"{name} {value:.4g}" for name, value in figures.items() if name.endswith("loss"))
+        text = f"{rate:.1f} steps/s, {figures['examples_per_second']:.0f} examples/s, {_clock(left)} left, {losses}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=text)
+        elif time.monotonic() - self._spoke > QUIET_SECONDS or step == self._steps:
+            self._spoke = time.monotonic()
+            say(f"step {step}/{self._steps} {text}")
+
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

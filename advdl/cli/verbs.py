@@ -1,0 +1,120 @@
+"""train, evaluate and predict."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from advdl import present, train
+from advdl.cli.config import Predict
+from advdl.cli.experiment import Session
+from advdl.cli.progress import Progress, say
+
+PACKAGES = ("advdl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def run_train(session: Session) -> Mapping[str, Any]:
+    """Trains to the end, or from where it was stopped; returns the summary."""
+    config, run, experiment, placed = session.config, session.run, session.experiment, session.placed
+    checkpoints = session.checkpoints()
+    restored = checkpoints.restore(session.abstract(), set_aside=True)
+    step, state = (0, None) if restored is None else restored
+    summary = run.summary()
+    if summary is not None and step >= config.steps:
+        say(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
+        return summary
+    run.start(session.name, dataclasses.asdict(config))
+    if state is None:
+        state = session.new()
+    else:
+        say(f"resuming {run.folder} at step {step}")
+    log, latest = train.Log(run, step), Latest()
+
+    def evaluate(step: int, state: train.State) -> None:
+        latest.take(step, train.evaluate(placed, state, experiment.test))
+        log(step, {f"test/{name}": value for name, value in latest.scalars(step).items()})
+        if experiment.snapshot:
+            experiment.snapshot(state, step, run.report)
+
+    if not step and experiment.snapshot:
+        experiment.snapshot(state, 0, run.report)
+    with Progress(step, config.steps) as progress:
+        every = train.Every(config.log_every, config.evaluate_every, config.save_every)
+        hooks = train.Hooks(log, lambda t, state: checkpoints.save(t, state, latest.scalars(t)), evaluate, progress)
+        outcome = train.fit(placed, state, session.stream, session.key, config.steps, every, hooks, session.examples)
+    state, step = outcome.state, step + outcome.steps
+    checkpoints.close()
+    if outcome.stopped:
+        log.close()
+        say(f"stopped at step {step} of {config.steps} and saved; the same command goes on from there")
+        return {"stopped": step}
+    if latest.step != step:
+        evaluate(step, state)
+    log.close()
+    summary = _summary(session, step, state, latest)
+    sections = experiment.report(state, run, latest.figures)
+    present.write_report(run.report, f"{session.name}: {run.folder.name}", _shown(summary), sections)
+    run.write("summary.json", summary)
+    say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
+    return summary
+
+
+def run_evaluate(session: Session) -> Mapping[str, Any]:
+    """Figures of the trained state on the test data."""
+    return train.evaluate(session.placed, session.trained(), session.experiment.test)
+
+
+def run_predict(session: Session, options: Predict) -> Mapping[str, Any]:
+    """What the experiment makes of a trained state."""
+    out = pathlib.Path(options.out or session.run.folder / "predict")
+    state = session.trained()
+    with train.told(f"folder {out}"):
+        out.mkdir(parents=True, exist_ok=True)
+        return session.experiment.predict(state, options, out)
+
+
+class Latest:
+    """The figures of the last evaluation and the step they are of."""
+
+    def __init__(self):
+        self.step: int | None = None
+        self.figures: dict[str, Any] = {}
+
+    def take(self, step: int, figures: dict[str, Any]) -> None:
+        """Keeps them in place of the ones before."""
+        self.step, self.figures = step, figures
+
+    def scalars(self, step: int) -> dict[str, float]:
+        """Those that are single numbers, where they are of this step."""
+        return {k: v for k, v in self.figures.items() if isinstance(v, float)} if step == self.step else {}
+
+
+def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
+    seconds = sum(line.get("train/seconds", 0.0) for line in present.read_metrics(session.run.folder / "metrics.jsonl"))
+    device = jax.devices()[0]
+    return {
+        "experiment": session.name,
+        "preset": session.config.preset,
+        "steps": step,
+        "seed": session.config.seed,
+        "test": latest.scalars(step),
+        "seconds": round(seconds, 2),
+        "steps_per_second": round(step / seconds, 2) if seconds else None,
+        "examples_per_second": round(step * session.examples / seconds, 1) if seconds else None,
+        "compile_seconds": round(session.placed.step.seconds, 2),
+        "placement": f"{session.config.placement} {session.config.mesh}".strip(),
+        "devices": f"{jax.device_count()} × {device.device_kind}",
+        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "digest": train.digest(state),
+    }
+
+
+def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary as one flat table."""
+    flat = {k: v for k, v in summary.items() if not isinstance(v, Mapping)}
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return {f"test {k}": v for k, v in summary["test"].items()} | flat | {"versions": versions}

@@ -1,0 +1,45 @@
+"""What replicas must agree on, and what they must not share.
+
+A step is written once. Under `pmap` it runs once per replica on a slice of the batch, with JAX's axis `"replica"` bound;
+under `jit` and `mesh` it sees the whole batch and the axis is not bound. The functions here do the right thing in both.
+Axes: B the examples that this replica sees.
+"""
+
+import jax
+import jax.numpy as jnp
+
+AXIS = "replica"
+
+
+def bound() -> bool:
+    """True while tracing under a `pmap` over `"replica"`."""
+    try:
+        jax.lax.axis_index(AXIS)
+    except NameError:
+        return False
+    return True
+
+
+def mean(tree):
+    """Average of every leaf over the replicas; the identity where there is only one view of the batch."""
+    return jax.lax.pmean(tree, AXIS) if bound() else tree
+
+
+def sum(tree):  # noqa: A001 - read as replica.sum
+    """Sum of every leaf over the replicas; the identity where there is only one view of the batch."""
+    return jax.lax.psum(tree, AXIS) if bound() else tree
+
+
+def keys(key: jax.Array, count: int) -> jax.Array:
+    """One key per example, (B,): a function of `key` and of the example's place in the global batch.
+
+    Noise and dropout drawn from these are the same numbers whether the batch lies on one device, is sharded over a mesh
+    or is split over replicas.
+    """
+    first = jax.lax.axis_index(AXIS) * count if bound() else 0
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(count))
+
+
+def sample(draw, key: jax.Array, count: int) -> jax.Array:
+    """`draw(key)` once for each of `count` examples with the example's own key; (B, …)."""
+    return jax.vmap(draw)(keys(key, count))

@@ -1,0 +1,186 @@
+"""Checkpoints: asynchronous, the last few and the best, checked when they are read.
+
+Orbax writes them; beside each state lies its SHA-256, so that damage which still parses is noticed too. Nothing is ever
+deleted because it is damaged: it is named and set aside.
+"""
+
+import contextlib
+import errno
+import gc
+import hashlib
+import itertools
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from advdl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def digest(state: Any) -> str:
+    """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the tree's order. Equal trees, equal digests."""
+    hasher = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(jax.device_get(state)):
+        array = np.ascontiguousarray(leaf)
+        hasher.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run.
+
+    keep: how many of the latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well.
+    """
+
+    def __init__(self, folder: pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
+        self._folder = pathlib.Path(folder).absolute()
+        self._keep, self._best = keep, best
+        self._manager: ocp.CheckpointManager | None = None
+
+    def steps(self) -> list[int]:
+        """Steps that have a finished checkpoint, the latest first."""
+        if not self._folder.is_dir():
+            return []
+        return sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()), reverse=True)
+
+    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts writing the state after `step` updates; returns once it is copied off the devices.
+
+        Raises UserError where the checkpoint before it could not be written (a full disk, say).
+        """
+        self._wait()
+        if self._manager is None:
+            self._manager = self._open()
+        facts = {"step": step, "digest": digest(state), "layout": layout(state)}
+        item = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)
+        )
+        try:
+            self._manager.save(step, args=item, metrics=dict(metrics) if metrics else None, force=True)
+        except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Waits for the checkpoint being written. Raises UserError where that failed."""
+        self._wait()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def restore(self, abstract: Any, set_aside: bool = False) -> tuple[int, Any] | None:
+        """The latest checkpoint that is whole, as (step, state) laid out like `abstract`; None where there is none yet.
+
+        A damaged one is named in the log and passed over; with `set_aside` its folder moves to `damaged/` beside
+        `checkpoints/`, so that the run can write this step again. Raises UserError where every checkpoint is damaged,
+        or where a whole one is of another network.
+        """
+        damaged = []
+        for step in self.steps():
+            try:
+                state = self._read(step, abstract)
+            except UserError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a damaged file fails in as many ways as it has bytes
+                reason = " ".join(str(error).split())[:160] or type(error).__name__
+                log.warning("checkpoint %s is damaged and passed over: %s", self._folder / str(step), reason)
+                damaged.append(step)
+                continue
+            if set_aside:
+                for bad in damaged:
+                    self._set_aside(bad)
+            return step, state
+        if damaged:
+            raise UserError(
+                f"every checkpoint in {self._folder} is damaged (steps {', '.join(map(str, damaged))}); nothing was "
+                "deleted; restore one from a backup, or start again with another --run"
+            )
+        return None
+
+    def _read(self, step: int, abstract: Any) -> Any:
+        folder = epath.Path(self._folder / str(step))
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
+            facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+            _same_layout(facts["layout"], layout(abstract), folder)
+            state = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+        if facts["digest"] != digest(state):
+            raise ValueError("its contents do not have the SHA-256 written beside them")
+        return state
+
+    def _set_aside(self, step: int) -> None:
+        aside = self._folder.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        target = next(t for n in itertools.count() if not (t := aside / (f"{step}.{n}" if n else str(step))).exists())
+        (self._folder / str(step)).rename(target)
+        log.warning("checkpoint %d was moved to %s", step, target)
+
+    def _open(self) -> ocp.CheckpointManager:
+        kept = [checkpoint_managers.LatestN(self._keep)]
+        if self._best is not None:
+            metric, mode = self._best
+            kept.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[metric],
+                    reverse=mode == "min",
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+        )
+        return ocp.CheckpointManager(self._folder, options=options)
+
+    def _wait(self) -> None:
+        if self._manager is not None:
+            try:
+                self._manager.wait_until_finished()
+            except Exception as error:  # noqa: BLE001 - as in save
+                raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())
+        reason = next((text for text in DISK_ERRORS if text in reason), reason[:160])
+        whole = self.steps()
+        last = f"the checkpoint of step {whole[0]} is whole" if whole else "there is no earlier checkpoint"
+        return UserError(f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run again")
+
+
+DISK_ERRORS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS))
+
+
+def layout(state: Any) -> dict[str, str]:
+    """Path -> dtype and shape of every leaf: what two states must share for one to be restored into the other."""
+    return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(state)}
+
+
+def _same_layout(stored: dict[str, str], wanted: dict[str, str], folder: epath.Path) -> None:
+    for path in [*wanted, *stored]:
+        if stored.get(path) != wanted.get(path):
+            raise UserError(
+                f"{folder} is of another network: {path} is {stored.get(path, 'absent')} there and "
+                f"{wanted.get(path, 'absent')} here; give the flags it was trained with, or another --run"
+            )
+
+
+@contextlib.contextmanager
+def _quiet_siblings():
+    """When one array cannot be read Orbax abandons the reads beside it; their complaints are not news."""
+    previous, sys.unraisablehook = sys.unraisablehook, lambda event: log.debug("abandoned: %s", event.exc_value)
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = previous

@@ -1,0 +1,226 @@
+"""How a network learns: three pure functions, and the two constructors that cover every experiment.
+
+`minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax states that take turns
+inside one compiled step. Both are built of the same update of one `Player`. Nothing here knows a model or a data set.
+
+A batch is a tree of arrays whose leading axis B counts examples.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from advdl.metrics import Mean, merge
+from advdl.nn import replica
+
+Key = jax.Array
+Batch = dict[str, jax.Array]
+Variables = dict[str, Any]
+Metrics = dict[str, Any]
+
+
+class Loss(NamedTuple):
+    """What a loss function returns.
+
+    objective: sum and count over the examples (or tokens, pixels) of this batch. Gradients are taken of the sum, then
+      added over micro-batches and replicas and divided by the added counts, so an unequal split changes nothing.
+    metrics: mergeable metrics of the same forward pass.
+    collections: the mutable collections after it (`{}` keeps the old ones); the same on every replica.
+    """
+
+    objective: Mean
+    metrics: Metrics = {}
+    collections: Variables = {}
+
+
+class Player(NamedTuple):
+    """A network (or several that share an objective) and how it learns.
+
+    init: `(key, batch) -> variables`, Flax's `{"params": …, other collections}`.
+    loss: `(variables, batch, key) -> Loss`; under `alternate`, `(variables, opponent's variables, batch, key) -> Loss`.
+    optimizer: any optax transformation; clipping and schedules belong in it.
+    ema: decay of an exponential moving average of the parameters and of the mutable collections (both: an average
+      network whose batch statistics were not averaged is another network). None keeps none, 0 follows exactly.
+    accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i mod accumulate.
+    """
+
+    init: Callable[[Key, Batch], Variables]
+    loss: Callable[..., Loss]
+    optimizer: optax.GradientTransformation
+    ema: float | None = None
+    accumulate: int = 1
+
+
+@flax.struct.dataclass
+class PlayerState:
+    """Everything one player carries from step to step."""
+
+    params: Any
+    collections: Variables
+    optimizer: Any
+    ema: Variables | None
+
+    @property
+    def variables(self) -> Variables:
+        """What the player trains with, as `Module.apply` wants it."""
+        return {"params": self.params, **self.collections}
+
+    @property
+    def average(self) -> Variables:
+        """What the player is evaluated and sampled with: the moving average where one is kept."""
+        return self.variables if self.ema is None else self.ema
+
+
+@flax.struct.dataclass
+class State:
+    """A whole run at one step: `step` (int32, updates done) and the players by name."""
+
+    step: jax.Array
+    players: dict[str, PlayerState]
+
+    def __getitem__(self, player: str) -> PlayerState:
+        return self.players[player]
+
+
+class Learner(NamedTuple):
+    """Three pure functions, in the manner of an optax transformation.
+
+    init: `(key, batch) -> state`; only the batch's shapes matter.
+    step: `(state, batch, key) -> (state, metrics)`. `key` is the run's; the step folds its own number into it, so
+      randomness is a function of (seed, step) and nothing is saved.
+    evaluate: `(state, batch) -> metrics`, sums over the examples that the batch's mask keeps.
+    """
+
+    init: Callable[[Key, Batch], State]
+    step: Callable[[State, Batch, Key], tuple[State, Metrics]]
+    evaluate: Callable[[State, Batch], Metrics]
+
+
+def minimize(player: Player, evaluate: Callable[[Variables, Batch], Metrics]) -> Learner:
+    """A learner that descends one objective.
+
+    The state has one player, `"model"`. Step metrics: those of the loss, `loss` and `gradient_norm` (of the mean
+    gradient, before the optimizer). `evaluate(variables, batch)` sees the moving average where one is kept.
+    """
+
+    def init(key, batch):
+        return State(jnp.int32(0), {"model": _init(player, key, batch)})
+
+    def step(state, batch, key):
+        model, metrics = _update(player, state["model"], batch, jax.random.fold_in(key, state.step))
+        return State(state.step + 1, {"model": model}), metrics
+
+    return Learner(init, step, lambda state, batch: replica.sum(evaluate(state["model"].average, batch)))
+
+
+def alternate(
+    discriminator: Player,
+    generator: Player,
+    evaluate: Callable[[dict[str, Variables], Batch], Metrics],
+    discriminator_steps: int = 1,
+) -> Learner:
+    """Algorithm 1 of Goodfellow et al. 2014: k discriminator updates, then one generator update, in one step.
+
+    A batch holds the minibatches of all k discriminator updates, k·m examples; example i belongs to update i mod k.
+    Every update has a key of its own, so each draws its own noise, the generator's too. The generator's update also
+    sees the last minibatch, for its size and for what it is conditioned on. Each player changes only its own state.
+
+    Step metrics: both players' with the prefixes `discriminator_` and `generator_` before `loss` and `gradient_norm`;
+    other metrics keep their names. `evaluate` gets `{"discriminator": variables, "generator": variables}`, the moving
+    averages where they are kept.
+    """
+
+    def init(key, batch):
+        keys = jax.random.split(key)
+        return State(
+            jnp.int32(0),
+            {"discriminator": _init(discriminator, keys[0], batch), "generator": _init(generator, keys[1], batch)},
+        )
+
+    def step(state, batch, key):
+        key_d, key_g = jax.random.split(jax.random.fold_in(key, state.step))
+        minibatches = _deal(batch, discriminator_steps)
+        opponent = state["generator"].variables
+
+        def update(carry, minibatch, number):
+            key = jax.random.fold_in(key_d, number)
+            return _update(discriminator, carry, minibatch, key, opponent, name="discriminator_")
+
+        d, metrics_d = _repeat(update, state["discriminator"], minibatches)
+        last = jax.tree.map(lambda x: x[-1], minibatches)
+        g, metrics_g = _update(generator, state["generator"], last, key_g, d.variables, name="generator_")
+        return State(state.step + 1, {"discriminator": d, "generator": g}), {**metrics_d, **metrics_g}
+
+    def score(state, batch):
+        return replica.sum(evaluate({name: player.average for name, player in state.players.items()}, batch))
+
+    return Learner(init, step, score)
+
+
+def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
+    variables = dict(player.init(key, batch))
+    params = variables.pop("params")
+    ema = None if player.ema is None else {"params": params, **variables}
+    return PlayerState(params, variables, player.optimizer.init(params), ema)
+
+
+def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""):
+    """One optimizer step of one player: (state, metrics)."""
+
+    def micro(collections, part, number):
+        def total(params):
+            variables = {"params": params, **collections}
+            loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
+            return loss.objective.total, loss
+
+        gradient, loss = jax.grad(total, has_aux=True)(state.params)
+        return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics)
+
+    collections, sums = _repeat(micro, state.collections, _deal(batch, player.accumulate))
+    gradient, objective, metrics = replica.sum(sums)
+    gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
+    updates, optimizer = player.optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+        ema = jax.tree.map(lambda old, new: _towards(old, new, 1 - player.ema), ema, {"params": params, **collections})
+    norm = Mean.of(optax.tree.norm(gradient)[None])
+    metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
+    return PlayerState(params, collections, optimizer, ema), metrics
+
+
+def _towards(old: jax.Array, new: jax.Array, rate: float) -> jax.Array:
+    """One step of a moving average; a count (integer) is taken as it is."""
+    return old + rate * (new - old) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+
+def _deal(batch: Batch, hands: int) -> Batch:
+    """(hands·m, …) -> (hands, m, …), example i into hand i mod hands, as cards are dealt.
+
+    Dealing keeps each hand spread over the shards and replicas of the batch axis, so nothing moves between devices and
+    every placement deals the same hands.
+    """
+
+    def deal(x):
+        if x.shape[0] % hands:
+            raise ValueError(f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches")
+        return jnp.moveaxis(x.reshape(x.shape[0] // hands, hands, *x.shape[1:]), 1, 0)
+
+    return jax.tree.map(deal, batch)
+
+
+def _repeat(body, carry, parts):
+    """`carry, out = body(carry, part, number)` over the parts in turn; the outs are added. The body is compiled once."""
+    count = jax.tree.leaves(parts)[0].shape[0]
+    if count == 1:
+        return body(carry, jax.tree.map(lambda x: x[0], parts), 0)
+
+    def scanned(carry, item):
+        return body(carry, *item)
+
+    carry, outs = jax.lax.scan(scanned, carry, (parts, jnp.arange(count)))
+    return carry, jax.tree.map(lambda x: x.sum(0), outs)

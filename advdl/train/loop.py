@@ -1,0 +1,204 @@
+"""The loop: save if due · batch(t) · step · log the metrics of the steps before · evaluate if due. In this order, no other.
+
+It is the only impure part of training, and it holds no state that a checkpoint would have to know.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from advdl.errors import UserError
+from advdl.metrics import compute, merge
+from advdl.train.learner import Batch, Key, State
+from advdl.train.placement import Placed
+
+
+class Every(NamedTuple):
+    """How often, in steps; 0 is never (the last step is always logged, evaluated and saved)."""
+
+    log: int = 50
+    evaluate: int = 0
+    save: int = 0
+
+
+class Hooks(NamedTuple):
+    """What the loop calls outward: `log(step, figures)`, `save(step, state)`, `evaluate(step, state) -> figures`,
+    `progress(step, figures)` (for a progress bar, at each log)."""
+
+    log: Callable[[int, Mapping[str, float]], None]
+    save: Callable[[int, State], None]
+    evaluate: Callable[[int, State], None]
+    progress: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
+
+
+class Outcome(NamedTuple):
+    """The final state; updates done in this call; seconds spent on them and, of these, waiting for data (compilation,
+    evaluation and saving are in neither); and whether a signal ended the run early."""
+
+    state: State
+    steps: int
+    seconds: float
+    waited: float
+    stopped: bool
+
+
+def fit(
+    placed: Placed,
+    state: State,
+    stream: Callable[[int, int], Iterator[Batch]],
+    key: Key,
+    steps: int,
+    every: Every,
+    hooks: Hooks,
+    examples: int,
+) -> Outcome:
+    """Trains from `state.step` to `steps` updates.
+
+    stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples a step uses, for the
+    rate. SIGTERM and SIGINT end it after the current step, with a save.
+
+    Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the device never waits for
+    the host; each step's loss in the window is looked at. Raises UserError where one is not finite, naming the step;
+    what is not finite is never saved.
+    """
+    start = int(state.step)
+    clock, window, told = Clock(), Window(), start
+
+    def flush(last: int) -> None:
+        nonlocal told
+        window.fetch()
+        if figures := window.close():
+            seconds = max(clock.lap(), 1e-9)
+            rate, told = (last - told) / seconds, last
+            figures |= {"seconds": seconds, "steps_per_second": rate, "examples_per_second": rate * examples}
+            hooks.log(last, {f"train/{name}": value for name, value in figures.items()})
+            hooks.progress(last, figures)
+
+    with _signals() as stopped, contextlib.closing(stream(start, steps)) as batches:
+        t = start
+        while t < steps and not stopped():
+            if t > start and _due(t, every.save):
+                window.fetch()
+                with clock.paused():
+                    hooks.save(t, state)
+            with clock.waiting():
+                batch = next(batches)
+            if t == start:
+                with clock.paused():
+                    placed.step.compile(state, batch, key)
+            state, metrics = placed.step(state, batch, key)
+            if _due(t, every.log) and t > start:
+                flush(t)
+            window.add(t, metrics)
+            t += 1
+            if _due(t, every.evaluate) and t < steps:
+                jax.block_until_ready(state)
+                with clock.paused():
+                    hooks.evaluate(t, state)
+        jax.block_until_ready(state)
+        flush(t)
+        if t > start:
+            if not stopped():
+                hooks.evaluate(t, state)
+            hooks.save(t, state)
+        return Outcome(state, t - start, clock.total, clock.waited, stopped())
+
+
+def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
+    """Every batch of a finite sequence, merged: figures by name. Each example counts once (masks and sums)."""
+    total = None
+    for number in range(len(batches)):
+        metrics = jax.device_get(placed.evaluate(state, placed.put(batches[number])))
+        total = metrics if total is None else merge(total, metrics)
+    return compute(total)
+
+
+class Window:
+    """Metrics of consecutive steps: kept on the device, fetched together, looked at one by one, merged."""
+
+    def __init__(self):
+        self._pending: list[tuple[int, Any]] = []
+        self._merged: Any = None
+
+    def add(self, step: int, metrics: Any) -> None:
+        """Keeps the metrics of update number `step` (from 0) where they are."""
+        self._pending.append((step, metrics))
+
+    def fetch(self) -> None:
+        """Brings what is pending to the host. Raises UserError at the first loss that is not finite."""
+        pending, self._pending = self._pending, []
+        for step, metrics in jax.device_get(pending):
+            for name, metric in metrics.items():
+                if name.endswith("loss") and not math.isfinite(metric.total):
+                    raise UserError(
+                        f"{name} is {np.float32(metric.total)} at step {step + 1}; the run stopped and its last checkpoint is "
+                        "from before; lower --learning-rate, or clip gradients with --clip"
+                    )
+            self._merged = metrics if self._merged is None else merge(self._merged, metrics)
+
+    def close(self) -> dict[str, float]:
+        """The figures of what was fetched since the last time."""
+        merged, self._merged = self._merged, None
+        return {} if merged is None else {name: float(value) for name, value in compute(merged).items()}
+
+
+class Clock:
+    """Seconds of training, without what is paused; and of these, those spent waiting for data."""
+
+    def __init__(self):
+        self._start, self._pause, self._lap, self.waited = time.perf_counter(), 0.0, 0.0, 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds so far, pauses left out."""
+        return time.perf_counter() - self._start - self._pause
+
+    def lap(self) -> float:
+        """Seconds since the last lap, pauses left out."""
+        before, self._lap = self._lap, self.total
+        return self._lap - before
+
+    @contextlib.contextmanager
+    def paused(self):
+        """What happens inside is not training."""
+        before = time.perf_counter()
+        yield
+        self._pause += time.perf_counter() - before
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """What happens inside is waiting for data."""
+        before = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - before
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+@contextlib.contextmanager
+def _signals():
+    """`stopped()` is true once SIGTERM or SIGINT has come; a second SIGINT interrupts at once."""
+    came: list[int] = []
+
+    def note(number, frame):
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        previous = {}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

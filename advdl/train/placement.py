@@ -1,0 +1,249 @@
+"""Where a learner runs: `jit` on one device, `pmap` on replicas, `mesh` on named axes data × fsdp × model.
+
+A placement turns a learner into one that runs somewhere, with the same three functions and the same numbers. The step is
+written once; what replicas must agree on it asks of `advdl.nn.replica`.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from advdl.errors import UserError, nearest
+from advdl.nn import replica
+from advdl.train.learner import Batch, Key, Learner, State
+
+AXES = ("data", "fsdp", "model")
+Rule = tuple[str, PartitionSpec]
+
+
+class Once:
+    """A function compiled at its first call and only run afterwards: one shape, one program.
+
+    `seconds` is what tracing and compiling took, `executable` JAX's compiled program (cost and memory analysis).
+    """
+
+    def __init__(self, lower: Callable[..., Any]):
+        """`lower(*arguments)`: the traced program, as `jax.jit(f).lower` gives it."""
+        self._lower = lower
+        self.executable: Any = None
+        self.seconds = 0.0
+
+    def compile(self, *arguments) -> None:
+        """Compiles for arguments of these shapes, if that is still to be done."""
+        if self.executable is None:
+            start = time.perf_counter()
+            self.executable = self._lower(*arguments).compile(compiler_options=compiler_options())
+            self.seconds = time.perf_counter() - start
+
+    def __call__(self, *arguments):
+        self.compile(*arguments)
+        result = self.executable(*arguments)
+        if _simulated_devices():
+            jax.block_until_ready(result)
+        return result
+
+
+class Placed(NamedTuple):
+    """A learner in its place.
+
+    init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its buffers are reused).
+    put: host batch (this process's slice) -> device batch, laid out as `step` and `evaluate` want it.
+    abstract: `(key, batch) -> state` of shapes with shardings, for restoring without making one.
+    """
+
+    init: Once
+    step: Once
+    evaluate: Once
+    put: Callable[[Batch], Batch]
+    abstract: Callable[[Key, Batch], State]
+
+
+Placement = Callable[[Learner], Placed]
+
+
+def place(name: str, mesh: str = "", rules: Sequence[Rule] = ()) -> Placement:
+    """The placement called `jit`, `pmap` or `mesh`; `mesh` as in `"data=2,fsdp=2"` (default: all devices on data).
+
+    Raises UserError for a mesh that does not fit, an unknown axis, or a mesh given to another placement.
+    """
+    if name == "mesh":
+        return on_mesh(parse_mesh(mesh) if mesh else {"data": jax.device_count()}, rules)
+    if mesh:
+        raise UserError(f"--mesh {mesh} was given with --placement {name}; a mesh needs --placement mesh")
+    return {"jit": jit, "pmap": pmap}[name]
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """`"data=2,fsdp=2"` -> `{"data": 2, "fsdp": 2}`. Raises UserError naming what does not parse."""
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        axis = axis.strip()
+        if axis not in AXES:
+            raise UserError(f"no mesh axis {axis!r}; the axes are {', '.join(AXES)}{nearest(axis, AXES)}")
+        if axis in sizes:
+            raise UserError(f"mesh axis {axis!r} is given twice in {text!r}")
+        if not size.strip().isdigit() or int(size) < 1:
+            raise UserError(f"mesh axis {axis!r} has size {size!r}; expected a positive integer, as in data=2,fsdp=2")
+        sizes[axis] = int(size)
+    return sizes
+
+
+def jit(learner: Learner) -> Placed:
+    """On the first device."""
+    sharding = SingleDeviceSharding(jax.local_devices()[0])
+    return _jitted(learner, lambda state: jax.tree.map(lambda _: sharding, state), sharding, sharding, lambda x: x)
+
+
+def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
+    """On a mesh with axes `data`, `fsdp`, `model` of these sizes (1 where not given).
+
+    The batch is split over data × fsdp. Each state leaf follows the first rule whose regular expression is found in its
+    path (`players/model/params/Dense_0/kernel`); a leaf that no rule names is split over `fsdp` along its largest
+    dimension that divides, and whole on every device where none does. Parameters are born sharded.
+
+    Raises UserError for an unknown axis, more devices than there are, a batch that does not divide, or a rule that does
+    not fit the leaf it names.
+    """
+    if unknown := [axis for axis in sizes if axis not in AXES]:
+        raise UserError(f"no mesh axis {unknown[0]!r}; the axes are {', '.join(AXES)}")
+    shape = tuple(sizes.get(axis, 1) for axis in AXES)
+    need, have = math.prod(shape), jax.device_count()
+    given = ",".join(f"{axis}={size}" for axis, size in sizes.items())
+    if need > have:
+        raise UserError(f"mesh {given} needs {need} devices and there are {have}; take smaller axes or more devices")
+    if jax.process_count() > 1 and need < have:
+        raise UserError(f"mesh {given} covers {need} of {have} devices; over several processes it must cover all")
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=jax.devices()[:need])
+    over_batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+    def shardings(state):
+        return jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
+
+    def check(batch):
+        _check_divides(batch, shape[0] * shape[1], f"mesh {given}", "data × fsdp")
+        return batch
+
+    whole = NamedSharding(mesh, PartitionSpec())
+    return lambda learner: _jitted(learner, shardings, over_batch, whole, check)
+
+
+def pmap(learner: Learner) -> Placed:
+    """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and `mesh` leads."""
+    devices = jax.local_device_count()
+    mapped = functools.partial(jax.pmap, axis_name=replica.AXIS, out_axes=None)
+    whole = NamedSharding(Mesh(np.array(jax.devices()), (replica.AXIS,)), PartitionSpec())
+
+    def put(batch):
+        _check_divides(batch, devices, f"{devices} devices", "replicas")
+        return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), batch)
+
+    def abstract(key, batch):
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
+        return _sharded(jax.eval_shape(learner.init, key, one), lambda state: jax.tree.map(lambda _: whole, state))
+
+    return Placed(
+        Once(mapped(learner.init, in_axes=(None, 0)).lower),
+        Once(mapped(learner.step, in_axes=(None, 0, None), donate_argnums=0).lower),
+        Once(mapped(learner.evaluate, in_axes=(None, 0)).lower),
+        put,
+        abstract,
+    )
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """What the compiler is told on this backend; one place for all placements.
+
+    On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library for 3×3 and 1×1
+    kernels, forward and backward, while matrix products keep the default (`tests/benchmarks/layers.py`).
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    try:  # the option is experimental: a jaxlib that does not know it says so here, and does without
+        jax.jit(lambda: 0.0).lower().compile(compiler_options=options)
+    except Exception:  # noqa: BLE001 - JAX's own error type for this is not public
+        return {}
+    return options
+
+
+@functools.cache
+def _simulated_devices() -> bool:
+    """Several devices simulated on one CPU: they share its few threads, and the collectives of two programs in flight
+    can then wait for each other for ever, so a program must end before the next one starts."""
+    return jax.default_backend() == "cpu" and jax.local_device_count() > 1
+
+
+def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check) -> Placed:
+    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit."""
+
+    def abstract(key, batch):
+        return _sharded(jax.eval_shape(learner.init, key, batch), state_sharding)
+
+    def layout(state):
+        return jax.tree.map(lambda leaf: leaf.sharding, state)
+
+    def init(key, batch):
+        born = layout(abstract(key, batch))
+        return jax.jit(learner.init, in_shardings=(whole, batch_sharding), out_shardings=born).lower(key, batch)
+
+    def step(state, batch, key):
+        inputs, outputs = (layout(state), batch_sharding, whole), (layout(state), whole)
+        jitted = jax.jit(learner.step, in_shardings=inputs, out_shardings=outputs, donate_argnums=0)
+        return jitted.lower(state, batch, key)
+
+    def evaluate(state, batch):
+        jitted = jax.jit(learner.evaluate, in_shardings=(layout(state), batch_sharding), out_shardings=whole)
+        return jitted.lower(state, batch)
+
+    def put(batch):
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding, x), check(batch))
+
+    return Placed(Once(init), Once(step), Once(evaluate), put, abstract)
+
+
+def _sharded(shapes, state_sharding):
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_sharding(shapes),
+    )
+
+
+def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
+    name = path_name(path)
+    for pattern, spec in rules:
+        if re.search(pattern, name):
+            try:
+                NamedSharding(mesh, spec).shard_shape(leaf.shape)
+            except ValueError:
+                raise UserError(
+                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh "
+                    f"{dict(mesh.shape)}"
+                ) from None
+            return spec
+    ways = mesh.shape["fsdp"]
+    largest = max((d for d in range(len(leaf.shape)) if leaf.shape[d] % ways == 0), key=lambda d: leaf.shape[d], default=None)
+    if ways == 1 or largest is None or leaf.shape[largest] == 0:
+        return PartitionSpec()
+    return PartitionSpec(*[None] * largest, "fsdp")
+
+
+def path_name(path) -> str:
+    """A tree path as `players/model/params/Dense_0/kernel`."""
+    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+
+
+def _check_divides(batch, ways: int, where: str, over: str) -> None:
+    size = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
+    ways *= jax.process_count() if over == "replicas" else 1
+    if size % ways:
+        raise UserError(f"a batch of {size} examples does not divide over {ways} {over} ({where}); take a multiple of {ways}")

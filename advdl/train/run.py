@@ -1,0 +1,130 @@
+"""The folder of a run: what was asked, what happened, how it ended.
+
+    config.json      the experiment's name and its configuration
+    metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
+    events.out.*     the same for TensorBoard
+    checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
+    report/          pictures, and report.html that shows them
+    summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from advdl.errors import UserError
+
+
+class Run:
+    """One run's folder; reading it changes nothing."""
+
+    def __init__(self, folder: str | pathlib.Path):
+        self.folder = pathlib.Path(folder)
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """The folder of its checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def report(self) -> pathlib.Path:
+        """The folder of its pictures."""
+        return self.folder / "report"
+
+    def config(self, experiment: str) -> dict[str, Any] | None:
+        """The configuration that the run was started with; None where the folder holds no run.
+
+        Raises UserError where it is another experiment's, or cannot be read.
+        """
+        stored = self._read("config.json")
+        if stored is None:
+            return None
+        if stored.get("experiment") != experiment:
+            raise UserError(
+                f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r}; give another --run"
+            )
+        return stored["config"]
+
+    def summary(self) -> dict[str, Any] | None:
+        """How the run ended; None while it has not."""
+        return self._read("summary.json")
+
+    def start(self, experiment: str, config: Mapping[str, Any]) -> None:
+        """Makes the folder and writes config.json. Raises UserError where that cannot be done."""
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / "config.json").exists():
+            raise UserError(f"{self.folder} is not empty and holds no run; give --run a new or empty folder")
+        with told(f"run folder {self.folder}"):
+            self.report.mkdir(parents=True, exist_ok=True)
+            self.write("config.json", {"experiment": experiment, "config": dict(config)})
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file whole or not at all."""
+        temporary = self.folder / f".{name}.tmp"
+        with told(str(self.folder / name)):
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            os.replace(temporary, self.folder / name)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        try:
+            content = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); restore it or give another --run") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds no JSON object; restore it or give another --run")
+        return content
+
+
+class Log:
+    """Writes metrics.jsonl and TensorBoard events of a run that goes on from `step`.
+
+    Lines of later steps, left by a run that was killed after its last checkpoint, make way for the same lines written
+    again.
+    """
+
+    def __init__(self, run: Run, step: int):
+        self._path = run.folder / "metrics.jsonl"
+        with told(str(self._path)):
+            if self._path.exists():
+                temporary = self._path.with_name(".metrics.jsonl.tmp")
+                temporary.write_text("".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step))
+                os.replace(temporary, self._path)
+            self._file = self._path.open("a", buffering=1)
+            self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        """Appends one line; a figure that is not finite is written as a string, since JSON has no such number."""
+        line = {"step": step} | {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
+        with told(str(self._path)):
+            self._file.write(json.dumps(line) + "\n")
+            for name, value in figures.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes both files."""
+        with told(str(self._path)):
+            self._file.close()
+            self._events.close()
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    """The whole lines of a file whose last line may have been cut off by a kill."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines(keepends=True)
+
+
+@contextlib.contextmanager
+def told(what: str):
+    """Turns what the file system refuses (permission, full disk, a file in the way) into a UserError naming `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror or error}; make it writable or give another --run") from error

@@ -1,0 +1,36 @@
+"""Learning-rate schedules and gradient clipping: names for what optax has."""
+
+import optax
+
+from advdl.errors import UserError, nearest
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+def schedule(name: str, peak: float, steps: int, warmup: int = 0) -> optax.Schedule:
+    """Learning rate at each of `steps` updates.
+
+    `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten after one half and
+    after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k). `warmup` updates rise
+    linearly from peak/warmup before it.
+
+    Raises UserError for another name.
+    """
+    rest = max(steps - warmup, 1)
+    match name:
+        case "constant":
+            after = optax.constant_schedule(peak)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, rest)
+        case "step":
+            after = optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, rest * 3 // 4: 0.1})
+        case _:
+            raise UserError(f"no schedule named {name!r}; there are {', '.join(SCHEDULES)}{nearest(name, SCHEDULES)}")
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup])
+
+
+def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
+    """The optimizer behind a clip of the gradient's global norm (Pascanu et al. 2013); 0 clips nothing."""
+    return optax.chain(optax.clip_by_global_norm(norm), optimizer) if norm else optimizer

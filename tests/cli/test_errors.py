@@ -1,0 +1,171 @@
+"""Whatever a person can get wrong: one clear line, exit status 2, and nothing written over."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = ["--depth", 8, "--steps", 2, "--batch", 8, "--evaluate-every", 0, "--log-every", 1]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of two classes with a split each."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(rng.integers(0, 255, (9, 8, 3), dtype=np.uint8)).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+def spoiled(photographs, tmp_path, spoil):
+    folder = tmp_path / "spoiled"
+    shutil.copytree(photographs, folder)
+    spoil(folder)
+    return folder
+
+
+def tree(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(result, *words):
+    status, out, err = result
+    lines = err.strip().splitlines()
+    assert status == 2 and out == "" and len(lines) == 1, result
+    for word in words:
+        assert str(word) in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data", "digitz"], ["digitz", "digits"]),
+        (["--data", "tfds:fashion_mnits"], ["fashion_mnits", "fashion_mnist"]),
+        (["--data", "folder:/no/such/place"], ["/no/such/place"]),
+        (["--batch", 6, "--placement", "mesh", "--mesh", "data=4"], ["6", "4"]),
+        (["--batch", 6, "--placement", "pmap"], ["6", "8"]),
+        (["--placement", "mesh", "--mesh", "data=16"], ["16", "8"]),
+        (["--placement", "mesh", "--mesh", "date=2"], ["date", "data"]),
+        (["--placement", "mesh", "--mesh", "data=two"], ["data", "two"]),
+        (["--placement", "mesh", "--mesh", "data=2,data=2"], ["data", "twice"]),
+        (["--mesh", "data=2"], ["--placement mesh"]),
+        (["--stepz", 5], ["--stepz", "--steps"]),
+        (["--steps", "many"], ["--steps", "many"]),
+        (["--placement", "tpu"], ["tpu", "jit"]),
+        (["--preset", "desktop"], ["desktop", "laptop", "paper"]),
+        (["--steps", 0], ["--steps", "0"]),
+        (["--steps", -5], ["--steps", "-5"]),
+        (["--batch", 0], ["--batch", "0"]),
+        (["--batch", -1], ["--batch", "-1"]),
+        (["--learning-rate", "nan"], ["--learning-rate"]),
+        (["--ema", 1], ["--ema"]),
+        (["--batch", 8, "--accumulate", 3], ["--accumulate 3"]),
+        (["--depth", 9], ["depth", "9"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_a_wrong_flag(verb, tmp_path, flags, words):
+    refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, *flags), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("what", ["trian", "--steps"])
+def test_an_unknown_verb(verb, what):
+    refused(verb("classify", what), what, "train")
+
+
+def test_an_empty_class_folder(verb, photographs, tmp_path):
+    folder = spoiled(photographs, tmp_path, lambda f: [p.unlink() for p in (f / "train" / "cat").iterdir()])
+    refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"), "cat")
+
+
+def test_an_image_that_does_not_decode(verb, photographs, tmp_path):
+    bad = "train/dog/2.png"
+    folder = spoiled(photographs, tmp_path, lambda f: (f / bad).write_bytes((f / bad).read_bytes()[:60]))
+    refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"), folder / bad)
+
+
+@pytest.fixture(scope="module")
+def finished(load, tmp_path_factory):
+    """The folder of a tiny finished run of classify."""
+    from advdl import cli
+
+    module, folder = load("classify"), tmp_path_factory.mktemp("finished") / "run"
+    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY)])
+    return folder
+
+
+@pytest.mark.parametrize("what", ["train", "evaluate", "predict"])
+def test_a_run_of_another_experiment(verb, finished, what):
+    before = tree(finished)
+    refused(verb("gan", what, "--run", finished), finished, "'classify'", "'gan'")
+    assert tree(finished) == before
+
+
+@pytest.mark.parametrize("what", ["evaluate", "predict"])
+def test_a_folder_without_a_run(verb, tmp_path, what):
+    refused(verb("classify", what, "--run", tmp_path), tmp_path, "train")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_into_a_folder_of_other_things(verb, tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    refused(verb("classify", "train", "--run", tmp_path, *TINY), tmp_path, "not empty")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("change", [["--depth", 14], ["--batch", 16], ["--learning-rate", 0.3], ["--seed", 4]])
+def test_a_run_resumed_with_other_numbers(verb, finished, change):
+    before = tree(finished)
+    refused(verb("classify", "train", "--run", finished, "--steps", 3, *change), change[0], change[1])
+    assert tree(finished) == before
+
+
+def test_weights_of_another_network(verb, finished):
+    refused(verb("classify", "evaluate", "--run", finished, "--depth", 14), "another network")
+
+
+def test_a_folder_that_cannot_be_written(verb, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(verb("classify", "train", "--run", tmp_path / "file" / "run", *TINY), tmp_path / "file")
+
+
+def test_a_config_that_is_no_json(verb, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text('{"experiment": "cla')
+    refused(verb("classify", "train", "--run", tmp_path / "run"), "config.json")
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_saving_leaves_the_last_checkpoint_whole(verb, finished, tmp_path, request):
+    """A file system of two megabytes, filled up between two checkpoints."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    script = f"""
+set -e
+mount -t tmpfs -o size=2m tmpfs {mount}
+cp -r {finished} {mount}/run
+dd if=/dev/zero of={mount}/ballast bs=1024 count=4000 2>/dev/null || true
+set +e
+{sys.executable} {request.config.rootpath}/experiments/classify.py train --run {mount}/run --steps 4
+status=$?
+rm {mount}/ballast
+{sys.executable} {request.config.rootpath}/experiments/classify.py evaluate --run {mount}/run --json
+exit $status
+"""
+    isolated = ["unshare", "--user", "--map-root-user", "--mount"] if shutil.which("unshare") else ["false"]
+    if subprocess.run([*isolated, "mount", "-t", "tmpfs", "tmpfs", str(mount)], capture_output=True).returncode:
+        pytest.skip("this machine does not let a test mount a small file system")
+    done = subprocess.run([*isolated, "bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2, done
+    assert [line for line in done.stderr.splitlines() if "No space left" in line] == done.stderr.strip().splitlines()[-1:]
+    before = verb("classify", "evaluate", "--run", finished, "--json")[1]
+    assert json.loads(done.stdout)["accuracy"] == pytest.approx(json.loads(before)["accuracy"])

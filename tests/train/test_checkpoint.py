@@ -1,0 +1,111 @@
+"""What was saved comes back bit for bit, damage is noticed, and nothing is deleted for being damaged."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.errors import UserError
+from advdl.train import Checkpoints, digest
+
+
+def state(number=0.0):
+    x = jax.random.normal(jax.random.key(1), (300, 40))
+    return {"w": x + number, "n": jnp.int32(3), "none": None, "nested": {"b": jnp.arange(5.0)}}
+
+
+def abstract(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def saved(tmp_path, numbers, **options):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", **options)
+    for number, metrics in numbers.items():
+        checkpoints.save(number, state(number), metrics)
+    checkpoints.close()
+    return checkpoints
+
+
+def files(folder):
+    """Regular files, the largest first: the arrays' bytes lie in the largest."""
+    return sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size, reverse=True)
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    checkpoints = saved(tmp_path, {10: None, 20: None})
+    step, back = checkpoints.restore(abstract(state()))
+    assert step == 20 and digest(back) == digest(state(20))
+
+
+def test_nothing_saved_is_none(tmp_path):
+    assert Checkpoints(tmp_path / "checkpoints").restore(abstract(state())) is None
+
+
+def test_the_latest_and_the_best_are_kept(tmp_path):
+    accuracies = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.4, 5: 0.3}
+    best = saved(tmp_path, {k: {"accuracy": v} for k, v in accuracies.items()}, keep=2, best=("accuracy", "max"))
+    assert best.steps() == [5, 4, 2]
+    worst = saved(tmp_path / "min", {k: {"loss": v} for k, v in accuracies.items()}, keep=2, best=("loss", "min"))
+    assert worst.steps() == [5, 4, 1]
+
+
+def test_digest_tells_values_types_shapes_and_places_apart():
+    one = {"a": np.float32([1, 2]), "b": np.float32([3])}
+    others = [
+        {"a": np.float32([1, 2.0000002]), "b": np.float32([3])},
+        {"a": np.float64([1, 2]), "b": np.float32([3])},
+        {"a": np.float32([[1, 2]]), "b": np.float32([3])},
+        {"a": np.float32([1]), "b": np.float32([2, 3])},
+        {"a": np.float32([1, 2]), "c": np.float32([3])},
+    ]
+    assert digest(one) == digest({name: jnp.asarray(x) for name, x in one.items()})
+    assert len({digest(tree) for tree in [one, *others]}) == 6
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty-all"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, damage):
+    checkpoints = saved(tmp_path, {10: None, 20: None})
+    folder = tmp_path / "checkpoints" / "20"
+    largest = files(folder)[0]
+    match damage:
+        case "truncate":
+            largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+        case "flip":
+            content = bytearray(largest.read_bytes())
+            content[len(content) // 2] ^= 1
+            largest.write_bytes(content)
+        case "remove":
+            largest.unlink()
+        case "empty-all":
+            for path in files(folder):
+                path.write_bytes(b"")
+    before = {p.relative_to(folder): p.read_bytes() for p in files(folder)}
+    with caplog.at_level(logging.WARNING):
+        step, back = checkpoints.restore(abstract(state()), set_aside=True)
+    assert step == 10 and digest(back) == digest(state(10))
+    assert str(folder) in caplog.text and "damaged" in caplog.text
+    aside = tmp_path / "damaged" / "20"
+    assert {p.relative_to(aside): p.read_bytes() for p in files(aside)} == before
+    checkpoints.save(20, state(20))  # the run can write this step again
+    checkpoints.close()
+    assert checkpoints.restore(abstract(state()))[0] == 20
+
+
+def test_when_all_are_damaged_the_run_stops_and_nothing_is_touched(tmp_path):
+    checkpoints = saved(tmp_path, {10: None})
+    for path in files(tmp_path):
+        path.write_bytes(b"x")
+    before = sorted(files(tmp_path))
+    with pytest.raises(UserError, match="damaged .steps 10.*nothing was deleted"):
+        checkpoints.restore(abstract(state()), set_aside=True)
+    assert sorted(files(tmp_path)) == before
+
+
+@pytest.mark.parametrize("change", [{"w": jnp.ones((2, 2))}, {"n": jnp.float32(3)}, {"extra": jnp.ones(3)}])
+def test_another_network_is_refused_by_name_and_not_called_damaged(tmp_path, change):
+    checkpoints = saved(tmp_path, {10: None})
+    with pytest.raises(UserError, match=f"another network: .'{next(iter(change))}'"):
+        checkpoints.restore(abstract(state() | change), set_aside=True)
+    assert checkpoints.steps() == [10]

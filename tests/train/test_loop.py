@@ -1,0 +1,114 @@
+"""The loop: its order, what it notices, and what it never saves."""
+
+import math
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advdl.errors import UserError
+from advdl.metrics import Mean
+from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, place
+
+KEY = jax.random.key(0)
+
+
+def learner(poison_at=None):
+    """Counts its steps in `w`; its loss turns nan at one of them."""
+
+    def loss(variables, batch, key):
+        w = variables["params"]["w"]
+        value = -w * batch["x"]
+        if poison_at is not None:
+            value = jnp.where(batch["t"] == poison_at, jnp.nan * w, value)
+        return Loss(Mean.of(value))
+
+    return minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)), lambda v, b: {})
+
+
+def batch(t):
+    return {"x": np.ones(4, np.float32), "t": np.full(4, t, np.float32)}
+
+
+class Record:
+    def __init__(self):
+        self.events = []
+
+    def hooks(self):
+        return Hooks(
+            lambda step, figures: self.events.append(("log", step, figures["train/loss"])),
+            lambda step, state: self.events.append(("save", step, float(state["model"].params["w"]))),
+            lambda step, state: self.events.append(("evaluate", step, float(state["model"].params["w"]))),
+        )
+
+    def of(self, kind):
+        return [(step, value) for name, step, value in self.events if name == kind]
+
+
+def run(steps, every, poison_at=None, start=0, batches=batch):
+    placed, record = place("jit")(learner(poison_at)), Record()
+    state = placed.init(KEY, placed.put(batch(0)))
+    state = jax.tree.map(lambda x: x + start if x.dtype == jnp.int32 else x, state)
+    stream = lambda first, last: (placed.put(batches(t)) for t in range(first, last))  # noqa: E731
+    return record, lambda: fit(placed, state, stream, KEY, steps, every, record.hooks(), 4)
+
+
+def test_every_step_is_logged_once_in_windows_and_the_end_is_evaluated_then_saved():
+    record, go = run(10, Every(log=4, evaluate=5, save=3))
+    outcome = go()
+    assert (outcome.steps, outcome.stopped, int(outcome.state.step)) == (10, False, 10)
+    # the loss of step t is -(t - 1): windows 1-4, 5-8 and the rest, 9-10
+    assert record.of("log") == [(4, pytest.approx(-1.5)), (8, pytest.approx(-5.5)), (10, pytest.approx(-8.5))]
+    assert record.of("save") == [(3, 3.0), (6, 6.0), (9, 9.0), (10, 10.0)]
+    assert record.of("evaluate") == [(5, 5.0), (10, 10.0)]
+    assert [event[0] for event in record.events[-3:]] == ["log", "evaluate", "save"]
+
+
+def test_the_batches_of_a_resumed_run_are_those_of_its_steps():
+    asked = []
+    _, go = run(7, Every(log=2), start=3, batches=lambda t: asked.append(t) or batch(t))
+    assert go().steps == 4 and asked == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("log", [1, 4, 100])
+def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_is_not_saved(log):
+    record, go = run(20, Every(log=log, save=2), poison_at=6)
+    with pytest.raises(UserError, match="loss is nan at step 7"):
+        go()
+    assert record.of("save") and all(step <= 6 and math.isfinite(w) for step, w in record.of("save"))
+
+
+def test_sigterm_ends_after_the_step_with_a_save():
+    def batches(t):
+        if t == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(t)
+
+    before = signal.getsignal(signal.SIGTERM)
+    record, go = run(100, Every(log=50), batches=batches)
+    outcome = go()
+    assert outcome.stopped and outcome.steps == 6
+    assert record.of("save") == [(6, 6.0)] and record.of("evaluate") == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
+    run = Run(tmp_path)
+    first = Log(run, 0)
+    for step in (2, 4, 6):
+        first(step, {"train/loss": float(step)})
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "trai')  # cut off by a kill
+    again = Log(run, 4)
+    again(6, {"train/loss": math.nan})
+    again.close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == [
+        '{"step": 2, "train/loss": 2.0}',
+        '{"step": 4, "train/loss": 4.0}',
+        '{"step": 6, "train/loss": "nan"}',
+    ]
