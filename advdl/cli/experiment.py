@@ -15,10 +15,10 @@ class Experiment(NamedTuple):
     """What `build(config)` returns.
 
     learner: how it learns.
-    train: `batch(t)`. test: finite batches, padded and masked.
+    train: `batch(t)`, with `batch_size`, the examples of one step. test: finite batches, padded and masked.
     report: `(state, run, figures) -> sections` of report.html; `figures` are those of the last evaluation.
     predict: `(state, options, folder) -> results`, which are printed; files go to `folder`.
-    snapshot: `(state, step, folder)` draws a picture at every evaluation.
+    snapshot: `(state, step, folder)` draws a picture at step 0 and at every evaluation.
     best: the test metric whose best checkpoint is kept, and "max" or "min".
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     """
@@ -26,8 +26,8 @@ class Experiment(NamedTuple):
     learner: train.Learner
     train: Any
     test: Any
-    report: Callable[[train.State, train.Run, Mapping[str, Any]], list[present.Section]]
-    predict: Callable[[train.State, Any, pathlib.Path], Mapping[str, Any]]
+    report: Callable[[train.State, train.Run, Mapping[str, Any]], list[present.Section]] = lambda *_: []
+    predict: Callable[[train.State, Any, pathlib.Path], Mapping[str, Any]] | None = None
     snapshot: Callable[[train.State, int, pathlib.Path], None] | None = None
     best: tuple[str, str] | None = None
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()

@@ -13,6 +13,7 @@ from advdl import present, train
 from advdl.cli.config import Predict
 from advdl.cli.experiment import Session
 from advdl.cli.progress import Progress, say
+from advdl.errors import UserError
 
 PACKAGES = ("advdl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -70,6 +71,8 @@ def run_evaluate(session: Session) -> Mapping[str, Any]:
 
 def run_predict(session: Session, options: Predict) -> Mapping[str, Any]:
     """What the experiment makes of a trained state."""
+    if session.experiment.predict is None:
+        raise UserError(f"{session.name} has no predict")
     out = pathlib.Path(options.out or session.run.folder / "predict")
     state = session.trained()
     with train.told(f"folder {out}"):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from advdl.errors import UserError
 from advdl.metrics import compute, merge
@@ -64,7 +63,7 @@ def fit(
     rate. SIGTERM and SIGINT end it after the current step, with a save.
 
     Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the device never waits for
-    the host; each step's loss in the window is looked at. Raises UserError where one is not finite, naming the step;
+    the host; each step's loss and gradient norm is looked at. Raises UserError where one is not finite, naming the step;
     what is not finite is never saved.
     """
     start = int(state.step)
@@ -131,14 +130,15 @@ class Window:
         self._pending.append((step, metrics))
 
     def fetch(self) -> None:
-        """Brings what is pending to the host. Raises UserError at the first loss that is not finite."""
+        """Brings what is pending to the host. Raises UserError at the first loss or gradient that is not finite."""
         pending, self._pending = self._pending, []
         for step, metrics in jax.device_get(pending):
-            for name, metric in metrics.items():
-                if name.endswith("loss") and not math.isfinite(metric.total):
+            for name in sorted(metrics, key=lambda name: not name.endswith("loss")):
+                total = metrics[name].total if name.endswith(("loss", "gradient_norm")) else 0.0
+                if not math.isfinite(total):
                     raise UserError(
-                        f"{name} is {np.float32(metric.total)} at step {step + 1}; the run stopped and its last checkpoint is "
-                        "from before; lower --learning-rate, or clip gradients with --clip"
+                        f"{name} is {float(total)} at step {step + 1}; the run stopped and its last checkpoint is from "
+                        "before; lower --learning-rate, or clip gradients with --clip"
                     )
             self._merged = metrics if self._merged is None else merge(self._merged, metrics)
 

@@ -17,15 +17,12 @@ from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, pla
 KEY = jax.random.key(0)
 
 
-def learner(poison_at=None):
+def learner(poison_at):
     """Counts its steps in `w`; its loss turns nan at one of them."""
 
     def loss(variables, batch, key):
         w = variables["params"]["w"]
-        value = -w * batch["x"]
-        if poison_at is not None:
-            value = jnp.where(batch["t"] == poison_at, jnp.nan * w, value)
-        return Loss(Mean.of(value))
+        return Loss(Mean.of(w * jnp.where(batch["t"] == poison_at, jnp.nan, -batch["x"])))
 
     return minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)), lambda v, b: {})
 
@@ -49,7 +46,7 @@ class Record:
         return [(step, value) for name, step, value in self.events if name == kind]
 
 
-def run(steps, every, poison_at=None, start=0, batches=batch):
+def run(steps, every, poison_at=-1, start=0, batches=batch):
     placed, record = place("jit")(learner(poison_at)), Record()
     state = placed.init(KEY, placed.put(batch(0)))
     state = jax.tree.map(lambda x: x + start if x.dtype == jnp.int32 else x, state)
@@ -72,6 +69,22 @@ def test_the_batches_of_a_resumed_run_are_those_of_its_steps():
     asked = []
     _, go = run(7, Every(log=2), start=3, batches=lambda t: asked.append(t) or batch(t))
     assert go().steps == 4 and asked == [3, 4, 5, 6]
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_before_what_it_made_is_saved():
+    """sqrt at zero: the loss of step 3 is finite and its gradient is not."""
+
+    def loss(variables, batch, key):
+        w = variables["params"]["w"]
+        return Loss(Mean.of(-w * batch["x"] + jnp.where(w == 2, jnp.sqrt(jnp.abs(w - 2)), 0.0)))
+
+    spiked = minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)), lambda v, b: {})
+    placed, record = place("jit")(spiked), Record()
+    state = placed.init(KEY, placed.put(batch(0)))
+    stream = lambda first, last: (placed.put(batch(t)) for t in range(first, last))  # noqa: E731
+    with pytest.raises(UserError, match="gradient_norm is (inf|nan) at step 3"):
+        fit(placed, state, stream, KEY, 10, Every(log=100, save=1), record.hooks(), 4)
+    assert record.of("save") == [(1, 1.0), (2, 2.0)]
 
 
 @pytest.mark.parametrize("log", [1, 4, 100])

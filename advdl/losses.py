@@ -1,0 +1,69 @@
+"""Pure losses, one value an example; averaging is `Mean.of`, which knows the mask.
+
+Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax or
+sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, K classes.
+
+Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = sigmoid(logit):
+
+    log D = -softplus(-logit)        log(1 - D) = -softplus(logit)
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(logits_BK: jax.Array, label_B: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """-Σ_k q_k log softmax(logits)_k, (B,), for q = (1 - ε) onehot(label) + ε / K.
+
+    ε = label_smoothing, section 7 of Szegedy et al. 2016 (arXiv:1512.00567); a Python float. Any leading axes in place
+    of B. A label outside 0..K-1 gives NaN rather than some other class's loss; mask it.
+    """
+    log_p_BK = jax.nn.log_softmax(_float(logits_BK))
+    classes = log_p_BK.shape[-1]
+    index_B = jnp.where(label_B < 0, classes, label_B)  # a negative index would count from the end
+    loss_B = -jnp.take_along_axis(log_p_BK, index_B[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+    if label_smoothing:
+        loss_B = (1 - label_smoothing) * loss_B - label_smoothing * log_p_BK.mean(-1)
+    return loss_B
+
+
+def value(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
+    """log D(x) + log(1 - D(G(z))), per pair of examples: what equation 1, V(D, G), takes the mean of.
+
+    At its optimum, D = p_data / (p_data + p_g) (proposition 1), V = -log 4 + 2 JSD(p_data ‖ p_g) (equation 6); with
+    p_g = p_data that is D = 1/2 everywhere and V = -log 4 = -1.386. V near 0 means a discriminator that is sure and
+    right.
+
+    Raises ValueError where the shapes differ (a (B,) and a (B, 1) would make B² pairs).
+    """
+    if jnp.shape(real_logit) != jnp.shape(fake_logit):
+        raise ValueError(f"logits of data {jnp.shape(real_logit)} and of samples {jnp.shape(fake_logit)} differ in shape")
+    return -jax.nn.softplus(-_float(real_logit)) - jax.nn.softplus(_float(fake_logit))
+
+
+def minimax_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
+    """-[log D(x) + log(1 - D(G(z)))], per pair of examples: descending it ascends the discriminator's gradient of
+    algorithm 1. Twice the mean of the two binary cross-entropies. Raises ValueError where the shapes differ."""
+    return -value(real_logit, fake_logit)
+
+
+def minimax_generator(fake_logit: jax.Array) -> jax.Array:
+    """log(1 - D(G(z))), per example: what the generator descends in algorithm 1, as printed.
+
+    Its derivative by the logit is -D(G(z)), which vanishes where the discriminator sees through the samples (section 3).
+    """
+    return -jax.nn.softplus(_float(fake_logit))
+
+
+def nonsaturating_generator(fake_logit: jax.Array) -> jax.Array:
+    """-log D(G(z)), per example: what the generator descends in practice, the second objective of section 3.
+
+    Its derivative by the logit is -(1 - D(G(z))): the same fixed point, and strongest where the discriminator sees
+    through the samples.
+    """
+    return jax.nn.softplus(-_float(fake_logit))
+
+
+def _float(x: jax.Array) -> jax.Array:
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

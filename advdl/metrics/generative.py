@@ -1,0 +1,138 @@
+"""Scores of generated images that need no downloaded network: what a classifier of real images makes of them.
+
+They run on the host, in NumPy and scikit-learn. Every score comes with its floor (real test images) and with what
+trivial generators reach. Axes: N images, H height, W width, C channels, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Recognition(NamedTuple):
+    """What the classifier makes of one set of images.
+
+    share: (K,) share of the images assigned to each class, the likeliest one; sums to 1. Every image is assigned, noise
+      too, so alone it says nothing.
+    recognized: (K,) share of the images assigned to each class with a confidence above 1/2; what is missing to 1 looks
+      like no class.
+    confidence: (N,) each image's confidence.
+    """
+
+    share: np.ndarray
+    recognized: np.ndarray
+    confidence: np.ndarray
+
+    def classes(self, threshold: float) -> int:
+        """Number of classes of which at least a share of `threshold` of all images is recognized."""
+        return int((self.recognized >= threshold).sum())
+
+    def quantiles(self, at: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
+        """Quantiles of the confidence."""
+        return {float(q): float(np.quantile(self.confidence, q)) for q in at}
+
+
+class Coverage(NamedTuple):
+    """The result of `class_coverage`: the samples; beside them real test images, as many images of uniform noise and of
+    a Gaussian fitted to each pixel alone; and the classifier's accuracy on the test images."""
+
+    samples: Recognition
+    test: Recognition
+    noise: Recognition
+    gaussian: Recognition
+    accuracy: float
+
+
+def class_coverage(
+    samples_NHWC: np.ndarray,
+    train_images: np.ndarray,
+    train_labels: np.ndarray,
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    classes: int | None = None,
+    limit: int = 4000,
+    seed: int = 0,
+) -> Coverage:
+    """Which classes a generator covers, as seen by a classifier of the real training images.
+
+    The classifier is one support vector machine (RBF kernel) for each class against the rest, on raw pixels. Its
+    decision value becomes a probability by Platt's sigmoid, fitted on three-fold cross-validated decision values
+    (`CalibratedClassifierCV(SVC(), ensemble=False)`). Confidence is the largest of the K probabilities, **not**
+    normalized over classes: an image unlike any class is then refused by all. Normalized, or with pairwise machines
+    voting, uniform noise gets the confidence of real images.
+
+    samples_NHWC, train_images, test_images: (…, H, W, C) in the same range; labels are integers in 0..classes-1
+      (classes: by default as many as occur). limit: training images used, drawn without replacement. seed: of that draw
+      and of the two baselines; the result is a function of the arguments.
+
+    Raises ValueError where the shapes do not fit or a class has fewer than three training images.
+    """
+    from sklearn.calibration import CalibratedClassifierCV  # here: a second to import, and training needs none of it
+    from sklearn.svm import SVC
+
+    samples, train, test = _rows(samples_NHWC), _rows(train_images), _rows(test_images)
+    if not samples.shape[1] == train.shape[1] == test.shape[1]:
+        shapes = [np.shape(images)[1:] for images in (samples_NHWC, train_images, test_images)]
+        raise ValueError("samples {}, training {} and test images {} differ in shape".format(*shapes))
+    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
+    classes = classes or int(max(train_labels.max(), test_labels.max())) + 1
+    random = np.random.default_rng(seed)
+    mean, std, low, high = train.mean(0), train.std(0), train.min(), train.max()
+    noise = random.uniform(low, high, samples.shape)
+    gaussian = np.clip(mean + std * random.standard_normal(samples.shape), low, high)
+    if len(train) > limit:
+        chosen = np.sort(random.choice(len(train), limit, replace=False))
+        train, train_labels = train[chosen], train_labels[chosen]
+    if (few := np.bincount(train_labels, minlength=classes).min()) < 3 or classes < 2:
+        raise ValueError(f"{classes} classes, the rarest with {few} training images; two classes of three are needed")
+
+    machines = [
+        CalibratedClassifierCV(SVC(), method="sigmoid", cv=3, ensemble=False).fit(train, train_labels == k)
+        for k in range(classes)
+    ]
+
+    def recognize(images: np.ndarray) -> tuple[Recognition, np.ndarray]:
+        probability_NK = np.stack([machine.predict_proba(images)[:, 1] for machine in machines], axis=1)
+        assigned, confidence = probability_NK.argmax(1), probability_NK.max(1)
+        count = np.bincount(assigned, minlength=classes)
+        sure = np.bincount(assigned[confidence > 0.5], minlength=classes)
+        return Recognition(count / len(images), sure / len(images), confidence), assigned
+
+    seen, assigned = recognize(test)
+    return Coverage(
+        samples=recognize(samples)[0],
+        test=seen,
+        noise=recognize(noise)[0],
+        gaussian=recognize(gaussian)[0],
+        accuracy=float((assigned == test_labels).mean()),
+    )
+
+
+def nearest(samples_NHWC: np.ndarray, train_images: np.ndarray, rows: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest training image of each sample, by Euclidean distance of pixels, as in figure 2 of Goodfellow et al.
+    2014: (index (N,) int64, distance (N,) float64 in the images' unit).
+
+    Of equally near ones the first. A distance near 0 is a copy; `nearest(test_images, train_images)` says what distance
+    to expect of images that are not. `rows`: training images held in float64 at a time. Raises ValueError where the
+    shapes do not fit or there are no training images.
+    """
+    samples, count = _rows(samples_NHWC), len(train_images)
+    if np.shape(samples_NHWC)[1:] != np.shape(train_images)[1:] or not count:
+        raise ValueError(f"samples {np.shape(samples_NHWC)} do not fit training images {np.shape(train_images)}")
+    best, index = np.full(len(samples), np.inf), np.zeros(len(samples), np.int64)
+    for first in range(0, count, rows):
+        part = _rows(train_images[first : first + rows])
+        # |a - b|² = |a|² - 2 a·b + |b|², and |a|² is the same for all b: a matrix product instead of all differences.
+        score = (part**2).sum(1)[None] - 2 * samples @ part.T
+        near = score.argmin(1)
+        lowest = score[np.arange(len(samples)), near]
+        index = np.where(lowest < best, near + first, index)
+        best = np.minimum(lowest, best)
+    difference = samples - _rows(np.asarray(train_images)[index])  # the distance itself without that cancellation
+    return index, np.sqrt((difference**2).sum(1))
+
+
+def _rows(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    return images.reshape(len(images), -1).astype(np.float64)

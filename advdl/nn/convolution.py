@@ -1,0 +1,295 @@
+"""Convolution and transposed convolution with the papers' explicit geometry.
+
+Axes: B batch, H height, W width, I channels in, O channels out; a kernel is (kernel height, kernel width, I, O).
+
+Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the convolution, its adjoint in x
+(the transposed convolution) and its adjoint in w (the kernel gradient). Each one's derivatives are the other two, so the
+fast formulation below serves derivatives of any order by reverse mode.
+
+Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one, as a convolution of an
+input dilated by s with zeros, s² times the products needed. Here it is s² convolutions of the undilated input, each with
+the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009). A 1×1 convolution is a
+matrix product.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from advdl.nn import formulation
+
+Pair = int | Sequence[int]
+Padding = int | Sequence[int | Sequence[int]]
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+# With this many channels out or fewer, XLA's own way takes less time than a convolution for each phase.
+FEW = 8
+
+
+class Geometry(NamedTuple):
+    """Of a convolution: strides, ((top, bottom), (left, right)) padding, dilation of the kernel, groups of channels."""
+
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+def conv(
+    x_BHWI: jax.Array, kernel: jax.Array, strides: Pair = 1, padding: Padding = 0, dilation: Pair = 1, groups: int = 1
+) -> jax.Array:
+    """Convolution (cross-correlation, as in all of deep learning), (B, H', W', O).
+
+    H' = floor((H + top + bottom - dilation·(kernel height - 1) - 1) / stride) + 1, and so W'. With groups the kernel's
+    I is the number of channels in each group. x and kernel have one dtype, which is the result's.
+    """
+    geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
+    if not _reformulated(geometry):
+        return _conv(x_BHWI, kernel, geometry)
+    if kernel.shape[:2] == (1, 1) and not any(map(sum, geometry.padding)):
+        return x_BHWI[:, :: geometry.strides[0], :: geometry.strides[1]] @ kernel[0, 0]
+    return _conv(x_BHWI, kernel, geometry) if geometry.strides == (1, 1) else _fast_conv(x_BHWI, kernel, geometry)
+
+
+def conv_transpose(
+    x_BHWI: jax.Array, kernel: jax.Array, strides: Pair = 1, padding: Padding = 0, output_padding: Pair = 0
+) -> jax.Array:
+    """Transposed convolution, y[s·i + a - p] += x[i] kernel[a]: (B, H', W', O).
+
+    H' = (H - 1)·stride - top - bottom + kernel height + output padding (rows at the bottom), and so W'; with equal
+    paddings this is torch.nn.ConvTranspose2d. It is the adjoint of `conv` of these strides and paddings (the output
+    padding apart) with the kernel's I and O exchanged. Raises ValueError for an output that would be empty.
+    """
+    strides, padding = pair(strides), pads(padding)
+    size = tuple(
+        (n - 1) * s - sum(p) + k + extra
+        for n, s, p, k, extra in zip(x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False)
+    )
+    if min(size) < 1:
+        raise ValueError(f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}")
+    geometry = Geometry(strides, padding)
+    adjoint = _fast_adjoint if _reformulated(geometry) else _adjoint
+    return adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size)
+
+
+def pair(value: Pair) -> tuple[int, int]:
+    """3 -> (3, 3); (3, 5) -> (3, 5)."""
+    first, second = (value, value) if isinstance(value, int) else value
+    return int(first), int(second)
+
+
+def pads(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """1 -> ((1, 1), (1, 1)); (1, 2) -> ((1, 1), (2, 2)); ((1, 2), (3, 4)) as it is."""
+    rows, columns = (value, value) if isinstance(value, int) else value
+    return pair(rows), pair(columns)
+
+
+def _reformulated(geometry: Geometry) -> bool:
+    return formulation.fast() and geometry.groups == 1 and geometry.dilation == (1, 1)
+
+
+# The three functions as XLA has them. A kernel is always that of the convolution, (kh, kw, I, O), and y its output.
+
+
+def _conv(x_BHWI, kernel, geometry):
+    return lax.conv_general_dilated(
+        x_BHWI,
+        kernel,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        feature_group_count=geometry.groups,
+        dimension_numbers=LAYOUT,
+    )
+
+
+def _adjoint(y_BHWO, kernel, geometry, size):
+    """x of (H, W) = size; rows beyond those that the convolution reads are zeros, or its padding cut off."""
+    padding = [
+        (k - 1 - before, n + before - 1 - (m - 1) * s)
+        for k, (before, _), n, m, s in zip(
+            kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], geometry.strides, strict=False
+        )
+    ]
+    return lax.conv_general_dilated(
+        y_BHWO,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        (1, 1),
+        padding,
+        lhs_dilation=geometry.strides,
+        dimension_numbers=LAYOUT,
+    )
+
+
+def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
+    """The kernel's gradient, (*taps, I, O)."""
+    kernel = jax.ShapeDtypeStruct((*taps, x_BHWI.shape[3], y_BHWO.shape[3]), x_BHWI.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: _conv(x_BHWI, kernel, geometry), kernel)(y_BHWO)
+    return gradient
+
+
+# The same, fast. Padding is made exact first: what the strides leave over at the bottom and right is not read.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _fast_conv(x_BHWI, kernel, geometry):
+    return _conv(x_BHWI, kernel, geometry)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _fast_adjoint(y_BHWO, kernel, geometry, size):
+    if geometry.strides == (1, 1) or kernel.shape[2] <= FEW:
+        return _adjoint(y_BHWO, kernel, geometry, size)
+    return _sub_pixel(y_BHWO, kernel, geometry, size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
+    return _kernel_gradient(x_BHWI, y_BHWO, geometry, taps)
+
+
+def _fit(geometry: Geometry, size, taps, out) -> Geometry:
+    """The geometry whose convolution of an x of this size gives exactly `out`: paddings after are what is left."""
+    padding = tuple(
+        (before, (m - 1) * s + k - n - before)
+        for (before, _), n, k, m, s in zip(geometry.padding, size, taps, out, geometry.strides, strict=True)
+    )
+    return geometry._replace(padding=padding)
+
+
+def _conv_forward(x, kernel, geometry):
+    return _fast_conv(x, kernel, geometry), (x, kernel)
+
+
+def _conv_backward(geometry, saved, dy):
+    x, kernel = saved
+    return (
+        _fast_adjoint(dy, kernel, geometry, x.shape[1:3]),
+        _fast_kernel_gradient(x, dy, _fit(geometry, x.shape[1:3], kernel.shape[:2], dy.shape[1:3]), kernel.shape[:2]),
+    )
+
+
+def _adjoint_forward(y, kernel, geometry, size):
+    return _fast_adjoint(y, kernel, geometry, size), (y, kernel)
+
+
+def _adjoint_backward(geometry, size, saved, dx):
+    y, kernel = saved
+    geometry = _fit(geometry, size, kernel.shape[:2], y.shape[1:3])
+    return _fast_conv(dx, kernel, geometry), _fast_kernel_gradient(dx, y, geometry, kernel.shape[:2])
+
+
+def _kernel_gradient_forward(x, y, geometry, taps):
+    return _fast_kernel_gradient(x, y, geometry, taps), (x, y)
+
+
+def _kernel_gradient_backward(geometry, taps, saved, dkernel):
+    x, y = saved
+    return _fast_adjoint(y, dkernel, geometry, x.shape[1:3]), _fast_conv(x, dkernel, geometry)
+
+
+_fast_conv.defvjp(_conv_forward, _conv_backward)
+_fast_adjoint.defvjp(_adjoint_forward, _adjoint_backward)
+_fast_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
+
+
+class _Phase(NamedTuple):
+    """Of one axis: outputs j, j + s, j + 2s, … are a convolution by taps first, first + s, …, flipped."""
+
+    first: int
+    padding: tuple[int, int]
+
+
+def _phases(k: int, s: int, before: int, inputs: int, outputs: int) -> list[_Phase | None]:
+    """One for each of the s phases of an axis; None where no tap reaches it."""
+    phases = []
+    count = -(-outputs // s)
+    for j in range(s):
+        ahead, first = divmod(j + before, s)
+        taps = len(range(first, k, s))
+        left = taps - 1 - ahead
+        phases.append(_Phase(first, (left, count - inputs - left + taps - 1)) if taps else None)
+    return phases
+
+
+def _sub_pixel(y_BHWO, kernel, geometry, size):
+    """`_adjoint` without products with zeros: y[m + (j + p) // s - b] kernel[(j + p) % s + s·b] at s·m + j, summed over b."""
+    s, t = geometry.strides
+    axes = zip(kernel.shape, geometry.strides, geometry.padding, y_BHWO.shape[1:3], size, strict=False)
+    rows, columns = (_phases(k, stride, before, n, m) for k, stride, (before, _), n, m in axes)
+    x = jnp.zeros((len(y_BHWO), -(-size[0] // s) * s, -(-size[1] // t) * t, kernel.shape[2]), y_BHWO.dtype)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            if row is None or column is None:
+                continue
+            taps = kernel[row.first :: s, column.first :: t][::-1, ::-1].swapaxes(2, 3)
+            part = _conv(y_BHWO, taps, Geometry((1, 1), (row.padding, column.padding)))
+            x = x + lax.pad(part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0)))
+    return x[:, : size[0], : size[1]]
+
+
+class Conv(nn.Module):
+    """Convolution of (B, H, W, C) with bias; `padding` counts zeros: an int, (rows, columns) or ((top, bottom), (left, right)).
+
+    Parameters: kernel (kh, kw, C / groups, features) and bias (features,), in `param_dtype`. Computes in `dtype` (default:
+    what input and parameters promote to).
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: Pair = 1
+    padding: Padding = 0
+    dilation: Pair = 1
+    groups: int = 1
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        channels = x_BHWC.shape[-1]
+        if channels % self.groups or self.features % self.groups:
+            raise ValueError(f"{channels} channels in and {self.features} out do not divide into {self.groups} groups")
+        shape = (*pair(self.kernel_size), channels // self.groups, self.features)
+        x, kernel, bias = _operands(self, x_BHWC, shape)
+        y = conv(x, kernel, self.strides, self.padding, self.dilation, self.groups)
+        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution of (B, H, W, C) with bias, geometry of `conv_transpose`.
+
+    Parameters: kernel (kh, kw, C, features) and bias (features,), in `param_dtype`. Computes in `dtype`.
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: Pair = 1
+    padding: Padding = 0
+    output_padding: Pair = 0
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        shape = (*pair(self.kernel_size), x_BHWC.shape[-1], self.features)
+        x, kernel, bias = _operands(self, x_BHWC, shape)
+        y = conv_transpose(x, kernel, self.strides, self.padding, self.output_padding)
+        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+def _operands(module, x, shape):
+    """Input, kernel and bias (or None) in the compute dtype."""
+    kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
+    bias = module.param("bias", module.bias_init, (module.features,), module.param_dtype) if module.use_bias else None
+    return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)

@@ -1,0 +1,149 @@
+"""Both experiments through every verb, in tiny."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = {
+    "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
+    "classify": ["--depth", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
+}
+
+
+@pytest.fixture(scope="module", params=sorted(TINY))
+def run(request, load, tmp_path_factory):
+    """(experiment, folder) of a tiny finished run."""
+    from advdl import cli
+
+    module, folder = load(request.param), tmp_path_factory.mktemp(request.param) / "run"
+    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY[request.param])])
+    return request.param, folder
+
+
+def test_train_writes_the_run_folder(run):
+    name, folder = run
+    assert json.loads((folder / "config.json").read_text())["experiment"] == name
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/seconds" in line] == [2, 4, 6]
+    assert [line["step"] for line in lines if "train/seconds" not in line] == [3, 6]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 6 and len(summary["digest"]) == 64 and summary["versions"]["jax"]
+    assert all(np.isfinite(value) for value in summary["test"].values())
+    assert list(folder.glob("events.out.tfevents.*")) and (folder / "checkpoints" / "6").is_dir()
+    html = (folder / "report" / "report.html").read_text()
+    pictures = [p for p in (folder / "report").rglob("*") if p.suffix in (".png", ".gif")]
+    assert pictures
+    for picture in pictures:
+        with Image.open(picture) as image:
+            image.load()
+            assert min(image.size) > 16
+    assert all(f'src="{name}"' not in html or (folder / "report" / name).exists() for name in html.split('src="')[1:])
+
+
+def test_evaluate_agrees_with_the_end_of_training_and_writes_nothing(run, verb):
+    name, folder = run
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    status, out, err = verb(name, "evaluate", "--run", folder, "--json")
+    assert status == 0, err
+    summary = json.loads((folder / "summary.json").read_text())
+    figures = json.loads(out)
+    assert {k: figures[k] for k in summary["test"]} == pytest.approx(summary["test"])
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_evaluation_counts_every_example_once_whatever_the_batch(run, verb):
+    name, folder = run
+    figures = [
+        json.loads(verb(name, "evaluate", "--run", folder, "--json", *flags)[1])
+        for flags in ([], ["--batch", 7], ["--batch", 24, "--placement", "mesh", "--mesh", "data=4,fsdp=2"])
+    ]
+    for other in figures[1:]:
+        for key, value in figures[0].items():
+            np.testing.assert_allclose(other[key], value, rtol=2e-4, err_msg=key)
+
+
+def test_help_names_every_common_flag(run, verb):
+    name, _ = run
+    for what in ("train", "evaluate", "bench"):
+        status, out, _ = verb(name, what, "--help")
+        flags = "--run --data --data-dir --steps --batch --seed --placement --mesh --preset --learning-rate --precision --json"
+        assert status == 0 and all(f"{flag} " in out for flag in flags.split())
+    status, out, _ = verb(name)
+    assert status == 2 and "train" in out and "bench" in out
+
+
+def test_gan_predict_draws_what_the_seed_says(run, verb, tmp_path):
+    name, folder = run
+    if name != "gan":
+        pytest.skip("of the GAN alone")
+    grids = []
+    for place, seed in (("a", 1), ("b", 1), ("c", 2)):
+        status, out, err = verb(
+            "gan", "predict", "--run", folder, "--out", tmp_path / place, "--sample-seed", seed, "--count", 20, "--json"
+        )
+        assert status == 0, err
+        assert json.loads(out)["samples"] == 20
+        grids.append((tmp_path / place / "samples.png").read_bytes())
+        assert (tmp_path / place / "interpolations.png").exists()
+        assert np.load(tmp_path / place / "samples.npy").shape == (20, 8, 8, 1)
+    assert grids[0] == grids[1] != grids[2]
+
+
+def test_classify_predict_names_classes_of_files(run, verb, tmp_path):
+    name, folder = run
+    if name != "classify":
+        pytest.skip("of the classifier alone")
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "gray.png", tmp_path / "color.jpg"]
+    Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(paths[0])
+    Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(paths[1])
+    status, out, err = verb("classify", "predict", *paths, "--run", folder, "--top", 10, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert list(answer) == [str(path) for path in paths]
+    for classes in answer.values():
+        assert sorted(classes) == [str(digit) for digit in range(10)]
+        assert sum(classes.values()) == pytest.approx(1, abs=1e-3)
+        assert list(classes.values()) == sorted(classes.values(), reverse=True)
+    status, _, err = verb("classify", "predict", tmp_path / "absent.png", "--run", folder)
+    assert status == 2 and "absent.png" in err
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.slow
+def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
+    from advdl.cli import bench
+
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "SECONDS", 0.01)
+    status, out, err = verb(name, "bench", "--run", tmp_path / "none", "--json", *TINY[name])
+    assert status == 0, err
+    figures = json.loads(out)
+    for key in ("step ms (bare)", "step ms (loop)", "step ms (plain formulation)", "examples/s (loop)", "compile s"):
+        assert figures[key] > 0
+    assert figures["GFLOP per step (XLA)"] > 0 and figures["peak memory MiB"] > 0
+    assert 0 <= figures["waiting for data %"] <= 100
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
+    from advdl import train
+
+    status, _, err = verb("classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16")
+    assert status == 0, err
+    module = load("classify")
+    import dataclasses
+
+    import jax
+
+    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], depth=8, batch=16, precision="bfloat16"))
+    placed = train.place("jit")(experiment.learner)
+    batch = placed.put(experiment.train(0))
+    state = placed.abstract(jax.random.key(0), batch)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} <= {"float32", "int32"}
+    text = jax.jit(experiment.learner.step).lower(state, batch, jax.random.key(0)).as_text()
+    convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert convolutions and all("bf16" in line for line in convolutions)

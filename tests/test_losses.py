@@ -1,0 +1,111 @@
+"""Losses against their formulas in float64, their closed-form gradients, and the theory they come from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl import losses
+
+REAL_B, FAKE_B = 3 * jax.random.normal(jax.random.key(0), (2, 16))
+LOGITS_BK = 3 * jax.random.normal(jax.random.key(1), (16, 5))
+LABEL_B = jax.random.randint(jax.random.key(2), (16,), 0, 5)
+HUGE = jnp.array([-1e30, -1e4, -200.0, 0.0, 200.0, 1e4, 1e30])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy_is_its_formula(smoothing):
+    p = np.exp(np.asarray(LOGITS_BK, np.float64))
+    p /= p.sum(1, keepdims=True)
+    q = (1 - smoothing) * np.eye(5)[np.asarray(LABEL_B)] + smoothing / 5
+    loss_B = jax.jit(losses.cross_entropy, static_argnums=2)(LOGITS_BK, LABEL_B, smoothing)
+    assert loss_B.shape == (16,)
+    np.testing.assert_allclose(loss_B, -(q * np.log(p)).sum(1), rtol=2e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradient_of_cross_entropy_is_softmax_less_target(smoothing):
+    gradient = jax.grad(lambda x: losses.cross_entropy(x, LABEL_B, smoothing).sum())(LOGITS_BK)
+    q = (1 - smoothing) * np.eye(5)[np.asarray(LABEL_B)] + smoothing / 5
+    np.testing.assert_allclose(gradient, jax.nn.softmax(LOGITS_BK) - q, atol=1e-6)
+
+
+def test_cross_entropy_of_extreme_logits_is_finite_and_exact():
+    logits_BK = jnp.array([[1e4, -1e4, 0.0], [1e30, -1e30, 0.0]])
+    np.testing.assert_allclose(losses.cross_entropy(logits_BK, jnp.array([1, 1])), [2e4, 2e30], rtol=1e-6)
+    np.testing.assert_array_equal(losses.cross_entropy(logits_BK, jnp.array([0, 0])), [0, 0])
+
+
+def test_cross_entropy_takes_any_leading_axes():
+    loss_BT = losses.cross_entropy(LOGITS_BK.reshape(4, 4, 5), LABEL_B.reshape(4, 4))
+    np.testing.assert_array_equal(loss_BT.ravel(), losses.cross_entropy(LOGITS_BK, LABEL_B))
+
+
+def test_a_label_that_is_no_class_has_no_loss_and_no_gradient():
+    label_B = LABEL_B.at[0].set(-1).at[1].set(5)
+    np.testing.assert_array_equal(jnp.isnan(losses.cross_entropy(LOGITS_BK, label_B)), jnp.arange(16) < 2)
+    masked = jax.grad(lambda x: jnp.where(jnp.arange(16) < 2, 0, losses.cross_entropy(x, label_B)).sum())(LOGITS_BK)
+    assert jnp.isfinite(masked).all() and (masked[:2] == 0).all() and (masked[2:] != 0).all()
+
+
+def test_adversarial_losses_are_their_formulas():
+    d_real, d_fake = sigmoid(REAL_B), sigmoid(FAKE_B)
+    v = np.log(d_real) + np.log(1 - d_fake)
+    np.testing.assert_allclose(losses.value(REAL_B, FAKE_B), v, rtol=1e-5)
+    np.testing.assert_allclose(losses.minimax_discriminator(REAL_B, FAKE_B), -v, rtol=1e-5)
+    np.testing.assert_allclose(losses.minimax_generator(FAKE_B), np.log(1 - d_fake), rtol=1e-5)
+    np.testing.assert_allclose(losses.nonsaturating_generator(FAKE_B), -np.log(d_fake), rtol=1e-5)
+
+
+def test_adversarial_gradients_are_their_closed_forms():
+    d_real, d_fake = sigmoid(REAL_B), sigmoid(FAKE_B)
+    wrt = jax.grad(lambda real, fake: losses.minimax_discriminator(real, fake).sum(), (0, 1))(REAL_B, FAKE_B)
+    np.testing.assert_allclose(wrt, (d_real - 1, d_fake), atol=1e-6)
+    slope = lambda loss: jax.vmap(jax.grad(loss))(FAKE_B)  # noqa: E731
+    np.testing.assert_allclose(slope(losses.minimax_generator), -d_fake, atol=1e-6)
+    np.testing.assert_allclose(slope(losses.nonsaturating_generator), -(1 - d_fake), atol=1e-6)
+
+
+def test_the_generators_gradient_saturates_only_as_printed():
+    seen_through = -20.0
+    assert abs(jax.grad(losses.minimax_generator)(seen_through)) < 1e-8
+    assert jax.grad(losses.nonsaturating_generator)(seen_through) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("loss", [losses.minimax_generator, losses.nonsaturating_generator, lambda x: losses.value(-x, x)])
+def test_extreme_logits_are_finite_with_finite_gradients(loss):
+    assert jnp.isfinite(loss(HUGE)).all()
+    assert jnp.isfinite(jax.vmap(jax.grad(loss))(HUGE)).all()
+
+
+def test_low_precision_logits_are_taken_to_float32():
+    assert losses.nonsaturating_generator(FAKE_B.astype(jnp.bfloat16)).dtype == jnp.float32
+    assert losses.cross_entropy(LOGITS_BK.astype(jnp.bfloat16), LABEL_B).dtype == jnp.float32
+
+
+def test_value_of_a_discriminator_that_cannot_tell_is_minus_log_four():
+    np.testing.assert_allclose(losses.value(jnp.zeros(3), jnp.zeros(3)), -np.log(4), rtol=1e-6)
+
+
+def test_the_value_is_highest_at_the_optimal_discriminator_and_there_tells_the_divergence():
+    """Proposition 1 and equation 6 on a discrete example, by gradient ascent."""
+    p, q = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.1, 0.3, 0.6])
+
+    def v(logit):  # E_p log D + E_q log(1 - D), from the losses of either side
+        return (-p * losses.nonsaturating_generator(logit) + q * losses.minimax_generator(logit)).sum()
+
+    climb = jax.jit(lambda logit: jax.lax.fori_loop(0, 500, lambda _, x: x + 5 * jax.grad(v)(x), logit))
+    best = climb(jnp.array([2.0, -1.0, 1.0]))
+    np.testing.assert_allclose(jax.nn.sigmoid(best), p / (p + q), atol=1e-4)
+    middle = (p + q) / 2
+    jsd = (p * jnp.log(p / middle) + q * jnp.log(q / middle)).sum() / 2
+    assert float(v(best)) == pytest.approx(float(-jnp.log(4.0) + 2 * jsd), abs=1e-6)
+
+
+def test_logits_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="differ in shape"):
+        losses.minimax_discriminator(REAL_B, FAKE_B[:, None])
