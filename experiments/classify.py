@@ -121,5 +121,53 @@ def build(config: Config) -> cli.Experiment:
     )
 
 
+def report(probabilities, names, test, state, run, figures) -> list[present.Section]:
+    """Learning curves, confusion, and what was taken for something else."""
+    folder = run.report
+    both = lambda name: {"training batches": f"train/{name}", "test": f"test/{name}"}  # noqa: E731
+    present.draw_curves(
+        present.read_metrics(run.folder / "metrics.jsonl"),
+        folder / "curves.png",
+        [present.Panel("cross-entropy", both("loss"), log=True), present.Panel("accuracy", both("accuracy"))],
+    )
+    present.draw_confusion(figures["confusion"], folder / "confusion.png", names, "confusion on the test images")
+    counts = figures["confusion"].sum(1)
+    wrong, captions = [], []
+    for number in range(len(test)):
+        batch = test[number]
+        p_BK = np.asarray(probabilities(state["model"].average, batch["image"]))
+        for row in np.flatnonzero((p_BK.argmax(1) != batch["label"]) & (batch["mask"] > 0)):
+            called = p_BK[row].argmax()
+            wrong.append(batch["image"][row])
+            captions.append(f"{names[batch['label'][row]]} as {names[called]} {p_BK[row, called]:.0%}")
+    sections = [
+        present.Section("Learning", "", ["curves.png"]),
+        present.Section(
+            "Confusion",
+            "",
+            ["confusion.png"],
+            {"always the most frequent class": float(counts.max() / counts.sum())},
+        ),
+    ]
+    if wrong:
+        present.draw_grid(np.stack(wrong[:40]), folder / "mistaken.png", columns=8, scale=8, captions=captions[:40])
+        text = f"{len(wrong)} of {counts.sum()} test images" + (", the first 40 of them." if len(wrong) > 40 else ".")
+        sections.append(present.Section("Taken for something else", text, ["mistaken.png"]))
+    return sections
+
+
+def predict(probabilities, training, transform, state, options) -> Mapping[str, Any]:
+    """Class and probability of each file."""
+    if not options.files:
+        raise UserError("predict needs image files: python experiments/classify.py predict photo.png")
+    answer = {}
+    for path in options.files:
+        image = data.decode(path, training.image_shape)
+        batch = transform({"image": image[None]}, None)
+        p_K = np.asarray(probabilities(state["model"].average, batch["image"]))[0]
+        answer[str(path)] = {training.label_names[k]: float(p_K[k]) for k in np.argsort(-p_K)[: options.top]}
+    return answer
+
+
 if __name__ == "__main__":
     cli.main(build, PRESETS, Predict)

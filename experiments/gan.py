@@ -152,15 +152,145 @@ def build(config: Config) -> cli.Experiment:
         evaluate=evaluate,
         discriminator_steps=config.discriminator_steps,
     )
-    paint = Paint(generator, draw, low, real, config.seed)
+    artist = Artist(generator, draw, low, real, held_out, config.seed)
     return cli.Experiment(
         learner=learner,
         train=data.train_batches(real, config.batch * config.discriminator_steps, config.seed, transform),
         test=data.eval_batches(held_out, config.batch, transform),
-        report=lambda state, run, figures: report(paint, held_out, state, run),
-        predict=lambda state, options, folder: predict(paint, held_out, state, options, folder),
-        snapshot=paint.snapshot,
+        report=artist.report,
+        predict=artist.predict,
+        snapshot=artist.snapshot,
     )
+
+
+class Artist:
+    """Draws what a generator makes; pixels from `low` to 1."""
+
+    def __init__(self, generator, draw, low: float, real: data.Source, held_out: data.Source, seed: int):
+        self.low, self.real, self.held_out, self.seed = low, real, held_out, seed
+        self.noise = lambda seed, count: np.asarray(replica.sample(draw, jax.random.key(seed), count))
+        self._paint = jax.jit(lambda variables, z: generator.apply(variables, z, train=False))
+
+    def paint(self, state: train.State, z: np.ndarray) -> np.ndarray:
+        """Images (B, H, W, C) from noise (B, Z), 64 at a time so that one program serves all counts."""
+        parts = [z[n : n + 64] for n in range(0, len(z), 64)]
+        full = [np.resize(part, (64, z.shape[1])) for part in parts]
+        return np.concatenate([self._paint(state["generator"].average, f)[: len(p)] for p, f in zip(parts, full)])
+
+    def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
+        """Real images in the generator's range, and their labels."""
+        found = source.read(np.arange(min(len(source), limit)))
+        return data.to_float(self.low, 1.0)({"image": found["image"]}, None)["image"], found["label"]
+
+    def sheet(self, images, columns=None, **options) -> np.ndarray:
+        return present.tile(images, low=self.low, high=1.0, columns=columns, **options)
+
+    def snapshot(self, state: train.State, step: int, folder: Path) -> None:
+        """A grid from the same noise every time."""
+        sheet = self.sheet(self.paint(state, self.noise(self.seed, 64)), 8, title=f"step {step}")
+        present.draw_grid(sheet[None], folder / "samples" / f"{step:07}.png", scale=1, margin=0)
+
+    def interpolate(self, state: train.State, seed: int, rows: int, columns: int = 10) -> np.ndarray:
+        """Rows of images on a line from one noise to another (figure 3 of the paper)."""
+        ends = self.noise(seed, 2 * rows).reshape(rows, 2, 1, -1)
+        share = np.linspace(0, 1, columns, dtype=np.float32)[:, None]
+        line = (1 - share) * ends[:, 0] + share * ends[:, 1]
+        return self.paint(state, line.reshape(rows * columns, -1))
+
+    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+        folder = run.report
+        real, labels = self.images(self.real)
+        samples = self.paint(state, self.noise(self.seed + 1, 2000))
+        twin, distance = nearest(samples[:64], real)
+        present.draw_grid(
+            samples[:64], folder / "samples.png", low=self.low, high=1.0, columns=8, right_RHWC=real[twin[7::8]]
+        )
+        frames = sorted((folder / "samples").glob("*.png"))
+        present.animate(frames, folder / "training.gif", milliseconds=400)
+        walk = self.interpolate(state, self.seed + 2, 8)
+        present.draw_grid(walk, folder / "interpolations.png", low=self.low, high=1.0, columns=10)
+        lines = present.read_metrics(run.folder / "metrics.jsonl")
+        both = lambda name: {"training batches": f"train/{name}", "held-out images": f"test/{name}"}  # noqa: E731
+        present.draw_curves(
+            lines,
+            folder / "curves.png",
+            [
+                present.Panel("V(D, G)", both("V"), references={"−log 4": -math.log(4)}),
+                present.Panel(
+                    "what D believes",
+                    {"D(x), training": "train/D(x)", "D(G(z)), training": "train/D(G(z))", "D(x), held out": "test/D(x)"},
+                    references={"1/2": 0.5},
+                ),
+                present.Panel("losses", {"discriminator": "train/discriminator_loss", "generator": "train/generator_loss"}),
+            ],
+        )
+        held_out, held_out_labels = self.images(self.held_out)
+        found = class_coverage(
+            samples, real, labels, held_out, held_out_labels, classes=len(self.real.label_names)
+        )
+        present.draw_bars(
+            {"real, held out": found.test.share, "generated": found.samples.share},
+            folder / "classes.png",
+            names=self.real.label_names,
+            title="class of 2,000 samples, as a support vector machine sees them",
+            threshold=0.03,
+        )
+        present.draw_histogram(
+            {"real, held out": found.test.confidence, "generated": found.samples.confidence,
+             "Gaussian fit of each pixel": found.gaussian.confidence, "uniform noise": found.noise.confidence},
+            folder / "confidence.png",
+            title="how sure it is",
+            xlabel="confidence",
+        )  # fmt: skip
+        floor = nearest(held_out[:64], real)[1]
+        return [
+            present.Section(
+                "Samples",
+                "Fair draws, not picked. Beside each row the training image nearest to its last sample: a copy would "
+                "look the same.",
+                ["samples.png"],
+                {"distance to the nearest training image, median": float(np.median(distance)),
+                 "the same of real held-out images": float(np.median(floor))},
+            ),
+            present.Section("Over training", "The same noise at every evaluation.", ["training.gif"]),
+            present.Section("On a line between two noises", "", ["interpolations.png"]),
+            present.Section(
+                "The game",
+                "At the equilibrium V = -log 4 and D = 1/2 everywhere. On a way there neither loss falls steadily: each "
+                "player's progress is the other's loss.",
+                ["curves.png"],
+            ),
+            present.Section(
+                "Classes",
+                "One support vector machine for each class, trained on the real training images; confidence is the largest "
+                "of their probabilities.",
+                ["classes.png", "confidence.png"],
+                recognized(found, self.real.label_names),
+            ),
+        ]  # fmt: skip
+
+    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
+        z = self.noise(options.sample_seed, options.count)
+        images = self.paint(state, z)
+        np.save(folder / "samples.npy", images)
+        present.draw_grid(images, folder / "samples.png", low=self.low, high=1.0)
+        walk = self.interpolate(state, options.sample_seed, options.interpolations)
+        present.draw_grid(walk, folder / "interpolations.png", low=self.low, high=1.0, columns=10)
+        real, labels = self.images(self.real)
+        held_out, held_out_labels = self.images(self.held_out)
+        found = class_coverage(images, real, labels, held_out, held_out_labels, classes=len(self.real.label_names))
+        return {"samples": options.count, "folder": str(folder), **recognized(found, self.real.label_names)}
+
+
+def recognized(found: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """A coverage as figures."""
+    sets = {"generated": found.samples, "real, held out": found.test, "Gaussian fit": found.gaussian, "noise": found.noise}
+    return {
+        "smallest share of a class": float(found.samples.share.min()),
+        "share of each class": dict(zip(names, map(float, found.samples.share), strict=True)),
+        "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
+        "accuracy on real held-out images": found.accuracy,
+    }
 
 
 if __name__ == "__main__":

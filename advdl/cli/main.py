@@ -94,7 +94,7 @@ def _settle() -> None:
 
 def _print(results: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(results, indent=2, default=lambda value: np.asarray(value).tolist()))
+        print(json.dumps(results, indent=2, ensure_ascii=False, default=lambda value: np.asarray(value).tolist()))
         return
     for name, value in results.items():
         if isinstance(value, Mapping):

@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 
+import advdl
 from advdl import present, train
 from advdl.cli.config import Predict
 from advdl.cli.experiment import Session
 from advdl.cli.progress import Progress, say
 from advdl.errors import UserError
 
-PACKAGES = ("advdl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def run_train(session: Session) -> Mapping[str, Any]:
@@ -111,7 +112,8 @@ def _summary(session: Session, step: int, state: train.State, latest: Latest) ->
         "compile_seconds": round(session.placed.step.seconds, 2),
         "placement": f"{session.config.placement} {session.config.mesh}".strip(),
         "devices": f"{jax.device_count()} × {device.device_kind}",
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {"advdl": advdl.__version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "digest": train.digest(state),
     }
 

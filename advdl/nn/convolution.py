@@ -13,7 +13,6 @@ matrix product.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +50,7 @@ def conv(
     geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
     if not _reformulated(geometry):
         return _conv(x_BHWI, kernel, geometry)
-    if kernel.shape[:2] == (1, 1) and not any(map(sum, geometry.padding)):
+    if kernel.shape[:2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return x_BHWI[:, :: geometry.strides[0], :: geometry.strides[1]] @ kernel[0, 0]
     return _conv(x_BHWI, kernel, geometry) if geometry.strides == (1, 1) else _fast_conv(x_BHWI, kernel, geometry)
 

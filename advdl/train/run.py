@@ -67,7 +67,7 @@ class Run:
         """Writes a JSON file whole or not at all."""
         temporary = self.folder / f".{name}.tmp"
         with told(str(self.folder / name)):
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             os.replace(temporary, self.folder / name)
 
     def _read(self, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,129 @@
+"""Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the whole batch, wherever its parts are.
+
+Axes: B batch, C channels (last); between them any number of others, H height and W width for images.
+
+Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several times slower than reading
+the array. All means here, forward and backward, are matrix products with a row of ones, one row per example, summed after:
+that is fast, keeps the error of an f32 sum small, and leaves the batch axis alone for a mesh to shard.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from advdl.nn import formulation, replica
+
+
+def channel_mean(x: jax.Array) -> jax.Array:
+    """Mean over all axes but the last, in float32: (B, …, C) -> (C,). Of what this replica sees."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if not formulation.fast():
+        return x.mean(range(x.ndim - 1))
+    count = x.size // x.shape[-1]
+    if x.ndim == 2:
+        return (jnp.ones((1, count), x.dtype) @ x).reshape(-1) / count
+    rows = x.reshape(len(x), -1, x.shape[-1])
+    sums = jnp.ones((len(x), 1, rows.shape[1]), x.dtype) @ rows
+    return sums.sum((0, 1)) / count
+
+
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """((x - mean) / sqrt(var + epsilon) · scale + bias, mean, var), statistics over all of the batch on all replicas.
+
+    x (B, …, C) of any float type, scale and bias (C,); y has x's dtype, mean and the biased variance are (C,) float32.
+    Differentiable to any order by reverse mode; gradients of scale and bias are, as any parameter's, this replica's part.
+    """
+    return _fast_normalize(x, scale, bias, epsilon) if formulation.fast() else _plain_normalize(x, scale, bias, epsilon)
+
+
+def _plain_normalize(x, scale, bias, epsilon):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean, square = replica.mean((channel_mean(wide), channel_mean(lax.square(wide))))
+    var = jnp.maximum(square - lax.square(mean), 0.0)
+    return _affine(x, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
+
+
+def _affine(x, mean, gain, bias):
+    """(x - mean) · gain + bias by channel, in float32, back in x's dtype."""
+    lift = (1,) * (x.ndim - 1) + (-1,)
+    return ((x - mean.reshape(lift)) * gain.reshape(lift) + bias.reshape(lift)).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _fast_normalize(x, scale, bias, epsilon):
+    mean = replica.mean(channel_mean(x))
+    lift = (1,) * (x.ndim - 1) + (-1,)
+    var = replica.mean(channel_mean(lax.square(x - mean.reshape(lift))))
+    return _affine(x, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
+
+
+def _forward(x, scale, bias, epsilon):
+    y, mean, var = _fast_normalize(x, scale, bias, epsilon)
+    return (y, mean, var), (x, scale, mean, var)
+
+
+def _backward(epsilon, saved, cotangents):
+    """With g = dy, d = x - mean, r = 1/sqrt(var + epsilon), over N values a channel:
+
+    dbias = Σg, dscale = r Σgd, dx = r·scale (g - mean(g) - d r² mean(g d)) + (dmean + 2 d dvar) / N.
+    """
+    x, scale, mean, var = saved
+    g, dmean, dvar = cotangents
+    lift = (1,) * (x.ndim - 1) + (-1,)
+    count = x.size // x.shape[-1]
+    r = lax.rsqrt(var + epsilon)
+    d = x - mean.reshape(lift)
+    local_g, local_gd = channel_mean(g), channel_mean(g * d)
+    mean_g, mean_gd, dmean, dvar = replica.mean((local_g, local_gd, dmean, dvar))
+    gain = r * scale
+    slope = 2 * dvar / count - gain * r * r * mean_gd
+    offset = dmean / count - gain * mean_g
+    dx = gain.reshape(lift) * g + slope.reshape(lift) * d + offset.reshape(lift)
+    return dx.astype(x.dtype), (count * r * local_gd).astype(scale.dtype), (count * local_g).astype(scale.dtype)
+
+
+_fast_normalize.defvjp(_forward, _backward)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization of (B, …, C): batch statistics if `train`, else their moving averages.
+
+    Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always, with
+    new = momentum · old + (1 - momentum) · batch's, of the biased variance (Flax's convention; torch averages the unbiased
+    one, and its momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh. Returns `dtype`
+    (default: what input and parameters promote to).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+        x, *_ = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
+        scale = jnp.ones(shape) if scale is None else scale.astype(jnp.float32)
+        bias = jnp.zeros(shape) if bias is None else bias.astype(jnp.float32)
+        if not train:
+            return _affine(x, mean.value, scale * lax.rsqrt(var.value + self.epsilon), bias)
+        y, batch_mean, batch_var = normalize(x, scale, bias, self.epsilon)
+        if not self.is_initializing():
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(batch_mean)
+            var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(batch_var)
+        return y

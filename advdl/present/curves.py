@@ -1,0 +1,108 @@
+"""Metrics over the steps of a run. Axes: N points of a line."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
+
+from advdl.errors import nearest
+from advdl.present import figure
+
+_SMOOTH_FROM = 40  # points: a line of fewer is shown as it is, with its points
+
+
+class Panel(NamedTuple):
+    """One chart of `draw_curves`.
+
+    series: metric names, or a mapping of label -> metric name; several, or one with a label, get a legend. references:
+    label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic vertical axis.
+    """
+
+    title: str
+    series: Sequence[str] | Mapping[str, str]
+    ylabel: str = ""
+    references: Mapping[str, float] = {}
+    log: bool = False
+
+
+def draw_curves(
+    lines: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike,
+    panels: Sequence[Panel],
+    title: str = "",
+    xlabel: str = "step",
+    x: str = "step",
+) -> pathlib.Path:
+    """Draws metrics over steps, one panel beside or below another, into a PNG; returns its path.
+
+    lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of many points is drawn
+      faintly as it is and strongly as its centered moving average over a 25th of the points; values that are not finite
+      are left out.
+
+    Raises ValueError for a metric that no line has.
+    """
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    with figure.style():
+        drawing, axes = figure.panels(rows, columns, 5.2 if columns > 1 else 7.5, 3.3)
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes, panels, strict=False):
+            _draw(axis, panel, lines, x)
+            axis.set_xlabel(xlabel)
+        if title:
+            drawing.suptitle(title, x=0.01, ha="left")
+        return figure.save(drawing, path)
+
+
+def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) -> None:
+    series = panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
+    for number, (label, name) in enumerate(series.items()):
+        at, value = points(lines, name, x)
+        color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+        if len(at) < _SMOOTH_FROM:
+            axis.plot(at, value, color=color, linestyle=dash, marker="o", markersize=3.5, linewidth=1.8, label=label)
+        else:
+            axis.plot(at, value, color=color, linewidth=0.8, alpha=0.3)
+            axis.plot(at, smooth(value), color=color, linestyle=dash, linewidth=1.8, label=label)
+    for label, value in panel.references.items():
+        axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)
+        figure.beside(axis, label, value)
+    if panel.log:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one needs math text
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axis.set_title(panel.title)
+    axis.set_ylabel(panel.ylabel)
+    axis.margins(x=0.02, y=0.08)
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if len(series) > 1 or panel.series is series:
+        axis.legend(loc="best")
+
+
+def points(lines: Sequence[Mapping[str, Any]], name: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
+    """Where a metric was measured and its finite values there, (N,) float64 each."""
+    found = [(line[x], line[name]) for line in lines if x in line and name in line]
+    if not found:
+        known = sorted({key for line in lines for key in line} - {x})
+        raise ValueError(f"no line has the metric {name!r}{nearest(name, known)}")
+    at, value = np.array(found, np.float64).T
+    finite = np.isfinite(value)
+    return at[finite], value[finite]
+
+
+def smooth(value_N: np.ndarray) -> np.ndarray:
+    """Centered moving average over a 25th of the points, at least three; towards the ends, where no such window fits,
+    the straight line fitted to the outermost one. (N,) float64, N >= 3. A straight line is left as it is."""
+    half = max(1, len(value_N) // 50)
+    width = 2 * half + 1
+    ends = []
+    for window in (value_N[:width], value_N[-width:]):
+        place = np.arange(width) - half
+        ends.append(window.mean() + place * (place @ window) / (place @ place))
+    middle = np.convolve(value_N, np.full(width, 1 / width), "valid")
+    return np.concatenate([ends[0][:half], middle, ends[1][-half:]])

@@ -1,0 +1,26 @@
+"""Files that are written whole or not at all."""
+
+import os
+import pathlib
+
+from advdl.errors import UserError
+
+
+def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
+    """Writes `content` beside `path`, then moves it there; makes the folder if need be. Returns the path.
+
+    Raises UserError where the file system refuses; then what was at `path` is still there.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass  # the first refusal is the one to tell
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make it writable or free the space") from error
+    return path
