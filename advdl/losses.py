@@ -1,7 +1,7 @@
 """Pure losses, one value an example; averaging is `Mean.of`, which knows the mask.
 
-Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax or
-sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, K classes.
+Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax
+or sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, K classes.
 
 Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = sigmoid(logit):
 
@@ -36,8 +36,9 @@ def value(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
 
     Raises ValueError where the shapes differ (a (B,) and a (B, 1) would make B² pairs).
     """
-    if jnp.shape(real_logit) != jnp.shape(fake_logit):
-        raise ValueError(f"logits of data {jnp.shape(real_logit)} and of samples {jnp.shape(fake_logit)} differ in shape")
+    real, fake = jnp.shape(real_logit), jnp.shape(fake_logit)
+    if real != fake:
+        raise ValueError(f"logits of data {real} and of samples {fake} differ in shape")
     return -jax.nn.softplus(-_float(real_logit)) - jax.nn.softplus(_float(fake_logit))
 
 
@@ -50,7 +51,8 @@ def minimax_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.A
 def minimax_generator(fake_logit: jax.Array) -> jax.Array:
     """log(1 - D(G(z))), per example: what the generator descends in algorithm 1, as printed.
 
-    Its derivative by the logit is -D(G(z)), which vanishes where the discriminator sees through the samples (section 3).
+    Its derivative by the logit is -D(G(z)), which vanishes where the discriminator sees through the samples
+    (section 3).
     """
     return -jax.nn.softplus(_float(fake_logit))
 

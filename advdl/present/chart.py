@@ -21,8 +21,8 @@ def draw_bars(
 ) -> pathlib.Path:
     """Draws a bar a class, or several side by side, into a PNG; returns its path.
 
-    values: (K,), or label -> (K,). names: of the K classes. threshold: a horizontal line, labeled with what it is and its
-    value. Raises ValueError where the lengths differ.
+    values: (K,), or label -> (K,). names: of the K classes. threshold: a horizontal line, labeled with what it is and
+    its value. Raises ValueError where the lengths differ.
     """
     series = values if isinstance(values, Mapping) else {"": values}
     series = {label: np.asarray(value, np.float64) for label, value in series.items()}

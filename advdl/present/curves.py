@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from advdl.errors import nearest
 from advdl.present import figure
@@ -19,7 +19,8 @@ class Panel(NamedTuple):
     """One chart of `draw_curves`.
 
     series: metric names, or a mapping of label -> metric name; several, or one with a label, get a legend. references:
-    label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic vertical axis.
+    label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic vertical
+    axis, unless nothing is positive.
     """
 
     title: str
@@ -40,7 +41,7 @@ def draw_curves(
     """Draws metrics over steps, one panel beside or below another, into a PNG; returns its path.
 
     lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of many points is drawn
-      faintly as it is and strongly as its centered moving average over a 25th of the points; values that are not finite
+      faintly as it is and strongly as its centered moving average over a 15th of the points; values that are not finite
       are left out.
 
     Raises ValueError for a metric that no line has.
@@ -72,16 +73,22 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) 
     for label, value in panel.references.items():
         axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)
         figure.beside(axis, label, value)
-    if panel.log:
-        axis.set_yscale("log")
+    if panel.log and any((line.get_ydata() > 0).any() for line in axis.lines):
+        axis.set_yscale("log", nonpositive="mask")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one needs math text
-        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.4g}" if _narrow(axis) else ""))
     axis.set_title(panel.title)
     axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if len(series) > 1 or panel.series is series:
         axis.legend(loc="best")
+
+
+def _narrow(axis: Axes) -> bool:
+    """Whether a logarithmic axis spans less than a factor of ten, where powers of ten alone would label nothing."""
+    low, high = axis.get_ylim()
+    return high < 10 * low
 
 
 def points(lines: Sequence[Mapping[str, Any]], name: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +103,9 @@ def points(lines: Sequence[Mapping[str, Any]], name: str, x: str = "step") -> tu
 
 
 def smooth(value_N: np.ndarray) -> np.ndarray:
-    """Centered moving average over a 25th of the points, at least three; towards the ends, where no such window fits,
-    the straight line fitted to the outermost one. (N,) float64, N >= 3. A straight line is left as it is."""
-    half = max(1, len(value_N) // 50)
+    """Centered moving average over a 15th of the points, at least five; towards the ends, where no such window fits,
+    the straight line fitted to the outermost one. (N,) float64, N >= 5. A straight line is left as it is."""
+    half = max(2, len(value_N) // 30)
     width = 2 * half + 1
     ends = []
     for window in (value_N[:width], value_N[-width:]):

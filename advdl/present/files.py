@@ -22,5 +22,6 @@ def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
             temporary.unlink(missing_ok=True)
         except OSError:
             pass  # the first refusal is the one to tell
-        raise UserError(f"cannot write {path}: {error.strerror or error}; make it writable or free the space") from error
+        why = error.strerror or error
+        raise UserError(f"cannot write {path}: {why}; make it writable, make room or give another place") from error
     return path

@@ -84,7 +84,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
             if number == len(rows):
                 break
             raise UserError(f"{path}, line {number} is not a JSON object; mend or remove that line") from error
-        lines.append({name: _NUMBERS.get(value, value) if isinstance(value, str) else value for name, value in line.items()})
+        lines.append({k: _NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in line.items()})
     return lines
 
 
@@ -96,8 +96,8 @@ def _text(text: Any) -> str:
 
 
 def _table(figures: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>\n" for name, value in _flat(figures))
-    return f"<table>\n{rows}</table>" if rows else ""
+    rows = [f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>\n" for name, value in _flat(figures)]
+    return f"<table>\n{''.join(rows)}</table>" if rows else ""
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = ""):
@@ -161,7 +161,8 @@ h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.25rem; }
 h2 { font-size: 1.25rem; margin: 2.75rem 0 0.5rem; padding-top: 1rem; border-top: 1px solid #d9d9d9; }
 p { max-width: 46rem; margin: 0.6rem 0; white-space: pre-line; }
 table { border-collapse: collapse; margin: 0.9rem 0; font-size: 0.92rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.28rem 1.5rem 0.28rem 0.4rem; border-bottom: 1px solid #e6e6e6; }
+th, td { text-align: left; vertical-align: top; padding: 0.28rem 1.5rem 0.28rem 0.4rem;
+  border-bottom: 1px solid #e6e6e6; }
 th { font-weight: 500; color: #4a4a4a; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 nav ul { padding: 0; margin: 1.2rem 0 0; list-style: none; display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; }

@@ -57,7 +57,8 @@ def test_everything_given_is_on_the_page_and_escaped(folder):
     page = Page(present.write_report(folder, NASTY, summary, sections))
     assert "script" not in page.tags
     assert page.texts == [
-        *(NASTY, NASTY, NASTY, NASTY, "nested loss", "0.1235", "nested inner steps", "12,345", "none", "–", "list", "1, 2.5"),
+        *(NASTY, NASTY, NASTY, NASTY),  # title, heading, a name and its value
+        *("nested loss", "0.1235", "nested inner steps", "12,345", "none", "–", "list", "1, 2.5"),
         *(NASTY, "first", NASTY),
         *("B", "accuracy", "0.9877", NASTY),
     ]

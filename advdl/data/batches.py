@@ -1,0 +1,149 @@
+"""batch(t): a function of the seed, the step and the data; nothing about the input is saved in a checkpoint.
+
+Examples stand in an endless line: the data set in a new order every epoch, one epoch after another. Batch t is places
+t·B … (t+1)·B - 1 of it, of which each process reads its own contiguous part. Whatever is random about an example is a
+function of the seed and of its place. Axes: B global batch.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from advdl.data.source import Source
+from advdl.data.transforms import Batch, Transform
+from advdl.errors import UserError
+
+
+class TrainBatches:
+    """`batches(t)`: `{"image", "label", "index"}` of global batch t, this process's part; `index` (int32) is the row.
+
+    batch_size: B, over all processes. transform: applied to the batch, `to_float(…)` at least.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        transform: Transform | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self.source, self.batch_size = source, batch_size
+        self._seed, self._transform = seed, transform
+        self._first, self._count = _part(batch_size, process, processes)
+        self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __call__(self, t: int) -> Batch:
+        first = t * self.batch_size + self._first
+        rows = self.rows(first, self._count)
+        batch = {**self.source.read(rows), "index": rows.astype(np.int32)}
+        if self._transform is None:
+            return batch
+        return self._transform(batch, self._uniforms(first, self._count, self._transform.draws))
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """The source's rows at places first … first + count - 1 of the endless line, (count,) int64."""
+        size = len(self.source)
+        places = np.arange(first, first + count)
+        epochs = places // size
+        rows = np.empty(count, np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            chosen = epochs == epoch
+            rows[chosen] = self._order(epoch)[places[chosen] % size]
+        return rows
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The permutation of one epoch; the last few are kept, since threads read ahead."""
+        order = self._orders.get(epoch)
+        if order is None:
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(self.source))
+            self._orders[epoch] = order
+            while len(self._orders) > 4:
+                self._orders.popitem(last=False)
+        return order
+
+    def _uniforms(self, first: int, count: int, draws: int) -> np.ndarray:
+        """(count, draws) in [0, 1): words p·draws … of one counter-based stream belong to place p."""
+        if not draws:
+            return np.empty((count, 0))
+        stream = np.random.Philox(key=[self._seed, 0x61756776])
+        block, skip = divmod(first * draws, 4)  # Philox advances by blocks of four words
+        stream.advance(block)
+        words = stream.random_raw(skip + count * draws)[skip:]
+        return ((words >> 11) * 2.0**-53).reshape(count, draws)
+
+
+class EvalBatches:
+    """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a `mask` (float32): the
+    last one is filled up with the last example, masked by 0."""
+
+    def __init__(
+        self, source: Source, batch_size: int, transform: Transform | None = None, process: int = 0, processes: int = 1
+    ):
+        self.source, self.batch_size, self._transform = source, batch_size, transform
+        self._first, self._count = _part(batch_size, process, processes)
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        places = np.arange(self._count) + number * self.batch_size + self._first
+        rows = np.minimum(places, len(self.source) - 1)
+        mask = (places < len(self.source)).astype(np.float32)
+        batch = {**self.source.read(rows), "index": rows.astype(np.int32), "mask": mask}
+        return batch if self._transform is None else self._transform(batch, np.empty((self._count, 0)))
+
+
+train_batches, eval_batches = TrainBatches, EvalBatches
+
+
+def prefetch(
+    batches: Callable[[int], Any],
+    start: int,
+    stop: int,
+    threads: int = 1,
+    depth: int = 4,
+    put: Callable[[Any], Any] = lambda batch: batch,
+) -> Iterator[Any]:
+    """`put(batches(t))` for t = start … stop - 1 in turn, read ahead by `threads`, at most `depth` of them.
+
+    Errors arrive as they are, at their turn. Closing the iterator stops the threads.
+    """
+    line = grain.MapDataset.range(start, stop).map(lambda t: _attempt(batches, put, int(t)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(depth, threads))
+    iterator = iter(line.to_iter_dataset(options))
+    try:
+        for outcome in iterator:
+            if isinstance(outcome, _Failed):
+                raise outcome.error
+            yield outcome
+    finally:
+        iterator.close()
+
+
+class _Failed:
+    """An error on its way out of a thread; Grain would add notes to it and try to make it another."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+def _attempt(batches, put, t):
+    try:
+        return put(batches(t))
+    except Exception as error:  # noqa: BLE001 - raised again where the batch is asked for
+        return _Failed(error)
+
+
+def _part(batch_size: int, process: int, processes: int) -> tuple[int, int]:
+    """(first, count) of this process in a global batch. Raises UserError where they do not come out even."""
+    if batch_size % processes:
+        raise UserError(f"a batch of {batch_size} does not divide over {processes} processes; take a multiple of {processes}")
+    count = batch_size // processes
+    return process * count, count
