@@ -35,7 +35,7 @@ class Config(cli.Config):
     momentum: float = 0.9
     """Of SGD."""
     crop: int = 1
-    """Zero pixels around an image from which a random crop of its size is taken (0: no crops)."""
+    """Black pixels around an image from which a random crop of its size is taken (0: no crops)."""
     flip: bool = False
     """Mirror half of the training images."""
     image_size: int = 0
@@ -78,7 +78,7 @@ def build(config: Config) -> cli.Experiment:
         dtype=config.dtype,
     )
     as_float = data.to_float(-1.0, 1.0)
-    augment = [as_float] + [data.random_crop(config.crop)] * (config.crop > 0) + [data.random_flip()] * config.flip
+    augment = [as_float] + [data.random_crop(config.crop, fill=-1.0)] * (config.crop > 0) + [data.random_flip()] * config.flip
 
     def loss(variables, batch, key):
         (logits, _), new = network.apply(variables, batch["image"], train=True, mutable=["batch_stats"])

@@ -1,5 +1,6 @@
 """From the command line to a verb."""
 
+import errno
 import inspect
 import json
 import logging
@@ -7,7 +8,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -45,8 +46,21 @@ def main(
     try:
         _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
     except UserError as error:
-        print(f"{file.name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(file, error)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _fail(file, f"cannot write {error.filename or 'a file'}: {error.strerror}; make room and run again")
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
+
+
+def _fail(file: pathlib.Path, what: Any) -> NoReturn:
+    print(f"{file.name}: {what}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def _run(file, about, build, presets, predict, arguments) -> None:

@@ -20,18 +20,17 @@ def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> t
 
     `--help` prints the flags and ends the process with status 0. Raises UserError for anything else tyro refuses.
     """
-    settings = dataclasses.make_dataclass(
-        "Flags", [("settings", tyro.conf.OmitArgPrefixes[type(default)]), ("json", Json, False)], frozen=True
-    )
+    kind = type(default)
+    flags = dataclasses.make_dataclass(kind.__name__, [("json", Json, False)], bases=(kind,), frozen=True)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             parsed, unknown = tyro.cli(
-                settings,
+                flags,
                 prog=program,
-                description=about,
+                description=about.partition("\n")[0],
                 args=list(arguments),
-                default=settings(default, False),
+                default=flags(**_fields(default)),
                 config=(tyro.conf.FlagCreatePairsOff,),
                 return_unknown_args=True,
             )
@@ -43,7 +42,11 @@ def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> t
         known = [flag(field.name) for field in dataclasses.fields(default)] + ["--json", "--help"]
         word = unknown[0].partition("=")[0]
         raise UserError(f"unknown argument {word!r}{nearest(word, known)}; --help lists them all")
-    return parsed.settings, parsed.json
+    return kind(**{name: getattr(parsed, name) for name in _fields(default)}), parsed.json
+
+
+def _fields(settings: Any) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
 def given(arguments: Sequence[str], name: str) -> str | None:

@@ -78,7 +78,7 @@ def run_predict(session: Session, options: Predict) -> Mapping[str, Any]:
     state = session.trained()
     with train.told(f"folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
-        return session.experiment.predict(state, options, out)
+    return session.experiment.predict(state, options, out)
 
 
 class Latest:

@@ -15,7 +15,7 @@ import numpy as np
 
 @flax.struct.dataclass
 class Mean:
-    """A mean kept as two sums, float32 scalars on the device: `total` of the weighted values, `count` of the weights."""
+    """A mean kept as two sums, float32 scalars on the device: `total` of weighted values, `count` of weights."""
 
     total: jax.Array
     count: jax.Array

@@ -110,7 +110,8 @@ def animate(
 
     frames: sheets, (height, width, 3) uint8 as `tile` makes them, or pictures' paths, all of one size; each is shown
       for `milliseconds` (the format counts in tens) and the last for `hold`. A frame equal to the one before it is
-      stored as a longer showing of that one. All frames share one palette, so that no shade flickers: every gray, or 256 colors fitted to all frames.
+      stored as a longer showing of that one. All frames share one palette, so that no shade flickers: every
+      gray, or 256 colors fitted to all frames.
 
     Raises ValueError where there are no frames or their sizes differ.
     """

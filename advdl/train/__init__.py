@@ -4,5 +4,5 @@ from advdl.train.checkpoint import Checkpoints, digest
 from advdl.train.learner import Learner, Loss, Player, PlayerState, State, alternate, minimize
 from advdl.train.loop import Every, Hooks, Outcome, evaluate, fit
 from advdl.train.placement import Placed, place
-from advdl.train.run import Log, Run
+from advdl.train.run import Log, Run, told
 from advdl.train.schedule import SCHEDULES, clipped, schedule

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
+from sklearn.svm import SVC
 
 from advdl.metrics import class_coverage, nearest
 
@@ -54,6 +57,16 @@ def test_coverage_is_a_function_of_its_arguments(digits):
     train, train_labels, test, test_labels, fresh = digits
     once, again = (class_coverage(fresh[:50], train, train_labels, test, test_labels, limit=300) for _ in range(2))
     np.testing.assert_equal(once, again)
+
+
+def test_the_classifier_is_scikit_learns_with_its_own_kernel(digits):
+    train, train_labels, test, test_labels, fresh = digits
+    seen = class_coverage(fresh[:100], train[:400], train_labels[:400], test, test_labels)
+    rows = [np.reshape(images, (len(images), -1)).astype(np.float64) for images in (train[:400], fresh[:100])]
+    machine = CalibratedClassifierCV(SVC(), cv=3, ensemble=False)
+    machines = [clone(machine).fit(rows[0], train_labels[:400] == k) for k in range(10)]
+    expected = np.max([machine.predict_proba(rows[1])[:, 1] for machine in machines], axis=0)
+    np.testing.assert_allclose(seen.samples.confidence, expected, atol=5e-3)
 
 
 def test_what_does_not_fit_is_refused(digits):
