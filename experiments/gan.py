@@ -229,11 +229,10 @@ class Artist:
             samples, real, labels, held_out, held_out_labels, classes=len(self.real.label_names)
         )
         present.draw_bars(
-            {"real, held out": found.test.share, "generated": found.samples.share},
+            {"real, held out": found.test.recognized, "generated": found.samples.recognized},
             folder / "classes.png",
             names=self.real.label_names,
-            title="class of 2,000 samples, as a support vector machine sees them",
-            threshold=0.03,
+            title="share of 2,000 samples recognized as each class",
         )
         present.draw_histogram(
             {"real, held out": found.test.confidence, "generated": found.samples.confidence,
@@ -285,9 +284,11 @@ class Artist:
 def recognized(found: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """A coverage as figures."""
     sets = {"generated": found.samples, "real, held out": found.test, "Gaussian fit": found.gaussian, "noise": found.noise}
+    by_name = lambda share: dict(zip(names, map(float, share), strict=True))  # noqa: E731
     return {
-        "smallest share of a class": float(found.samples.share.min()),
-        "share of each class": dict(zip(names, map(float, found.samples.share), strict=True)),
+        "assigned to the rarest class": float(found.samples.share.min()),
+        "assigned to each class": by_name(found.samples.share),
+        "recognized (confidence above 1/2)": {name: float(part.recognized.sum()) for name, part in sets.items()},
         "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
         "accuracy on real held-out images": found.accuracy,
     }

@@ -12,7 +12,7 @@ from advdl.cli.config import Config, flag
 from advdl.errors import UserError, nearest
 
 
-Json = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")]
 
 
 def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> tuple[Any, bool]:
@@ -31,7 +31,6 @@ def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> t
                 description=about.partition("\n")[0],
                 args=list(arguments),
                 default=flags(**_fields(default)),
-                config=(tyro.conf.FlagCreatePairsOff,),
                 return_unknown_args=True,
             )
     except SystemExit as stop:

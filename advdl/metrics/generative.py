@@ -89,7 +89,7 @@ def class_coverage(
         raise ValueError(f"{classes} classes, the rarest with {few} training images; two classes of three are needed")
 
     squares = (train**2).sum(1)
-    width = train.shape[1] * train.var()  # scikit-learn's gamma="scale"
+    width = train.shape[1] * train.var() or 1.0  # scikit-learn's gamma="scale"
 
     def kernel(images: np.ndarray) -> np.ndarray:
         """exp(-|a - b|² / width), one matrix product for all machines, where libsvm would take each pair for each."""

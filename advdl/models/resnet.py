@@ -15,20 +15,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import BatchNorm, Conv, global_average_pool, materialize
+from advdl.nn import BatchNorm, Conv, global_average_pool
+from advdl.nn.materialize import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He et al. 2015 (arXiv:1502.01852, equation 10), the paper's reference 13."""
-
-
-@materialize
-def _joined(residual, shortcut):
-    return nn.relu(residual + shortcut)
-
-
-@materialize
-def _rectified(x):
-    return nn.relu(x)
 
 
 class Block(nn.Module):
@@ -48,12 +39,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
         y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv1")(x_BHWC)
-        y = nn.relu(self.norm(name="norm1")(y, train))
+        y = relu(self.norm(name="norm1")(y, train))
         y = self.conv(self.features, 3, padding=1, name="conv2")(y)
         y = self.norm(name="norm2")(y, train)
         if self.shortcut is None:
-            return _rectified(y)
-        return _joined(y, self._around(x_BHWC, train))
+            return relu(y)
+        return add_relu(y, self._around(x_BHWC, train))
 
     def _around(self, x, train):
         new = self.features - x.shape[-1]
@@ -97,7 +88,7 @@ class CifarResNet(nn.Module):
         norm = partial(self.norm, **dtypes)
         block = partial(Block, shortcut=self.shortcut, zeros=self.zeros, conv=conv, norm=norm)
         x = conv(self.width, 3, padding=1, name="conv")(x_BHWC)
-        x = _rectified(norm(name="norm")(x, train))
+        x = relu(norm(name="norm")(x, train))
         seen = {"stem": x}
         for stage in (1, 2, 3):
             for number in range(1, n + 1):

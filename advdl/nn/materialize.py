@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from advdl.nn import formulation
@@ -30,3 +32,24 @@ def materialize(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
             return called(*arguments)
 
     return once
+
+
+_rectified = materialize(lambda x: lax.max(x, jnp.zeros_like(x)))
+_sum_rectified = materialize(lambda x, y: lax.max(x + y, jnp.zeros_like(x)))
+_where_positive = materialize(lambda y, g: lax.select(y > 0, g, jnp.zeros_like(g)))
+
+
+@jax.custom_vjp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), materialized; so is its derivative (0 at 0), which reads the output and keeps no mask beside it."""
+    return _rectified(x)
+
+
+@jax.custom_vjp
+def add_relu(x: jax.Array, y: jax.Array) -> jax.Array:
+    """max(x + y, 0) of two arrays of one shape, otherwise as `relu`."""
+    return _sum_rectified(x, y)
+
+
+relu.defvjp(lambda x: (y := relu(x), y), lambda y, g: (_where_positive(y, g),))
+add_relu.defvjp(lambda x, y: (z := add_relu(x, y), z), lambda z, g: (_where_positive(z, g),) * 2)

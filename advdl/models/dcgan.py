@@ -1,0 +1,113 @@
+"""DCGAN: Radford, Metz and Chintala 2015 (arXiv:1511.06434), for images of any size that halves often enough.
+
+Axes: B batch, Z noise, H height, W width, C channels. Pixels lie in [-1, 1].
+
+Strided convolutions instead of pooling and no hidden dense layers; batch normalization everywhere but on the generator's
+output and the discriminator's input layer, and no other biases; rectifiers and tanh in the generator, leaky rectifiers of
+slope 0.2 in the discriminator. Weights start from N(0, 0.02), gains of the normalization from N(1, 0.02).
+
+The paper's networks (figure 1) are 64×64 with width 128, hence 1024, 512, 256 and 128 channels from 4×4 to 32×32, and
+kernel 5. The default kernel of 4 divides by the stride, so that every output pixel gets as many products as its neighbor.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.nn import BatchNorm, Conv, ConvTranspose, materialize
+from advdl.nn.materialize import relu
+
+NORMAL = nn.initializers.normal(0.02)
+
+
+def GAIN(key, shape, dtype=jnp.float32):  # noqa: N802 - an initializer, as NORMAL
+    """N(1, 0.02)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """max(x, 0.2 x)."""
+    return nn.leaky_relu(x, 0.2)
+
+
+def levels_of(height: int, width: int) -> int:
+    """How often to halve: until the shorter side is below 8, and at least twice. 8 -> 2, 28 -> 2, 32 -> 3, 64 -> 4.
+
+    Raises ValueError for a size that does not halve that often.
+    """
+    levels = 2
+    while min(height, width) >> levels >= 8:
+        levels += 1
+    if height % 2**levels or width % 2**levels:
+        raise ValueError(f"images of {height}×{width} do not halve {levels} times; take multiples of {2**levels}")
+    return levels
+
+
+def _geometry(kernel: int) -> dict[str, Any]:
+    """Kernel and padding of the convolution that halves, and whose transpose doubles (with `kernel % 2` output padding)."""
+    return dict(kernel_size=kernel, strides=2, padding=(kernel - 1) // 2, use_bias=False, kernel_init=NORMAL)
+
+
+class Generator(nn.Module):
+    """Noise (B, Z) -> images (B, H, W, C) in (-1, 1).
+
+    A dense layer to the smallest map, `width`·2^(levels - 1) channels, and a transposed convolution for each level: channels
+    halve down to `width`, the last makes the image.
+
+    shape: (H, W, C). levels: doublings (default: `levels_of`). kernel: 4, or the paper's 5, or any other from 2.
+    """
+
+    shape: tuple[int, int, int]
+    width: int = 64
+    levels: int | None = None
+    kernel: int = 4
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z_BZ: jax.Array, train: bool) -> jax.Array:
+        height, width, channels = self.shape
+        levels = self.levels or levels_of(height, width)
+        if height % 2**levels or width % 2**levels:
+            raise ValueError(f"images of {height}×{width} do not halve {levels} times")
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        norm = partial(BatchNorm, scale_init=GAIN, **dtypes)
+        double = partial(ConvTranspose, output_padding=self.kernel % 2, **_geometry(self.kernel), **dtypes)
+        base = (height >> levels, width >> levels, self.width << (levels - 1))
+        size = base[0] * base[1] * base[2]
+        x = nn.Dense(size, use_bias=False, kernel_init=NORMAL, name="project", **dtypes)(z_BZ).reshape(-1, *base)
+        x = relu(norm(name="norm0")(x, train))
+        for level in range(1, levels):
+            x = double(base[2] >> level, name=f"double{level}")(x)
+            x = relu(norm(name=f"norm{level}")(x, train))
+        return jnp.tanh(double(channels, name=f"double{levels}")(x))
+
+
+class Discriminator(nn.Module):
+    """Images (B, H, W, C) -> (logit of "real" (B,), {"level1": (B, H / 2, W / 2, width), …}).
+
+    A strided convolution for each level, `width` channels and twice as many each time, then a dense layer.
+    Arguments as the generator's.
+    """
+
+    width: int = 64
+    levels: int | None = None
+    kernel: int = 4
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        levels = self.levels or levels_of(*x_BHWC.shape[1:3])
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x, seen = x_BHWC, {}
+        for level in range(1, levels + 1):
+            x = Conv(self.width << (level - 1), name=f"halve{level}", **_geometry(self.kernel), **dtypes)(x)
+            if level > 1:
+                x = BatchNorm(scale_init=GAIN, name=f"norm{level}", **dtypes)(x, train)
+            x = seen[f"level{level}"] = leaky_relu(x)
+        logit = nn.Dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(x.reshape(len(x), -1))
+        return logit[:, 0], seen
