@@ -1,0 +1,171 @@
+"""Convolutions against loops over their definition, and the fast formulation against XLA's own, derivatives included."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.nn import Conv, ConvTranspose, conv, conv_transpose, formulation
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def convolved(x, w, s, p, d=1, groups=1):
+    """y[i] = sum over taps a of x[s·i + d·a - p] w[a], by looping over outputs and groups."""
+    (top, bottom), (left, right) = p
+    x = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    kh, kw, per_group, out = w.shape
+    size = [(n - d * (k - 1) - 1) // s + 1 for n, k in ((x.shape[1], kh), (x.shape[2], kw))]
+    y = np.zeros((len(x), *size, out))
+    for g in range(groups):
+        own, made = slice(g * per_group, (g + 1) * per_group), slice(g * out // groups, (g + 1) * out // groups)
+        for i, j in itertools.product(*map(range, size)):
+            window = x[:, s * i : s * i + d * (kh - 1) + 1 : d, s * j : s * j + d * (kw - 1) + 1 : d, own]
+            y[:, i, j, made] = np.tensordot(window, w[..., made], 3)
+    return y
+
+
+def scattered(x, w, s, p, extra):
+    """y[s·i + a - p] += x[i] w[a], by looping over inputs and taps."""
+    kh, kw, _, out = w.shape
+    _, h, wd, _ = x.shape
+    y = np.zeros((len(x), (h - 1) * s + kh + extra, (wd - 1) * s + kw + extra, out))
+    for i, j, a, b in itertools.product(range(h), range(wd), range(kh), range(kw)):
+        y[:, s * i + a, s * j + b] += x[:, i, j] @ w[a, b]
+    return y[:, p : y.shape[1] - p, p : y.shape[2] - p]
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize(
+    ("k", "s", "p", "d", "groups"),
+    [(1, 1, 0, 1, 1), (1, 2, 0, 1, 1), (1, 2, 1, 1, 1), (3, 1, 1, 1, 1), (3, 2, 1, 1, 1), (4, 2, 1, 1, 1), (5, 3, 0, 1, 1),
+     (3, 1, 2, 2, 1), (3, 2, 1, 1, 2)],
+)  # fmt: skip
+def test_conv_is_its_definition(name, k, s, p, d, groups):
+    x, w = normal(2, 9, 7, 4), normal(k, k, 4 // groups, 6)
+    with formulation.use(name):
+        y = conv(x, w, s, p, d, groups)
+    np.testing.assert_allclose(y, convolved(x, w, s, ((p, p), (p, p)), d, groups), atol=2e-5)
+
+
+def test_conv_pads_each_side_by_its_own_number():
+    x, w, padding = normal(2, 6, 5, 3), normal(3, 2, 3, 4), ((0, 2), (1, 3))
+    np.testing.assert_allclose(conv(x, w, 2, padding), convolved(x, w, 2, padding), atol=2e-5)
+
+
+GRID = [
+    (k, s, p, extra) for k, s, p, extra in itertools.product(range(1, 6), range(1, 4), range(3), range(3))
+    if extra < s and (3 - 1) * s - 2 * p + k + extra > 0 and p < k
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("out", [3, 9])  # fewer channels take another path than more
+def test_conv_transpose_is_its_definition(out):
+    x = normal(2, 4, 3, 5)
+    for k, s, p, extra in GRID:
+        w = normal(k, k, 5, out)
+        for name in ("fast", "plain"):
+            with formulation.use(name), jax.disable_jit(False):
+                y = conv_transpose(x, w, s, p, extra)
+            np.testing.assert_allclose(y, scattered(x, w, s, p, extra), atol=3e-5, err_msg=f"{name} {k, s, p, extra}")
+
+
+@pytest.mark.parametrize(("k", "s", "p", "n"), [(4, 2, 1, 8), (3, 2, 1, 7), (5, 3, 2, 7), (2, 3, 0, 8)])
+def test_conv_and_conv_transpose_are_adjoint(k, s, p, n):
+    x, w = normal(2, n, n, 3), normal(k, k, 3, 10)
+    y = normal(*conv(x, w, s, p).shape, seed=1)
+    extra = (n + 2 * p - k) % s
+    back = conv_transpose(y, w.swapaxes(2, 3), s, p, extra)
+    assert back.shape == x.shape
+    np.testing.assert_allclose(np.vdot(conv(x, w, s, p), y), np.vdot(x, back), rtol=1e-4)
+
+
+def test_conv_transpose_refuses_an_empty_output():
+    with pytest.raises(ValueError, match="size"):
+        conv_transpose(normal(1, 1, 1, 2), normal(2, 2, 2, 2), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "taps", "arguments"),
+    [
+        (conv, (2, 8, 6, 9), (3, 3, 9, 10), (2, 1)),
+        (conv, (2, 8, 6, 9), (4, 4, 9, 4), (2, 1)),
+        (conv, (2, 7, 7, 3), (1, 1, 3, 4), (2, 0)),
+        (conv, (2, 7, 6, 3), (5, 2, 3, 4), ((3, 2), ((2, 1), (0, 1)))),
+        (conv_transpose, (2, 3, 4, 5), (4, 4, 5, 9), (2, 1)),
+        (conv_transpose, (2, 3, 4, 5), (5, 5, 5, 2), (2, 2, 1)),
+        (conv_transpose, (2, 3, 4, 5), (3, 3, 5, 9), (1, 1)),
+        (conv_transpose, (2, 3, 4, 5), (2, 3, 5, 9), (3, ((0, 1), (1, 0)), (2, 1))),
+    ],
+)
+def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, arguments):
+    x, w = normal(*shape), normal(*taps)
+    probe = normal(*jax.eval_shape(lambda x, w: layer(x, w, *arguments), x, w).shape, seed=1)
+
+    def value(x, w):
+        return jnp.sum(jnp.tanh(layer(x, w, *arguments) * 0.2) * probe)
+
+    def penalty(x, w):  # of the gradient in x, as in WGAN-GP and R1, and of the kernel's
+        gx, gw = jax.grad(value, (0, 1))(x, w)
+        return jnp.sum(jnp.square(gx)) + jnp.sum(jnp.sin(gw))
+
+    def all_of_it(x, w):
+        return layer(x, w, *arguments), jax.grad(value, (0, 1))(x, w), jax.grad(penalty, (0, 1))(x, w)
+
+    got = []
+    for name in ("fast", "plain"):
+        with formulation.use(name):
+            got.append(jax.jit(lambda x, w: all_of_it(x, w))(x, w))
+    for a, b in zip(*map(jax.tree.leaves, got), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=1e-4)
+
+
+def test_fast_formulation_does_no_product_with_zero():
+    """By XLA's own count of floating-point operations, the input gradient costs what the convolution does."""
+    x, w = normal(2, 8, 8, 9), normal(4, 4, 9, 12)
+
+    def flops(name, f, *arguments):
+        with formulation.use(name):
+            return jax.jit(lambda *a: f(*a)).lower(*arguments).compile().cost_analysis()["flops"]
+
+    products = 2 * conv(x, w, 2, 1).size * w[..., 0].size
+    y = normal(2, 4, 4, 12)
+    back = w.swapaxes(2, 3)
+    assert flops("fast", lambda y, w: conv_transpose(y, w, 2, 1), y, back) < 1.3 * products
+
+
+@pytest.mark.parametrize("module", [Conv, ConvTranspose])
+def test_modules_keep_parameters_in_param_dtype_and_compute_in_dtype(module):
+    x = normal(2, 4, 4, 3)
+    layer = module(5, 3, padding=1, dtype=jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), x)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype.name), variables["params"]) == {
+        "kernel": ((3, 3, 3, 5), "float32"),
+        "bias": ((5,), "float32"),
+    }
+    y = layer.apply(variables, x)
+    assert y.dtype == jnp.bfloat16
+    wide = module(5, 3, padding=1).apply(variables, x)
+    assert wide.dtype == jnp.float32
+    np.testing.assert_allclose(y.astype(np.float32), wide, atol=0.05)
+    gradient = jax.grad(lambda v: layer.apply(v, x).astype(jnp.float32).sum())(variables)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(gradient)} == {"float32"}
+
+
+def test_bias_is_added_and_can_be_left_out():
+    x = normal(2, 4, 4, 3)
+    layer = Conv(5, 3, bias_init=lambda key, shape, dtype: jnp.arange(5.0))
+    variables = layer.init(jax.random.key(0), x)
+    bare = Conv(5, 3, use_bias=False)
+    assert set(bare.init(jax.random.key(0), x)["params"]) == {"kernel"}
+    without = bare.apply({"params": {"kernel": variables["params"]["kernel"]}}, x)
+    np.testing.assert_allclose(layer.apply(variables, x) - without, np.broadcast_to(np.arange(5.0), without.shape), atol=1e-5)
+
+
+def test_groups_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="3 groups"):
+        Conv(6, 3, groups=3).init(jax.random.key(0), normal(1, 4, 4, 4))

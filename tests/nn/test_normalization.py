@@ -1,0 +1,171 @@
+"""Batch normalization against its equations, Flax's own, and itself over replicas and on a mesh."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from advdl.nn import BatchNorm, formulation, normalize, replica
+from advdl.nn.normalization import channel_mean
+
+EPSILON = 1e-5
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def variables_of(channels):
+    scale, bias = 1 + 0.3 * normal(channels), normal(channels, seed=1)
+    stats = {"mean": normal(channels, seed=2), "var": 1 + normal(channels, seed=3) ** 2}
+    return {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 3), (4, 3, 2, 5)])
+def test_train_and_evaluation_are_the_equations(name, shape):
+    x, v = 3 * normal(*shape) + 2, variables_of(shape[-1])
+    axes = tuple(range(len(shape) - 1))
+    with formulation.use(name):
+        y, new = BatchNorm(momentum=0.8).apply(v, x, train=True, mutable=["batch_stats"])
+        evaluated = BatchNorm().apply(v, x, train=False)
+    x = x.astype(np.float64)
+    scale, bias, mean, var = *v["params"].values(), *v["batch_stats"].values()
+    np.testing.assert_allclose(y, (x - x.mean(axes)) / np.sqrt(x.var(axes) + EPSILON) * scale + bias, atol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["mean"], 0.8 * mean + 0.2 * x.mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["var"], 0.8 * var + 0.2 * x.var(axes), rtol=1e-5)
+    np.testing.assert_allclose(evaluated, (x - mean) / np.sqrt(var + EPSILON) * scale + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+def test_equals_flax_with_gradients(name):
+    x, v, probe = normal(4, 3, 3, 5), variables_of(5), normal(4, 3, 3, 5, seed=4)
+
+    def value(layer, v, x):
+        y, new = layer.apply(v, x, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y) * probe), new
+
+    ours = jax.value_and_grad(partial(value, partial_train()), (0, 1), has_aux=True)
+    flax = jax.value_and_grad(partial(value, nn.BatchNorm(use_running_average=False, momentum=0.9)), (0, 1), has_aux=True)
+    with formulation.use(name):
+        got = jax.jit(lambda v, x: ours(v, x))(v, x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(jax.jit(flax)(v, x)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def partial_train():
+    """Our layer with Flax's calling convention."""
+
+    class Layer:
+        def apply(self, v, x, mutable):
+            return BatchNorm().apply(v, x, train=True, mutable=mutable)
+
+    return Layer()
+
+
+def derivatives(x, scale, bias, probe):
+    """Outputs, first and second derivatives, of a loss that also reads the statistics."""
+
+    def value(x, scale, bias):
+        y, mean, var = normalize(x, scale, bias, EPSILON)
+        return jnp.sum(jnp.sin(y) * probe) + jnp.sum(jnp.cos(mean) * var)
+
+    def penalty(*arguments):
+        return sum(jnp.sum(jnp.sin(g)) for g in jax.grad(value, (0, 1, 2))(*arguments))
+
+    arguments = (x, scale, bias)
+    return normalize(*arguments, EPSILON), jax.grad(value, (0, 1, 2))(*arguments), jax.grad(penalty, (0, 1, 2))(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 4, 2, 5)])
+def test_fast_and_plain_agree_up_to_second_derivatives(shape):
+    x, probe, channels = normal(*shape), normal(*shape, seed=1), shape[-1]
+    got = []
+    for name in ("fast", "plain"):
+        with formulation.use(name):
+            got.append(jax.jit(lambda *a: derivatives(*a))(x, 1 + normal(channels), normal(channels, seed=1), probe))
+    for a, b in zip(*map(jax.tree.leaves, got), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5 * max(1, np.abs(b).max()))
+
+
+def test_fast_statistics_stand_a_large_mean():
+    x = normal(8, 6, 6, 2) + 300
+    with formulation.use("fast"):
+        _, mean, var = normalize(x, jnp.ones(2), jnp.zeros(2), EPSILON)
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(var, x.var((0, 1, 2), dtype=np.float64), rtol=1e-4)
+
+
+def whole_step(x, v, probe):
+    """Loss summed over the examples seen, its gradients summed over replicas, and the new statistics."""
+
+    def value(v, x):
+        y, new = BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y) * probe), (y, new["batch_stats"])
+
+    def penalty(v, x):
+        return jnp.sum(jnp.sin(jax.grad(lambda x: value(v, x)[0])(x)))
+
+    params, gx, gp = {"params": v["params"]}, None, None
+    stats = {"batch_stats": v["batch_stats"]}
+    (gp, gx), (y, new) = jax.grad(lambda p, x: value(p | stats, x), (0, 1), has_aux=True)(params, x)
+    pp, px = jax.grad(lambda p, x: penalty(p | stats, x), (0, 1))(params, x)
+    return {"replicated": (replica.sum((gp, pp)), new), "per example": (y, gx, px)}
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
+    x, probe, v = normal(8, 3, 2, 5), normal(8, 3, 2, 5, seed=1), variables_of(5)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    with formulation.use(name):
+        one = jax.jit(lambda *a: whole_step(*a))(x, v, probe)
+        sharded = jax.jit(lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch))(x, v, probe)
+        mapped = jax.pmap(
+            lambda *a: whole_step(*a),
+            axis_name=replica.AXIS,
+            in_axes=(0, None, 0),
+            out_axes={"replicated": None, "per example": 0},
+            devices=jax.devices()[:4],
+        )(x.reshape(4, 2, 3, 2, 5), v, probe.reshape(4, 2, 3, 2, 5))
+    mapped["per example"] = jax.tree.map(lambda a: a.reshape(x.shape), mapped["per example"])
+    for other in (sharded, mapped):
+        for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(one), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_statistics_and_parameters_stay_float32_in_bfloat16():
+    layer, x = BatchNorm(dtype=jnp.bfloat16), normal(4, 3, 3, 5)
+    v = layer.init(jax.random.key(0), x, train=False)
+    y, new = layer.apply(v, x, train=True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((v, new))} == {"float32"}
+    np.testing.assert_allclose(new["batch_stats"]["var"], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-2)
+    gradients = jax.grad(lambda v, x: jnp.sum(layer.apply(v, x, train=True, mutable=True)[0] ** 2).astype(jnp.float32), (0, 1))
+    gv, gx = gradients({"params": v["params"], "batch_stats": v["batch_stats"]}, x.astype(jnp.bfloat16))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(gv)} == {"float32"}
+    assert gx.dtype == jnp.bfloat16
+
+
+def test_initialization_sees_no_batch():
+    v = BatchNorm().init(jax.random.key(0), normal(4, 5) + 7, train=True)
+    np.testing.assert_array_equal(v["batch_stats"]["mean"], 0)
+    np.testing.assert_array_equal(v["batch_stats"]["var"], 1)
+
+
+def test_scale_and_bias_can_be_left_out():
+    x = normal(6, 3)
+    bare, v = BatchNorm(use_scale=False, use_bias=False), variables_of(3)
+    assert set(bare.init(jax.random.key(0), x, train=True)) == {"batch_stats"}
+    y, _ = bare.apply({"batch_stats": v["batch_stats"]}, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, (x - x.mean(0)) / np.sqrt(x.var(0) + EPSILON), atol=1e-5)
+
+
+def test_means_of_many_values_keep_their_digits():
+    x = normal(16, 64, 64, 3) + 1
+    with formulation.use("fast"):
+        np.testing.assert_allclose(jax.jit(channel_mean)(x), x.mean((0, 1, 2), dtype=np.float64), rtol=2e-6)
