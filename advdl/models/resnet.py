@@ -98,3 +98,37 @@ class CifarResNet(nn.Module):
         seen["pooled"] = global_average_pool(x)
         logits_BK = nn.Dense(self.num_classes, kernel_init=HE, name="classify", **dtypes)(seen["pooled"])
         return logits_BK, seen
+
+
+class Variant(NamedTuple):
+    """A network of the paper with its figures: CIFAR-10, 32×32×3, 10 classes.
+
+    parameters: trainable, with the batch normalizations'. multiply_adds: of convolutions and the linear layer, one example.
+    error: per cent on the test set, Table 6 (its best run for depth 110); None where the paper has only curves.
+    """
+
+    build: Callable[..., CifarResNet]
+    parameters: int
+    multiply_adds: int
+    error: float | None
+
+
+def _row(depth: int, parameters: int, multiply_adds: int, error: float | None, shortcut: Literal["A"] | None = "A") -> Variant:
+    return Variant(partial(CifarResNet, depth=depth, shortcut=shortcut), parameters, multiply_adds, error)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "resnet20": _row(20, 269_722, 40_551_040, 8.75),
+    "resnet32": _row(32, 464_154, 68_862_592, 7.51),
+    "resnet44": _row(44, 658_586, 97_174_144, 7.17),
+    "resnet56": _row(56, 853_018, 125_485_696, 6.97),
+    "resnet110": _row(110, 1_727_962, 252_887_680, 6.43),
+    "plain20": _row(20, 269_722, 40_551_040, None, None),
+    "plain32": _row(32, 464_154, 68_862_592, None, None),
+    "plain44": _row(44, 658_586, 97_174_144, None, None),
+    "plain56": _row(56, 853_018, 125_485_696, None, None),
+    "plain110": _row(110, 1_727_962, 252_887_680, None, None),
+}
+
+resnet20, resnet32, resnet44, resnet56, resnet110 = (VARIANTS[f"resnet{depth}"].build for depth in (20, 32, 44, 56, 110))
+plain20, plain32, plain44, plain56, plain110 = (VARIANTS[f"plain{depth}"].build for depth in (20, 32, 44, 56, 110))

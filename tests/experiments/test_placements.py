@@ -40,6 +40,8 @@ def test_every_placement_gives_the_same_state(load, name):
     for placement, mesh in PLACEMENTS[1:]:
         state, others = trained(load, name, placement, mesh)
         for (path, a), b in zip(jax.tree.leaves_with_path(reference), jax.tree.leaves(state), strict=True):
-            worst = np.max(np.abs(a - b), initial=0) / max(np.max(np.abs(a), initial=0), 1e-30)
-            assert worst <= 1e-5, f"{placement} {mesh}: {jax.tree_util.keystr(path)} differs by {worst:.1e} relative"
+            scale, worst = np.max(np.abs(a), initial=0), np.max(np.abs(a - b), initial=0)
+            where = f"{placement} {mesh}: {jax.tree_util.keystr(path)} differs by {worst:.1e}, its largest value is {scale:.1e}"
+            # A value that is a difference of terms of order one, nearly zero itself, is known to their last bit.
+            assert worst <= max(1e-5 * scale, 1e-7), where
         assert others == pytest.approx(figures, rel=1e-4, abs=1e-6)

@@ -51,7 +51,7 @@ def whole(request, start, tmp_path_factory):
 def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
     name, folder, summary = whole
     process = train(start, name, tmp_path / "run")
-    at = random.randrange(5, STEPS - 2)
+    at = random.randrange(9, STEPS - 2)  # the save of step 8 waits until that of step 4 is whole
     wait_for(tmp_path / "run", at, process)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -44,27 +44,22 @@ def test_train_and_evaluation_are_the_equations(name, shape):
 @pytest.mark.parametrize("name", ["fast", "plain"])
 def test_equals_flax_with_gradients(name):
     x, v, probe = normal(4, 3, 3, 5), variables_of(5), normal(4, 3, 3, 5, seed=4)
+    layers = (
+        lambda v, x: BatchNorm().apply(v, x, train=True, mutable=["batch_stats"]),
+        lambda v, x: nn.BatchNorm(momentum=0.9).apply(v, x, use_running_average=False, mutable=["batch_stats"]),
+    )
 
-    def value(layer, v, x):
-        y, new = layer.apply(v, x, mutable=["batch_stats"])
-        return jnp.sum(jnp.sin(y) * probe), new
+    def both(v, x):
+        def value(layer, v, x):
+            y, new = layer(v, x)
+            return jnp.sum(jnp.sin(y) * probe), new
 
-    ours = jax.value_and_grad(partial(value, partial_train()), (0, 1), has_aux=True)
-    flax = jax.value_and_grad(partial(value, nn.BatchNorm(use_running_average=False, momentum=0.9)), (0, 1), has_aux=True)
+        return [jax.value_and_grad(partial(value, layer), (0, 1), has_aux=True)(v, x) for layer in layers]
+
     with formulation.use(name):
-        got = jax.jit(lambda v, x: ours(v, x))(v, x)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(jax.jit(flax)(v, x)), strict=True):
+        ours, flax = jax.jit(both)(v, x)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(flax), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
-
-
-def partial_train():
-    """Our layer with Flax's calling convention."""
-
-    class Layer:
-        def apply(self, v, x, mutable):
-            return BatchNorm().apply(v, x, train=True, mutable=mutable)
-
-    return Layer()
 
 
 def derivatives(x, scale, bias, probe):
@@ -110,8 +105,7 @@ def whole_step(x, v, probe):
     def penalty(v, x):
         return jnp.sum(jnp.sin(jax.grad(lambda x: value(v, x)[0])(x)))
 
-    params, gx, gp = {"params": v["params"]}, None, None
-    stats = {"batch_stats": v["batch_stats"]}
+    params, stats = {"params": v["params"]}, {"batch_stats": v["batch_stats"]}
     (gp, gx), (y, new) = jax.grad(lambda p, x: value(p | stats, x), (0, 1), has_aux=True)(params, x)
     pp, px = jax.grad(lambda p, x: penalty(p | stats, x), (0, 1))(params, x)
     return {"replicated": (replica.sum((gp, pp)), new), "per example": (y, gx, px)}

@@ -1,0 +1,152 @@
+"""The CIFAR networks against the paper's counts and against the paper's definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import resnet
+from advdl.nn import formulation
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def shapes(model, shape=(2, 32, 32, 3)):
+    return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), jnp.zeros(shape))
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def multiply_adds(model, shape):
+    """Of convolutions and matrix products for one example, counted in the traced program."""
+
+    def inside(jaxpr):
+        total = 0
+        for equation in jaxpr.eqns:
+            out = equation.outvars[0].aval
+            if equation.primitive.name == "conv_general_dilated":
+                kernel = equation.invars[1].aval.shape
+                total += out.size * kernel[0] * kernel[1] * kernel[2]
+            elif equation.primitive.name == "dot_general":
+                ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval.shape
+                total += out.size * int(np.prod([left[axis] for axis in axes]))
+            total += sum(inside(p.jaxpr) for p in equation.params.values() if hasattr(p, "jaxpr"))
+        return total
+
+    with formulation.use("plain"):
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(shapes(model, shape), jnp.zeros(shape))
+    return inside(traced.jaxpr)
+
+
+@pytest.mark.parametrize("name", sorted(resnet.VARIANTS))
+def test_parameters_are_the_papers(name):
+    variant = resnet.VARIANTS[name]
+    variables = shapes(variant.build())
+    assert count(variables["params"]) == variant.parameters
+    if variant.build.keywords["shortcut"] == "A":
+        with_projections = shapes(variant.build(shortcut="B"))
+        assert count(with_projections["params"]) == variant.parameters + 2752
+        hundred = shapes(variant.build(num_classes=100))
+        assert count(hundred["params"]) == variant.parameters + 5850
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet56", "plain20"])
+def test_multiply_adds_are_the_papers(name):
+    variant = resnet.VARIANTS[name]
+    assert multiply_adds(variant.build(), (1, 32, 32, 3)) == variant.multiply_adds
+
+
+def test_plain_net_has_the_parameters_of_option_a():
+    """So that a difference between them is the shortcuts' alone."""
+    assert shapes(resnet.resnet20()) == shapes(resnet.plain20())
+
+
+def test_any_size_channels_and_classes():
+    model = resnet.CifarResNet(depth=8, num_classes=7)
+    v = shapes(model, (2, 8, 12, 1))
+    logits, seen = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), v, jnp.zeros((2, 8, 12, 1)))
+    assert logits.shape == (2, 7)
+    assert {name: leaf.shape for name, leaf in seen.items()} == {
+        "stem": (2, 8, 12, 16),
+        "stage1": (2, 8, 12, 16),
+        "stage2": (2, 4, 6, 32),
+        "stage3": (2, 2, 3, 64),
+        "pooled": (2, 64),
+    }
+
+
+@pytest.mark.parametrize("depth", [0, 2, 18, 21])
+def test_depth_is_6n_plus_2(depth):
+    with pytest.raises(ValueError, match="6n"):
+        shapes(resnet.CifarResNet(depth=depth))
+
+
+def initialized(model, x):
+    return jax.jit(lambda key: model.init(key, x, train=False))(jax.random.key(0))
+
+
+@pytest.mark.parametrize(("zeros", "place"), [("appended", slice(0, 4)), ("symmetric", slice(2, 6))])
+def test_option_a_passes_every_second_pixel_with_zeros_for_new_channels(zeros, place):
+    """With the residual branch silenced (gain of its last normalization 0), a block is its shortcut."""
+    x = np.abs(normal(2, 6, 6, 4))
+    block = resnet.Block(8, strides=2, zeros=zeros)
+    v = initialized(block, x)
+    v["params"]["norm2"]["scale"] *= 0
+    expected = np.zeros((2, 3, 3, 8), np.float32)
+    expected[..., place] = x[:, ::2, ::2]
+    np.testing.assert_allclose(block.apply(v, x, train=False), expected, atol=1e-6)
+
+
+def test_identity_shortcut_is_the_identity_and_a_plain_block_has_none():
+    x = np.abs(normal(2, 6, 6, 4))
+    for shortcut, expected in (("A", x), ("B", x), (None, 0 * x)):
+        block = resnet.Block(4, shortcut=shortcut)
+        v = initialized(block, x)
+        v["params"]["norm2"]["scale"] *= 0
+        np.testing.assert_allclose(block.apply(v, x, train=False), expected, atol=1e-6)
+
+
+def test_weights_start_as_he_et_al():
+    """Standard deviation sqrt(2 / fan in) of a normal distribution that is not truncated."""
+    kernel = np.asarray(resnet.HE(jax.random.key(0), (3, 3, 64, 64)))
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 64)), rtol=0.02)
+    assert np.abs(kernel).max() > 3.5 * kernel.std()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [resnet.CifarResNet(depth=8, num_classes=4), resnet.Block(12, 2, shortcut="B"), resnet.Block(9, 2, shortcut=None)],
+    ids=["network A", "block B", "plain block"],
+)
+def test_fast_and_plain_are_one_network(model):
+    """Outputs, statistics and gradients, in float64, where rounding cannot push a value over a rectifier's edge."""
+    x = normal(4, 8, 8, 9).astype(np.float64)
+    with jax.enable_x64(True):
+        v = jax.tree.map(lambda a: jnp.asarray(normal(*a.shape, seed=1) / 4, jnp.float64), shapes(model, x.shape))
+
+        def loss(params, x):
+            y, new = model.apply({**v, "params": params}, x, train=True, mutable=["batch_stats"])
+            y = y[0] if isinstance(y, tuple) else y
+            return jnp.sum(jax.nn.log_softmax(y)[..., 0]), (y, new)
+
+        got = []
+        for name in ("fast", "plain"):
+            with formulation.use(name):
+                got.append(jax.jit(lambda *a: jax.value_and_grad(loss, (0, 1), has_aux=True)(*a))(v["params"], x))
+    for a, b in zip(*map(jax.tree.leaves, got), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_a_setting():
+    model = resnet.CifarResNet(depth=8, dtype=jnp.bfloat16)
+    x = jnp.zeros((2, 8, 8, 3))
+    v = shapes(model, x.shape)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(v)} == {"float32"}
+    (logits, seen), new = jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]), v, x)
+    assert logits.dtype == jnp.bfloat16
+    assert {leaf.dtype.name for leaf in seen.values()} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(new)} == {"float32"}
