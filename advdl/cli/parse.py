@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ def _fields(settings: Any) -> dict[str, Any]:
 def given(arguments: Sequence[str], name: str) -> str | None:
     """The value of `--name VALUE` or `--name=VALUE` before everything is parsed; None where it is not given."""
     value = None
-    for word, after in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, after in itertools.pairwise([*arguments, None]):
         if word == f"--{name}":
             value = after
         elif word.startswith(f"--{name}="):

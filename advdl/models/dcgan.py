@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.nn import BatchNorm, Conv, ConvTranspose, materialize
-from advdl.nn.materialize import relu
+from advdl.nn.elementwise import relu
 
 NORMAL = nn.initializers.normal(0.02)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.nn import BatchNorm, Conv, global_average_pool
-from advdl.nn.materialize import add_relu, relu
+from advdl.nn.elementwise import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He et al. 2015 (arXiv:1502.01852, equation 10), the paper's reference 13."""

@@ -3,7 +3,7 @@
 from advdl.nn import formulation, replica
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
 from advdl.nn.dropout import Dropout
-from advdl.nn.materialize import materialize
+from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, normalize
 from advdl.nn.pooling import global_average_pool

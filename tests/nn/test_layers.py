@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from advdl.nn import Dropout, Maxout, formulation, global_average_pool, materialize, replica
-from advdl.nn.materialize import add_relu, relu
+from advdl.nn.elementwise import add_relu, relu
 
 
 def normal(*shape, seed=0):
