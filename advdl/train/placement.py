@@ -224,7 +224,7 @@ def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
         if re.search(pattern, name):
             try:
                 NamedSharding(mesh, spec).shard_shape(leaf.shape)
-            except ValueError:
+            except (ValueError, IndexError):
                 raise UserError(
                     f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh "
                     f"{dict(mesh.shape)}"
