@@ -64,6 +64,7 @@ class Predict(cli.Predict):
 
 
 def build(config: Config) -> cli.Experiment:
+    cli.at_least(0, config, "weight_decay", "momentum", "crop", "image_size")
     size = config.image_size or None
     training = data.open_source(config.data, "train", config.data_dir, image_size=size)
     held_out = data.open_source(config.data, "test", config.data_dir, image_size=size)

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from advdl import cli, data, losses, present, train
+from advdl.errors import UserError
 from advdl.metrics import Mean, class_coverage, nearest
 from advdl.models import dcgan, goodfellow
 from advdl.nn import replica
@@ -77,6 +78,10 @@ def networks(config: Config, shape: tuple[int, int, int]):
     if config.network == "mlp":
         generator = goodfellow.Generator(shape, hidden=(config.width, config.width), dtype=config.dtype)
         return generator, goodfellow.Discriminator(dtype=config.dtype), 0.0
+    try:
+        dcgan.levels_of(*shape[:2])
+    except ValueError as error:
+        raise UserError(f"{error}; give --image-size, or --network mlp") from error
     generator = dcgan.Generator(shape, width=config.width, dtype=config.dtype)
     return generator, dcgan.Discriminator(width=config.width, dtype=config.dtype), -1.0
 
@@ -89,6 +94,8 @@ def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformat
 
 
 def build(config: Config) -> cli.Experiment:
+    cli.at_least(1, config, "width", "discriminator_steps", "z")
+    cli.at_least(0, config, "discriminator_learning_rate", "image_size")
     size = config.image_size or None
     real = data.open_source(config.data, "train", config.data_dir, image_size=size)
     held_out = data.open_source(config.data, "test", config.data_dir, image_size=size)
@@ -203,7 +210,7 @@ class Artist:
         samples = self.paint(state, self.noise(self.seed + 1, 2000))
         twin, distance = nearest(samples[:64], real)
         present.draw_grid(
-            samples[:64], folder / "samples.png", low=self.low, high=1.0, columns=8, right_RHWC=real[twin[7::8]]
+            samples[:64], folder / "samples.png", low=self.low, high=1.0, columns=8, scale=8, right_RHWC=real[twin[7::8]]
         )
         frames = sorted((folder / "samples").glob("*.png"))
         present.animate(frames, folder / "training.gif", milliseconds=400)
@@ -224,25 +231,8 @@ class Artist:
                 present.Panel("losses", {"discriminator": "train/discriminator_loss", "generator": "train/generator_loss"}),
             ],
         )
-        held_out, held_out_labels = self.images(self.held_out)
-        found = class_coverage(
-            samples, real, labels, held_out, held_out_labels, classes=len(self.real.label_names)
-        )
-        present.draw_bars(
-            {"real, held out": found.test.recognized, "generated": found.samples.recognized},
-            folder / "classes.png",
-            names=self.real.label_names,
-            title="share of 2,000 samples recognized as each class",
-        )
-        present.draw_histogram(
-            {"real, held out": found.test.confidence, "generated": found.samples.confidence,
-             "Gaussian fit of each pixel": found.gaussian.confidence, "uniform noise": found.noise.confidence},
-            folder / "confidence.png",
-            title="how sure it is",
-            xlabel="confidence",
-        )  # fmt: skip
-        floor = nearest(held_out[:64], real)[1]
-        return [
+        floor = nearest(self.images(self.held_out)[0][:64], real)[1]
+        sections = [
             present.Section(
                 "Samples",
                 "Fair draws, not picked. Beside each row the training image nearest to its last sample: a copy would "
@@ -256,17 +246,44 @@ class Artist:
             present.Section(
                 "The game",
                 "At the equilibrium V = -log 4 and D = 1/2 everywhere. On a way there neither loss falls steadily: each "
-                "player's progress is the other's loss.",
+                "player's progress is the other's loss. On held-out images the networks use their moving batch statistics "
+                "(and the generator its moving average), so those values stand off from the training ones even where "
+                "nothing is overfitted.",
                 ["curves.png"],
             ),
-            present.Section(
-                "Classes",
+        ]
+        found = self.coverage(samples)
+        if found is not None:
+            present.draw_bars(
+                {"real, held out": found.test.recognized, "generated": found.samples.recognized},
+                folder / "classes.png",
+                names=self.real.label_names,
+                title="share of 2,000 samples recognized as each class",
+            )
+            present.draw_histogram(
+                {"real, held out": found.test.confidence, "generated": found.samples.confidence,
+                 "Gaussian fit of each pixel": found.gaussian.confidence, "uniform noise": found.noise.confidence},
+                folder / "confidence.png",
+                title="how sure the recognizer is",
+                xlabel="confidence",
+            )  # fmt: skip
+            text = (
                 "One support vector machine for each class, trained on the real training images; confidence is the largest "
-                "of their probabilities.",
-                ["classes.png", "confidence.png"],
-                recognized(found, self.real.label_names),
-            ),
-        ]  # fmt: skip
+                "of their probabilities, recognized is an image with more than 1/2."
+            )
+            pictures, figures = ["classes.png", "confidence.png"], recognized(found, self.real.label_names)
+            sections.append(present.Section("Classes", text, pictures, figures))
+        return sections
+
+    def coverage(self, samples: np.ndarray):
+        """What a classifier of the real images makes of the samples; None where the data has too few classes or images
+        to train one."""
+        try:
+            return class_coverage(
+                samples, *self.images(self.real), *self.images(self.held_out), classes=len(self.real.label_names)
+            )
+        except ValueError:
+            return None
 
     def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
         z = self.noise(options.sample_seed, options.count)
@@ -275,10 +292,9 @@ class Artist:
         present.draw_grid(images, folder / "samples.png", low=self.low, high=1.0)
         walk = self.interpolate(state, options.sample_seed, options.interpolations)
         present.draw_grid(walk, folder / "interpolations.png", low=self.low, high=1.0, columns=10)
-        real, labels = self.images(self.real)
-        held_out, held_out_labels = self.images(self.held_out)
-        found = class_coverage(images, real, labels, held_out, held_out_labels, classes=len(self.real.label_names))
-        return {"samples": options.count, "folder": str(folder), **recognized(found, self.real.label_names)}
+        found = self.coverage(images)
+        figures = {} if found is None else recognized(found, self.real.label_names)
+        return {"samples": options.count, "folder": str(folder), **figures}
 
 
 def recognized(found: Any, names: tuple[str, ...]) -> dict[str, Any]:

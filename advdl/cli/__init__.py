@@ -4,6 +4,6 @@ An experiment file defines its configuration, puts data, networks and losses tog
 `cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run folder, is here.
 """
 
-from advdl.cli.config import Config, Predict
+from advdl.cli.config import Config, Predict, at_least
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main

@@ -84,16 +84,19 @@ class Predict:
     """Folder to write to (default: RUN/predict)."""
 
 
+def at_least(minimum: float, config: Config, *names: str) -> None:
+    """Raises UserError where one of these settings is less than `minimum` (or not a number)."""
+    for name in names:
+        if not getattr(config, name) >= minimum:
+            raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least {minimum}")
+
+
 def check(config: Config) -> None:
     """Raises UserError for a number that cannot be."""
-    for name in ("steps", "batch", "accumulate", "log_every", "keep", "threads"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least 1")
-    for name in ("seed", "evaluate_every", "save_every", "warmup", "clip"):
-        if getattr(config, name) < 0:
-            raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least 0")
-    if not config.learning_rate > 0:
-        raise UserError(f"--learning-rate is {config.learning_rate}; expected more than 0")
+    at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads")
+    at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip")
+    if not 0 < config.learning_rate < float("inf"):
+        raise UserError(f"--learning-rate is {config.learning_rate}; expected a number above 0")
     if not 0 <= config.ema < 1:
         raise UserError(f"--ema is {config.ema}; expected at least 0 and less than 1")
     if config.batch % config.accumulate:

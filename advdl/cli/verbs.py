@@ -34,7 +34,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
         state = session.new()
     else:
         say(f"resuming {run.folder} at step {step}")
-    log, latest = train.Log(run, step), Latest()
+    latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
         latest.take(step, train.evaluate(placed, state, experiment.test))
@@ -42,21 +42,21 @@ def run_train(session: Session) -> Mapping[str, Any]:
         if experiment.snapshot:
             experiment.snapshot(state, step, run.report)
 
+    def save(step: int, state: train.State) -> None:
+        checkpoints.save(step, state, latest.scalars(step))
+
     if not step and experiment.snapshot:
         experiment.snapshot(state, 0, run.report)
-    with Progress(step, config.steps) as progress:
+    with checkpoints, train.Log(run, step) as log, Progress(step, config.steps) as progress:
         every = train.Every(config.log_every, config.evaluate_every, config.save_every)
-        hooks = train.Hooks(log, lambda t, state: checkpoints.save(t, state, latest.scalars(t)), evaluate, progress)
+        hooks = train.Hooks(log, save, evaluate, progress)
         outcome = train.fit(placed, state, session.stream, session.key, config.steps, every, hooks, session.examples)
-    state, step = outcome.state, step + outcome.steps
-    checkpoints.close()
+        state, step = outcome.state, step + outcome.steps
+        if not outcome.stopped and latest.step != step:
+            evaluate(step, state)
     if outcome.stopped:
-        log.close()
         say(f"stopped at step {step} of {config.steps} and saved; the same command goes on from there")
         return {"stopped": step}
-    if latest.step != step:
-        evaluate(step, state)
-    log.close()
     summary = _summary(session, step, state, latest)
     sections = experiment.report(state, run, latest.figures)
     present.write_report(run.report, f"{session.name}: {run.folder.name}", _shown(summary), sections)

@@ -38,7 +38,7 @@ def digest(state: Any) -> str:
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run.
+    """The folder `checkpoints/` of a run; saving happens within `with checkpoints:`.
 
     keep: how many of the latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well.
     """
@@ -71,12 +71,17 @@ class Checkpoints:
         except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it
             raise self._failed(error) from error
 
-    def close(self) -> None:
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Waits for the checkpoint being written. Raises UserError where that failed."""
-        self._wait()
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        try:
+            self._wait()
+        finally:
+            manager, self._manager = self._manager, None
+            if manager is not None:
+                manager.close()
 
     def restore(self, abstract: Any, set_aside: bool = False) -> tuple[int, Any] | None:
         """The latest checkpoint that is whole, as (step, state) laid out like `abstract`; None where there is none yet.

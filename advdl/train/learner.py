@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from advdl.metrics import Mean, merge
+from advdl.errors import UserError
+from advdl.metrics import Mean
 from advdl.nn import replica
 
 Key = jax.Array
@@ -207,7 +208,9 @@ def _deal(batch: Batch, hands: int) -> Batch:
 
     def deal(x):
         if x.shape[0] % hands:
-            raise ValueError(f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches")
+            raise UserError(
+                f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches; take a larger --batch, or fewer devices"
+            )
         return jnp.moveaxis(x.reshape(x.shape[0] // hands, hands, *x.shape[1:]), 1, 0)
 
     return jax.tree.map(deal, batch)

@@ -108,7 +108,10 @@ class Log:
             for name, value in figures.items():
                 self._events.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Closes both files."""
         with told(str(self._path)):
             self._file.close()

@@ -1,10 +1,17 @@
 """Both experiments through every verb, in tiny."""
 
+import dataclasses
+import functools
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from advdl import cli, train
+from advdl.cli import bench
 
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
@@ -12,14 +19,23 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(TINY))
-def run(request, load, tmp_path_factory):
-    """(experiment, folder) of a tiny finished run."""
-    from advdl import cli
+@pytest.fixture(scope="module")
+def finished(load, tmp_path_factory):
+    """`finished("gan")`: the folder of a tiny finished run."""
 
-    module, folder = load(request.param), tmp_path_factory.mktemp(request.param) / "run"
-    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY[request.param])])
-    return request.param, folder
+    @functools.cache
+    def finished(name):
+        module, folder = load(name), tmp_path_factory.mktemp(name) / "run"
+        cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY[name])])
+        return folder
+
+    return finished
+
+
+@pytest.fixture(params=sorted(TINY))
+def run(request, finished):
+    """(experiment, folder) of each."""
+    return request.param, finished(request.param)
 
 
 def test_train_writes_the_run_folder(run):
@@ -74,11 +90,8 @@ def test_help_names_every_common_flag(run, verb):
     assert status == 2 and "train" in out and "bench" in out
 
 
-def test_gan_predict_draws_what_the_seed_says(run, verb, tmp_path):
-    name, folder = run
-    if name != "gan":
-        pytest.skip("of the GAN alone")
-    grids = []
+def test_gan_predict_draws_what_the_seed_says(finished, verb, tmp_path):
+    folder, grids = finished("gan"), []
     for place, seed in (("a", 1), ("b", 1), ("c", 2)):
         status, out, err = verb(
             "gan", "predict", "--run", folder, "--out", tmp_path / place, "--sample-seed", seed, "--count", 20, "--json"
@@ -91,10 +104,8 @@ def test_gan_predict_draws_what_the_seed_says(run, verb, tmp_path):
     assert grids[0] == grids[1] != grids[2]
 
 
-def test_classify_predict_names_classes_of_files(run, verb, tmp_path):
-    name, folder = run
-    if name != "classify":
-        pytest.skip("of the classifier alone")
+def test_classify_predict_names_classes_of_files(finished, verb, tmp_path):
+    folder = finished("classify")
     rng = np.random.default_rng(0)
     paths = [tmp_path / "gray.png", tmp_path / "color.jpg"]
     Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(paths[0])
@@ -114,8 +125,6 @@ def test_classify_predict_names_classes_of_files(run, verb, tmp_path):
 @pytest.mark.parametrize("name", sorted(TINY))
 @pytest.mark.slow
 def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
-    from advdl.cli import bench
-
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "SECONDS", 0.01)
     status, out, err = verb(name, "bench", "--run", tmp_path / "none", "--json", *TINY[name])
@@ -130,15 +139,9 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
-    from advdl import train
-
     status, _, err = verb("classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16")
     assert status == 0, err
     module = load("classify")
-    import dataclasses
-
-    import jax
-
     experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], depth=8, batch=16, precision="bfloat16"))
     placed = train.place("jit")(experiment.learner)
     batch = placed.put(experiment.train(0))
@@ -147,3 +150,53 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
     text = jax.jit(experiment.learner.step).lower(state, batch, jax.random.key(0)).as_text()
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert convolutions and all("bf16" in line for line in convolutions)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(verb, tmp_path):
+    run = tmp_path / "run"
+    flags = [*TINY["classify"], "--schedule", "constant", "--warmup", 0, "--learning-rate", 1e30, "--save-every", 1]
+    status, out, err = verb("classify", "train", "--run", run, *flags)
+    assert status == 2 and out == "" and len(err.strip().splitlines()) == 1
+    assert "at step 2;" in err and "--learning-rate" in err
+    assert [p.name for p in (run / "checkpoints").iterdir() if p.is_dir()] == ["1"]
+    assert not (run / "summary.json").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, verb, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(finished("classify"), run)
+    assert verb("classify", "train", "--run", run, "--steps", 8)[0] == 0
+    for path in (run / "checkpoints" / "8").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:20])
+    before = sorted(run.rglob("*"))
+    status, out, _ = verb("classify", "evaluate", "--run", run, "--json")
+    assert status == 0 and str(run / "checkpoints" / "8") in caplog.text and sorted(run.rglob("*")) == before
+    at_6 = verb("classify", "evaluate", "--run", finished("classify"), "--json")[1]
+    assert json.loads(out) == json.loads(at_6)
+    status, _, err = verb("classify", "train", "--run", run, "--steps", 9)
+    assert status == 0 and "step 6" in err and (run / "damaged" / "8").is_dir()
+
+
+def test_a_gan_of_a_folder_of_photographs_of_one_class(verb, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / split / "photographs").mkdir(parents=True)
+        for number in range(5):
+            pixels = rng.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / "photographs" / f"{number}.jpg")
+    flags = ["--data", f"folder:{tmp_path}", "--run", tmp_path / "run", *TINY["gan"]]
+    status, _, err = verb("gan", "train", *flags)
+    assert status == 2 and "--image-size" in err
+    status, _, err = verb("gan", "train", *flags, "--image-size", 18)
+    assert status == 2 and "18" in err and "--image-size" in err
+    status, _, err = verb("gan", "train", *flags, "--image-size", 16)
+    assert status == 0, err
+    assert (tmp_path / "run" / "report" / "samples.png").exists()
+
+
+def test_minibatches_that_cannot_be_dealt_over_replicas(verb, tmp_path):
+    status, _, err = verb(
+        "gan", "train", "--run", tmp_path / "run", *TINY["gan"], "--batch", 4, "--discriminator-steps", 2, "--placement", "pmap"
+    )
+    assert status == 2 and "2 equal minibatches" in err

@@ -22,9 +22,9 @@ def abstract(tree):
 
 def saved(tmp_path, numbers, **options):
     checkpoints = Checkpoints(tmp_path / "checkpoints", **options)
-    for number, metrics in numbers.items():
-        checkpoints.save(number, state(number), metrics)
-    checkpoints.close()
+    with checkpoints:
+        for number, metrics in numbers.items():
+            checkpoints.save(number, state(number), metrics)
     return checkpoints
 
 
@@ -88,8 +88,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
     assert str(folder) in caplog.text and "damaged" in caplog.text
     aside = tmp_path / "damaged" / "20"
     assert {p.relative_to(aside): p.read_bytes() for p in files(aside)} == before
-    checkpoints.save(20, state(20))  # the run can write this step again
-    checkpoints.close()
+    with checkpoints:
+        checkpoints.save(20, state(20))  # the run can write this step again
     assert checkpoints.restore(abstract(state()))[0] == 20
 
 

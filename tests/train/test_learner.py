@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from advdl.errors import UserError
 from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
@@ -198,5 +199,5 @@ def test_both_generator_losses_have_the_same_fixed_point_and_another_gradient():
 
 
 def test_a_batch_that_cannot_be_dealt_is_refused():
-    with pytest.raises(ValueError, match="12 examples"):
+    with pytest.raises(UserError, match="12 examples"):
         run(regression(optax.sgd(0.1), accumulate=5), regression_batch(), 1)

@@ -111,15 +111,13 @@ def test_sigterm_ends_after_the_step_with_a_save():
 
 def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
     run = Run(tmp_path)
-    first = Log(run, 0)
-    for step in (2, 4, 6):
-        first(step, {"train/loss": float(step)})
-    first.close()
+    with Log(run, 0) as first:
+        for step in (2, 4, 6):
+            first(step, {"train/loss": float(step)})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "trai')  # cut off by a kill
-    again = Log(run, 4)
-    again(6, {"train/loss": math.nan})
-    again.close()
+    with Log(run, 4) as again:
+        again(6, {"train/loss": math.nan})
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == [
         '{"step": 2, "train/loss": 2.0}',
         '{"step": 4, "train/loss": 4.0}',
