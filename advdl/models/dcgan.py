@@ -10,6 +10,7 @@ The paper's networks (figure 1) are 64×64 with width 128, hence 1024, 512, 256 
 kernel 5. The default kernel of 4 divides by the stride, so that every output pixel gets as many products as its neighbor.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import BatchNorm, Conv, ConvTranspose, materialize
-from advdl.nn.elementwise import relu
+from advdl.nn import BatchNorm, Conv, ConvTranspose
 
 NORMAL = nn.initializers.normal(0.02)
 
 
-def GAIN(key, shape, dtype=jnp.float32):  # noqa: N802 - an initializer, as NORMAL
-    """N(1, 0.02)."""
+def gain(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """Initializer N(1, 0.02)."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
@@ -41,9 +41,13 @@ def levels_of(height: int, width: int) -> int:
     levels = 2
     while min(height, width) >> levels >= 8:
         levels += 1
+    _check_halves(height, width, levels)
+    return levels
+
+
+def _check_halves(height: int, width: int, levels: int) -> None:
     if height % 2**levels or width % 2**levels:
         raise ValueError(f"images of {height}×{width} do not halve {levels} times; take multiples of {2**levels}")
-    return levels
 
 
 def _geometry(kernel: int) -> dict[str, Any]:
@@ -58,6 +62,8 @@ class Generator(nn.Module):
     halve down to `width`, the last makes the image.
 
     shape: (H, W, C). levels: doublings (default: `levels_of`). kernel: 4, or the paper's 5, or any other from 2.
+    conv, norm: called as `ConvTranspose` and `BatchNorm` are, with their initializers and this network's dtypes.
+    Raises ValueError for a shape that does not halve `levels` times.
     """
 
     shape: tuple[int, int, int]
@@ -66,23 +72,24 @@ class Generator(nn.Module):
     kernel: int = 4
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    conv: Callable[..., nn.Module] = ConvTranspose
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, z_BZ: jax.Array, train: bool) -> jax.Array:
         height, width, channels = self.shape
         levels = self.levels or levels_of(height, width)
-        if height % 2**levels or width % 2**levels:
-            raise ValueError(f"images of {height}×{width} do not halve {levels} times")
+        _check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        norm = partial(BatchNorm, scale_init=GAIN, **dtypes)
-        double = partial(ConvTranspose, output_padding=self.kernel % 2, **_geometry(self.kernel), **dtypes)
+        norm = partial(self.norm, scale_init=gain, **dtypes)
+        double = partial(self.conv, output_padding=self.kernel % 2, **_geometry(self.kernel), **dtypes)
         base = (height >> levels, width >> levels, self.width << (levels - 1))
         size = base[0] * base[1] * base[2]
         x = nn.Dense(size, use_bias=False, kernel_init=NORMAL, name="project", **dtypes)(z_BZ).reshape(-1, *base)
-        x = relu(norm(name="norm0")(x, train))
+        x = nn.relu(norm(name="norm0")(x, train))
         for level in range(1, levels):
             x = double(base[2] >> level, name=f"double{level}")(x)
-            x = relu(norm(name=f"norm{level}")(x, train))
+            x = nn.relu(norm(name=f"norm{level}")(x, train))
         return jnp.tanh(double(channels, name=f"double{levels}")(x))
 
 
@@ -98,16 +105,22 @@ class Discriminator(nn.Module):
     kernel: int = 4
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    conv: Callable[..., nn.Module] = Conv
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        levels = self.levels or levels_of(*x_BHWC.shape[1:3])
+        height, width = x_BHWC.shape[1:3]
+        levels = self.levels or levels_of(height, width)
+        _check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        conv = partial(self.conv, **_geometry(self.kernel), **dtypes)
+        norm = partial(self.norm, scale_init=gain, **dtypes)
         x, seen = x_BHWC, {}
         for level in range(1, levels + 1):
-            x = Conv(self.width << (level - 1), name=f"halve{level}", **_geometry(self.kernel), **dtypes)(x)
+            x = conv(self.width << (level - 1), name=f"halve{level}")(x)
             if level > 1:
-                x = BatchNorm(scale_init=GAIN, name=f"norm{level}", **dtypes)(x, train)
+                x = norm(name=f"norm{level}")(x, train)
             x = seen[f"level{level}"] = leaky_relu(x)
         logit = nn.Dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(x.reshape(len(x), -1))
         return logit[:, 0], seen

@@ -205,7 +205,7 @@ def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check) -> P
         return jitted.lower(state, batch)
 
     def put(batch):
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding, x), check(batch))
+        return jax.make_array_from_process_local_data(batch_sharding, check(batch))
 
     return Placed(Once(init), Once(step), Once(evaluate), put, abstract)
 

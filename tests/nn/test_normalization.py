@@ -118,7 +118,10 @@ def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
     whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     with formulation.use(name):
         one = jax.jit(lambda *a: whole_step(*a))(x, v, probe)
-        sharded = jax.jit(lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch))(x, v, probe)
+        shardings = {"replicated": whole, "per example": over_batch}
+        program = jax.jit(lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch), out_shardings=shardings)
+        sharded = program(x, v, probe)
+        assert "all-gather" not in program.lower(x, v, probe).compile().as_text()
         mapped = jax.pmap(
             lambda *a: whole_step(*a),
             axis_name=replica.AXIS,
