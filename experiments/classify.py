@@ -106,7 +106,7 @@ def build(config: Config) -> cli.Experiment:
         ),
         evaluate,
     )
-    test = data.eval_batches(held_out, config.batch, as_float)
+    test = data.EvalBatches(held_out, config.batch, as_float)
 
     @jax.jit
     def probabilities(variables, image):
@@ -114,7 +114,7 @@ def build(config: Config) -> cli.Experiment:
 
     return cli.Experiment(
         learner=learner,
-        train=data.train_batches(training, config.batch, config.seed, data.compose(*augment)),
+        train=data.TrainBatches(training, config.batch, config.seed, data.compose(*augment)),
         test=test,
         report=lambda state, run, figures: report(probabilities, names, test, state, run, figures),
         predict=lambda state, options, folder: predict(probabilities, training, as_float, state, options),
@@ -164,7 +164,7 @@ def predict(probabilities, training, transform, state, options) -> Mapping[str, 
     answer = {}
     for path in options.files:
         image = data.decode(path, training.image_shape)
-        batch = transform({"image": image[None]}, None)
+        batch = transform({"image": image[None]})
         p_K = np.asarray(probabilities(state["model"].average, batch["image"]))[0]
         answer[str(path)] = {training.label_names[k]: float(p_K[k]) for k in np.argsort(-p_K)[: options.top]}
     return answer

@@ -162,8 +162,8 @@ def build(config: Config) -> cli.Experiment:
     artist = Artist(generator, draw, low, real, held_out, config.seed)
     return cli.Experiment(
         learner=learner,
-        train=data.train_batches(real, config.batch * config.discriminator_steps, config.seed, transform),
-        test=data.eval_batches(held_out, config.batch, transform),
+        train=data.TrainBatches(real, config.batch * config.discriminator_steps, config.seed, transform),
+        test=data.EvalBatches(held_out, config.batch, transform),
         report=artist.report,
         predict=artist.predict,
         snapshot=artist.snapshot,
@@ -187,7 +187,7 @@ class Artist:
     def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
         """Real images in the generator's range, and their labels."""
         found = source.read(np.arange(min(len(source), limit)))
-        return data.to_float(self.low, 1.0)({"image": found["image"]}, None)["image"], found["label"]
+        return data.to_float(self.low, 1.0)({"image": found["image"]})["image"], found["label"]
 
     def sheet(self, images, columns=None, **options) -> np.ndarray:
         return present.tile(images, low=self.low, high=1.0, columns=columns, **options)

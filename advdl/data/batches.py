@@ -97,10 +97,7 @@ class EvalBatches:
         rows = np.minimum(places, len(self.source) - 1)
         mask = (places < len(self.source)).astype(np.float32)
         batch = {**self.source.read(rows), "index": rows.astype(np.int32), "mask": mask}
-        return batch if self._transform is None else self._transform(batch, np.empty((self._count, 0)))
-
-
-train_batches, eval_batches = TrainBatches, EvalBatches
+        return batch if self._transform is None else self._transform(batch)
 
 
 def prefetch(

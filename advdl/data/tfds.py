@@ -1,11 +1,11 @@
 """Data sets prepared by tensorflow-datasets, read by row without TensorFlow (`tfds.data_source`)."""
 
-import contextlib
 import logging
 
 import numpy as np
 from PIL import Image
 
+from advdl.data.folder import cover
 from advdl.errors import UserError, nearest
 
 
@@ -40,50 +40,41 @@ def open_tfds(
 
     Raises UserError for an unknown name, a set that is not prepared there as array_record, or an unknown split.
     """
-    with _quiet():
-        import tensorflow_datasets as tfds
+    logging.getLogger("absl").addFilter(_not_opencv)
+    import tensorflow_datasets as tfds
 
-        try:
-            builder = tfds.builder(name, data_dir=data_dir)
-        except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-            known = tfds.list_builders(with_community_datasets=False)
-            base = name.partition("/")[0].partition(":")[0]
-            if base in known:
-                raise UserError(f"tfds:{name}: {error}") from error
-            raise UserError(f"tensorflow-datasets has no {name!r}{nearest(base, known)}") from None
-        splits = sorted(builder.info.splits or ())
-        place = builder.data_path
-        if not splits:
-            raise UserError(
-                f"tfds:{name} is not prepared in {place}; where TensorFlow is installed: "
-                f"tfds build {name} --data_dir {data_dir or 'DIR'} --file_format array_record; then give --data-dir"
-            )
-        if split not in splits:
-            raise UserError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}{nearest(split, splits)}")
-        try:
-            records = builder.as_data_source(split=split)
-        except (NotImplementedError, ValueError, OSError) as error:
-            raise UserError(f"tfds:{name} in {place} cannot be read by row: {error}; prepare it as array_record") from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        base = name.partition("/")[0].partition(":")[0]
+        if base in known:
+            raise UserError(f"tfds:{name}: {error}") from error
+        raise UserError(f"tensorflow-datasets has no {name!r}{nearest(base, known)}") from None
+    splits = sorted(builder.info.splits or ())
+    place = builder.data_path
+    if not splits:
+        raise UserError(
+            f"tfds:{name} is not prepared in {place}; where TensorFlow is installed: "
+            f"tfds build {name} --data_dir {data_dir or 'DIR'} --file_format array_record; then give --data-dir"
+        )
+    if split not in splits:
+        raise UserError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}{nearest(split, splits)}")
+    try:
+        records = builder.as_data_source(split=split)
+    except (NotImplementedError, ValueError, OSError) as error:
+        raise UserError(f"tfds:{name} in {place} cannot be read by row: {error}; prepare it as array_record") from error
     return TfdsSource(name, split, records, image_size, channels)
 
 
 def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """A decoded image (h, w, c) uint8 brought to (H, W, C) as `advdl.data.folder.decode` does."""
-    from advdl.data.folder import cover
-
     if image.shape == shape:
         return image
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     return cover(picture, shape)
 
 
-@contextlib.contextmanager
-def _quiet():
+def _not_opencv(record: logging.LogRecord) -> bool:
     """tensorflow-datasets recommends OpenCV in a warning; Pillow decodes the same pixels."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        absl.setLevel(level)
+    return "OpenCV is not installed" not in str(record.msg)

@@ -2,12 +2,13 @@
 
 Axes: B batch, Z noise, H height, W width, C channels. Pixels lie in [-1, 1].
 
-Strided convolutions instead of pooling and no hidden dense layers; batch normalization everywhere but on the generator's
-output and the discriminator's input layer, and no other biases; rectifiers and tanh in the generator, leaky rectifiers of
-slope 0.2 in the discriminator. Weights start from N(0, 0.02), gains of the normalization from N(1, 0.02).
+Strided convolutions instead of pooling and no hidden dense layers; batch normalization everywhere but on the
+generator's output and the discriminator's input layer, and no other biases; rectifiers and tanh in the generator, leaky
+rectifiers of slope 0.2 in the discriminator. Weights start from N(0, 0.02), gains of the normalization from N(1, 0.02).
 
 The paper's networks (figure 1) are 64×64 with width 128, hence 1024, 512, 256 and 128 channels from 4×4 to 32×32, and
-kernel 5. The default kernel of 4 divides by the stride, so that every output pixel gets as many products as its neighbor.
+kernel 5. The default kernel of 4 divides by the stride, so that every output pixel gets as many products as its
+neighbor.
 """
 
 from collections.abc import Callable
@@ -51,15 +52,15 @@ def _check_halves(height: int, width: int, levels: int) -> None:
 
 
 def _geometry(kernel: int) -> dict[str, Any]:
-    """Kernel and padding of the convolution that halves, and whose transpose doubles (with `kernel % 2` output padding)."""
+    """Of the convolution that halves, and whose transpose (with `kernel % 2` output padding) doubles."""
     return dict(kernel_size=kernel, strides=2, padding=(kernel - 1) // 2, use_bias=False, kernel_init=NORMAL)
 
 
 class Generator(nn.Module):
     """Noise (B, Z) -> images (B, H, W, C) in (-1, 1).
 
-    A dense layer to the smallest map, `width`·2^(levels - 1) channels, and a transposed convolution for each level: channels
-    halve down to `width`, the last makes the image.
+    A dense layer to the smallest map, `width`·2^(levels - 1) channels, and a transposed convolution for each level:
+    channels halve down to `width`, the last makes the image.
 
     shape: (H, W, C). levels: doublings (default: `levels_of`). kernel: 4, or the paper's 5, or any other from 2.
     conv, norm: called as `ConvTranspose` and `BatchNorm` are, with their initializers and this network's dtypes.

@@ -1,9 +1,9 @@
-"""The perceptrons of Goodfellow et al. 2014, *Generative Adversarial Nets* (arXiv:1406.2661), as trained for its MNIST figures.
+"""The perceptrons of Goodfellow et al. 2014, *Generative Adversarial Nets* (arXiv:1406.2661).
 
 Axes: B batch, Z noise, H height, W width, C channels. Pixels lie in [0, 1].
 
-Widths, initial ranges and dropout are those of the configuration released with the paper (github.com/goodfeli/adversarial,
-mnist.yaml): noise of 100 dimensions, generator 1200-1200-784, maxout discriminator 240×5-240×5-1.
+Widths, initial ranges and dropout are those of the MNIST configuration released with the paper
+(github.com/goodfeli/adversarial): noise of 100 dimensions, generator 1200-1200-784, maxout discriminator 240×5-240×5-1.
 """
 
 import math
@@ -57,8 +57,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (B, H, W, C) -> (logit of "real" (B,), {"hidden1": (B, D1), …}): maxout layers with dropout.
 
-    In training mode each input is dropped with probability `input_dropout`, each hidden unit with `hidden_dropout`; draws
-    from the stream "dropout".
+    In training mode each input is dropped with probability `input_dropout`, each hidden unit with `hidden_dropout`;
+    draws from the stream "dropout".
     """
 
     hidden: Sequence[int] = (240, 240)

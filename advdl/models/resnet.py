@@ -2,9 +2,9 @@
 
 Axes: B batch, H height, W width, C channels, K classes.
 
-A 3×3 convolution to 16 channels; three stages of n blocks of two 3×3 convolutions with 16, 32 and 64 channels, the first of
-stages 2 and 3 with stride 2; global average pooling; a K-way linear layer: 6n + 2 weighted layers. Every convolution is
-followed by batch normalization, the rectifier comes after the addition.
+A 3×3 convolution to 16 channels; three stages of n blocks of two 3×3 convolutions with 16, 32 and 64 channels, the
+first of stages 2 and 3 with stride 2; global average pooling; a K-way linear layer: 6n + 2 weighted layers. Every
+convolution is followed by batch normalization, the rectifier comes after the addition.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 class Block(nn.Module):
     """Two 3×3 convolutions and the shortcut around them (paper, figure 2; `shortcut=None`: nothing around them).
 
-    Shortcuts where the shape changes: "A" takes every stride-th pixel and zeros for the new channels, without parameters;
-    "B" is a 1×1 convolution and batch normalization.
+    Shortcuts where the shape changes: "A" takes every stride-th pixel and zeros for the new channels, without
+    parameters; "B" is a 1×1 convolution and batch normalization.
     """
 
     features: int
@@ -58,14 +58,14 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """(B, H, W, C) of any size and channels -> logits (B, K) float32-or-`dtype`, and the intermediates by name.
+    """(B, H, W, C) of any size and channels -> logits (B, K) and the intermediates by name, in `dtype`.
 
-    depth: 6n + 2, n ≥ 1; another raises ValueError.
+    depth: 6n + 2, n ≥ 1; another raises ValueError. width: channels of stage 1, the paper's 16.
     shortcut: "A", "B" (see `Block`), or None for the plain net.
     zeros: where "A" puts its zeros: "appended" (fb.resnet.torch) or "symmetric", half before and half after
       (pytorch_resnet_cifar10). Weights trained with one are wrong in the other.
     conv, norm: called as `Conv(features, kernel_size, …)` and `BatchNorm()`; they get this network's dtypes.
-    Intermediates: stem and stage1 to stage3 (B, H', W', C'), pooled (B, 64).
+    Intermediates: stem and stage1 to stage3 (B, H', W', C'), pooled (B, 4·width).
     """
 
     depth: int = 20
@@ -103,7 +103,8 @@ class CifarResNet(nn.Module):
 class Variant(NamedTuple):
     """A network of the paper with its figures: CIFAR-10, 32×32×3, 10 classes.
 
-    parameters: trainable, with the batch normalizations'. multiply_adds: of convolutions and the linear layer, one example.
+    parameters: trainable, with the batch normalizations'. multiply_adds: of convolutions and the linear layer, one
+    example.
     error: per cent on the test set, Table 6 (its best run for depth 110); None where the paper has only curves.
     """
 
@@ -113,7 +114,9 @@ class Variant(NamedTuple):
     error: float | None
 
 
-def _row(depth: int, parameters: int, multiply_adds: int, error: float | None, shortcut: Literal["A"] | None = "A") -> Variant:
+def _row(
+    depth: int, parameters: int, multiply_adds: int, error: float | None, shortcut: Literal["A"] | None = "A"
+) -> Variant:
     return Variant(partial(CifarResNet, depth=depth, shortcut=shortcut), parameters, multiply_adds, error)
 
 
@@ -130,5 +133,7 @@ VARIANTS: Mapping[str, Variant] = {
     "plain110": _row(110, 1_727_962, 252_887_680, None, None),
 }
 
-resnet20, resnet32, resnet44, resnet56, resnet110 = (VARIANTS[f"resnet{depth}"].build for depth in (20, 32, 44, 56, 110))
+resnet20, resnet32, resnet44, resnet56, resnet110 = (
+    VARIANTS[f"resnet{depth}"].build for depth in (20, 32, 44, 56, 110)
+)
 plain20, plain32, plain44, plain56, plain110 = (VARIANTS[f"plain{depth}"].build for depth in (20, 32, 44, 56, 110))

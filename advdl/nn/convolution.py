@@ -2,14 +2,13 @@
 
 Axes: B batch, H height, W width, I channels in, O channels out; a kernel is (kernel height, kernel width, I, O).
 
-Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the convolution, its adjoint in x
-(the transposed convolution) and its adjoint in w (the kernel gradient). Each one's derivatives are the other two, so the
-fast formulation below serves derivatives of any order by reverse mode.
+Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the convolution, its adjoint in
+x (the transposed convolution) and its adjoint in w (the kernel gradient). Each one's derivatives are the other two, so
+the fast formulation below serves derivatives of any order by reverse mode.
 
-Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one, as a convolution of an
-input dilated by s with zeros, s² times the products needed. Here it is s² convolutions of the undilated input, each with
-the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009). A 1×1 convolution is a
-matrix product.
+Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one, as a convolution of
+an input dilated by s with zeros, s² times the products needed. Here it is s² convolutions of the undilated input, each
+with the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009).
 """
 
 import functools
@@ -48,11 +47,9 @@ def conv(
     I is the number of channels in each group. x and kernel have one dtype, which is the result's.
     """
     geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
-    if not _reformulated(geometry):
-        return _conv(x_BHWI, kernel, geometry)
-    if kernel.shape[:2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
-        return x_BHWI[:, :: geometry.strides[0], :: geometry.strides[1]] @ kernel[0, 0]
-    return _conv(x_BHWI, kernel, geometry) if geometry.strides == (1, 1) else _fast_conv(x_BHWI, kernel, geometry)
+    if _reformulated(geometry) and geometry.strides != (1, 1):
+        return _fast_conv(x_BHWI, kernel, geometry)
+    return _conv(x_BHWI, kernel, geometry)
 
 
 def conv_transpose(
@@ -67,10 +64,14 @@ def conv_transpose(
     strides, padding = pair(strides), pads(padding)
     size = tuple(
         (n - 1) * s - sum(p) + k + extra
-        for n, s, p, k, extra in zip(x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False)
+        for n, s, p, k, extra in zip(
+            x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False
+        )
     )
     if min(size) < 1:
-        raise ValueError(f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}")
+        raise ValueError(
+            f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}"
+        )
     geometry = Geometry(strides, padding)
     adjoint = _fast_adjoint if _reformulated(geometry) else _adjoint
     return adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size)
@@ -132,7 +133,7 @@ def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     return gradient
 
 
-# The same, fast. Padding is made exact first: what the strides leave over at the bottom and right is not read.
+# The same, fast.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -217,7 +218,10 @@ def _phases(k: int, s: int, before: int, inputs: int, outputs: int) -> list[_Pha
 
 
 def _sub_pixel(y_BHWO, kernel, geometry, size):
-    """`_adjoint` without products with zeros: y[m + (j + p) // s - b] kernel[(j + p) % s + s·b] at s·m + j, summed over b."""
+    """`_adjoint` without products with zeros.
+
+    x[s·m + j] is the sum over b of y[m + (j + p) // s - b] kernel[(j + p) % s + s·b], on each axis.
+    """
     s, t = geometry.strides
     axes = zip(kernel.shape, geometry.strides, geometry.padding, y_BHWO.shape[1:3], size, strict=False)
     rows, columns = (_phases(k, stride, before, n, m) for k, stride, (before, _), n, m in axes)
@@ -228,15 +232,18 @@ def _sub_pixel(y_BHWO, kernel, geometry, size):
                 continue
             taps = kernel[row.first :: s, column.first :: t][::-1, ::-1].swapaxes(2, 3)
             part = _conv(y_BHWO, taps, Geometry((1, 1), (row.padding, column.padding)))
-            x = x + lax.pad(part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0)))
+            x = x + lax.pad(
+                part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0))
+            )
     return x[:, : size[0], : size[1]]
 
 
 class Conv(nn.Module):
-    """Convolution of (B, H, W, C) with bias; `padding` counts zeros: an int, (rows, columns) or ((top, bottom), (left, right)).
+    """Convolution of (B, H, W, C) with bias.
 
-    Parameters: kernel (kh, kw, C / groups, features) and bias (features,), in `param_dtype`. Computes in `dtype` (default:
-    what input and parameters promote to).
+    padding: counts of zeros, one int, (rows, columns) or ((top, bottom), (left, right)).
+    Parameters: kernel (kh, kw, C / groups, features) and bias (features,), in `param_dtype`. Computes in `dtype`
+    (default: what input and parameters promote to).
     """
 
     features: int

@@ -10,8 +10,8 @@ from advdl.nn import replica
 class Dropout(nn.Module):
     """If `train`, zeroes each value with probability `rate` and divides the others by 1 - rate; else the identity.
 
-    Each example's mask comes from the stream "dropout" and from the example's place in the global batch, so it is the same
-    under every placement.
+    Each example's mask comes from the stream "dropout" and from the example's place in the global batch, so it is the
+    same under every placement.
     """
 
     rate: float

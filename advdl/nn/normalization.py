@@ -2,9 +2,9 @@
 
 Axes: B batch, C channels (last); between them any number of others, H height and W width for images.
 
-Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several times slower than reading
-the array. All means here, forward and backward, are matrix products with a row of ones, one row per example, summed after:
-that is fast, keeps the error of an f32 sum small, and leaves the batch axis alone for a mesh to shard.
+Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several times slower than
+reading the array. All means here, forward and backward, are matrix products with a row of ones, one row per example,
+summed after: that is fast, keeps the error of an f32 sum small, and leaves the batch axis alone for a mesh to shard.
 """
 
 import functools
@@ -38,7 +38,8 @@ def normalize(
     """((x - mean) / sqrt(var + epsilon) · scale + bias, mean, var), statistics over all of the batch on all replicas.
 
     x (B, …, C) of any float type, scale and bias (C,); y has x's dtype, mean and the biased variance are (C,) float32.
-    Differentiable to any order by reverse mode; gradients of scale and bias are, as any parameter's, this replica's part.
+    Differentiable to any order by reverse mode; gradients of scale and bias are, as any parameter's, this replica's
+    part.
     """
     return _fast_normalize(x, scale, bias, epsilon) if formulation.fast() else _plain_normalize(x, scale, bias, epsilon)
 
@@ -95,10 +96,10 @@ _fast_normalize.defvjp(_forward, _backward)
 class BatchNorm(nn.Module):
     """Batch normalization of (B, …, C): batch statistics if `train`, else their moving averages.
 
-    Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always, with
-    new = momentum · old + (1 - momentum) · batch's, of the biased variance (Flax's convention; torch averages the unbiased
-    one, and its momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh. Returns `dtype`
-    (default: what input and parameters promote to).
+    Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always,
+    with new = momentum · old + (1 - momentum) · batch's, of the biased variance (Flax's convention; torch averages the
+    unbiased one, and its momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh.
+    Returns `dtype` (default: what input and parameters promote to).
     """
 
     momentum: float = 0.9

@@ -1,7 +1,9 @@
 """What replicas must agree on, and what they must not share.
 
-A step is written once. Under `pmap` it runs once per replica on a slice of the batch, with JAX's axis `"replica"` bound;
-under `jit` and `mesh` it sees the whole batch and the axis is not bound. The functions here do the right thing in both.
+A step is written once. Under `pmap` it runs once per replica on a slice of the batch, with JAX's axis `"replica"`
+bound; under `jit` and `mesh` it sees the whole batch and the axis is not bound. The functions here do the right thing
+in both.
+
 Axes: B the examples that this replica sees.
 """
 

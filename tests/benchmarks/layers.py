@@ -2,8 +2,8 @@
 
     python tests/benchmarks/layers.py [--runs 20] [--only TEXT]
 
-`library` is plain with XLA's default choice of library for convolutions, the others keep the compiler option that
-`advdl.train.placement` sets on CPU. Times are the least of several runs taken in turns, in milliseconds; nothing is asserted.
+`library` is plain with XLA's default choice of libraries, the others keep the compiler option that
+`advdl.train.placement` sets on CPU. Times are the least of several runs taken in turns; nothing is asserted.
 """
 
 import argparse
@@ -151,16 +151,27 @@ CASES = {
     "conv 1×1, 16×28×28×128 → 256": convolution((16, 28, 28, 128), 256, 1, use_bias=False),
     "conv 4×4 stride 2, 64×16×16×64 → 128": convolution((64, 16, 16, 64), 128, 4, strides=2, padding=1, use_bias=False),
     "conv 4×4 stride 2, 64×32×32×3 → 64": convolution((64, 32, 32, 3), 64, 4, strides=2, padding=1, use_bias=False),
-    "transposed 4×4 stride 2, 64×8×8×256 → 128": transposed((64, 8, 8, 256), 128, 4, strides=2, padding=1, use_bias=False),
-    "transposed 4×4 stride 2, 64×16×16×64 → 3": transposed((64, 16, 16, 64), 3, 4, strides=2, padding=1, use_bias=False),
+    "transposed 4×4 stride 2, 64×8×8×256 → 128": transposed(
+        (64, 8, 8, 256), 128, 4, strides=2, padding=1, use_bias=False
+    ),
+    "transposed 4×4 stride 2, 64×16×16×64 → 3": transposed(
+        (64, 16, 16, 64), 3, 4, strides=2, padding=1, use_bias=False
+    ),
     "batch norm, 128×32×32×16": normalization(128, 32, 32, 16),
     "batch norm, 64×16×16×64": normalization(64, 16, 16, 64),
     "average pool, 128×8×8×64": lambda ours: layer(Pool() if ours else FlaxPool(), normal(128, 8, 8, 64)),
-    "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(**({} if ours else {"conv": flax_conv, "norm": FlaxNorm})),
+    "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(
+        **({} if ours else {"conv": flax_conv, "norm": FlaxNorm})
+    ),
     "step: DCGAN 32×32, width 64, batch 64": gan_of(32, 3, 64, 64),
     "step: DCGAN 8×8, width 32, batch 64": gan_of(8, 1, 32, 64),
 }
-WAYS = {"fast": (True, "fast", OPTIONS), "plain": (True, "plain", OPTIONS), "flax": (False, "plain", OPTIONS), "library": (True, "plain", {})}
+WAYS = {
+    "fast": (True, "fast", OPTIONS),
+    "plain": (True, "plain", OPTIONS),
+    "flax": (False, "plain", OPTIONS),
+    "library": (True, "plain", {}),
+}
 
 
 def compiled(case, ours, name, options):

@@ -40,7 +40,9 @@ def test_goodfellow_starts_within_the_released_ranges():
             kernel = np.asarray(layer["kernel"])
             assert 0.9 * bound < np.abs(kernel).max() <= bound
             assert not np.any(layer["bias"])
-        np.testing.assert_allclose(np.concatenate([np.ravel(p["kernel"]) for p in params.values()]).std(), bound / 3**0.5, rtol=0.02)
+        np.testing.assert_allclose(
+            np.concatenate([np.ravel(p["kernel"]) for p in params.values()]).std(), bound / 3**0.5, rtol=0.02
+        )
 
 
 def test_goodfellow_can_start_from_the_mean_image():
@@ -64,7 +66,8 @@ def test_goodfellow_discriminator_drops_in_training_only():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "levels"), [(8, 8, 2), (16, 16, 2), (28, 28, 2), (32, 32, 3), (64, 64, 4), (128, 64, 4), (48, 32, 3)]
+    ("height", "width", "levels"),
+    [(8, 8, 2), (16, 16, 2), (28, 28, 2), (32, 32, 3), (64, 64, 4), (128, 64, 4), (48, 32, 3)],
 )
 def test_dcgan_levels(height, width, levels):
     assert dcgan.levels_of(height, width) == levels
@@ -94,7 +97,12 @@ def test_dcgan_at_64_is_figure_1(kernel):
     assert count(d["params"]) == taps * (3 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + 2 * (256 + 512 + 1024) + 16384
     logit, seen = jax.eval_shape(lambda v, x: discriminator.apply(v, x, train=False), d, images)
     assert logit.shape == (2,)
-    assert [seen[f"level{i}"].shape for i in (1, 2, 3, 4)] == [(2, 32, 32, 128), (2, 16, 16, 256), (2, 8, 8, 512), (2, 4, 4, 1024)]
+    assert [seen[f"level{i}"].shape for i in (1, 2, 3, 4)] == [
+        (2, 32, 32, 128),
+        (2, 16, 16, 256),
+        (2, 8, 8, 512),
+        (2, 4, 4, 1024),
+    ]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (16, 8, 2)])

@@ -1,0 +1,46 @@
+"""From what a person names to a source: built-in sets, `tfds:NAME`, `folder:PATH`."""
+
+from advdl.data.digits import digits
+from advdl.data.folder import FolderSource
+from advdl.data.source import Source, in_memory
+from advdl.data.tfds import open_tfds
+from advdl.errors import UserError, nearest
+
+
+def open_source(
+    spec: str, split: str, data_dir: str | None = None, image_size: int | None = None, channels: int | None = None
+) -> Source:
+    """The source that a person named.
+
+    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`.
+    data_dir: where tensorflow-datasets keeps prepared data. image_size: side of a square to which images are brought
+    (shorter side scaled, middle cut out); by default the size they have, which must then be one. channels: 1 or 3; by
+    default those of the images.
+
+    Raises UserError for a name, folder, split or size that is not there.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "folder" and rest:
+        return in_memory(FolderSource(rest, split, image_size, channels))
+    if kind == "tfds" and rest:
+        return in_memory(open_tfds(rest, split, data_dir, image_size, channels))
+    if spec != "digits":
+        known = ["digits", "tfds:NAME", "folder:PATH"]
+        raise UserError(f"no data set {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
+    if image_size not in (None, 8) or channels not in (None, 1):
+        raise UserError("digits are 8 by 8 pixels of gray; leave --image-size out")
+    return digits(split)
+
+
+def same_classes(first: Source, second: Source) -> None:
+    """Raises UserError where two splits do not have the same classes in the same order, or images of the same shape."""
+    if first.label_names != second.label_names:
+        only = sorted(set(first.label_names) ^ set(second.label_names))
+        raise UserError(
+            f"{first.name} has other classes in {first.split} than in {second.split}: {', '.join(only[:5]) or 'another order'}"
+        )
+    if first.image_shape != second.image_shape:
+        raise UserError(
+            f"{first.name} has images of {first.image_shape} in {first.split} and of {second.image_shape} in "
+            f"{second.split}; give --image-size"
+        )

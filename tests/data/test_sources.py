@@ -1,0 +1,194 @@
+"""Where examples come from: the built-in digits, folders of a person's own, prepared data sets."""
+
+import hashlib
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from advdl import data
+from advdl.errors import UserError
+
+SHARED = pathlib.Path(os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+
+
+def all_of(source):
+    return source.read(np.arange(len(source)))
+
+
+def test_digits_are_scikit_learns_in_a_fixed_stratified_split():
+    train, test = (all_of(data.open_source("digits", split)) for split in ("train", "test"))
+    assert (len(train["label"]), len(test["label"])) == (1433, 364)
+    levels = np.concatenate([np.rint(part["image"][..., 0] * (16 / 255)) for part in (train, test)])
+    real = load_digits().images
+    assert sorted(map(bytes, levels.astype(np.uint8))) == sorted(map(bytes, real.astype(np.uint8)))
+    counts = np.bincount(load_digits().target)
+    np.testing.assert_array_equal(np.bincount(test["label"]), -(-counts // 5))
+    pinned = hashlib.sha256(test["image"].tobytes() + test["label"].tobytes()).hexdigest()
+    assert pinned == "ad51aa006d06d011db88523cb6a37b2d1ce328c682fd68878b0107c1ce82e546"
+
+
+def write(folder, split="train", **images):
+    for name, image in images.items():
+        place = folder / split / "things"
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / name.replace("_", "."), **({"exif": image.getexif()} if image.getexif() else {}))
+    return f"folder:{folder}"
+
+
+def half(mode, dark, light):
+    """8×6 pixels, the upper half of one color and the lower of another."""
+    image = Image.new(mode, (8, 6), light)
+    image.paste(dark, (0, 0, 8, 3))
+    return image
+
+
+MODES = {
+    "gray": (half("L", 50, 200), (50, 200)),
+    "color": (half("RGB", (50, 50, 50), (200, 200, 200)), (50, 200)),
+    "palette": (half("RGB", (50, 50, 50), (200, 200, 200)).quantize(4), (50, 200)),
+    "bits": (half("1", 0, 1), (0, 255)),
+    "transparent on white": (half("RGBA", (0, 0, 0, 0), (200, 200, 200, 255)), (255, 200)),
+    "gray with alpha": (half("LA", (50, 255), (0, 0)), (50, 255)),
+    "sixteen bits": (Image.fromarray(np.repeat(np.uint16([[50 * 256], [200 * 256]]), 3, 0).repeat(8, 1)), (50, 200)),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_images_of_every_mode_mean_the_same(tmp_path, mode, channels):
+    image, (upper, lower) = MODES[mode]
+    source = data.open_source(write(tmp_path, a_png=image), "train", channels=channels)
+    (pixels,) = all_of(source)["image"]
+    assert pixels.shape == (6, 8, channels) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels[:3].astype(int), upper, atol=1)
+    np.testing.assert_allclose(pixels[3:].astype(int), lower, atol=1)
+
+
+def test_cmyk_and_rotated_photographs(tmp_path):
+    cmyk = half("CMYK", (0, 0, 0, 0), (0, 0, 0, 255))
+    turned = half("RGB", (0, 0, 0), (255, 255, 255))
+    turned.getexif()[0x0112] = 3  # upside down
+    spec = write(tmp_path, a_jpg=cmyk, b_jpg=turned)
+    first, second = all_of(data.open_source(spec, "train", image_size=6, channels=1))["image"]
+    for pixels in (first, second):
+        assert pixels[:2].min() > 200 and pixels[4:].max() < 60
+
+
+def test_resizing_covers_and_cuts_the_middle(tmp_path):
+    wide = Image.new("L", (40, 10), 0)
+    wide.paste(255, (15, 0, 25, 10))
+    (pixels,) = all_of(data.open_source(write(tmp_path, a_png=wide), "train", image_size=5))["image"]
+    assert pixels.shape == (5, 5, 1) and pixels.min() > 200
+
+
+def test_classes_are_folders_and_rows_are_files_in_order(tmp_path):
+    for name in ("zebra", "ant"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in (2, 1):
+            Image.new("L", (4, 4), number).save(tmp_path / "train" / name / f"{number}.png")
+    (tmp_path / "train" / ".hidden").mkdir()
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("not an image")
+    source = data.open_source(f"folder:{tmp_path}", "train")
+    assert source.label_names == ("ant", "zebra") and all_of(source)["label"].tolist() == [0, 0, 1, 1]
+    assert all_of(source)["image"][:, 0, 0, 0].tolist() == [1, 2, 1, 2]
+
+
+def bomb():
+    """A PNG that claims 60,000 by 60,000 pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\nxxxx", bomb(), "truncated"], ids=str)
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8))
+    spec = write(tmp_path, a_png=half("L", 1, 2), b_png=noise)
+    bad = tmp_path / "train" / "things" / "b.png"
+    bad.write_bytes(bad.read_bytes()[:-40] if content == "truncated" else content)
+    source = data.open_source(spec, "train")
+    with pytest.raises(UserError, match=str(bad)):
+        source.read(np.array([0, 1]))
+
+
+def test_links_do_not_lead_out_of_the_folder(tmp_path):
+    Image.new("L", (8, 6), 9).save(tmp_path / "secret.png")
+    spec = write(tmp_path / "data", a_png=half("L", 1, 2))
+    (tmp_path / "data" / "train" / "things" / "b.png").symlink_to(tmp_path / "secret.png")
+    assert len(data.open_source(spec, "train")) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "words"),
+    [
+        ("digit", "train", "digits"),
+        ("digits", "validation", "train, test"),
+        ("folder:{tmp}/none", "train", "none"),
+        ("folder:{tmp}", "test", "has train"),
+        ("folder:{tmp}/train/things", "train", "has no folders"),
+        ("folder:", "train", "folder:PATH"),
+        ("tfds:mnits", "train", "mnist"),
+        ("tfds:mnist", "train", "not prepared"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, spec, split, words):
+    write(tmp_path, a_png=half("L", 1, 2))
+    with pytest.raises(UserError, match=words):
+        data.open_source(spec.format(tmp=tmp_path), split, data_dir=str(tmp_path / "tfds"))
+
+
+def test_images_of_many_sizes_need_one(tmp_path):
+    spec = write(tmp_path, a_png=half("L", 1, 2), b_png=Image.new("L", (9, 9)))
+    with pytest.raises(UserError, match=r"b\.png is 9 by 9 .*--image-size"):
+        all_of(data.open_source(spec, "train"))
+    assert all_of(data.open_source(spec, "train", image_size=4))["image"].shape == (2, 4, 4, 1)
+
+
+def test_splits_must_have_the_same_classes(tmp_path):
+    write(tmp_path, "train", a_png=half("L", 1, 2))
+    write(tmp_path, "test", a_png=half("L", 1, 2))
+    train, test = (data.open_source(f"folder:{tmp_path}", split) for split in ("train", "test"))
+    data.same_classes(train, test)
+    (tmp_path / "test" / "things").rename(tmp_path / "test" / "stuff")
+    with pytest.raises(UserError, match="stuff"):
+        data.same_classes(train, data.open_source(f"folder:{tmp_path}", "test"))
+
+
+def test_a_small_source_is_read_once():
+    reads = []
+
+    class Counting(data.ArraySource):
+        def read(self, rows):
+            reads.append(len(rows))
+            return super().read(rows)
+
+    source = Counting("a", "train", np.zeros((10, 2, 2, 1), np.uint8), np.arange(10), ("x",))
+    kept = data.in_memory(source)
+    assert kept.read(np.array([3, 3, 9]))["label"].tolist() == [3, 3, 9] and kept.read(np.array([1]))["label"] == [1]
+    assert sum(reads) == 10 and data.in_memory(source, limit=39) is source
+
+
+@pytest.mark.skipif(not (SHARED / "tfds" / "fashion_mnist").is_dir(), reason="no prepared Fashion-MNIST on this machine")
+def test_a_prepared_data_set_is_read_without_tensorflow():
+    code = f"""
+import json, sys
+import numpy as np
+from advdl import data
+source = data.open_source("tfds:fashion_mnist", "test", {str(SHARED / "tfds")!r})
+found = source.read(np.array([5, 0, 9999, 5]))
+print(json.dumps([len(source), source.image_shape, source.label_names[8], found["label"].tolist(),
+                  bool((found["image"][0] == found["image"][3]).all()), "tensorflow" in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""
+    size, shape, name, labels, same, tensorflow = json.loads(done.stdout)
+    assert (size, shape, name, same, tensorflow) == (10_000, [28, 28, 1], "Bag", True, False)
+    assert labels[0] == labels[3] and all(0 <= label < 10 for label in labels)
