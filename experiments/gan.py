@@ -22,7 +22,7 @@ import optax
 
 from advdl import cli, data, losses, present, train
 from advdl.errors import UserError
-from advdl.metrics import Mean, class_coverage, nearest
+from advdl.metrics import Mean, class_coverage
 from advdl.models import dcgan, goodfellow
 from advdl.nn import replica
 
@@ -189,125 +189,72 @@ class Artist:
         found = source.read(np.arange(min(len(source), limit)))
         return data.to_float(self.low, 1.0)({"image": found["image"]})["image"], found["label"]
 
-    def sheet(self, images, columns=None, **options) -> np.ndarray:
-        return present.tile(images, low=self.low, high=1.0, columns=columns, **options)
-
     def snapshot(self, state: train.State, step: int, folder: Path) -> None:
         """A grid from the same noise every time."""
-        sheet = self.sheet(self.paint(state, self.noise(self.seed, 64)), 8, title=f"step {step}")
-        present.draw_grid(sheet[None], folder / "samples" / f"{step:07}.png", scale=1, margin=0)
+        images = self.paint(state, self.noise(self.seed, 64))
+        path = folder / "samples" / f"{step:07}.png"
+        present.draw_grid(images, path, low=self.low, high=1.0, columns=8, title=f"step {step}")
 
-    def interpolate(self, state: train.State, seed: int, rows: int, columns: int = 10) -> np.ndarray:
+    def interpolate(self, state: train.State, seed: int, rows: int, folder: Path, columns: int = 10) -> None:
         """Rows of images on a line from one noise to another (figure 3 of the paper)."""
         ends = self.noise(seed, 2 * rows).reshape(rows, 2, 1, -1)
         share = np.linspace(0, 1, columns, dtype=np.float32)[:, None]
-        line = (1 - share) * ends[:, 0] + share * ends[:, 1]
-        return self.paint(state, line.reshape(rows * columns, -1))
+        line = ((1 - share) * ends[:, 0] + share * ends[:, 1]).reshape(rows * columns, -1)
+        present.draw_grid(self.paint(state, line), folder / "interpolations.png", low=self.low, high=1.0, columns=columns)
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
-        folder = run.report
-        real, labels = self.images(self.real)
+        folder, low = run.report, self.low
         samples = self.paint(state, self.noise(self.seed + 1, 2000))
-        twin, distance = nearest(samples[:64], real)
-        present.draw_grid(
-            samples[:64], folder / "samples.png", low=self.low, high=1.0, columns=8, scale=8, right_RHWC=real[twin[7::8]]
-        )
-        frames = sorted((folder / "samples").glob("*.png"))
-        present.animate(frames, folder / "training.gif", milliseconds=400)
-        walk = self.interpolate(state, self.seed + 2, 8)
-        present.draw_grid(walk, folder / "interpolations.png", low=self.low, high=1.0, columns=10)
-        lines = present.read_metrics(run.folder / "metrics.jsonl")
-        both = lambda name: {"training batches": f"train/{name}", "held-out images": f"test/{name}"}  # noqa: E731
-        present.draw_curves(
-            lines,
-            folder / "curves.png",
-            [
-                present.Panel("V(D, G)", both("V"), references={"−log 4": -math.log(4)}),
-                present.Panel(
-                    "what D believes",
-                    {"D(x), training": "train/D(x)", "D(G(z)), training": "train/D(G(z))", "D(x), held out": "test/D(x)"},
-                    references={"1/2": 0.5},
-                ),
-                present.Panel("losses", {"discriminator": "train/discriminator_loss", "generator": "train/generator_loss"}),
-            ],
-        )
-        floor = nearest(self.images(self.held_out)[0][:64], real)[1]
-        sections = [
-            present.Section(
-                "Samples",
-                "Fair draws, not picked. Beside each row the training image nearest to its last sample: a copy would "
-                "look the same.",
-                ["samples.png"],
-                {"distance to the nearest training image, median": float(np.median(distance)),
-                 "the same of real held-out images": float(np.median(floor))},
-            ),
-            present.Section("Over training", "The same noise at every evaluation.", ["training.gif"]),
-            present.Section("On a line between two noises", "", ["interpolations.png"]),
-            present.Section(
-                "The game",
-                "At the equilibrium V = -log 4 and D = 1/2 everywhere. On a way there neither loss falls steadily: each "
-                "player's progress is the other's loss. On held-out images the networks use their moving batch statistics "
-                "(and the generator its moving average), so those values stand off from the training ones even where "
-                "nothing is overfitted.",
-                ["curves.png"],
-            ),
-        ]
-        found = self.coverage(samples)
-        if found is not None:
-            present.draw_bars(
-                {"real, held out": found.test.recognized, "generated": found.samples.recognized},
-                folder / "classes.png",
-                names=self.real.label_names,
-                title="share of 2,000 samples recognized as each class",
-            )
-            present.draw_histogram(
-                {"real, held out": found.test.confidence, "generated": found.samples.confidence,
-                 "Gaussian fit of each pixel": found.gaussian.confidence, "uniform noise": found.noise.confidence},
-                folder / "confidence.png",
-                title="how sure the recognizer is",
-                xlabel="confidence",
-            )  # fmt: skip
-            text = (
-                "One support vector machine for each class, trained on the real training images; confidence is the largest "
-                "of their probabilities, recognized is an image with more than 1/2."
-            )
-            pictures, figures = ["classes.png", "confidence.png"], recognized(found, self.real.label_names)
-            sections.append(present.Section("Classes", text, pictures, figures))
+        sections = [present.samples_section(samples, self.images(self.real)[0], self.images(self.held_out)[0], folder, low)]
+        present.animate(sorted((folder / "samples").glob("*.png")), folder / "training.gif", milliseconds=400)
+        sections.append(present.Section("Over training", "The same noise at every evaluation.", ["training.gif"]))
+        self.interpolate(state, self.seed + 2, 8, folder)
+        sections.append(present.Section("On a line between two noises", "", ["interpolations.png"]))
+        present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", PANELS)
+        sections.append(present.Section("The game", GAME, ["curves.png"]))
+        if (found := self.coverage(samples)) is not None:
+            sections.append(present.coverage_section(found, self.real.label_names, folder))
         return sections
+
+    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
+        images = self.paint(state, self.noise(options.sample_seed, options.count))
+        np.save(folder / "samples.npy", images)
+        present.draw_grid(images, folder / "samples.png", low=self.low, high=1.0)
+        self.interpolate(state, options.sample_seed, options.interpolations, folder)
+        found = self.coverage(images)
+        figures = {} if found is None else present.coverage_figures(found, self.real.label_names)
+        return {"samples": options.count, "folder": str(folder), **figures}
 
     def coverage(self, samples: np.ndarray):
         """What a classifier of the real images makes of the samples; None where the data has too few classes or images
         to train one."""
+        real, held_out = self.images(self.real), self.images(self.held_out)
         try:
-            return class_coverage(
-                samples, *self.images(self.real), *self.images(self.held_out), classes=len(self.real.label_names)
-            )
+            return class_coverage(samples, *real, *held_out, classes=len(self.real.label_names))
         except ValueError:
             return None
 
-    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
-        z = self.noise(options.sample_seed, options.count)
-        images = self.paint(state, z)
-        np.save(folder / "samples.npy", images)
-        present.draw_grid(images, folder / "samples.png", low=self.low, high=1.0)
-        walk = self.interpolate(state, options.sample_seed, options.interpolations)
-        present.draw_grid(walk, folder / "interpolations.png", low=self.low, high=1.0, columns=10)
-        found = self.coverage(images)
-        figures = {} if found is None else recognized(found, self.real.label_names)
-        return {"samples": options.count, "folder": str(folder), **figures}
 
+PANELS = [
+    present.Panel("V(D, G)", {"training": "train/V", "held out": "test/V"}, references={"−log 4": -math.log(4)}),
+    present.Panel(
+        "what D believes",
+        {"D(x), training": "train/D(x)", "D(G(z)), training": "train/D(G(z))",
+         "D(x), held out": "test/D(x)", "D(G(z)), held out": "test/D(G(z))"},
+        references={"1/2": 0.5},
+    ),
+    present.Panel("losses", {"discriminator": "train/discriminator_loss", "generator": "train/generator_loss"}),
+    present.Panel(
+        "norm of the gradient",
+        {"discriminator": "train/discriminator_gradient_norm", "generator": "train/generator_gradient_norm"},
+        log=True,
+    ),
+]  # fmt: skip
+GAME = """At the equilibrium V = −log 4 and D = 1/2 everywhere. On the way there neither loss falls steadily: each player's \
+progress is the other's loss.
 
-def recognized(found: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """A coverage as figures."""
-    sets = {"generated": found.samples, "real, held out": found.test, "Gaussian fit": found.gaussian, "noise": found.noise}
-    by_name = lambda share: dict(zip(names, map(float, share), strict=True))  # noqa: E731
-    return {
-        "assigned to the rarest class": float(found.samples.share.min()),
-        "assigned to each class": by_name(found.samples.share),
-        "recognized (confidence above 1/2)": {name: float(part.recognized.sum()) for name, part in sets.items()},
-        "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
-        "accuracy on real held-out images": found.accuracy,
-    }
+On held-out images both networks use their moving batch statistics (and the generator its moving average), so those values \
+stand off from the training ones even where nothing is overfitted."""
 
 
 if __name__ == "__main__":

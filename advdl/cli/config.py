@@ -110,7 +110,9 @@ def check_same(config: Config, stored: Mapping[str, Any], folder: Any) -> None:
     if changed:
         was = ", ".join(f"{flag(k)} {stored[k]}" for k in changed)
         now = ", ".join(f"{flag(k)} {given[k]}" for k in changed)
-        raise UserError(f"{folder} was started with {was}, and now {now} is asked for; resume it as it was or give another --run")
+        raise UserError(
+            f"{folder} was started with {was}, and now {now} is asked for; resume it as it was or give another --run"
+        )
 
 
 def flag(name: str) -> str:

@@ -12,7 +12,6 @@ import tyro
 from advdl.cli.config import Config, flag
 from advdl.errors import UserError, nearest
 
-
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")]
 
 

@@ -192,7 +192,7 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
 
 def test_both_generator_losses_have_the_same_fixed_point_and_another_gradient():
     logits = jnp.float32([-3.0, 0.0, 2.0])
-    slopes = [jax.vmap(jax.grad(lambda u: loss(u)))(logits) for loss in (minimax_generator, nonsaturating_generator)]
+    slopes = [jax.vmap(jax.grad(loss))(logits) for loss in (minimax_generator, nonsaturating_generator)]
     d = 1 / (1 + np.exp(-np.asarray(logits)))
     np.testing.assert_allclose(slopes[0], -d, rtol=1e-5)
     np.testing.assert_allclose(slopes[1], -(1 - d), rtol=1e-5)

@@ -1,0 +1,71 @@
+"""Generated images as parts of a report. Axes: N images, H height, W width, C channels, K classes."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from advdl.metrics import Coverage, nearest
+from advdl.present.chart import draw_bars, draw_histogram
+from advdl.present.grid import draw_grid
+from advdl.present.report import Section
+
+
+def samples_section(
+    samples_NHWC: np.ndarray, real: np.ndarray, held_out: np.ndarray, folder: pathlib.Path, low: float = -1.0
+) -> Section:
+    """Eight rows of eight samples, beside each row the training image nearest to its last one (figure 2 of Goodfellow et
+    al. 2014), and how near samples come compared with real held-out images. Pixels lie in [low, 1]. At least 64 samples."""
+    samples = samples_NHWC[:64]
+    twin, distance = nearest(samples, real)
+    draw_grid(samples, folder / "samples.png", low=low, high=1.0, columns=8, scale=8, right_RHWC=real[twin[7::8]])
+    text = "Fair draws, not picked. Beside each row the training image nearest to its last sample: a copy would look the same."
+    return Section(
+        "Samples",
+        text,
+        ["samples.png"],
+        {
+            "distance to the nearest training image, median": float(np.median(distance)),
+            "the same of real held-out images": float(np.median(nearest(held_out[:64], real)[1])),
+        },
+    )
+
+
+def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path) -> Section:
+    """Which classes the samples cover and how sure the recognizer is of them, beside real images and trivial ones."""
+    draw_bars(
+        {"real, held out": found.test.recognized, "generated": found.samples.recognized},
+        folder / "classes.png",
+        names=names,
+        title="share recognized as each class",
+    )
+    draw_histogram(
+        {
+            "real, held out": found.test.confidence,
+            "generated": found.samples.confidence,
+            "Gaussian fit of each pixel": found.gaussian.confidence,
+            "uniform noise": found.noise.confidence,
+        },
+        folder / "confidence.png",
+        title="how sure the recognizer is",
+        xlabel="confidence",
+    )
+    text = (
+        f"What is made of {len(found.samples.confidence):,} samples by one support vector machine for each class, trained "
+        "on the real training images. Confidence is the largest of their probabilities; recognized is an image with more "
+        "than 1/2."
+    )
+    return Section("Classes", text, ["classes.png", "confidence.png"], coverage_figures(found, names))
+
+
+def coverage_figures(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
+    """The same as numbers."""
+    sets = {"generated": found.samples, "real, held out": found.test, "Gaussian fit": found.gaussian, "noise": found.noise}
+    return {
+        "assigned to the rarest class": float(found.samples.share.min()),
+        "assigned to each class": dict(zip(names, map(float, found.samples.share), strict=True)),
+        "recognized (confidence above 1/2)": {name: float(part.recognized.sum()) for name, part in sets.items()},
+        "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
+        "accuracy on real held-out images": found.accuracy,
+    }
