@@ -4,6 +4,14 @@
     python experiments/classify.py train --preset paper --data-dir TFDS        # CIFAR-10: 8.75 % error with depth 20
     python experiments/classify.py train --data folder:PATH --image-size 32    # your own PATH/train/CLASS/*.jpg
     python experiments/classify.py predict photo.png
+
+Recorded on two cores of an AMD EPYC, JAX 0.10.2. Digits, `train --seed S`, S = 0, 1, 2: 99.5, 99.5 and 98.9 % of 364 test
+images in 31, 33 and 29 s of training (always the most frequent class: 10.2 %; scikit-learn's SVC on the same split: 98.1 %).
+Fashion-MNIST, ResNet-20, eight epochs, other work beside it on the same cores:
+
+    python experiments/classify.py train --data tfds:fashion_mnist --data-dir TFDS --steps 3750 --crop 2 --flip
+
+    92.85 % of 10,000 test images (one class: 10 %), cross-entropy 0.1995, top-5 99.97 %, 1896 s of training, seed 0
 """
 
 from collections.abc import Mapping
@@ -151,7 +159,7 @@ def report(probabilities, names, test, state, run, figures) -> list[present.Sect
         ),
     ]
     if wrong:
-        present.draw_grid(np.stack(wrong[:40]), folder / "mistaken.png", columns=8, scale=8, captions=captions[:40])
+        present.draw_grid(np.stack(wrong[:40]), folder / "mistaken.png", columns=8, scale=max(1, 80 // wrong[0].shape[1]), captions=captions[:40])
         text = f"{len(wrong)} of {counts.sum()} test images" + (", the first 40 of them." if len(wrong) > 40 else ".")
         sections.append(present.Section("Taken for something else", text, ["mistaken.png"]))
     return sections

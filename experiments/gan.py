@@ -7,6 +7,11 @@ In one step the discriminator ascends E_x log D(x) + E_z log(1 - D(G(z))), k tim
 noise of its own; then the generator, with fresh noise, descends E_z log(1 - D(G(z))) (`--loss minimax`, as Algorithm 1
 prints it) or -E_z log D(G(z)) (`--loss nonsaturating`, section 3: the same fixed point, a stronger gradient early on).
 At the equilibrium p_g = p_data, D = 1/2 and V = -log 4; that D rests at 1/2 does not yet mean that p_g = p_data.
+
+Recorded with `train --seed S` and `predict --count 2000 --json`, S = 0, 1, 2, on two cores of an AMD EPYC, JAX 0.10.2: 27, 21
+and 22 s of training. A support vector machine for each class, trained on the real digits, assigns 8.3, 9.0 and 8.8 % of the
+2,000 samples to the rarest class and recognizes (confidence above 1/2) 93, 93 and 94 % of them; of real held-out digits it
+recognizes 97 %, of a Gaussian fitted to each pixel 21 %, of uniform noise 1 %.
 """
 
 import math
