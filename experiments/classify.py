@@ -159,7 +159,8 @@ def report(probabilities, names, test, state, run, figures) -> list[present.Sect
         ),
     ]
     if wrong:
-        present.draw_grid(np.stack(wrong[:40]), folder / "mistaken.png", columns=8, scale=max(1, 80 // wrong[0].shape[1]), captions=captions[:40])
+        images, scale = np.stack(wrong[:40]), max(1, 80 // wrong[0].shape[1])
+        present.draw_grid(images, folder / "mistaken.png", columns=8, scale=scale, captions=captions[:40])
         text = f"{len(wrong)} of {counts.sum()} test images" + (", the first 40 of them." if len(wrong) > 40 else ".")
         sections.append(present.Section("Taken for something else", text, ["mistaken.png"]))
     return sections

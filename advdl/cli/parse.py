@@ -60,7 +60,10 @@ def given(arguments: Sequence[str], name: str) -> str | None:
 
 
 def defaults(presets: Mapping[str, Config], preset: str | None, stored: Mapping[str, Any] | None) -> Config:
-    """What unnamed flags are: those of the preset that was asked for, else of the run that is there, else `laptop`'s."""
+    """What unnamed flags are: those of the preset that was asked for, else of the run that is there, else `laptop`'s.
+
+    Where to run is said anew each time: a run made on a mesh is evaluated on one device unless told otherwise.
+    """
     if preset is not None and preset not in presets:
         raise UserError(f"no preset {preset!r}; there are {', '.join(presets)}{nearest(preset, presets)}")
     if stored is None or preset is not None:
@@ -69,7 +72,7 @@ def defaults(presets: Mapping[str, Config], preset: str | None, stored: Mapping[
     fields = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(stored) - fields):
         raise UserError(f"the run's config.json has settings that {kind.__module__} does not know: {', '.join(unknown)}")
-    return kind(**stored)
+    return dataclasses.replace(kind(**stored), placement=presets["laptop"].placement, mesh=presets["laptop"].mesh)
 
 
 def _one_line(box: str) -> str:
