@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from advdl.errors import UserError
@@ -113,7 +112,7 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract: Any) -> Any:
-        folder = epath.Path(self._folder / str(step))
+        folder = self._folder / str(step)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
             facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
             _same_layout(facts["layout"], layout(abstract), folder)
@@ -171,7 +170,7 @@ def layout(state: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(state)}
 
 
-def _same_layout(stored: dict[str, str], wanted: dict[str, str], folder: epath.Path) -> None:
+def _same_layout(stored: dict[str, str], wanted: dict[str, str], folder: pathlib.Path) -> None:
     for path in [*wanted, *stored]:
         if stored.get(path) != wanted.get(path):
             raise UserError(
