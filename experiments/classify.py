@@ -80,8 +80,8 @@ def build(config: Config) -> cli.Experiment:
     names = training.label_names
     if config.depth < 8 or config.depth % 6 != 2:
         raise UserError(f"--depth is {config.depth}; expected 6n + 2 with n at least 1: 8, 14, 20, 32, 44, 56, 110, …")
-    network = resnet.CifarResNet(
-        depth=config.depth,
+    network = resnet.cifar(
+        config.depth,
         num_classes=len(names),
         shortcut=config.shortcut if config.network == "resnet" else None,
         dtype=config.dtype,

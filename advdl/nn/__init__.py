@@ -6,7 +6,8 @@ from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, normalize
-from advdl.nn.pooling import global_average_pool
+from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
+from advdl.nn.response import local_response_norm
 
 __all__ = [
     "BatchNorm",
@@ -14,11 +15,15 @@ __all__ = [
     "ConvTranspose",
     "Dropout",
     "Maxout",
+    "adaptive_avg_pool",
+    "avg_pool",
     "conv",
     "conv_transpose",
     "formulation",
     "global_average_pool",
+    "local_response_norm",
     "materialize",
+    "max_pool",
     "normalize",
     "replica",
 ]

@@ -97,13 +97,14 @@ class BatchNorm(nn.Module):
     """Batch normalization of (B, …, C): batch statistics if `train`, else their moving averages.
 
     Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always,
-    with new = momentum · old + (1 - momentum) · batch's, of the biased variance (Flax's convention; torch averages the
-    unbiased one, and its momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh.
+    with new = momentum · old + (1 - momentum) · batch's. The variance averaged is the biased one (Flax's convention), or
+    with `unbiased` n / (n - 1) of it (torch's, whose momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh.
     Returns `dtype` (default: what input and parameters promote to).
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    unbiased: bool = False
     use_scale: bool = True
     use_bias: bool = True
     dtype: Any = None
@@ -125,6 +126,9 @@ class BatchNorm(nn.Module):
             return _affine(x, mean.value, scale * lax.rsqrt(var.value + self.epsilon), bias)
         y, batch_mean, batch_var = normalize(x, scale, bias, self.epsilon)
         if not self.is_initializing():
+            if self.unbiased:
+                count = x.size // x.shape[-1] * replica.count()
+                batch_var = batch_var * (count / max(count - 1, 1))
             mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(batch_mean)
             var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(batch_var)
         return y

@@ -22,6 +22,11 @@ def bound() -> bool:
     return True
 
 
+def count() -> int:
+    """Number of replicas; 1 where there is only one view of the batch."""
+    return jax.lax.axis_size(AXIS) if bound() else 1
+
+
 def mean(tree):
     """Average of every leaf over the replicas; the identity where there is only one view of the batch."""
     return jax.lax.pmean(tree, AXIS) if bound() else tree

@@ -1,0 +1,74 @@
+"""A row of a family's table: a network of a paper, and the figures it must have.
+
+Counts are taken of the traced program, so they cost no memory and no compilation.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advdl.nn import formulation
+
+
+class Variant(NamedTuple):
+    """A network of a paper with its figures.
+
+    build: called with the network's own fields, gives the module. paper: first author and year. input: shape of one
+    example. parameters: trainable, with the classifier's for the paper's number of classes. multiply_adds: of
+    convolutions and matrix products, one example, `train=False`. figure: the published result it is known by.
+    """
+
+    build: Callable[..., nn.Module]
+    paper: str
+    year: int
+    input: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    figure: str = ""
+
+
+def abstract(model: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Variables as shapes and dtypes, for one example of this shape."""
+    return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), _one(shape))
+
+
+def count_parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Number of trainable parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract(model, shape)["params"]))
+
+
+def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of convolutions and matrix products in the evaluation of one example of this shape.
+
+    Averages are left out, whatever they are computed by; so are normalization and rectifiers.
+    """
+    with formulation.use("plain"):
+        run = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(abstract(model, shape), _one(shape))
+    return _inside(run.jaxpr)
+
+
+def _one(shape):
+    return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+
+
+def _inside(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        out = equation.outvars[0].aval
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            rows, columns = equation.params["lhs_dilation"]  # a zero between pixels is no product
+            total += out.size * kernel[0] * kernel[1] * kernel[2] // (rows * columns)
+        elif equation.primitive.name == "dot_general":
+            ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval.shape
+            total += out.size * int(np.prod([left[axis] for axis in axes]))
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
+                    total += times * _inside(inner)
+    return total

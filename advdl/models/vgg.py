@@ -1,0 +1,84 @@
+"""VGG-16: Simonyan and Zisserman 2014, *Very Deep Convolutional Networks for Large-Scale Image Recognition* (arXiv:1409.1556).
+
+Axes: B batch, H height, W width, C channels, K classes. Configuration D of table 1.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.models.variant import Variant
+from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool
+from advdl.nn.elementwise import relu
+
+D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Features of each 3×3 convolution; stages end with 2×2 max pooling."""
+
+
+class Trunk(nn.Module):
+    """(B, H, W, C) -> the five pooled stages by name, pool1 (B, H / 2, W / 2, 64) to pool5 (B, H / 32, W / 32, 512).
+
+    norm: batch normalization after each convolution, None for none. ceil: pooling rounds up (Caffe).
+    pad_first: padding of conv1_1, 1 in the paper. Convolutions have biases in both forms.
+    """
+
+    norm: Callable[..., nn.Module] | None = None
+    ceil: bool = False
+    pad_first: int = 1
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> dict[str, jax.Array]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        seen, x = {}, x_BHWC
+        for stage, widths in enumerate(D, 1):
+            for number, features in enumerate(widths, 1):
+                padding = self.pad_first if stage == number == 1 else 1
+                name = f"{stage}_{number}"
+                x = Conv(features, 3, padding=padding, kernel_init=he, name=f"conv{name}", **dtypes)(x)
+                if self.norm is not None:
+                    x = self.norm(name=f"norm{name}", **dtypes)(x, train)
+                x = relu(x)
+            x = seen[f"pool{stage}"] = max_pool(x, 2, 2, ceil=self.ceil)
+        return seen
+
+
+class VGG(nn.Module):
+    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 32 on.
+
+    An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with dropout 1/2 after each.
+    Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096).
+    """
+
+    num_classes: int = 1000
+    norm: Callable[..., nn.Module] | None = None
+    dropout: float = 0.5
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        seen = Trunk(self.norm, name="trunk", **dtypes)(x_BHWC, train)
+        x = seen["pool5"]
+        if x.shape[1:3] != (7, 7):
+            x = adaptive_avg_pool(x, 7)
+        x = x.reshape(len(x), -1)
+        for name in ("fc6", "fc7"):
+            x = seen[name] = relu(nn.Dense(4096, kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)(x))
+            x = Dropout(self.dropout)(x, train)
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="fc8", **dtypes)(x), seen
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "vgg16": Variant(VGG, "Simonyan 2014", 2014, (224, 224, 3), 138_357_544, 15_470_264_320, "28.408 % top-1 error"),
+    "vgg16_bn": Variant(
+        partial(VGG, norm=BatchNorm), "Simonyan 2014, Ioffe 2015", 2015, (224, 224, 3), 138_365_992, 15_470_264_320
+    ),
+}

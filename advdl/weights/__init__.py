@@ -1,0 +1,7 @@
+"""Published weights: read into a network name by name, with a strict report, and written back."""
+
+from advdl.weights.files import read, write
+from advdl.weights.load import Report, export, load
+from advdl.weights.names import Entry, entries, styles
+
+__all__ = ["Entry", "Report", "entries", "export", "load", "read", "styles", "write"]

@@ -1,0 +1,85 @@
+"""Every classifier against the counts of its paper, and what all of them promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import CLASSIFIERS, abstract, alexnet, count_multiply_adds, count_parameters, googlenet, resnet
+from advdl.models.__main__ import main
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_counts_are_the_papers(name):
+    variant = CLASSIFIERS[name]
+    model = variant.build(scan=True) if name == "resnet1202" else variant.build()
+    assert count_parameters(model, variant.input) == variant.parameters
+    assert count_multiply_adds(model, variant.input) == variant.multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        (googlenet.VARIANTS["googlenet_bn"].build(auxiliary=False), 7_005_832),
+        (googlenet.VARIANTS["googlenet_torchvision"].build(auxiliary=False), 6_624_904),
+        (resnet.ResNet(resnet.DEEP[18], shortcut="A"), 11_515_688),
+    ],
+)
+def test_counts_of_forms_without_a_row(model, parameters):
+    assert count_parameters(model, (224, 224, 3)) == parameters
+
+
+@pytest.mark.parametrize("block, parameters", list(zip(googlenet.BLOCKS, (163_696, 388_736, 376_176, 449_160, 510_104, 605_376, 868_352, 1_043_456, 1_444_080), strict=True)))  # fmt: skip
+def test_each_inception_block_has_its_parameters(block, parameters):
+    params = abstract(googlenet.GoogLeNet(), (224, 224, 3))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params[f"inception{block}"])) == parameters
+
+
+def intermediates(model, shape, train=False):
+    v, rngs = abstract(model, shape), {"dropout": jax.random.key(0)}
+    x = jnp.zeros((1, *shape))
+    apply = lambda v: model.apply(v, x, train=train, rngs=rngs, mutable=["batch_stats"])[0]  # noqa: E731
+    logits, seen = jax.eval_shape(apply, v)
+    return {name: leaf.shape[1:] for name, leaf in seen.items()} | {"logits": logits.shape[1:]}
+
+
+def test_alexnet_has_659272_neurons():
+    """The abstract says 650,000; the sum over the layers as drawn, each before its pooling."""
+    shapes = intermediates(alexnet.AlexNet(), (224, 224, 3))
+    assert shapes["conv1"] == (55, 55, 96)
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 659_272
+    assert intermediates(alexnet.AlexNet(padding=0), (227, 227, 3)) == shapes
+
+
+def test_googlenet_has_the_maps_of_table_1_and_its_auxiliary_classifiers_only_in_training():
+    shapes = intermediates(googlenet.GoogLeNet(), (224, 224, 3))
+    assert shapes["stem"] == (56, 56, 192)
+    assert [shapes[name] for name in ("3a", "3b", "4a", "4e", "5a", "5b")] == [
+        (28, 28, 256), (28, 28, 480), (14, 14, 512), (14, 14, 832), (7, 7, 832), (7, 7, 1024),
+    ]  # fmt: skip
+    training = intermediates(googlenet.GoogLeNet(), (224, 224, 3), train=True)
+    assert {name: training[name] for name in set(training) - set(shapes)} == {"aux1": (1000,), "aux2": (1000,)}
+
+
+def test_towers_see_only_their_own_maps_except_where_the_papers_gpus_talk():
+    """Figure 2: a change of the second tower's kernels of conv1 reaches the first tower's conv2 not, its conv3 does."""
+    model = alexnet.AlexNet(num_classes=3)
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (1, 67, 67, 3))
+    v = jax.jit(lambda x: model.init(key, x, train=False))(x)
+    apply = jax.jit(lambda v: model.apply(v, x, train=False)[1])
+    before = apply(v)
+    v["params"]["conv1"]["kernel"] = v["params"]["conv1"]["kernel"].at[1].mul(3)
+    after = apply(v)
+    same = lambda name, half: bool(jnp.array_equal(before[name][..., half], after[name][..., half]))  # noqa: E731
+    first, second = slice(0, 48), slice(48, None)
+    assert same("conv1", first) and not same("conv1", second)
+    assert same("conv2", slice(0, 128)) and not same("conv2", slice(128, None))
+    assert not same("conv3", slice(0, 192))
+
+
+def test_the_table_shows_every_network(capsys, monkeypatch):
+    monkeypatch.setattr("advdl.models.__main__.CLASSIFIERS", {"resnet20": CLASSIFIERS["resnet20"]})
+    main()
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("resnet20", "He 2015", "32×32×3", "269,722", "40,551,040", "8.75"))
