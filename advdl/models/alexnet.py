@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from advdl.models.variant import Variant
-from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool
+from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, towers
 from advdl.nn.elementwise import relu
 
 RULES = ((r"/(conv\d/(kernel|bias)|fc[67]/(kernel|bias)|fc8/kernel)$", PartitionSpec("model")),)
@@ -54,7 +54,7 @@ class TowerConv(nn.Module):
         bias = self.param("bias", self.bias_init, (self.towers, shape[-1]), self.param_dtype)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         own = partial(conv, strides=self.strides, padding=self.padding)
-        y_TBHWC = jax.vmap(own, (0 if x.ndim == 5 else None, 0))(x, kernel)
+        y_TBHWC = towers.each(own)(x, kernel) if x.ndim == 5 else towers.each(partial(own, x))(kernel)
         return y_TBHWC + bias[:, None, None, None, :]
 
 
@@ -122,11 +122,12 @@ class AlexNet(nn.Module):
         layer = partial(TowerConv, towers=self.towers, **dtypes)
         lifted = partial(layer, bias_init=nn.initializers.constant(self.hidden_bias))
         dense = partial(TowerDense, bias_init=nn.initializers.constant(self.hidden_bias), **dtypes)
-        pool = jax.vmap(lambda y: max_pool(y, 3, 2))
+        respond = towers.each(local_response_norm)
+        pool = towers.each(lambda y: max_pool(y, 3, 2))
         x = seen1 = relu(layer(96, 11, strides=4, padding=self.padding, name="conv1")(x_BHWC))
-        x = pool(local_response_norm(x))
+        x = pool(respond(x))
         x = seen2 = relu(lifted(256, 5, padding=2, name="conv2")(x))
-        x = pool(local_response_norm(x))
+        x = pool(respond(x))
         x = seen3 = relu(layer(384, 3, padding=1, across=True, name="conv3")(x))
         x = seen4 = relu(lifted(384, 3, padding=1, name="conv4")(x))
         x = seen5 = relu(lifted(256, 3, padding=1, name="conv5")(x))

@@ -1,6 +1,6 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
-from advdl.nn import formulation, replica
+from advdl.nn import formulation, replica, towers
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
@@ -26,4 +26,5 @@ __all__ = [
     "max_pool",
     "normalize",
     "replica",
+    "towers",
 ]

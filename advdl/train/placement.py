@@ -4,6 +4,7 @@ A placement turns a learner into one that runs somewhere, with the same three fu
 written once; what replicas must agree on it asks of `advdl.nn.replica`.
 """
 
+import contextlib
 import functools
 import math
 import re
@@ -132,7 +133,7 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
         return batch
 
     whole = NamedSharding(mesh, PartitionSpec())
-    return lambda learner: _jitted(learner, shardings, over_batch, whole, check)
+    return lambda learner: _jitted(learner, shardings, over_batch, whole, check, functools.partial(jax.set_mesh, mesh))
 
 
 def pmap(learner: Learner) -> Placed:
@@ -182,8 +183,9 @@ def _simulated_devices() -> bool:
     return jax.default_backend() == "cpu" and jax.local_device_count() > 1
 
 
-def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check) -> Placed:
-    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit."""
+def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext) -> Placed:
+    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit, and
+    `within()` is the context to trace in, which tells layers of the mesh."""
 
     def abstract(key, batch):
         return _sharded(jax.eval_shape(learner.init, key, batch), state_sharding)
@@ -193,16 +195,20 @@ def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check) -> P
 
     def init(key, batch):
         born = layout(abstract(key, batch))
-        return jax.jit(learner.init, in_shardings=(whole, batch_sharding), out_shardings=born).lower(key, batch)
+        jitted = jax.jit(learner.init, in_shardings=(whole, batch_sharding), out_shardings=born)
+        with within():
+            return jitted.lower(key, batch)
 
     def step(state, batch, key):
         inputs, outputs = (layout(state), batch_sharding, whole), (layout(state), whole)
         jitted = jax.jit(learner.step, in_shardings=inputs, out_shardings=outputs, donate_argnums=0)
-        return jitted.lower(state, batch, key)
+        with within():
+            return jitted.lower(state, batch, key)
 
     def evaluate(state, batch):
         jitted = jax.jit(learner.evaluate, in_shardings=(layout(state), batch_sharding), out_shardings=whole)
-        return jitted.lower(state, batch)
+        with within():
+            return jitted.lower(state, batch)
 
     def put(batch):
         return jax.make_array_from_process_local_data(batch_sharding, check(batch))
