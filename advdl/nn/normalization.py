@@ -120,8 +120,10 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
         x, *_ = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
-        scale = jnp.ones(shape) if scale is None else scale.astype(jnp.float32)
-        bias = jnp.zeros(shape) if bias is None else bias.astype(jnp.float32)
+        scale, bias = (
+            jnp.full(shape, neutral) if value is None else value.astype(jnp.promote_types(value.dtype, jnp.float32))
+            for value, neutral in ((scale, 1.0), (bias, 0.0))
+        )
         if not train:
             return _affine(x, mean.value, scale * lax.rsqrt(var.value + self.epsilon), bias)
         y, batch_mean, batch_var = normalize(x, scale, bias, self.epsilon)

@@ -1,0 +1,142 @@
+"""Every network with published weights against torchvision's and timm's, with random weights and statistics.
+
+Outputs in evaluation, and outputs, gradients and updated running statistics in training, through a file, so that importing
+is tested with it. In float32; but gradients of the deep networks with batch normalization in float64, because there float32
+means little: torch's own float32 gradients of this ResNet-50 are off from its float64 ones by up to 0.2 of the largest value
+(ours by as much), since rounding carries values over the rectifiers' edges.
+"""
+
+import functools
+import warnings
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl import weights
+from advdl.models import CLASSIFIERS
+from advdl.nn import BatchNorm
+
+torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
+
+TOLERANCE = 1e-5  # of the largest value
+ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or follow torch
+    "alexnet": ("alexnet_torchvision", "torchvision alexnet", 80, {"dropout": 0.0}),
+    "googlenet": ("googlenet_torchvision", "torchvision googlenet", 96, {"dropout": 0.0, "auxiliary_dropout": 0.0}),
+    "vgg16": ("vgg16", "torchvision vgg16", 32, {"dropout": 0.0}),
+    "vgg16_bn": ("vgg16_bn", "torchvision vgg16_bn", 64, {"dropout": 0.0}),
+    "vgg16 of timm": ("vgg16", "timm vgg16", 224, {"dropout": 0.0}),
+    "resnet18": ("resnet18", "torchvision resnet18", 96, {}),
+    "resnet50": ("resnet50_v1_5", "torchvision resnet50", 96, {}),
+    "resnet50 of timm": ("resnet50_v1_5", "timm resnet50", 96, {}),
+    "resnetv2_50 of timm": ("resnet50_preact", "timm resnetv2_50", 96, {}),
+}
+DEEP = {"googlenet", "vgg16_bn", "resnet50", "resnetv2_50 of timm"}  # training in float64
+FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
+
+
+def their_network(name):
+    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks need none of them."""
+    for operator in ("nms", "qnms"):
+        try:
+            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        except RuntimeError:
+            pass  # it is there
+    library, _, network = name.partition(" ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip(library, reason=f"parity with {library} needs the extra `parity`")
+        torch.manual_seed(0)
+        if library == "timm":
+            return module.create_model(network, pretrained=False)
+        options = {"init_weights": False} if network == "googlenet" else {}
+        return getattr(module.models, network)(weights=None, **options)
+
+
+def randomize(model):
+    """Statistics as of a trained network, gains and biases off their starting values, no dropout."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                module.bias.data.normal_(0, 0.1, generator=generator)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.weight.data.uniform_(0.3, 0.9, generator=generator)
+            module.bias.data.normal_(0, 0.2, generator=generator)
+
+
+def close(ours, theirs, what, least=0.0):
+    """least: a largest value below which there is only rounding (the gradient of a bias before a normalization is 0)."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape, what
+    error, scale = np.abs(ours - theirs).max(), max(np.abs(theirs).max(), least)
+    assert error <= TOLERANCE * scale, f"{what}: {error / scale:.2g} of the largest value"
+
+
+@pytest.fixture(params=sorted(ROWS))
+def pair(request, tmp_path):
+    ours, theirs, side, fields = ROWS[request.param]
+    reference = their_network(theirs)
+    randomize(reference)
+    row = CLASSIFIERS[ours]
+    if "resnet" in ours or "norm" in getattr(row.build, "keywords", {}):
+        fields = {**fields, "norm": partial(BatchNorm, unbiased=True, epsilon=1e-3 if "googlenet" in ours else 1e-5)}
+    model = row.build(**fields)
+    x = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(2))
+    image = x.permute(0, 2, 3, 1).numpy()
+    empty = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.asarray(image)),
+    )
+    torch.save(reference.state_dict(), tmp_path / "net.pth")
+    variables, report = weights.load(tmp_path / "net.pth", model, empty)
+    assert report.fits and not report.new
+    return request.param, model, variables, image, reference, x
+
+
+@pytest.mark.slow  # compiles whole networks of full width
+def test_parity(pair):
+    name, model, variables, image, reference, x = pair
+    reference.eval()
+    with torch.no_grad():
+        expected = reference(x)
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(variables, image)
+    close(logits, expected, "evaluation")
+    if name in FORWARD_ONLY:
+        return
+
+    with jax.enable_x64(name in DEEP):
+        if name in DEEP:
+            reference, x = reference.double(), x.double()
+            variables, image = jax.tree.map(np.float64, (variables, image))
+        train_parity(model, variables, image, reference.train(), x)
+
+
+def train_parity(model, variables, image, reference, x):
+    got = reference(x)
+    heads = (got.logits, got.aux_logits1, got.aux_logits2) if hasattr(got, "aux_logits1") else (got,)
+    weight = [torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype) for i, head in enumerate(heads)]
+    sum((head * w).sum() for head, w in zip(heads, weight, strict=True)).backward()
+
+    def total(params):
+        (logits, seen), new = model.apply({**variables, "params": params}, image, train=True, mutable=["batch_stats"])
+        ours = (logits, seen["aux1"], seen["aux2"]) if "aux1" in seen else (logits,)
+        return sum((head * w.numpy()).sum() for head, w in zip(ours, weight, strict=True)), (ours, new)
+
+    gradient, (ours, new) = jax.jit(jax.grad(total, has_aux=True))(variables["params"])
+    for head, theirs in zip(ours, heads, strict=True):
+        close(head, theirs.detach(), "training")
+    parameters, buffers = dict(reference.named_parameters()), dict(reference.named_buffers())
+    tree = jax.device_get({"params": gradient, **new})
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree["params"]))
+    for entry in weights.entries(model, tree, weights.styles(model)[0]):
+        leaf = functools.reduce(lambda branch, part: branch[part], entry.path, tree)
+        theirs = parameters[entry.name].grad if entry.path[0] == "params" else buffers[entry.name]
+        close(entry.to_torch(leaf), theirs.reshape(entry.torch_shape), entry.name, least=1e-6 * largest)

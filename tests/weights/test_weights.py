@@ -1,0 +1,203 @@
+"""Reading and writing weights: nothing lost, nothing guessed, nothing executed."""
+
+import io
+import pickle
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl import weights
+from advdl.errors import UserError
+from advdl.models import alexnet, googlenet, resnet
+
+SMALL = {
+    "cifar": (resnet.cifar(8, num_classes=4), (16, 16, 3)),
+    "cifar B": (resnet.cifar(8, num_classes=4, shortcut="B"), (16, 16, 3)),
+    "scanned": (resnet.ResNet((3, 2), num_classes=4, width=4, scan=True), (32, 32, 3)),
+    "bottlenecks": (resnet.ResNet((2, 1), resnet.Bottleneck, num_classes=4, width=4), (32, 32, 3)),
+    "pre-activation": (resnet.ResNet((2, 1), resnet.PreactBottleneck, num_classes=4, width=4), (32, 32, 3)),
+}
+
+
+def variables(model, shape, seed=0):
+    """Random everywhere, so that two leaves that are exchanged show."""
+    found = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), found)
+
+
+@pytest.fixture(params=sorted(SMALL))
+def network(request):
+    model, shape = SMALL[request.param]
+    return model, variables(model, shape)
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def test_what_is_written_is_read_back(network, tmp_path):
+    model, v = network
+    weights.export(tmp_path / "net.safetensors", model, v)
+    empty = jax.tree.map(np.zeros_like, v)
+    got, report = weights.load(tmp_path / "net.safetensors", model, empty)
+    assert same(got, v) and report.fits and not report.new
+
+
+def test_names_are_those_of_pytorch(tmp_path):
+    model, shape = SMALL["bottlenecks"]
+    weights.export(tmp_path / "net.safetensors", model, variables(model, shape))
+    tensors = weights.read(tmp_path / "net.safetensors")
+    assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer1.1.bn3.bias", "layer2.0.downsample.0.weight",
+            "layer2.0.downsample.1.running_mean", "fc.weight", "fc.bias"} <= set(tensors)  # fmt: skip
+    assert tensors["conv1.weight"].shape == (4, 3, 7, 7) and tensors["fc.weight"].shape == (4, 32)
+
+
+def test_cifar_names_with_and_without_a_prefix(tmp_path):
+    model, shape = SMALL["cifar B"]
+    v = variables(model, shape)
+    weights.export(tmp_path / "net.safetensors", model, v)
+    tensors = weights.read(tmp_path / "net.safetensors")
+    assert {"layer1.0.conv1.weight", "layer2.0.shortcut.0.weight", "linear.weight"} <= set(tensors)
+    weights.write(tmp_path / "parallel.safetensors", {f"module.{name}": tensor for name, tensor in tensors.items()})
+    got, _ = weights.load(tmp_path / "parallel.safetensors", model, jax.tree.map(np.zeros_like, v))
+    assert same(got, v)
+
+
+def test_alexnets_towers_are_groups_in_pytorchs_layout():
+    """conv2 and fc6 by their definition: output o of group g reads input channel i of its own group."""
+    model = alexnet.AlexNet(num_classes=3)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 99, 99, 3)))
+    entries = {entry.path[1:]: entry for entry in weights.entries(model, shapes, "caffe")}
+    conv2, fc6 = entries["conv2", "kernel"], entries["fc6", "kernel"]
+    assert conv2.torch_shape == (256, 48, 5, 5)
+    kernel = np.random.default_rng(0).standard_normal(conv2.shape, np.float32)  # (T, kh, kw, I, O)
+    assert conv2.to_torch(kernel)[128 + 7, 5, 1, 2] == kernel[1, 1, 2, 5, 7]
+    towers, rows, units = fc6.shape
+    side = round((rows / 256) ** 0.5)
+    weight = np.random.default_rng(1).standard_normal(fc6.torch_shape, np.float32)  # (O, C H W), C over both towers
+    image = weight.reshape(4096, 2, 128, side, side)
+    ours = fc6.from_torch(weight).reshape(2, 2, side, side, 128, 2048)
+    assert ours[1, 0, 1, 0, 5, 9] == image[2048 + 9, 0, 5, 1, 0]
+    assert np.array_equal(fc6.to_torch(fc6.from_torch(weight)), weight)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """`file(change)` -> a file whose tensors `change` has altered."""
+    model, shape = SMALL["bottlenecks"]
+    v = variables(model, shape)
+
+    def make(change):
+        weights.export(tmp_path / "net.safetensors", model, v)
+        tensors = weights.read(tmp_path / "net.safetensors")
+        change(tensors)
+        weights.write(tmp_path / "net.safetensors", tensors)
+        return tmp_path / "net.safetensors", model, v
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.pop("layer1.0.conv1.weight"), r"1 missing: layer1\.0\.conv1\.weight"),
+        (lambda t: t.update(extra=np.zeros(3)), "1 unused: extra"),
+        (lambda t: t.update({"fc.weight": np.zeros((5, 32))}), r"1 misshapen: fc\.weight \(5, 32\), expected \(4, 32\)"),
+        (lambda t: [t.pop(name) for name in list(t) if "bn" in name], r"missing: .* and \d+ more"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_and_says_where(file, change, told):
+    with pytest.raises(UserError, match=told):
+        weights.load(*file(change))
+
+
+def test_counts_of_batches_are_passed_over(file):
+    weights.load(*file(lambda t: t.update({"bn1.num_batches_tracked": np.array(3)})))
+
+
+def test_another_number_of_classes_leaves_the_head_as_it_is(file):
+    def other_head(tensors):
+        tensors["fc.weight"], tensors["fc.bias"] = np.zeros((9, 32), np.float32), np.zeros(9, np.float32)
+
+    path, model, v = file(other_head)
+    got, report = weights.load(path, model, v, new_head=True)
+    assert set(report.new) == {"fc.weight", "fc.bias"} and same(got, v)
+    path, model, v = file(lambda t: t.update({"fc.weight": np.zeros((9, 16), np.float32), "fc.bias": np.zeros(9, np.float32)}))
+    with pytest.raises(UserError, match="misshapen"):  # not the same features
+        weights.load(path, model, v, new_head=True)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    model, shape = SMALL["cifar"]
+    weights.export(tmp_path / "net.safetensors", model, variables(model, shape))
+    other, shape = SMALL["bottlenecks"]
+    with pytest.raises(UserError, match=r"does not fit ResNet: \d+ tensors read"):
+        weights.load(tmp_path / "net.safetensors", other, variables(other, shape))
+
+
+def test_damaged_missing_and_unknown_files_are_named(tmp_path):
+    model, shape = SMALL["cifar"]
+    path = tmp_path / "net.safetensors"
+    weights.export(path, model, variables(model, shape))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"net\.safetensors is damaged"):
+        weights.read(path)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="damaged"):
+        weights.read(path)
+    with pytest.raises(UserError, match="no file"):
+        weights.read(tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="expected .safetensors"):
+        weights.read(tmp_path / "net.npy")
+
+
+class Hostile:
+    """Unpickled by a reader that executes, it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("form", ["zip", "plain"])
+def test_a_pickle_that_would_execute_is_refused(tmp_path, form):
+    pytest.importorskip("torch", reason="reading .pth needs PyTorch")
+    data = pickle.dumps({"conv1.weight": Hostile(tmp_path / "executed")})
+    path = tmp_path / "net.pth"
+    if form == "plain":
+        path.write_bytes(data)
+    else:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", data)
+            archive.writestr("archive/version", "3\n")
+            archive.writestr("archive/byteorder", "little")
+        path.write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="refused or damaged"):
+        weights.read(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_truncated_pth_and_one_without_tensors_are_named(tmp_path):
+    torch = pytest.importorskip("torch", reason="reading .pth needs PyTorch")
+    torch.save({"state_dict": {"a": torch.ones(300)}}, tmp_path / "net.pth")
+    assert weights.read(tmp_path / "net.pth")["a"].shape == (300,)
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"cut\.pth is refused or damaged"):
+        weights.read(tmp_path / "cut.pth")
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    with pytest.raises(UserError, match="no tensors"):
+        weights.read(tmp_path / "none.pth")
+
+
+def test_auxiliary_classifiers_may_be_left_out():
+    model = googlenet.VARIANTS["googlenet_torchvision"].build()
+    assert weights.styles(model) == ("torchvision",)
+    with pytest.raises(ValueError, match="no published names"):
+        weights.styles(resnet.Block(3))
