@@ -72,9 +72,7 @@ def wide_operations() -> dict[str, Operation]:
     return _operations(0.99, 32, 32, 135, 0.99, 6)
 
 
-def random_erasing(
-    p: float = 0.1, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3)
-) -> Transform:
+def random_erasing(p: float = 0.1, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3)) -> Transform:
     """With probability p a rectangle becomes 0, which after `standardize` is the mean color (Zhong et al. 2017,
     arXiv:1708.04896, algorithm 1).
 

@@ -38,9 +38,7 @@ class TfdsSource:
         return decode_view(file, f"row {row} of {self.name} {self.split}", self.image_shape, self._view, u)
 
 
-def open_tfds(
-    name: str, split: str, data_dir: str | None, view: View | None = None, channels: int | None = None
-) -> TfdsSource:
+def open_tfds(name: str, split: str, data_dir: str | None, view: View | None = None, channels: int | None = None) -> TfdsSource:
     """The prepared data set under `data_dir` (default: tensorflow-datasets' own place). Nothing is downloaded.
 
     Raises UserError for an unknown name, a set that is not prepared there as array_record, an unknown split, or a set

@@ -103,9 +103,7 @@ def chosen(image_size: int | tuple[int, int] | None, view: View | None) -> View 
     return view if image_size is None else cover(image_size)
 
 
-def random_sides(
-    area: int, scale: Sequence[float], ratio: Sequence[float], u: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def random_sides(area: int, scale: Sequence[float], ratio: Sequence[float], u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ten pairs of sides (a, b) in whole pixels, of u's first 20 numbers: a·b is a share of `area` uniform in `scale` and
     a / b uniform in its logarithm over `ratio`."""
     shares, aspects = u[: 2 * TRIES : 2], u[1 : 2 * TRIES : 2]
