@@ -3,6 +3,7 @@
 Axes: B batch, N examples, H height, W width, C channels.
 """
 
+import pathlib
 import threading
 from collections.abc import Mapping
 from typing import Protocol
@@ -16,7 +17,7 @@ class Source(Protocol):
     """A set of labeled images that is read by row, in any order.
 
     name, split: what it is called. image_shape: (H, W, C). label_names: one a class. draws: how many uniform numbers an
-    example needs, 0 for a source without randomness.
+    example needs, 0 for a source without randomness. broken: files that were left out since they do not decode.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Source(Protocol):
     image_shape: tuple[int, int, int]
     label_names: tuple[str, ...]
     draws: int
+    broken: tuple[pathlib.Path, ...]
 
     def __len__(self) -> int: ...
 
@@ -44,7 +46,7 @@ def numbers(source: Source, rows: np.ndarray, u: np.ndarray | None) -> np.ndarra
 class ArraySource:
     """A source in memory: images (N, H, W, C) uint8, labels (N,)."""
 
-    draws = 0
+    draws, broken = 0, ()
 
     def __init__(self, name: str, split: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]):
         self.name, self.split, self.label_names = name, split, tuple(label_names)
@@ -67,7 +69,7 @@ class _Kept:
     def __init__(self, source: Source):
         self.name, self.split = source.name, source.split
         self.image_shape, self.label_names = source.image_shape, source.label_names
-        self.broken = getattr(source, "broken", ())
+        self.broken = source.broken
         self._source, self._array, self._lock = source, None, threading.Lock()
 
     def __len__(self) -> int:

@@ -13,6 +13,8 @@ from advdl.errors import UserError, nearest
 class TfdsSource:
     """A split of a prepared data set: records with `image` (an encoded file) and `label`, decoded when read, in parallel."""
 
+    broken = ()
+
     def __init__(self, name: str, split: str, records, view: View | None, channels: int | None):
         features = records.dataset_info.features
         self.name, self.split, self._records, self._view = f"tfds:{name}", split, records, view
