@@ -3,12 +3,15 @@
 import functools
 import io
 import math
+import pathlib
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from advdl import data
+from advdl.data.tfds import TfdsSource
 from advdl.errors import UserError
 
 SIZES = [(375, 500), (500, 333), (64, 64), (40, 900), (700, 31), (257, 256)]
@@ -289,3 +292,29 @@ def test_an_upright_size_is_that_of_the_first_image(tmp_path):
 def test_decoding_speed_is_told_for_both_ways():
     speed = data.decoding_speed(32, seconds=0.05)
     assert set(speed) == {"view", "pillow"} and min(speed.values()) > 1
+
+
+class Records(list):
+    """What tensorflow-datasets gives with decoding skipped: encoded images of many sizes."""
+
+    dataset_info = types.SimpleNamespace(
+        features={"image": types.SimpleNamespace(shape=(None, None, 3)), "label": types.SimpleNamespace(names=["a", "b"])}
+    )
+
+    def __getitems__(self, rows):
+        return [self[row] for row in rows]
+
+
+def test_a_prepared_set_and_a_folder_show_the_same_views(folder):
+    view = data.random_resized_crop(16)
+    source = data.open_source(folder, "train", view=view)
+    files = sorted(pathlib.Path(folder.removeprefix("folder:")).glob("train/*/*.jpg"))
+    records = Records({"image": file.read_bytes(), "label": "ab".index(file.parent.name)} for file in files)
+    prepared = TfdsSource("photographs", "train", records, view, None)
+    rows = np.array([20, 3, 3, 11])
+    equal(prepared.read(rows, draws(view, 4)), source.read(rows, draws(view, 4)))
+    records[3]["image"] = records[3]["image"][:300]
+    with pytest.raises(UserError, match="row 3 of tfds:photographs train does not decode"):
+        prepared.read(rows, draws(view, 4))
+    with pytest.raises(UserError, match="many sizes; give --image-size"):
+        TfdsSource("photographs", "train", records, None, None)
