@@ -1,8 +1,29 @@
 """Data: sources read by row, transforms with each example's own randomness, and batch(t), a function of the step."""
 
+from advdl.data.augment import (
+    IMAGENET_EIGENVALUES,
+    IMAGENET_EIGENVECTORS,
+    pca_color,
+    principal_colors,
+    rand_augment,
+    random_erasing,
+    trivial_augment,
+)
 from advdl.data.batches import EvalBatches, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
+from advdl.data.decode import decode, decoding_speed
 from advdl.data.digits import digits
-from advdl.data.folder import FolderSource, decode
+from advdl.data.folder import FolderSource
+from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.source import ArraySource, Source, in_memory
-from advdl.data.transforms import Transform, compose, random_crop, random_flip, standardize, to_float
+from advdl.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Transform,
+    compose,
+    random_crop,
+    random_flip,
+    standardize,
+    to_float,
+)
+from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop

@@ -20,7 +20,8 @@ from advdl.errors import UserError
 class TrainBatches:
     """`batches(t)`: `{"image", "label", "index"}` of global batch t, this process's part; `index` (int32) is the row.
 
-    batch_size: B, over all processes. transform: applied to the batch, `to_float(…)` at least.
+    batch_size: B, over all processes. transform: applied to the batch, `to_float(…)` at least. An example's numbers go to
+    the source first (its view's draws), then to the transform.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class TrainBatches:
     def __call__(self, t: int) -> Batch:
         first = t * self.batch_size + self._first
         rows = self.rows(first, self._count)
-        batch = {**self.source.read(rows), "index": rows.astype(np.int32)}
-        if self._transform is None:
-            return batch
-        return self._transform(batch, self._uniforms(first, self._count, self._transform.draws))
+        draws = self.source.draws
+        u = self._uniforms(first, self._count, draws + (self._transform.draws if self._transform else 0))
+        found = self.source.read(rows, u[:, :draws]) if draws else self.source.read(rows)
+        batch = {**found, "index": rows.astype(np.int32)}
+        return batch if self._transform is None else self._transform(batch, u[:, draws:])
 
     def rows(self, first: int, count: int) -> np.ndarray:
         """The source's rows at places first … first + count - 1 of the endless line, (count,) int64."""
@@ -79,11 +81,13 @@ class TrainBatches:
 
 class EvalBatches:
     """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a `mask` (float32): the
-    last one is filled up with the last example, masked by 0."""
+    last one is filled up with the last example, masked by 0. Raises ValueError for a source that draws."""
 
     def __init__(
         self, source: Source, batch_size: int, transform: Transform | None = None, process: int = 0, processes: int = 1
     ):
+        if source.draws:
+            raise ValueError(f"{source.name} shows random parts of its images; evaluate on cover or center_crop")
         self.source, self.batch_size, self._transform = source, batch_size, transform
         self._first, self._count = _part(batch_size, process, processes)
 

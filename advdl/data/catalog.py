@@ -4,31 +4,43 @@ from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
 from advdl.data.source import Source, in_memory
 from advdl.data.tfds import open_tfds
+from advdl.data.views import View, chosen
 from advdl.errors import UserError, nearest
 
 
 def open_source(
-    spec: str, split: str, data_dir: str | None = None, image_size: int | None = None, channels: int | None = None
+    spec: str,
+    split: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    view: View | None = None,
+    skip_broken: bool = False,
 ) -> Source:
     """The source that a person named.
 
     spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`.
-    data_dir: where tensorflow-datasets keeps prepared data. image_size: side of a square to which images are brought
-    (shorter side scaled, middle cut out); by default the size they have, which must then be one. channels: 1 or 3; by
-    default those of the images.
+    data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is shown, and its size;
+    image_size: short for `cover(image_size)`, a square; by default images whole, of the size they have, which must then be
+    one. channels: 1 or 3; by default those of the images. skip_broken: leaves out a folder's files that do not decode.
 
-    Raises UserError for a name, folder, split or size that is not there.
+    Raises UserError for a name, folder, split or size that is not there, ValueError for both a view and an image_size.
     """
     kind, _, rest = spec.partition(":")
+    wanted = chosen(image_size, view)
     if kind == "folder" and rest:
-        return in_memory(FolderSource(rest, split, image_size, channels))
+        return in_memory(FolderSource(rest, split, None, channels, wanted, skip_broken))
     if kind == "tfds" and rest:
-        return in_memory(open_tfds(rest, split, data_dir, image_size, channels))
+        if skip_broken:
+            raise UserError(f"{spec} was checked as it was prepared; leave --skip-broken out")
+        return in_memory(open_tfds(rest, split, data_dir, wanted, channels))
     if spec != "digits":
         known = ["digits", "tfds:NAME", "folder:PATH"]
         raise UserError(f"no data set {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
-    if image_size not in (None, 8) or channels not in (None, 1):
+    if image_size not in (None, 8) or view is not None or channels not in (None, 1):
         raise UserError("digits are 8 by 8 pixels of gray; leave --image-size out")
+    if skip_broken:
+        raise UserError("digits have no files that could be broken; leave --skip-broken out")
     return digits(split)
 
 

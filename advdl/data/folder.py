@@ -1,28 +1,41 @@
 """A person's own pictures: `PATH/split/class/*.png|jpg|jpeg`."""
 
+import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from advdl.data.decode import decode_view, natural_shape
+from advdl.data.source import numbers
+from advdl.data.views import View, chosen, cover
 from advdl.errors import UserError, nearest
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-MOST_PIXELS = 2**27  # an image that claims more is refused before it is decoded
+CHUNK = 4096  # files that wait for their check at a time
 
 
 class FolderSource:
     """Labeled images in folders named after their classes. Files are decoded when they are read, in parallel.
 
     Classes are the folders in alphabetical order, rows the files by class and name. Hidden files and files of other
-    endings are passed over; so is what a link leads to outside of PATH.
+    endings are passed over; so is what a link leads to outside of PATH. Images are seen through `view` (`image_size`: short
+    for `cover(image_size)`), or all have the first one's size; channels: 1 or 3, by default the first one's.
+    skip_broken: every file is decoded once here, and those that fail are left out; `broken` names them.
 
     Raises UserError for a folder or split that is not there, no classes, or a class without images; on reading, for an
     image that does not decode, by name.
     """
 
-    def __init__(self, path: str, split: str, image_size: int | None = None, channels: int | None = None):
+    def __init__(
+        self,
+        path: str,
+        split: str,
+        image_size: int | None = None,
+        channels: int | None = None,
+        view: View | None = None,
+        skip_broken: bool = False,
+    ):
         root = pathlib.Path(path).expanduser()
         if not root.is_dir():
             raise UserError(f"no folder {root}; expected {root}/train/CLASS/*.png and {root}/test/CLASS/*.png")
@@ -33,87 +46,65 @@ class FolderSource:
         classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not classes:
             raise UserError(f"{folder} has no class folders; expected {folder}/CLASS/*.png")
-        inside = root.resolve()
         self.name, self.split = f"folder:{root}", split
         self.label_names = tuple(p.name for p in classes)
-        self._files: list[pathlib.Path] = []
-        labels: list[int] = []
-        for label, place in enumerate(classes):
-            files = sorted(
-                p
-                for p in place.iterdir()
-                if p.suffix.lower() in ENDINGS and not p.name.startswith(".") and p.resolve().is_relative_to(inside)
-            )
-            if not files:
-                raise UserError(f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it")
-            self._files += files
-            labels += [label] * len(files)
-        self._labels = np.array(labels, np.int32)
-        first = _open(self._files[0], lambda image: (*image.size[::-1], 1 if image.mode in ("1", "L", "I;16", "I") else 3))
-        height, width = (image_size, image_size) if image_size else first[:2]
-        self.image_shape = (height, width, channels or first[2])
-        self._resize = image_size is not None
+        self.broken: tuple[pathlib.Path, ...] = ()
+        self._view = chosen(image_size, view)
+        self.draws = self._view.draws if self._view else 0
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
+        files = [_images(place, root.resolve()) for place in classes]
+        for place, inside in zip(classes, files, strict=True):
+            if not inside:
+                raise UserError(f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it")
+        if skip_broken:
+            files = self._without_broken(classes, files)
+        self._files = [file for inside in files for file in inside]
+        self._labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(inside) for inside in files])
+        height, width, depth = natural_shape(pathlib.Path(self._files[0]), self._files[0])
+        self.image_shape = (*(self._view.size if self._view else (height, width)), channels or depth)
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        images = list(self._pool.map(lambda row: self._decode(self._files[row]), rows))
+        images = list(self._pool.map(self._decode, rows, numbers(self, rows, u)))
         return {"image": np.stack(images), "label": self._labels[rows]}
 
-    def _decode(self, path: pathlib.Path) -> np.ndarray:
-        return decode(path, self.image_shape, self._resize)
+    def _decode(self, row: int, u: np.ndarray) -> np.ndarray:
+        file = self._files[row]
+        return decode_view(pathlib.Path(file), file, self.image_shape, self._view, u)
+
+    def _without_broken(self, classes: list[pathlib.Path], files: list[list[str]]) -> list[list[str]]:
+        kept: list[list[str]] = []
+        for place, inside in zip(classes, files, strict=True):
+            parts = [inside[n : n + CHUNK] for n in range(0, len(inside), CHUNK)]
+            whole = [good for part in parts for good in self._pool.map(_decodes, part)]
+            kept.append([file for file, good in zip(inside, whole, strict=True) if good])
+            self.broken += tuple(pathlib.Path(file) for file, good in zip(inside, whole, strict=True) if not good)
+            if not kept[-1]:
+                raise UserError(f"class folder {place} has no images that decode, {len(inside)} broken ones; fill or remove it")
+        return kept
 
 
-def decode(path: str | pathlib.Path, shape: tuple[int, int, int], resize: bool = True) -> np.ndarray:
-    """An image file as uint8 (H, W, C) of this shape, C 1 (gray) or 3 (RGB).
-
-    Turned upright by its EXIF orientation; 16-bit gray scaled to 8; transparency laid on white; with `resize` scaled
-    (antialiased) so that it just covers the shape, the middle cut out. Raises UserError, naming the file, where it is
-    missing, does not decode, is too large to be meant, or has another size and may not be resized.
-    """
-    path, (height, width, channels) = pathlib.Path(path), shape
-
-    def pixels(image: Image.Image) -> np.ndarray:
-        image = ImageOps.exif_transpose(image)
-        return cover(image, shape if resize else (*image.size[::-1], channels))
-
-    array = _open(path, pixels)
-    if array.shape[:2] != (height, width):
-        raise UserError(
-            f"{path} is {array.shape[1]} by {array.shape[0]} pixels and others are {width} by {height}; give --image-size"
+def _images(place: pathlib.Path, root: pathlib.Path) -> list[str]:
+    """The image files of a class folder in order; one look at the folder, since there may be a million files."""
+    if not place.resolve().is_relative_to(root):
+        return []
+    with os.scandir(place) as entries:
+        return sorted(
+            entry.path
+            for entry in entries
+            if entry.name.lower().endswith(ENDINGS)
+            and not entry.name.startswith(".")
+            and (not entry.is_symlink() or pathlib.Path(entry.path).resolve().is_relative_to(root))
         )
-    return array
 
 
-def cover(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (H, W, C): the image scaled until it just covers H by W, the middle of it."""
-    height, width, channels = shape
-    image = _eight_bits(image).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(shape)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
-
-
-def _open(path: pathlib.Path, look):
-    """`look(image)`, whatever is wrong with the file told in one line."""
+def _decodes(file: str) -> bool:
+    """Whether a file decodes to its end; at an eighth of its size where it can."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise UserError(f"{path} claims {image.width} by {image.height} pixels; over {MOST_PIXELS} are refused")
-            return look(image)
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} does not decode as an image ({error}); mend or remove it") from error
+        decode_view(pathlib.Path(file), file, (8, 8, 3), cover(8))
+    except UserError:
+        return False
+    return True

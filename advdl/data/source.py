@@ -3,6 +3,7 @@
 Axes: B batch, N examples, H height, W width, C channels.
 """
 
+import pathlib
 import threading
 from collections.abc import Mapping
 from typing import Protocol
@@ -15,23 +16,37 @@ IN_MEMORY = 2**28  # bytes: decoded sets up to this size are read once and kept
 class Source(Protocol):
     """A set of labeled images that is read by row, in any order.
 
-    name, split: what it is called. image_shape: (H, W, C). label_names: one a class.
+    name, split: what it is called. image_shape: (H, W, C). label_names: one a class. draws: how many uniform numbers an
+    example needs, 0 for a source without randomness. broken: files that were left out since they do not decode.
     """
 
     name: str
     split: str
     image_shape: tuple[int, int, int]
     label_names: tuple[str, ...]
+    draws: int
+    broken: tuple[pathlib.Path, ...]
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
-        """`{"image": uint8 (B, H, W, C), "label": int32 (B,)}` of these rows (B,)."""
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
+        """`{"image": uint8 (B, H, W, C), "label": int32 (B,)}` of these rows (B,), with each example's own numbers u
+        (B, draws) in [0, 1), which a source that draws must be given."""
         ...
+
+
+def numbers(source: Source, rows: np.ndarray, u: np.ndarray | None) -> np.ndarray:
+    """u (B, draws), or the empty one where the source needs none. Raises ValueError where it is not of that shape."""
+    u = np.empty((len(rows), 0)) if u is None else u
+    if u.shape != (len(rows), source.draws):
+        raise ValueError(f"{source.name} draws {source.draws} numbers for each of {len(rows)} examples, not {u.shape}")
+    return u
 
 
 class ArraySource:
     """A source in memory: images (N, H, W, C) uint8, labels (N,)."""
+
+    draws, broken = 0, ()
 
     def __init__(self, name: str, split: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]):
         self.name, self.split, self.label_names = name, split, tuple(label_names)
@@ -41,7 +56,7 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         return {"image": self._images[rows], "label": self._labels[rows]}
 
@@ -49,15 +64,18 @@ class ArraySource:
 class _Kept:
     """A source whose examples are all read at the first use."""
 
+    draws = 0
+
     def __init__(self, source: Source):
         self.name, self.split = source.name, source.split
         self.image_shape, self.label_names = source.image_shape, source.label_names
+        self.broken = source.broken
         self._source, self._array, self._lock = source, None, threading.Lock()
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
         with self._lock:  # threads that read ahead ask at the same time
             if self._array is None:
                 parts = [self._source.read(r) for r in np.array_split(np.arange(len(self)), len(self) // 1024 + 1)]
@@ -67,5 +85,6 @@ class _Kept:
 
 
 def in_memory(source: Source, limit: int = IN_MEMORY) -> Source:
-    """The same source, read once and kept where all its images take at most `limit` bytes decoded."""
-    return _Kept(source) if len(source) * int(np.prod(source.image_shape)) <= limit else source
+    """The same source, read once and kept where all its images take at most `limit` bytes decoded and it does not draw."""
+    small = len(source) * int(np.prod(source.image_shape)) <= limit
+    return _Kept(source) if small and not source.draws else source

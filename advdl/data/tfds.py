@@ -1,46 +1,51 @@
 """Data sets prepared by tensorflow-datasets, read by row without TensorFlow (`tfds.data_source`)."""
 
-import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
 
-from advdl.data.folder import cover
+from advdl.data.decode import decode_view
+from advdl.data.source import numbers
+from advdl.data.views import View
 from advdl.errors import UserError, nearest
 
 
 class TfdsSource:
-    """A split of a prepared data set with features `image` and `label`."""
+    """A split of a prepared data set: records with `image` (an encoded file) and `label`, decoded when read, in parallel."""
 
-    def __init__(self, name: str, split: str, records, image_size: int | None, channels: int | None):
+    broken = ()
+
+    def __init__(self, name: str, split: str, records, view: View | None, channels: int | None):
         features = records.dataset_info.features
-        if not {"image", "label"} <= set(features):
-            raise UserError(f"tfds:{name} has {', '.join(features)}; image and label are needed")
-        self.name, self.split, self._records = f"tfds:{name}", split, records
+        self.name, self.split, self._records, self._view = f"tfds:{name}", split, records, view
         self.label_names = tuple(features["label"].names)
+        self.draws = view.draws if view else 0
         height, width, depth = features["image"].shape
-        if image_size is None and (height is None or width is None):
+        if view is None and (height is None or width is None):
             raise UserError(f"tfds:{name} has images of many sizes; give --image-size")
-        self.image_shape = (image_size or height, image_size or width, channels or depth)
+        self.image_shape = (*(view.size if view else (height, width)), channels or (1 if depth == 1 else 3))
+        self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Source.read`. Raises UserError, naming the row, for an image that does not decode."""
         examples = self._records.__getitems__([int(row) for row in rows])
-        images = np.stack([fit(example["image"], self.image_shape) for example in examples])
-        return {"image": images, "label": np.array([example["label"] for example in examples], np.int32)}
+        files = [example["image"] for example in examples]
+        images = list(self._pool.map(self._decode, rows, files, numbers(self, rows, u)))
+        return {"image": np.stack(images), "label": np.array([example["label"] for example in examples], np.int32)}
+
+    def _decode(self, row: int, file: bytes, u: np.ndarray) -> np.ndarray:
+        return decode_view(file, f"row {row} of {self.name} {self.split}", self.image_shape, self._view, u)
 
 
-def open_tfds(
-    name: str, split: str, data_dir: str | None, image_size: int | None = None, channels: int | None = None
-) -> TfdsSource:
+def open_tfds(name: str, split: str, data_dir: str | None, view: View | None = None, channels: int | None = None) -> TfdsSource:
     """The prepared data set under `data_dir` (default: tensorflow-datasets' own place). Nothing is downloaded.
 
-    Raises UserError for an unknown name, a set that is not prepared there as array_record, or an unknown split.
+    Raises UserError for an unknown name, a set that is not prepared there as array_record, an unknown split, or a set
+    without `image` and `label`.
     """
-    logging.getLogger("absl").addFilter(_not_opencv)
     import tensorflow_datasets as tfds
 
     try:
@@ -60,21 +65,10 @@ def open_tfds(
         )
     if split not in splits:
         raise UserError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}{nearest(split, splits)}")
+    if not {"image", "label"} <= set(builder.info.features):
+        raise UserError(f"tfds:{name} has {', '.join(builder.info.features)}; image and label are needed")
     try:
-        records = builder.as_data_source(split=split)
+        records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     except (NotImplementedError, ValueError, OSError) as error:
         raise UserError(f"tfds:{name} in {place} cannot be read by row: {error}; prepare it as array_record") from error
-    return TfdsSource(name, split, records, image_size, channels)
-
-
-def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """A decoded image (h, w, c) uint8 brought to (H, W, C) as `advdl.data.folder.decode` does."""
-    if image.shape == shape:
-        return image
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return cover(picture, shape)
-
-
-def _not_opencv(record: logging.LogRecord) -> bool:
-    """tensorflow-datasets recommends OpenCV in a warning; Pillow decodes the same pixels."""
-    return "OpenCV is not installed" not in str(record.msg)
+    return TfdsSource(name, split, records, view, channels)

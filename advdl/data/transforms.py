@@ -10,6 +10,9 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1], as torchvision's recipes have them
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Transform(NamedTuple):
     """`transform(batch, u) -> batch`, where u (B, draws) holds each example's own uniform numbers in [0, 1).
