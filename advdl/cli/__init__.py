@@ -7,3 +7,4 @@ An experiment file defines its configuration, puts data, networks and losses tog
 from advdl.cli.config import Config, Predict, at_least
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main
+from advdl.cli.progress import say

@@ -53,6 +53,7 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         "peak memory MiB": _peak() / 2**20,
         "GFLOP per step (XLA)": _flops(executable) / 1e9,
         "rounds × steps": f"{ROUNDS} × {steps}",
+        **(session.experiment.bench() if session.experiment.bench else {}),
     }
 
 

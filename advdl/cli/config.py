@@ -31,8 +31,10 @@ class Config:
     """Seed of the parameters, the order of the data, augmentation and noise."""
     learning_rate: float = 1e-3
     """Step size of the optimizer, at its peak."""
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    """How the learning rate goes on from its peak."""
+    schedule: Literal["constant", "cosine", "step", "thirds", "poly"] = "constant"
+    """How the learning rate goes on from its peak: step divides by 10 at 1/2 and 3/4, thirds at 1/3 and 2/3."""
+    power: float = 1.0
+    """Of the schedule poly, (1 - update / steps)^power."""
     warmup: int = 0
     """Updates over which the learning rate rises to its peak."""
     clip: float = 0.0
@@ -55,6 +57,8 @@ class Config:
     """Steps between checkpoints (0: only at the end)."""
     keep: int = 3
     """Latest checkpoints to keep, beside the best."""
+    baselines: bool = False
+    """For evaluate: also trivial and classic methods on the same split."""
     threads: int = 1
     """Threads that read and transform data."""
 
@@ -65,11 +69,11 @@ class Config:
 
     def scheduled(self) -> optax.Schedule:
         """The learning rate by update."""
-        return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup)
+        return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup, self.power)
 
 
 MAY_CHANGE = frozenset(
-    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads".split()
+    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads baselines".split()
 )
 """Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be raised."""
 
@@ -83,6 +87,10 @@ class Predict:
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
 
+    def alone(self) -> Mapping[str, Any] | None:
+        """Results, where these options suffice and no run is needed; else None."""
+        return None
+
 
 def at_least(minimum: float, config: Config, *names: str) -> None:
     """Raises UserError where one of these settings is less than `minimum` (or not a number)."""
@@ -94,7 +102,7 @@ def at_least(minimum: float, config: Config, *names: str) -> None:
 def check(config: Config) -> None:
     """Raises UserError for a number that cannot be."""
     at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads")
-    at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip")
+    at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip", "power")
     if not 0 < config.learning_rate < float("inf"):
         raise UserError(f"--learning-rate is {config.learning_rate}; expected a number above 0")
     if not 0 <= config.ema < 1:

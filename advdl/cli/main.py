@@ -79,12 +79,15 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
     else:
         config, as_json = parse(config, arguments, f"{file.name} {verb}", about)
+    _settle()
+    if options is not None and (results := options.alone()) is not None:
+        _print(results, as_json)
+        return
     check(config)
     if verb in ("evaluate", "predict") and stored is None:
         raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
     if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)
-    _settle()
     session = Session.open(file.stem, config, run, build)
     match verb:
         case "train":

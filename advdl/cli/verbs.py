@@ -67,7 +67,12 @@ def run_train(session: Session) -> Mapping[str, Any]:
 
 def run_evaluate(session: Session) -> Mapping[str, Any]:
     """Figures of the trained state on the test data."""
-    return train.evaluate(session.placed, session.trained(), session.experiment.test)
+    figures = train.evaluate(session.placed, session.trained(), session.experiment.test)
+    if session.config.baselines:
+        if session.experiment.baselines is None:
+            raise UserError(f"{session.name} has no baselines to compare with")
+        figures |= session.experiment.baselines()
+    return figures
 
 
 def run_predict(session: Session, options: Predict) -> Mapping[str, Any]:

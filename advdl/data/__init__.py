@@ -14,6 +14,7 @@ from advdl.data.catalog import open_source, same_classes
 from advdl.data.decode import decode, decoding_speed
 from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
+from advdl.data.imagenet import imagenet_names
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.transforms import (

@@ -44,14 +44,15 @@ def open_source(
     return digits(split)
 
 
-def same_classes(first: Source, second: Source) -> None:
-    """Raises UserError where two splits do not have the same classes in the same order, or images of the same shape."""
+def same_classes(first: Source, second: Source, sizes: bool = True) -> None:
+    """Raises UserError where two splits do not have the same classes in the same order, or, with
+    `sizes`, images of the same shape."""
     if first.label_names != second.label_names:
         only = sorted(set(first.label_names) ^ set(second.label_names))
         raise UserError(
             f"{first.name} has other classes in {first.split} than in {second.split}: {', '.join(only[:5]) or 'another order'}"
         )
-    if first.image_shape != second.image_shape:
+    if sizes and first.image_shape != second.image_shape:
         raise UserError(
             f"{first.name} has images of {first.image_shape} in {first.split} and of {second.image_shape} in "
             f"{second.split}; give --image-size"

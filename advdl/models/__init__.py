@@ -3,9 +3,13 @@
 `CLASSIFIERS` are all networks from images to logits, by name; `python -m advdl.models` prints them with their counts.
 """
 
+import functools
+import re
 from collections.abc import Mapping
 
+from advdl.errors import UserError, nearest
 from advdl.models import alexnet, dcgan, goodfellow, googlenet, resnet, vgg
+from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
 
 CLASSIFIERS: Mapping[str, Variant] = {
@@ -15,10 +19,26 @@ CLASSIFIERS: Mapping[str, Variant] = {
     **resnet.VARIANTS,
 }
 
+CIFAR = re.compile(r"(resnet|plain)(\d+)$")
+
+
+def classifier(name: str) -> Variant:
+    """The row called so; `resnetN` and `plainN` are CIFAR networks for every depth N = 6n + 2 that has no row. Raises UserError."""
+    if name in CLASSIFIERS:
+        return CLASSIFIERS[name]
+    if (found := CIFAR.match(name)) and int(found[2]) >= 8 and int(found[2]) % 6 == 2:
+        build = functools.partial(resnet.cifar, depth=int(found[2]), shortcut="A" if found[1] == "resnet" else None)
+        return Variant(build, "He 2015", 2015, (32, 32, 3), 0, 0)
+    raise UserError(f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n + 2{nearest(name, CLASSIFIERS)}")
+
+
 __all__ = [
     "CLASSIFIERS",
     "Variant",
     "abstract",
+    "classifier",
+    "grad_cam",
+    "last_maps",
     "alexnet",
     "count_multiply_adds",
     "count_parameters",

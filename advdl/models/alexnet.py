@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from advdl.models.variant import Variant
-from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, towers
+from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, tap, towers
 from advdl.nn.elementwise import relu
 
 RULES = ((r"/(conv\d/(kernel|bias)|fc[67]/(kernel|bias)|fc8/kernel)$", PartitionSpec("model")),)
@@ -124,13 +124,13 @@ class AlexNet(nn.Module):
         dense = partial(TowerDense, bias_init=nn.initializers.constant(self.hidden_bias), **dtypes)
         respond = towers.each(local_response_norm)
         pool = towers.each(lambda y: max_pool(y, 3, 2))
-        x = seen1 = relu(layer(96, 11, strides=4, padding=self.padding, name="conv1")(x_BHWC))
+        x = seen1 = self._tap("conv1", relu(layer(96, 11, strides=4, padding=self.padding, name="conv1")(x_BHWC)))
         x = pool(respond(x))
-        x = seen2 = relu(lifted(256, 5, padding=2, name="conv2")(x))
+        x = seen2 = self._tap("conv2", relu(lifted(256, 5, padding=2, name="conv2")(x)))
         x = pool(respond(x))
-        x = seen3 = relu(layer(384, 3, padding=1, across=True, name="conv3")(x))
-        x = seen4 = relu(lifted(384, 3, padding=1, name="conv4")(x))
-        x = seen5 = relu(lifted(256, 3, padding=1, name="conv5")(x))
+        x = seen3 = self._tap("conv3", relu(layer(384, 3, padding=1, across=True, name="conv3")(x)))
+        x = seen4 = self._tap("conv4", relu(lifted(384, 3, padding=1, name="conv4")(x)))
+        x = seen5 = self._tap("conv5", relu(lifted(256, 3, padding=1, name="conv5")(x)))
         x = pool(x)
         x_TBD = x.reshape(*x.shape[:2], -1)
         x_TBD = seen6 = relu(dense(4096, name="fc6")(x_TBD))
@@ -140,6 +140,10 @@ class AlexNet(nn.Module):
         logits_BK = TowerLogits(self.num_classes, name="fc8", **dtypes)(x_TBD)
         seen = dict(conv1=seen1, conv2=seen2, conv3=seen3, conv4=seen4, conv5=seen5, fc6=seen6, fc7=seen7)
         return logits_BK, {name: _together(y) for name, y in seen.items()}
+
+    def _tap(self, name, x_TBHWC):
+        apart = lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], self.towers, -1), -2, 0)  # noqa: E731
+        return tap(self, name, x_TBHWC, apart)
 
     def _drop(self, x_TBD, train):
         """Each example's mask is its own, so the batch axis goes first."""
@@ -171,7 +175,8 @@ class AlexNetTorchvision(nn.Module):
         rows = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
         for number, (features, kernel, strides, padding) in enumerate(rows, 1):
             name = f"conv{number}"
-            x = seen[name] = relu(Conv(features, kernel, strides=strides, padding=padding, name=name, **dtypes)(x))
+            x = relu(Conv(features, kernel, strides=strides, padding=padding, name=name, **dtypes)(x))
+            x = seen[name] = tap(self, name, x)
             if number in (1, 2, 5):
                 x = max_pool(x, 3, 2)
         x = adaptive_avg_pool(x, 6)

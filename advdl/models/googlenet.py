@@ -26,6 +26,7 @@ from advdl.nn import (
     global_average_pool,
     local_response_norm,
     max_pool,
+    tap,
 )
 from advdl.nn.elementwise import relu
 
@@ -153,10 +154,12 @@ class GoogLeNet(nn.Module):
         x = respond(max_pool(x, 3, 2, ceil=True))
         x = unit(64, 1, name="conv2_reduce")(x, train)
         x = respond(unit(192, 3, padding=1, name="conv2")(x, train))
+        x = tap(self, "stem", x)
         seen = {"stem": x}
         x = max_pool(x, 3, 2, ceil=True)
         for name, features in BLOCKS.items():
-            x = seen[name] = Inception(features, self.large, unit, name=f"inception{name}")(x, train)
+            x = Inception(features, self.large, unit, name=f"inception{name}")(x, train)
+            x = seen[name] = tap(self, name, x)
             if name in ("4a", "4d") and self.auxiliary and (train or self.is_initializing()):
                 number = 1 if name == "4a" else 2
                 seen[f"aux{number}"] = auxiliary(name=f"aux{number}")(x, train)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool
+from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, tap
 from advdl.nn.elementwise import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -170,6 +170,7 @@ class ResNet(nn.Module):
             x = conv(self.width, 3, padding=1, name="conv")(x_BHWC)
         if not self.block.preactivation:
             x = activate(x, "norm")
+        x = tap(self, "stem", x)
         seen = {"stem": x}
         if self.stem == "imagenet":
             x = max_pool(x, 3, 2, padding=1)
@@ -181,7 +182,7 @@ class ResNet(nn.Module):
             else:
                 for number in range(2, count + 1):
                     x = block(features, name=f"stage{stage}_block{number}")(x, train)
-            seen[f"stage{stage}"] = x
+            x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         if self.block.preactivation:
             x = activate(x, "norm")
         seen["pooled"] = global_average_pool(x)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool
+from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool, tap
 from advdl.nn.elementwise import relu
 
 D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -45,7 +45,8 @@ class Trunk(nn.Module):
                 if self.norm is not None:
                     x = self.norm(name=f"norm{name}", **dtypes)(x, train)
                 x = relu(x)
-            x = seen[f"pool{stage}"] = max_pool(x, 2, 2, ceil=self.ceil)
+            x = max_pool(x, 2, 2, ceil=self.ceil)
+            x = seen[f"pool{stage}"] = tap(self, f"pool{stage}", x)
         return seen
 
 

@@ -8,6 +8,7 @@ from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.response import local_response_norm
+from advdl.nn.tap import tap
 
 __all__ = [
     "BatchNorm",
@@ -26,5 +27,6 @@ __all__ = [
     "max_pool",
     "normalize",
     "replica",
+    "tap",
     "towers",
 ]

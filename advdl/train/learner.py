@@ -75,6 +75,13 @@ class PlayerState:
         """What the player is evaluated and sampled with: the moving average where one is kept."""
         return self.variables if self.ema is None else self.ema
 
+    def starting_from(self, variables: Variables) -> "PlayerState":
+        """The same with other variables (of the same shapes, on the host), in their average too, laid out as the old."""
+        new = jax.tree.map(lambda old, value: jax.device_put(value, old.sharding), self.variables, dict(variables))
+        collections = {name: value for name, value in new.items() if name != "params"}
+        ema = None if self.ema is None else jax.tree.map(jnp.copy, new)
+        return self.replace(params=new["params"], collections=collections, ema=ema)
+
 
 @flax.struct.dataclass
 class State:

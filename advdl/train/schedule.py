@@ -4,14 +4,15 @@ import optax
 
 from advdl.errors import UserError, nearest
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "step", "thirds", "poly")
 
 
-def schedule(name: str, peak: float, steps: int, warmup: int = 0) -> optax.Schedule:
+def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float = 1.0) -> optax.Schedule:
     """Learning rate at each of `steps` updates.
 
     `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten after one half and
-    after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k). `warmup` updates rise
+    after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k); `thirds` after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `poly` is
+    (1 - update / steps)^power. `warmup` updates rise
     linearly from peak/warmup before it.
 
     Raises UserError for another name.
@@ -24,6 +25,10 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0) -> optax.Sched
             after = optax.cosine_decay_schedule(peak, rest)
         case "step":
             after = optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, rest * 3 // 4: 0.1})
+        case "thirds":
+            after = optax.piecewise_constant_schedule(peak, {rest // 3: 0.1, rest * 2 // 3: 0.1})
+        case "poly":
+            after = optax.polynomial_schedule(peak, 0.0, power, rest)
         case _:
             raise UserError(f"no schedule named {name!r}; there are {', '.join(SCHEDULES)}{nearest(name, SCHEDULES)}")
     if not warmup:

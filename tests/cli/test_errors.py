@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TINY = ["--depth", 8, "--steps", 2, "--batch", 8, "--evaluate-every", 0, "--log-every", 1]
+TINY = ["--model", "resnet8", "--steps", 2, "--batch", 8, "--evaluate-every", 0, "--log-every", 1]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def refused(result, *words):
         (["--learning-rate", "nan"], ["--learning-rate"]),
         (["--ema", 1], ["--ema"]),
         (["--batch", 8, "--accumulate", 3], ["--accumulate 3"]),
-        (["--depth", 9], ["depth", "9"]),
+        (["--model", "resnet9"], ["resnet9", "6n + 2"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
 )
@@ -122,7 +122,7 @@ def test_training_into_a_folder_of_other_things(verb, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("change", [["--depth", 14], ["--batch", 16], ["--learning-rate", 0.3], ["--seed", 4]])
+@pytest.mark.parametrize("change", [["--model", "resnet14"], ["--batch", 16], ["--learning-rate", 0.3], ["--seed", 4]])
 def test_a_run_resumed_with_other_numbers(verb, finished, change):
     before = tree(finished)
     refused(verb("classify", "train", "--run", finished, "--steps", 3, *change), change[0], change[1])
@@ -130,7 +130,7 @@ def test_a_run_resumed_with_other_numbers(verb, finished, change):
 
 
 def test_weights_of_another_network(verb, finished):
-    refused(verb("classify", "evaluate", "--run", finished, "--depth", 14), "another network")
+    refused(verb("classify", "evaluate", "--run", finished, "--model", "resnet14"), "another network")
 
 
 def test_a_folder_that_cannot_be_written(verb, tmp_path):

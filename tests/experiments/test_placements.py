@@ -13,7 +13,7 @@ PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fs
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {"network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1},
-    "classify": {"depth": 8, "batch": 16, "ema": 0.9, "accumulate": 2},
+    "classify": {"model": "resnet8", "batch": 16, "ema": 0.9, "accumulate": 2},
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 STEPS = 24
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--discriminator-steps", 2],
-    "classify": ["--depth", 8, "--batch", 16, "--ema", 0.9, "--flip"],
+    "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--flip"],
 }
 
 

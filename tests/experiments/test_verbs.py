@@ -15,7 +15,7 @@ from advdl.cli import bench
 
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
-    "classify": ["--depth", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
+    "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
 }
 
 
