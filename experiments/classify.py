@@ -347,6 +347,7 @@ def predict(network, variables, names, look, shape, options, folder) -> Mapping[
         answer[str(path)] = {names[k]: float(p_K[k]) for k in np.argsort(-p_K)[: options.top]}
     if features:
         with train.told(f"folder {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
             np.savez(folder / "features.npz", **features)
         cli.say(f"{options.features} of {len(features)} images: {folder / 'features.npz'}")
     return answer

@@ -120,8 +120,8 @@ class Auxiliary(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 161 on
-    with auxiliary classifiers, from 33 on without.
+    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, another size
+    gives other auxiliary classifiers; they need 97 pixels at least.
 
     Intermediates: stem, 3a … 5b (B, H', W', C'), pooled (B, 1024); and, if `train`, aux1 and aux2, the logits of the
     auxiliary classifiers.

@@ -43,7 +43,12 @@ def grad_cam(
 def last_maps(network: nn.Module, variables: Mapping[str, Any], shape: tuple[int, ...], least: int = 4) -> str:
     """The last intermediate whose maps have at least `least` pixels a side (else the largest maps there are), for images of
     this shape (H, W, C)."""
-    run = lambda v: network.apply(v, jnp.zeros((1, *shape)), train=False)[1]  # noqa: E731
-    maps = {name: min(x.shape[1:3]) for name, x in jax.eval_shape(run, variables).items() if len(x.shape) == 4}
+    maps: dict[str, int] = {}
+
+    def run(variables):  # JAX sorts a dict that a traced function returns; in here it has the network's order
+        _, seen = network.apply(variables, jnp.zeros((1, *shape)), train=False)
+        maps.update({name: min(x.shape[1:3]) for name, x in seen.items() if len(x.shape) == 4})
+
+    jax.eval_shape(run, variables)
     side = min(least, max(maps.values()))
     return [name for name, pixels in maps.items() if pixels >= side][-1]

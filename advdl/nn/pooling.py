@@ -23,8 +23,8 @@ from advdl.nn.convolution import Padding, Pair, pads, pair
 def max_pool(x_BHWC: jax.Array, window: Pair, strides: Pair, padding: Padding = 0, ceil: bool = False) -> jax.Array:
     """Maxima over windows, overlapping where strides < window (Krizhevsky et al. 2012, section 3.4): (B, H', W', C).
 
-    H' = floor((H + top + bottom - window) / stride) + 1, rounded up with `ceil`, and so W'. Raises ValueError where the
-    image is smaller than the window.
+    H' = floor((H + top + bottom - window) / stride) + 1, rounded up with `ceil`, and so W'. Raises ValueError for an
+    image without room for one window.
     """
     window, strides = pair(window), pair(strides)
     edges = _edges(x_BHWC.shape[1:3], window, strides, pads(padding), ceil)
@@ -111,9 +111,9 @@ def _edges(sizes, window, strides, padding, ceil):
     edges = []
     for n, k, s, (before, after) in zip(sizes, window, strides, padding, strict=True):
         room = n + before + after - k
-        if room < 0:
-            raise ValueError(f"a window of {window} does not fit into an image of {sizes} padded by {padding}")
         last = -(-room // s) if ceil else room // s
+        if last < 0:
+            raise ValueError(f"a window of {window} does not fit into an image of {sizes} padded by {padding}")
         if ceil and last * s >= n + before:  # a window that would start beyond the image
             last -= 1
         edges.append((before, last * s + k - n - before))

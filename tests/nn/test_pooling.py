@@ -13,6 +13,7 @@ CASES = [  # size, window, stride, padding, ceil
     ((8, 9), 3, 2, 0, True),
     ((8, 9), 3, 2, 1, True),
     ((6, 5), 2, 2, 0, True),
+    ((2, 4), 3, 2, 0, True),
     ((6, 5), 2, 2, 0, False),
     ((5, 5), 3, 1, 1, False),
     ((9, 8), (3, 2), (2, 3), (1, 0), False),

@@ -1,0 +1,176 @@
+"""What classify.py does beyond the verbs that all experiments share."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from advdl import data, models, train, weights
+from advdl.cli.experiment import Session
+
+RECIPE = ["--policy", "trivial", "--erasing", 0.5, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--color", 0.1,
+          "--decay", "kernels", "--ema", 0.9, "--flip", "--nesterov"]  # fmt: skip
+SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Photographs of many sizes and modes, two classes, in both splits."""
+    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    modes = ["RGB", "L", "CMYK", "RGBA", "P", "I;16", "rotated", "LA"]
+    for number, mode in enumerate(modes * 2):
+        folder = root / ("train" if number < len(modes) else "test") / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (40 + 7 * number, 90 - 3 * number, 3), np.uint8)
+        image, ending, options = Image.fromarray(pixels), "png", {}
+        if mode == "I;16":
+            image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+        elif mode == "rotated":
+            options = {"exif": _rotated()}
+            ending = "jpg"
+        else:
+            image, ending = image.convert(mode), "jpg" if mode == "CMYK" else "png"
+        image.save(folder / f"{number}.{ending}", **options)
+    return root
+
+
+def _rotated():
+    exif = Image.Exif()
+    exif[274] = 6
+    return exif
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory, load):
+    return tmp_path_factory.mktemp("run") / "photographs"
+
+
+def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trained, verb):
+    flags = ["--model", "resnet18", "--image-size", 32, "--data", f"folder:{photographs}", "--run", trained, *SHORT, *RECIPE]
+    status, out, err = verb("classify", "train", *flags)
+    assert status == 0, err
+    for picture in ("curves", "confusion", "heat", "filters"):
+        assert (trained / "report" / f"{picture}.png").stat().st_size > 500
+    status, out, err = verb("classify", "evaluate", "--run", trained, "--ten-crop", "--json")
+    assert status == 0 and 0 <= json.loads(out)["accuracy"] <= 1, err
+
+
+def test_a_broken_file_is_named_or_counted_and_left_out(photographs, tmp_path, verb):
+    broken = photographs / "test" / "cat" / "zz.jpg"
+    broken.write_bytes(b"\xff\xd8 no image")
+    flags = ["--model", "resnet8", "--image-size", 8, "--data", f"folder:{photographs}", "--run", tmp_path / "run", *SHORT]
+    try:
+        status, _, err = verb("classify", "train", *flags)
+        assert status == 2 and "zz.jpg" in err and len(err.strip().splitlines()) <= 2
+        status, _, err = verb("classify", "train", *flags, "--skip-broken", "--run", tmp_path / "other")
+        assert status == 0 and "1 files left out" in err and "zz.jpg" in err
+    finally:
+        broken.unlink()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """(file, network, variables) of a ResNet-18 with 1000 classes and random weights."""
+    network = models.classifier("resnet18").build()
+    random = np.random.default_rng(0)
+    shapes = models.abstract(network, (224, 224, 3))
+    v = jax.tree.map(lambda x: np.abs(random.standard_normal(x.shape, np.float32)) * 0.02, shapes)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    weights.export(path, network, v)
+    return path, network, v
+
+
+def test_published_weights_classify_photographs_without_a_run(published, photographs, tmp_path, verb):
+    path, network, v = published
+    files = sorted((photographs / "test" / "cat").iterdir())[:2]
+    flags = ["--model", "resnet18", "--weights", path, "--features", "stage4", "--out", tmp_path, "--top", 5, *files]
+    status, out, err = verb("classify", "predict", *flags, "--json")
+    assert status == 0 and "102 tensors" not in out, err
+    answer = json.loads(out)
+    assert set(answer) == set(map(str, files))
+    assert all(name in data.imagenet_names() for classes in answer.values() for name in classes)
+    image = data.decode(files[0], (224, 224, 3), view=data.center_crop(224, 256))
+    pixels = (image / 255 - np.array(data.IMAGENET_MEAN)) / np.array(data.IMAGENET_STD)
+    logits, seen = jax.jit(lambda v, x: network.apply(v, x, train=False))(v, jnp.asarray(pixels[None], jnp.float32))
+    best = data.imagenet_names()[int(logits[0].argmax())]
+    assert answer[str(files[0])][best] == pytest.approx(float(jax.nn.softmax(logits[0]).max()), rel=1e-3)
+    features = np.load(tmp_path / "features.npz")[str(files[0])]
+    np.testing.assert_allclose(features, seen["stage4"][0], rtol=1e-3, atol=1e-3 * np.abs(features).max())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--model", "resnet34"], "does not fit"),
+        (["--model", "resnet81"], "no network 'resnet81'"),
+        (["--features", "stage9", "--model", "resnet18"], "no layer 'stage9'"),
+    ],
+)
+def test_wrong_weights_networks_and_layers_end_in_one_line(published, photographs, verb, flags, told):
+    photo = next((photographs / "test" / "cat").iterdir())
+    status, out, err = verb("classify", "predict", "--weights", published[0], *flags, photo)
+    assert status == 2 and told in err.strip().splitlines()[-1] and not out
+
+
+def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp_path):
+    network = models.resnet.cifar(8, num_classes=7)
+    shapes = models.abstract(network, (8, 8, 1))
+    random = np.random.default_rng(0)
+    v = jax.tree.map(lambda x: random.standard_normal(x.shape, np.float32), shapes)
+    weights.export(tmp_path / "net.safetensors", network, v)
+    module = load("classify")
+    config = dataclasses.replace(
+        module.PRESETS["laptop"], model="resnet8", batch=8, ema=0.5, init=str(tmp_path / "net.safetensors")
+    )
+    state = Session.open("classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.build).new()
+    for started in (state["model"].variables, state["model"].average):
+        head = started["params"]["classify"]["kernel"]
+        assert head.shape == (64, 10) and float(jnp.abs(head).max()) > 0
+        rest = {**started["params"], "classify": None}, started["batch_stats"]
+        assert jax.tree.all(jax.tree.map(np.array_equal, rest, ({**v["params"], "classify": None}, v["batch_stats"])))
+
+
+def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
+    network = models.resnet.cifar(8, num_classes=4)
+    x = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
+    v = jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(x)
+    module = load("classify")
+    p, mirrored = (jax.nn.softmax(module.test_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1]))
+    crops = jnp.exp(module.test_logits(network, v, x, 8))
+    np.testing.assert_allclose(crops, (p + mirrored) / 2, rtol=1e-5)
+
+
+def test_classic_methods_stand_beside_the_network(verb, tmp_path):
+    run = tmp_path / "run"
+    assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
+    status, out, err = verb("classify", "evaluate", "--run", run, "--baselines", "--json")
+    assert status == 0, err
+    figures = json.loads(out)
+    assert figures["most frequent class"]["accuracy"] == pytest.approx(37 / 364)
+    assert figures["SVM, radial kernel"]["accuracy"] > 0.95 and figures["random forest, 100 trees"]["accuracy"] > 0.95
+    assert all(figures[name]["fit seconds"] > 0 for name in ("SVM, radial kernel", "random forest, 100 trees"))
+
+
+@pytest.mark.parametrize("preset", ["alexnet-2012", "googlenet-2014", "resnet-2015", "resnet-modern"])
+def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photographs, preset):
+    """On a folder in place of ImageNet, a small batch, nothing compiled."""
+    module = load("classify")
+    config = dataclasses.replace(module.PRESETS[preset], data=f"folder:{photographs}", batch=4)
+    experiment = module.build(config)
+    batch = experiment.train(0)
+    side = config.image_size or 224
+    assert batch["image"].shape == (4, side, side, 3) and batch["image"].dtype == np.float32
+    state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
+    _, metrics = jax.eval_shape(experiment.learner.step, state, batch, jax.random.key(0))
+    assert {"loss", "accuracy", "gradient_norm"} <= set(metrics)
+    jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
+
+
+def test_photographs_are_needed_where_they_are(verb, tmp_path):
+    status, _, err = verb("classify", "train", "--model", "alexnet", "--run", tmp_path / "run")
+    assert status == 2 and "alexnet takes photographs" in err
