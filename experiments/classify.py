@@ -96,7 +96,7 @@ PRESETS = {
         evaluate_every=10_000, save_every=10_000, log_every=100,
     ),
     # Szegedy et al. 2014: 10.07 % top-5 error, one net and one crop. Their asynchronous SGD with averaged weights is not
-    # public; this is Caffe's bvlc_googlenet "quick" recipe (2.4M updates of 32 images), which reaches 68.7 % top-1, 88.9 % top-5.
+    # public; this is Caffe's bvlc_googlenet "quick" recipe (2.4M updates of 32 images): 68.7 % top-1, 88.9 % top-5.
     "googlenet-2014": Config(
         preset="googlenet-2014", model="googlenet", data="tfds:imagenet2012", steps=2_400_000, batch=32, learning_rate=0.01,
         schedule="poly", power=0.5, weight_decay=2e-4, view="scale", crop=0, flip=True, threads=16,
@@ -242,9 +242,7 @@ def build(config: Config) -> cli.Experiment:
         train=data.TrainBatches(training, config.batch, config.seed, augmentation(config, look)),
         test=test,
         report=lambda state, run, figures: report(network, state, names, look, test, run, figures),
-        predict=lambda state, options, folder: predict(
-            network, state["model"].average, names, look, shape, options, folder
-        ),
+        predict=lambda state, options, folder: predict(network, state["model"].average, names, look, shape, options, folder),
         best=("accuracy", "max"),
         rules=models.alexnet.RULES if config.model == "alexnet" else (),
         warm_start=warm_start if config.init else None,
@@ -266,7 +264,9 @@ def sources(config: Config, look: Look) -> tuple[data.Source, data.Source]:
             config.data, split, config.data_dir, channels=channels, view=view, skip_broken=config.skip_broken
         )
         if source.broken:
-            cli.say(f"{split}: {len(source.broken)} files left out that do not decode: {', '.join(map(str, source.broken[:3]))}")
+            cli.say(
+                f"{split}: {len(source.broken)} files left out that do not decode: {', '.join(map(str, source.broken[:3]))}"
+            )
         found.append(source)
     data.same_classes(*found, sizes=not config.ten_crop)
     return tuple(found)
@@ -340,7 +340,9 @@ def predict(network, variables, names, look, shape, options, folder) -> Mapping[
         image = data.decode(path, shape, view=look.test() or data.cover(shape[:2]))
         logits, seen = run(variables, normalize({"image": image[None]})["image"])
         if options.features and options.features not in seen:
-            raise UserError(f"no layer {options.features!r}; there are {', '.join(seen)}{nearest(options.features, list(seen))}")
+            raise UserError(
+                f"no layer {options.features!r}; there are {', '.join(seen)}{nearest(options.features, list(seen))}"
+            )
         if options.features:
             features[str(path)] = np.asarray(seen[options.features][0])
         p_K = np.asarray(jax.nn.softmax(logits[0]))

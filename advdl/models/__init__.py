@@ -23,13 +23,18 @@ CIFAR = re.compile(r"(resnet|plain)(\d+)$")
 
 
 def classifier(name: str) -> Variant:
-    """The row called so; `resnetN` and `plainN` are CIFAR networks for every depth N = 6n + 2 that has no row. Raises UserError."""
+    """The row called so; `resnetN` and `plainN` are CIFAR networks of every depth N = 6n + 2, with a row or not.
+
+    Raises UserError for another name.
+    """
     if name in CLASSIFIERS:
         return CLASSIFIERS[name]
     if (found := CIFAR.match(name)) and int(found[2]) >= 8 and int(found[2]) % 6 == 2:
         build = functools.partial(resnet.cifar, depth=int(found[2]), shortcut="A" if found[1] == "resnet" else None)
         return Variant(build, "He 2015", 2015, (32, 32, 3), 0, 0)
-    raise UserError(f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n + 2{nearest(name, CLASSIFIERS)}")
+    raise UserError(
+        f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n + 2{nearest(name, CLASSIFIERS)}"
+    )
 
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Prints every classifier with paper, year, input, parameters and multiply-adds, counted, not copied.
 
-    python -m advdl.models
+python -m advdl.models
 """
 
 from rich import box

@@ -191,9 +191,7 @@ VARIANTS: Mapping[str, Variant] = {
     "alexnet": Variant(
         AlexNet, "Krizhevsky 2012", 2012, (224, 224, 3), 60_965_224, 724_406_816, "18.2 % top-5 error (one net)"
     ),
-    "alexnet_one_tower": Variant(
-        partial(AlexNet, towers=1), "Krizhevsky 2012", 2012, (224, 224, 3), 62_378_344, 1_135_256_096
-    ),
+    "alexnet_one_tower": Variant(partial(AlexNet, towers=1), "Krizhevsky 2012", 2012, (224, 224, 3), 62_378_344, 1_135_256_096),
     "alexnet_torchvision": Variant(
         AlexNetTorchvision, "Krizhevsky 2014", 2014, (224, 224, 3), 61_100_840, 714_188_480, "43.478 % top-1 error"
     ),

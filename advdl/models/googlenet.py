@@ -146,9 +146,7 @@ class GoogLeNet(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         unit = partial(Unit, norm=self.norm, **dtypes)
-        auxiliary = partial(
-            Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes
-        )
+        auxiliary = partial(Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes)
         respond = (lambda x: x) if self.norm is not None else partial(local_response_norm, k=1.0, convention="mean")
         x = unit(64, 7, 2, 3, name="conv1")(x_BHWC, train)
         x = respond(max_pool(x, 3, 2, ceil=True))

@@ -24,7 +24,9 @@ def grad_cam(
     """
     logits_BK, seen = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image_BHWC)
     if layer not in seen or len(seen[layer].shape) != 4:
-        raise ValueError(f"no layer {layer!r} with maps; there are {', '.join(n for n, x in seen.items() if len(x.shape) == 4)}")
+        raise ValueError(
+            f"no layer {layer!r} with maps; there are {', '.join(n for n, x in seen.items() if len(x.shape) == 4)}"
+        )
 
     def chosen(zeros):
         tapped = {**variables, COLLECTION: {layer: zeros, "trunk": {layer: zeros}}}  # VGG's stages are its trunk's

@@ -160,9 +160,7 @@ class ResNet(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         conv = partial(self.conv, use_bias=False, kernel_init=HE, **dtypes)
         norm = partial(self.norm, **dtypes)
-        block = partial(
-            self.block, shortcut=self.shortcut, zeros=self.zeros, stride_on=self.stride_on, conv=conv, norm=norm
-        )
+        block = partial(self.block, shortcut=self.shortcut, zeros=self.zeros, stride_on=self.stride_on, conv=conv, norm=norm)
         activate = lambda x, name: relu(norm(name=name)(x, train))  # noqa: E731
         if self.stem == "imagenet":
             x = conv(self.width, 7, strides=2, padding=3, name="conv")(x_BHWC)
@@ -192,9 +190,7 @@ class ResNet(nn.Module):
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
-    run = nn.scan(
-        lambda block, x, _: (block(x, train), None), variable_axes=axes, split_rngs={"params": True}, length=count
-    )
+    run = nn.scan(lambda block, x, _: (block(x, train), None), variable_axes=axes, split_rngs={"params": True}, length=count)
     return run(block, x, None)[0]
 
 

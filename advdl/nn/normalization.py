@@ -98,7 +98,8 @@ class BatchNorm(nn.Module):
 
     Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always,
     with new = momentum · old + (1 - momentum) · batch's. The variance averaged is the biased one (Flax's convention), or
-    with `unbiased` n / (n - 1) of it (torch's, whose momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh.
+    with `unbiased` n / (n - 1) of it (torch's, whose momentum is 1 - this one). Statistics are of the
+    global batch under `pmap` and on a mesh.
     Returns `dtype` (default: what input and parameters promote to).
     """
 

@@ -132,9 +132,7 @@ def _taps(x, axis, window, stride, edge):
     configuration[axis] = (*edge, 0)
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), configuration)
     count = (padded.shape[axis] - window) // stride + 1
-    return [
-        lax.slice_in_dim(padded, tap, tap + (count - 1) * stride + 1, stride, axis) for tap in range(window)
-    ]
+    return [lax.slice_in_dim(padded, tap, tap + (count - 1) * stride + 1, stride, axis) for tap in range(window)]
 
 
 def _max_forward(x, axis, window, stride, edge):

@@ -86,7 +86,9 @@ def groups_of(line):
     """HLO's four ways to say which devices talk."""
     if plain := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", line):
         return [set(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", plain[1])]
-    if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}", line):
+    if mesh := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}", line
+    ):
         axes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
         sizes = list(map(int, axes.values()))
         devices = np.arange(np.prod(sizes))

@@ -29,10 +29,11 @@ def test_counts_of_forms_without_a_row(model, parameters):
     assert count_parameters(model, (224, 224, 3)) == parameters
 
 
-@pytest.mark.parametrize("block, parameters", list(zip(googlenet.BLOCKS, (163_696, 388_736, 376_176, 449_160, 510_104, 605_376, 868_352, 1_043_456, 1_444_080), strict=True)))  # fmt: skip
-def test_each_inception_block_has_its_parameters(block, parameters):
+def test_each_inception_block_has_its_parameters():
+    """Of Caffe's network, biases included."""
     params = abstract(googlenet.GoogLeNet(), (224, 224, 3))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params[f"inception{block}"])) == parameters
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(params[f"inception{block}"])) for block in googlenet.BLOCKS]
+    assert counts == [163_696, 388_736, 376_176, 449_160, 510_104, 605_376, 868_352, 1_043_456, 1_444_080]
 
 
 def intermediates(model, shape, train=False):

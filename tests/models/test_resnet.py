@@ -146,7 +146,9 @@ def test_a_scanned_network_is_the_same_network(block):
         (_, (y, new)), gradient = gradients(v["params"], plain, v)
         (_, (z, new_scanned)), gradient_scanned = gradients(stacked["params"], scanned, stacked)
     back = resnet.unstack({"params": gradient_scanned, "batch_stats": new_scanned})
-    for a, b in zip(jax.tree.leaves((y, gradient, new)), jax.tree.leaves((z, back["params"], back["batch_stats"])), strict=True):
+    for a, b in zip(
+        jax.tree.leaves((y, gradient, new)), jax.tree.leaves((z, back["params"], back["batch_stats"])), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 

@@ -174,3 +174,18 @@ def test_means_of_many_values_keep_their_digits():
     x = normal(16, 64, 64, 3) + 1
     with formulation.use("fast"):
         np.testing.assert_allclose(jax.jit(channel_mean)(x), x.mean((0, 1, 2), dtype=np.float64), rtol=2e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_unbiased_averages_torchs_variance_of_the_whole_batch(replicas):
+    """n / (n - 1) of the biased one, n over all replicas; the normalization itself keeps the biased one."""
+    x, v = normal(8, 3, 2, 5), variables_of(5)
+    run = lambda x: BatchNorm(momentum=0.0, unbiased=True).apply(v, x, train=True, mutable=["batch_stats"])  # noqa: E731
+    if replicas > 1:
+        parts = x.reshape(replicas, -1, *x.shape[1:])
+        y, new = jax.pmap(run, axis_name=replica.AXIS, devices=jax.devices()[:replicas])(parts)
+        y, new = y.reshape(x.shape), jax.tree.map(lambda leaf: leaf[0], new)
+    else:
+        y, new = run(x)
+    np.testing.assert_allclose(new["batch_stats"]["var"], x.var((0, 1, 2), ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(y, BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])[0], rtol=1e-5, atol=1e-6)

@@ -122,7 +122,9 @@ def test_parity(pair):
 def train_parity(model, variables, image, reference, x):
     got = reference(x)
     heads = (got.logits, got.aux_logits1, got.aux_logits2) if hasattr(got, "aux_logits1") else (got,)
-    weight = [torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype) for i, head in enumerate(heads)]
+    weight = [
+        torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype) for i, head in enumerate(heads)
+    ]
     sum((head * w).sum() for head, w in zip(heads, weight, strict=True)).backward()
 
     def total(params):
