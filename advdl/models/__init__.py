@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from advdl.errors import UserError, nearest
-from advdl.models import alexnet, dcgan, goodfellow, googlenet, resnet, vgg
+from advdl.models import alexnet, dcgan, dilation, fcn, goodfellow, googlenet, resnet, segnet, unet, vgg
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
 
@@ -48,8 +48,12 @@ __all__ = [
     "count_multiply_adds",
     "count_parameters",
     "dcgan",
+    "dilation",
+    "fcn",
     "goodfellow",
     "googlenet",
     "resnet",
+    "segnet",
+    "unet",
     "vgg",
 ]

@@ -28,7 +28,7 @@ Shortcut = Literal["A", "B", "C"] | None
 class _Residual(nn.Module):
     """What the blocks share: the fields, and the shortcut (section 3.3 and 4.1).
 
-    features: of the first convolution. strides: where the image becomes smaller.
+    features: of the first convolution. strides: where the image becomes smaller. dilation: of the 3×3 convolutions.
     shortcut: "A" takes every stride-th pixel and zeros for new channels, without parameters; "B" is a 1×1 convolution and
       batch normalization where the shape changes, "C" everywhere; None is nothing around the block, a plain net.
     zeros: where "A" puts its zeros, see `ResNet`. stride_on: convolution of a `Bottleneck` that has the stride.
@@ -36,6 +36,7 @@ class _Residual(nn.Module):
 
     features: int
     strides: int = 1
+    dilation: int = 1
     shortcut: Shortcut = "A"
     zeros: Literal["appended", "symmetric"] = "appended"
     stride_on: Literal["1x1", "3x3"] = "1x1"
@@ -44,6 +45,9 @@ class _Residual(nn.Module):
 
     expansion = 1
     preactivation = False
+
+    def _spatial(self, name, strides=1):
+        return self.conv(self.features, 3, strides=strides, padding=self.dilation, dilation=self.dilation, name=name)
 
     def _around(self, x, train):
         features = self.features * self.expansion
@@ -62,9 +66,9 @@ class Block(_Residual):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
-        y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv1")(x_BHWC)
+        y = self._spatial("conv1", self.strides)(x_BHWC)
         y = relu(self.norm(name="norm1")(y, train))
-        y = self.conv(self.features, 3, padding=1, name="conv2")(y)
+        y = self._spatial("conv2")(y)
         y = self.norm(name="norm2")(y, train)
         return relu(y) if self.shortcut is None else add_relu(y, self._around(x_BHWC, train))
 
@@ -79,7 +83,7 @@ class Bottleneck(_Residual):
         first, second = (self.strides, 1) if self.stride_on == "1x1" else (1, self.strides)
         y = self.conv(self.features, 1, strides=first, name="conv1")(x_BHWC)
         y = relu(self.norm(name="norm1")(y, train))
-        y = self.conv(self.features, 3, strides=second, padding=1, name="conv2")(y)
+        y = self._spatial("conv2", second)(y)
         y = relu(self.norm(name="norm2")(y, train))
         y = self.conv(self.features * 4, 1, name="conv3")(y)
         y = self.norm(name="norm3")(y, train)
@@ -98,9 +102,9 @@ class PreactBlock(_Residual):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
         y = relu(self.norm(name="norm1")(x_BHWC, train))
         x = self._before(x_BHWC, y, train)
-        y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv1")(y)
+        y = self._spatial("conv1", self.strides)(y)
         y = relu(self.norm(name="norm2")(y, train))
-        return x + self.conv(self.features, 3, padding=1, name="conv2")(y)
+        return x + self._spatial("conv2")(y)
 
     def _before(self, x, y, train):
         changes = self.strides != 1 or x.shape[-1] != self.features * self.expansion
@@ -119,7 +123,7 @@ class PreactBottleneck(PreactBlock):
         x = self._before(x_BHWC, y, train)
         y = self.conv(self.features, 1, strides=first, name="conv1")(y)
         y = relu(self.norm(name="norm2")(y, train))
-        y = self.conv(self.features, 3, strides=second, padding=1, name="conv2")(y)
+        y = self._spatial("conv2", second)(y)
         y = relu(self.norm(name="norm3")(y, train))
         return x + self.conv(self.features * 4, 1, name="conv3")(y)
 
@@ -135,6 +139,9 @@ class ResNet(nn.Module):
       (pytorch_resnet_cifar10). Weights trained with one are wrong in the other.
     stride_on: the bottleneck's convolution that makes the image smaller: "1x1" is the paper's (v1), "3x3" that of
       torchvision, timm and Goyal et al. 2017 (v1.5).
+    output_stride: 8 or 16 keep the last stages' maps at that stride by dilation in place of stride (Chen et al. 2016,
+      arXiv:1606.00915, as torchvision's `replace_stride_with_dilation`); 32 is the paper's.
+    num_classes: None leaves the classifier out, and the first result is the last stage's maps.
     scan: blocks 2… of a stage are one block run in `lax.scan` over stacked parameters, so that compile time does not grow
       with depth; the same numbers, and `stack` and `unstack` convert the parameters. Slower to run on CPU.
     conv, norm: called as `Conv(features, kernel_size, …)` and `BatchNorm()`; they get this network's dtypes.
@@ -143,12 +150,13 @@ class ResNet(nn.Module):
 
     blocks: Sequence[int]
     block: Callable[..., nn.Module] = Block
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
     shortcut: Shortcut = "B"
     zeros: Literal["appended", "symmetric"] = "appended"
     stride_on: Literal["1x1", "3x3"] = "1x1"
+    output_stride: int = 32
     scan: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -172,20 +180,33 @@ class ResNet(nn.Module):
         seen = {"stem": x}
         if self.stem == "imagenet":
             x = max_pool(x, 3, 2, padding=1)
-        for stage, count in enumerate(self.blocks, 1):
+        for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = block(features, 1 if stage == 1 else 2, name=f"stage{stage}_block1")(x, train)
+            x = block(features, strides, dilations[0], name=f"stage{stage}_block1")(x, train)
+            more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
-                x = _scanned(block(features, name=f"stage{stage}_rest"), x, train, count - 1)
+                x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)
             else:
                 for number in range(2, count + 1):
-                    x = block(features, name=f"stage{stage}_block{number}")(x, train)
+                    x = more(name=f"stage{stage}_block{number}")(x, train)
             x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         if self.block.preactivation:
             x = activate(x, "norm")
+        if self.num_classes is None:
+            return x, seen
         seen["pooled"] = global_average_pool(x)
         logits_BK = nn.Dense(self.num_classes, kernel_init=HE, name="classify", **dtypes)(seen["pooled"])
         return logits_BK, seen
+
+    def _geometry(self):
+        """Of each stage: blocks, stride of the first, dilation of the first and of the others."""
+        reached, dilation = 4 if self.stem == "imagenet" else 1, 1
+        for stage, count in enumerate(self.blocks, 1):
+            strides, before = (1 if stage == 1 else 2), dilation
+            if reached * strides > self.output_stride:
+                dilation, strides = dilation * strides, 1
+            reached *= strides
+            yield count, strides, (before, dilation)
 
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:

@@ -23,12 +23,13 @@ class Trunk(nn.Module):
     """(B, H, W, C) -> the five pooled stages by name, pool1 (B, H / 2, W / 2, 64) to pool5 (B, H / 32, W / 32, 512).
 
     norm: batch normalization after each convolution, None for none. ceil: pooling rounds up (Caffe).
-    pad_first: padding of conv1_1, 1 in the paper. Convolutions have biases in both forms.
+    pad_first: padding of conv1_1, 1 in the paper. width: factor on all features. Convolutions have biases in both forms.
     """
 
     norm: Callable[..., nn.Module] | None = None
     ceil: bool = False
     pad_first: int = 1
+    width: float = 1.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -41,7 +42,7 @@ class Trunk(nn.Module):
             for number, features in enumerate(widths, 1):
                 padding = self.pad_first if stage == number == 1 else 1
                 name = f"{stage}_{number}"
-                x = Conv(features, 3, padding=padding, kernel_init=he, name=f"conv{name}", **dtypes)(x)
+                x = Conv(round(features * self.width), 3, padding=padding, kernel_init=he, name=f"conv{name}", **dtypes)(x)
                 if self.norm is not None:
                     x = self.norm(name=f"norm{name}", **dtypes)(x, train)
                 x = relu(x)

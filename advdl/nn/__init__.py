@@ -1,32 +1,45 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
 from advdl.nn import formulation, replica, towers
+from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
+from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.response import local_response_norm
 from advdl.nn.tap import tap
+from advdl.nn.unpooling import max_pool_with_indices, max_unpool
 
 __all__ = [
     "BatchNorm",
     "Conv",
     "ConvTranspose",
     "Dropout",
+    "Field",
+    "Layer",
     "Maxout",
     "adaptive_avg_pool",
     "avg_pool",
+    "bilinear_init",
+    "bilinear_upsample",
+    "bilinear_weights",
     "conv",
     "conv_transpose",
+    "crop_offset",
     "formulation",
     "global_average_pool",
     "local_response_norm",
     "materialize",
     "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
     "normalize",
+    "receptive_field",
     "replica",
+    "resize_bilinear",
     "tap",
     "towers",
 ]

@@ -64,14 +64,10 @@ def conv_transpose(
     strides, padding = pair(strides), pads(padding)
     size = tuple(
         (n - 1) * s - sum(p) + k + extra
-        for n, s, p, k, extra in zip(
-            x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False
-        )
+        for n, s, p, k, extra in zip(x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False)
     )
     if min(size) < 1:
-        raise ValueError(
-            f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}"
-        )
+        raise ValueError(f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}")
     geometry = Geometry(strides, padding)
     adjoint = _fast_adjoint if _reformulated(geometry) else _adjoint
     return adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size)
@@ -232,9 +228,7 @@ def _sub_pixel(y_BHWO, kernel, geometry, size):
                 continue
             taps = kernel[row.first :: s, column.first :: t][::-1, ::-1].swapaxes(2, 3)
             part = _conv(y_BHWO, taps, Geometry((1, 1), (row.padding, column.padding)))
-            x = x + lax.pad(
-                part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0))
-            )
+            x = x + lax.pad(part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0)))
     return x[:, : size[0], : size[1]]
 
 

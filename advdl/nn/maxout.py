@@ -19,9 +19,7 @@ class Maxout(nn.Module):
     use_bias: bool = True
     dtype: Any = None
     param_dtype: Any = jnp.float32
-    kernel_init: Callable = nn.initializers.variance_scaling(
-        1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2)
-    )
+    kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
     bias_init: Callable = nn.initializers.zeros
 
     @nn.compact

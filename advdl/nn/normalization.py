@@ -32,9 +32,7 @@ def channel_mean(x: jax.Array) -> jax.Array:
     return sums.sum((0, 1)) / count
 
 
-def normalize(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """((x - mean) / sqrt(var + epsilon) · scale + bias, mean, var), statistics over all of the batch on all replicas.
 
     x (B, …, C) of any float type, scale and bias (C,); y has x's dtype, mean and the biased variance are (C,) float32.

@@ -27,7 +27,7 @@ def max_pool(x_BHWC: jax.Array, window: Pair, strides: Pair, padding: Padding = 
     image without room for one window.
     """
     window, strides = pair(window), pair(strides)
-    edges = _edges(x_BHWC.shape[1:3], window, strides, pads(padding), ceil)
+    edges = edges_of(x_BHWC.shape[1:3], window, strides, pads(padding), ceil)
     if formulation.fast():
         for axis in (2, 1):
             x_BHWC = _max_along(x_BHWC, axis, window[axis - 1], strides[axis - 1], edges[axis - 1])
@@ -56,7 +56,7 @@ def avg_pool(
     """
     window, strides, padding = pair(window), pair(strides), pads(padding)
     sizes = x_BHWC.shape[1:3]
-    edges = _edges(sizes, window, strides, padding, ceil)
+    edges = edges_of(sizes, window, strides, padding, ceil)
     axes = []
     for n, k, s, pad, edge in zip(sizes, window, strides, padding, edges, strict=True):
         starts = np.arange((n + sum(edge) - k) // s + 1) * s - pad[0]
@@ -106,7 +106,7 @@ def _weighted(x, rows, columns):
     return wide.astype(x.dtype)
 
 
-def _edges(sizes, window, strides, padding, ceil):
+def edges_of(sizes, window, strides, padding, ceil):
     """Padding of each axis, before and after, such that windows fill it; after may be negative where pixels drop out."""
     edges = []
     for n, k, s, (before, after) in zip(sizes, window, strides, padding, strict=True):

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from advdl.models import alexnet, googlenet, resnet, vgg
+from advdl.models import alexnet, fcn, googlenet, resnet, vgg
 
 Path = tuple[str, ...]
 
@@ -54,6 +54,8 @@ def heads(model: nn.Module) -> frozenset[str]:
     """Paths of the layers whose size is the number of classes."""
     if isinstance(model, googlenet.GoogLeNet):
         return frozenset({"classify", "aux1/fc2", "aux2/fc2"})
+    if isinstance(model, fcn.FCNResNet):
+        return frozenset({"classifier/score", "auxiliary/score"})
     return frozenset({"classify" if isinstance(model, resnet.ResNet) else "fc8"})
 
 
@@ -167,6 +169,17 @@ def _alexnet_torchvision(model):
     return {"torchvision": _table(convolutions | {"fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"})}
 
 
+def _fcn_resnet(model):
+    backbone = _resnet(resnet.ResNet(model.blocks, resnet.Bottleneck))["torchvision"]
+    head = _rules((r"^auxiliary/", "aux_classifier/"), (r"/conv$", "/0"), (r"/norm$", "/1"), (r"/score$", "/4"))
+
+    def rename(module):
+        first, _, rest = module.partition("/")
+        return f"backbone.{backbone(rest)}" if first == "backbone" else head(module)
+
+    return {"torchvision": rename}
+
+
 def _vgg(model):
     trunk, at = {}, 0
     for stage, widths in enumerate(vgg.D, 1):
@@ -186,4 +199,5 @@ _FAMILIES: Mapping[type, Callable[[Any], Mapping[str, Callable[[str], str]]]] = 
     googlenet.GoogLeNet: _googlenet,
     vgg.VGG: _vgg,
     resnet.ResNet: _resnet,
+    fcn.FCNResNet: _fcn_resnet,
 }

@@ -199,3 +199,27 @@ def test_bias_is_added_and_can_be_left_out():
 def test_groups_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="3 groups"):
         Conv(6, 3, groups=3).init(jax.random.key(0), normal(1, 4, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("extra", [0, 1])
+def test_transposed_convolution_is_torchs(name, kernel, stride, padding, extra):
+    """Over a grid of geometries, output padding included, with the gradients by input and kernel; odd and even sizes."""
+    torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
+    if extra >= stride:
+        pytest.skip("output padding must be smaller than the stride")
+    random = np.random.default_rng([kernel, stride, padding, extra])
+    x, w = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 5, 6, 12), (kernel, kernel, 12, 10)))
+    left, right = (torch.from_numpy(a).permute(order).requires_grad_() for a, order in ((x, (0, 3, 1, 2)), (w, (2, 3, 0, 1))))
+    theirs = torch.nn.functional.conv_transpose2d(left, right, None, stride, padding, extra).permute(0, 2, 3, 1)
+    weight = random.standard_normal(theirs.shape).astype(np.float32)
+    (theirs * torch.from_numpy(weight)).sum().backward()
+    with formulation.use(name):
+        ours, pull = jax.vjp(lambda x, w: conv_transpose(x, w, stride, padding, extra), x, w)
+        by_x, by_w = pull(weight)
+    expected = (theirs.detach(), left.grad.permute(0, 2, 3, 1), right.grad.permute(2, 3, 0, 1))
+    for a, b in zip((ours, by_x, by_w), map(np.asarray, expected), strict=True):
+        assert a.shape == b.shape and np.abs(a - b).max() <= 1e-5 * np.abs(b).max()

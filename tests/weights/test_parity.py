@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from advdl import weights
-from advdl.models import CLASSIFIERS
+from advdl.models import CLASSIFIERS, fcn
 from advdl.nn import BatchNorm
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
@@ -31,9 +31,10 @@ ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or f
     "resnet18": ("resnet18", "torchvision resnet18", 96, {}),
     "resnet50": ("resnet50_v1_5", "torchvision resnet50", 96, {}),
     "resnet50 of timm": ("resnet50_v1_5", "timm resnet50", 96, {}),
+    "fcn_resnet50": ("fcn_resnet50", "torchvision fcn_resnet50", 65, {"auxiliary": True, "dropout": 0.0}),
     "resnetv2_50 of timm": ("resnet50_preact", "timm resnetv2_50", 96, {}),
 }
-DEEP = {"googlenet", "vgg16_bn", "resnet50", "resnetv2_50 of timm"}  # training in float64
+DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet50", "resnetv2_50 of timm"}  # training in float64
 FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
 
 
@@ -51,6 +52,8 @@ def their_network(name):
         torch.manual_seed(0)
         if library == "timm":
             return module.create_model(network, pretrained=False)
+        if network == "fcn_resnet50":
+            return module.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
         options = {"init_weights": False} if network == "googlenet" else {}
         return getattr(module.models, network)(weights=None, **options)
 
@@ -85,10 +88,10 @@ def pair(request, tmp_path):
     ours, theirs, side, fields = ROWS[request.param]
     reference = their_network(theirs)
     randomize(reference)
-    row = CLASSIFIERS[ours]
-    if "resnet" in ours or "norm" in getattr(row.build, "keywords", {}):
+    build = fcn.fcn_resnet50 if ours == "fcn_resnet50" else CLASSIFIERS[ours].build
+    if "resnet" in ours or "norm" in getattr(build, "keywords", {}):
         fields = {**fields, "norm": partial(BatchNorm, unbiased=True, epsilon=1e-3 if "googlenet" in ours else 1e-5)}
-    model = row.build(**fields)
+    model = build(**fields)
     x = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(2))
     image = x.permute(0, 2, 3, 1).numpy()
     empty = jax.tree.map(
@@ -106,9 +109,9 @@ def test_parity(pair):
     name, model, variables, image, reference, x = pair
     reference.eval()
     with torch.no_grad():
-        expected = reference(x)
+        expected = heads_of(reference(x))[0]
     logits = jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(variables, image)
-    close(logits, expected, "evaluation")
+    close(nchw(logits), expected, "evaluation")
     if name in FORWARD_ONLY:
         return
 
@@ -119,9 +122,19 @@ def test_parity(pair):
         train_parity(model, variables, image, reference.train(), x)
 
 
+def heads_of(answer):
+    """The logits, and those of auxiliary heads, in our order."""
+    if isinstance(answer, dict):
+        return answer["out"], answer["aux"]
+    return (answer.logits, answer.aux_logits1, answer.aux_logits2) if hasattr(answer, "aux_logits1") else (answer,)
+
+
+def nchw(x):
+    return jnp.moveaxis(x, -1, 1) if x.ndim == 4 else x
+
+
 def train_parity(model, variables, image, reference, x):
-    got = reference(x)
-    heads = (got.logits, got.aux_logits1, got.aux_logits2) if hasattr(got, "aux_logits1") else (got,)
+    heads = heads_of(reference(x))
     weight = [
         torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype) for i, head in enumerate(heads)
     ]
@@ -129,7 +142,7 @@ def train_parity(model, variables, image, reference, x):
 
     def total(params):
         (logits, seen), new = model.apply({**variables, "params": params}, image, train=True, mutable=["batch_stats"])
-        ours = (logits, seen["aux1"], seen["aux2"]) if "aux1" in seen else (logits,)
+        ours = tuple(nchw(x) for x in (logits, *(seen[name] for name in ("aux1", "aux2", "aux") if name in seen)))
         return sum((head * w.numpy()).sum() for head, w in zip(ours, weight, strict=True)), (ours, new)
 
     gradient, (ours, new) = jax.jit(jax.grad(total, has_aux=True))(variables["params"])

@@ -1,0 +1,165 @@
+"""Fully convolutional networks: Long, Shelhamer and Darrell 2015 (arXiv:1411.4038), and torchvision's form on ResNets.
+
+Axes: B batch, H height, W width, C channels, K classes.
+
+VGG-16 whose fully connected layers are convolutions, a score of every class at stride 32, and transposed convolutions that
+start from bilinear interpolation (section 3.3). FCN-16s and FCN-8s add scores of pool4 and pool3 on the way up (section
+4.2). The image is padded by 100 pixels, so that any size works; where maps are cut to lie on each other follows from their
+receptive fields.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.models import resnet, vgg
+from advdl.nn import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dropout,
+    Layer,
+    bilinear_init,
+    bilinear_upsample,
+    crop_offset,
+    receptive_field,
+    resize_bilinear,
+)
+from advdl.nn.elementwise import relu
+from advdl.nn.receptive_field import IMAGE
+
+SKIPS: Mapping[str, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
+"""Stages whose scores are added on the way up."""
+AT_ONCE = {4: 0.01, 3: 0.0001}
+"""Scales of pool4 and pool3 before their scores, where all skips are trained at once (the authors' release)."""
+PAD = 100
+
+
+def trunk_layers(stages: int) -> list[Layer]:
+    """VGG-16's first stages, the image padded by 100."""
+    layers = []
+    for stage, widths in enumerate(vgg.D[:stages]):
+        layers += [Layer(3, 1, PAD if stage == number == 0 else 1) for number in range(len(widths))] + [Layer(2, 2)]
+    return layers
+
+
+def offsets(form: str) -> tuple[int, ...]:
+    """Where maps are cut: each skip's, then the image's. 32s: 19. 16s: 5, 27. 8s: 5, 9, 31."""
+    field = receptive_field([*trunk_layers(5), Layer(7), Layer(1)])
+    cuts = []
+    for stage in SKIPS[form]:
+        field = receptive_field([Layer(4, 2, transposed=True)], field)
+        skip = receptive_field(trunk_layers(stage))
+        cuts.append(crop_offset(skip, field))
+    stride = int(field.stride)
+    return (*cuts, crop_offset(receptive_field([Layer(2 * stride, stride, transposed=True)], field), IMAGE))
+
+
+class FCN(nn.Module):
+    """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
+
+    form: "32s", "16s" or "8s". at_once: all skips trained together, scaled (`AT_ONCE`).
+    learned: transposed convolutions (K to K channels, starting bilinear) in place of fixed interpolation of each class.
+    Scores start at zero. Intermediates: pool1 to pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
+    """
+
+    num_classes: int = 21
+    form: Literal["32s", "16s", "8s"] = "8s"
+    at_once: bool = False
+    learned: bool = False
+    dropout: float = 0.5
+    width: float = 1.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        height, width = x_BHWC.shape[1:3]
+        score = partial(Conv, self.num_classes, 1, kernel_init=nn.initializers.zeros, **dtypes)
+        seen = vgg.Trunk(ceil=True, pad_first=PAD, width=self.width, name="trunk", **dtypes)(x_BHWC, train)
+        x = seen["pool5"]
+        for name, kernel in (("fc6", 7), ("fc7", 1)):
+            wide = Conv(round(4096 * self.width), kernel, kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)
+            x = seen[name] = relu(wide(x))
+            x = Dropout(self.dropout)(x, train)
+        x = seen["score"] = score(name="score")(x)
+        *cuts, cut = offsets(self.form)
+        for stage, start in zip(SKIPS[self.form], cuts, strict=True):
+            x = self._up(x, 2, f"upscore{stage}", dtypes)
+            skip = seen[f"pool{stage}"] * (AT_ONCE[stage] if self.at_once else 1.0)
+            skip = score(name=f"score_pool{stage}")(skip)
+            x = x + skip[:, start : start + x.shape[1], start : start + x.shape[2]]
+        x = self._up(x, 32 >> len(cuts), "upscore", dtypes)
+        return x[:, cut : cut + height, cut : cut + width], seen
+
+    def _up(self, x, stride, name, dtypes):
+        if not self.learned:
+            return bilinear_upsample(x, stride)
+        up = partial(ConvTranspose, strides=stride, use_bias=False, kernel_init=bilinear_init, name=name, **dtypes)
+        return up(self.num_classes, 2 * stride)(x)
+
+
+class Head(nn.Module):
+    """torchvision's FCNHead: 3×3 to a quarter of the channels, normalization, rectifier, dropout 0.1, 1×1 to K."""
+
+    num_classes: int
+    norm: Callable[..., nn.Module] = BatchNorm
+    dropout: float = 0.1
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        y = Conv(x_BHWC.shape[-1] // 4, 3, padding=1, use_bias=False, name="conv", **dtypes)(x_BHWC)
+        y = Dropout(self.dropout)(relu(self.norm(name="norm", **dtypes)(y, train)), train)
+        return Conv(self.num_classes, 1, name="score", **dtypes)(y)
+
+
+class FCNResNet(nn.Module):
+    """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: a ResNet of output stride 8, `Head`, bilinear.
+
+    blocks: of the ResNet, bottlenecks with the stride on the 3×3. auxiliary: a second head on stage 3, whose logits
+    (B, H, W, K) are the intermediate "aux" if `train`; torchvision adds its loss with weight 0.5.
+    Intermediates: the ResNet's, and aux.
+    """
+
+    num_classes: int = 21
+    blocks: tuple[int, ...] = resnet.DEEP[50]
+    auxiliary: bool = False
+    width: int = 64
+    dropout: float = 0.1
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        size = x_BHWC.shape[1:3]
+        head = partial(Head, self.num_classes, self.norm, self.dropout, **dtypes)
+        x, seen = resnet.ResNet(
+            self.blocks,
+            resnet.Bottleneck,
+            num_classes=None,
+            width=self.width,
+            stride_on="3x3",
+            output_stride=8,
+            norm=self.norm,
+            name="backbone",
+            **dtypes,
+        )(x_BHWC, train)
+        if self.auxiliary and (train or self.is_initializing()):
+            seen["aux"] = resize_bilinear(head(name="auxiliary")(seen["stage3"], train), size)
+        return resize_bilinear(head(name="classifier")(x, train), size), seen
+
+
+fcn32s, fcn16s, fcn8s = (partial(FCN, form=form) for form in SKIPS)
+fcn8s_at_once = partial(FCN, at_once=True)
+fcn_resnet50 = FCNResNet
+fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])

@@ -1,0 +1,127 @@
+"""SegNet: Badrinarayanan, Kendall and Cipolla 2015 (arXiv:1511.00561), SegNet-Basic, and Bayesian SegNet (arXiv:1511.02680).
+
+Axes: B batch, H height, W width, C channels, K classes, S samples.
+
+The encoder remembers where each maximum was, and the decoder puts values back there (section 3). Pooling rounds up, and each
+unpooling gives exactly the size that was pooled, so that any size works.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.models import vgg
+from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, tap
+from advdl.nn.elementwise import relu
+
+HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class SegNet(nn.Module):
+    """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
+
+    VGG-16's thirteen convolutions, each with bias, normalization and rectifier, and their mirror image; the last
+    convolution alone gives the logits. `features`: of each stage's convolutions.
+    dropout: after pool3 to pool5 and after decoder stages 5 to 3, Bayesian SegNet's six (arXiv:1511.02680, section 3); on
+      in training, and in `sampled` at test.
+    Intermediates: pool1 to pool5, unpool5 to unpool1.
+    """
+
+    num_classes: int = 11
+    features: Sequence[Sequence[int]] = vgg.D
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool, sample: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+        def unit(x, features, name):
+            x = Conv(features, 3, padding=1, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
+            return relu(self.norm(name=f"norm{name}", **dtypes)(x, train))
+
+        drop = Dropout(self.dropout)
+        seen, x, places, stages = {}, x_BHWC, [], len(self.features)
+        for stage, widths in enumerate(self.features, 1):
+            for number, features in enumerate(widths, 1):
+                x = unit(x, features, f"{stage}_{number}")
+            size = x.shape[1:3]
+            x, index = max_pool_with_indices(x, ceil=True)
+            places.append((index, size))
+            x = seen[f"pool{stage}"] = tap(self, f"pool{stage}", drop(x, train or sample) if stage > stages - 3 else x)
+        for stage in range(stages, 0, -1):
+            index, size = places.pop()
+            x = seen[f"unpool{stage}"] = max_unpool(x, index, size, ceil=True)
+            widths = self.features[stage - 1]
+            for number in range(len(widths), 1, -1):
+                x = unit(x, widths[number - 1], f"{stage}_{number}_up")
+            if stage > 1:
+                x = unit(x, self.features[stage - 2][-1], f"{stage}_1_up")
+                x = drop(x, train or sample) if stage > stages - 3 else x
+        return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
+
+
+class SegNetBasic(nn.Module):
+    """The small SegNet of the paper's comparisons (section 3.2): four 7×7 convolutions of 64 features down, four up.
+
+    Local response normalization of the image, rectifiers in the encoder only. Arguments and results as `SegNet`'s; the
+    image's normalization is Caffe's (alpha over the mean, k = 1).
+    """
+
+    num_classes: int = 11
+    features: int = 64
+    levels: int = 4
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool, sample: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+        def unit(x, name):
+            x = Conv(self.features, 7, padding=3, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
+            return self.norm(name=f"norm{name}", **dtypes)(x, train)
+
+        drop = Dropout(self.dropout)
+        x = local_response_norm(x_BHWC, alpha=1e-4, k=1.0, convention="mean")
+        seen, places = {}, []
+        for level in range(1, self.levels + 1):
+            x = relu(unit(x, f"{level}"))
+            size = x.shape[1:3]
+            x, index = max_pool_with_indices(x, ceil=True)
+            places.append((index, size))
+            x = seen[f"pool{level}"] = tap(self, f"pool{level}", drop(x, train or sample) if level > self.levels - 2 else x)
+        for level in range(self.levels, 0, -1):
+            index, size = places.pop()
+            x = seen[f"unpool{level}"] = max_unpool(x, index, size, ceil=True)
+            x = unit(x, f"{level}_up")
+            x = drop(x, train or sample) if level > self.levels - 2 else x
+        return Conv(self.num_classes, 1, kernel_init=HE, name="score", **dtypes)(x), seen
+
+
+def sampled(
+    network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 10
+) -> tuple[jax.Array, jax.Array]:
+    """(mean probability (B, H, W, K), uncertainty (B, H, W)) over draws of dropout: Bayesian SegNet, section 3.
+
+    Uncertainty is the variance of each class's probability over the draws, averaged over classes.
+    """
+
+    def draw(_, key):
+        logits, _ = network.apply(variables, x_BHWC, train=False, sample=True, rngs={"dropout": key})
+        return None, jax.nn.softmax(logits)
+
+    _, p_SBHWK = jax.lax.scan(draw, None, jax.random.split(key, samples))
+    return p_SBHWK.mean(0), p_SBHWK.var(0).mean(-1)
+
+
+segnet, segnet_basic = SegNet, SegNetBasic
+bayesian_segnet = partial(SegNet, dropout=0.5)

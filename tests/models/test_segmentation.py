@@ -1,0 +1,184 @@
+"""Networks for dense prediction against the counts and shapes of their papers, and by their identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import abstract, count_multiply_adds, count_parameters, dilation, fcn, segnet, unet
+from advdl.nn import receptive_field
+
+COUNTS = [
+    (fcn.fcn32s(), (500, 500, 3), 134_346_581),
+    (fcn.fcn16s(), (500, 500, 3), 134_357_354),
+    (fcn.fcn8s(), (500, 500, 3), 134_362_751),
+    (fcn.fcn8s_at_once(), (500, 500, 3), 134_362_751),
+    (fcn.fcn32s(learned=True), (500, 500, 3), 136_152_917),
+    (fcn.fcn16s(learned=True), (500, 500, 3), 134_815_994),
+    (fcn.fcn8s(learned=True), (500, 500, 3), 134_489_759),
+    (fcn.fcn_resnet50(), (65, 65, 3), 32_957_013),
+    (fcn.fcn_resnet50(auxiliary=True), (65, 65, 3), 35_322_218),
+    (fcn.fcn_resnet101(), (65, 65, 3), 51_949_141),
+    (fcn.fcn_resnet101(auxiliary=True), (65, 65, 3), 54_314_346),
+    (segnet.segnet(), (360, 480, 3), 29_449_355),
+    (segnet.bayesian_segnet(), (360, 480, 3), 29_449_355),
+    (segnet.segnet(num_classes=21), (360, 480, 3), 29_455_125),
+    (segnet.segnet_basic(), (360, 480, 3), 1_416_587),
+    (unet.unet(), (572, 572, 1), 31_030_658),
+    (unet.unet(), (572, 572, 3), 31_031_810),
+    (unet.unet(num_classes=21), (572, 572, 3), 31_033_045),
+    (dilation.Context(), (66, 66, 21), 28_392),
+    (dilation.Context("large"), (66, 66, 21), 6_803_139),
+    (dilation.Context(), (66, 66, 11), 7_832),
+    (dilation.Context("large"), (66, 66, 11), 1_867_129),
+    (dilation.Context(dilations=(1, 1, 2, 4, 8, 16, 32, 64, 1)), (66, 66, 19), 29_792),
+    (dilation.Dilation(11), (360, 480, 3), 134_313_443),
+    (dilation.Dilation(21, context="large"), (100, 100, 3), 141_149_720),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "parameters"), COUNTS)
+def test_counts_are_those_of_the_releases(model, shape, parameters):
+    assert count_parameters(model, shape) == parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "multiply_adds"), [(segnet.segnet(), 106_712_432_640), (segnet.segnet_basic(), 59_188_838_400)]
+)
+def test_multiply_adds_of_segnet_at_camvids_size(model, multiply_adds):
+    assert count_multiply_adds(model, (360, 480, 3)) == multiply_adds
+
+
+def outputs(model, shape, **options):
+    def run(v):
+        return model.apply(v, jnp.zeros((1, *shape)), train=False, **options)
+
+    return jax.eval_shape(run, abstract(model, shape))
+
+
+def test_crops_of_fcn_follow_from_receptive_fields():
+    """The numbers in the authors' prototxt files."""
+    assert fcn.offsets("32s") == (19,)
+    assert fcn.offsets("16s") == (5, 27)
+    assert fcn.offsets("8s") == (5, 9, 31)
+
+
+def test_shapes_of_fcn_at_500():
+    logits, seen = outputs(fcn.fcn32s(), (500, 500, 3))
+    assert [seen[f"pool{n}"].shape[1] for n in range(1, 6)] == [349, 175, 88, 44, 22]
+    assert seen["fc6"].shape[1:3] == (16, 16) and logits.shape == (1, 500, 500, 21)
+
+
+@pytest.mark.parametrize("size", [(500, 500), (64, 64), (37, 51)])
+@pytest.mark.parametrize(
+    "model",
+    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned=True), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
+     unet.unet_same(), dilation.Dilation()],
+    ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "dilation"],
+)  # fmt: skip
+def test_any_size_gives_a_score_for_every_pixel(model, size):
+    assert outputs(model, (*size, 3))[0].shape[:3] == (1, *size)
+
+
+def test_shapes_of_u_net_are_the_papers():
+    logits, seen = outputs(unet.unet(), (572, 572, 1))
+    assert logits.shape == (1, 388, 388, 2)
+    assert [seen[f"down{n}"].shape[1] for n in range(1, 5)] == [568, 280, 136, 64] and seen["bottom"].shape[1] == 28
+    with pytest.raises(ValueError, match="must be even"):
+        outputs(unet.unet(), (570, 572, 1))
+
+
+def test_shapes_of_the_dilated_front_end_and_its_margin():
+    front = dilation.FrontEnd()
+    v = abstract(front, (900, 900, 3))
+    scores = jax.eval_shape(lambda v: front.apply(v, jnp.zeros((1, 900, 900, 3)), train=False)[0], v)
+    assert scores.shape == (1, 66, 66, 21)
+    reflected = jax.eval_shape(dilation.reflect, jnp.zeros((1, 528, 528, 3)))
+    assert reflected.shape[1:3] == (900, 900)  # 186 on each side
+    assert receptive_field(dilation.front_layers()).offset == 186 + 3.5
+
+
+@pytest.mark.parametrize("form", ["basic", "large"])
+def test_the_context_module_starts_as_the_rectifier_of_its_input(form):
+    """Which it is exactly for scores above zero, and zero below: a rectifier stands after every layer but the last."""
+    model = dilation.Context(form, noise=0.0)
+    x = np.random.default_rng(0).standard_normal((2, 9, 9, 6)).astype(np.float32)
+    v = jax.jit(model.init)(jax.random.key(0), x)
+    np.testing.assert_allclose(jax.jit(model.apply)(v, x), np.maximum(x, 0), atol=1e-6)
+
+
+def test_fcn_starts_without_an_opinion():
+    """Scores start at zero: every class has the same probability, and the loss is ln K."""
+    model = fcn.fcn8s(num_classes=5, width=1 / 64)
+    x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
+    v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
+    assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
+
+
+@pytest.mark.parametrize("form", ["32s", "16s", "8s"])
+def test_a_score_lies_over_what_it_has_seen(form):
+    """Of a mirrored image, mirror-symmetric kernels make mirrored scores only if every map is cut in its middle. 122 + 198
+    pixels halve five times, so that pooling is symmetric too."""
+    model = fcn.FCN(num_classes=3, form=form, width=1 / 32)
+    random = np.random.default_rng(0)
+
+    def symmetric(leaf):
+        value = random.standard_normal(leaf.shape).astype(np.float32) / 8
+        return value + value[::-1, ::-1] if leaf.ndim == 4 else value
+
+    v = jax.tree.map(symmetric, abstract(model, (122, 122, 1)))
+    x = random.standard_normal((1, 122, 122, 1)).astype(np.float32)
+    run = jax.jit(lambda v, x: model.apply(v, x, train=False)[0])
+    scores, mirrored = run(v, x), run(v, x[:, ::-1, ::-1])
+    assert float(scores.std()) > 0
+    np.testing.assert_allclose(mirrored[:, ::-1, ::-1], scores, atol=1e-4 * np.abs(scores).max())
+
+
+def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
+    model = segnet.SegNet(num_classes=3, features=((4,), (4,), (4,)), dropout=0.5)
+    x = np.random.default_rng(0).standard_normal((2, 9, 10, 1)).astype(np.float32)
+    v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
+    sampled = jax.jit(lambda v, x: segnet.sampled(model, v, x, jax.random.key(1), samples=20))
+    p, uncertainty = sampled(v, x)
+    np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
+    assert uncertainty.shape == (2, 9, 10) and float(uncertainty.min()) >= 0 and float(uncertainty.max()) > 0
+    still = jax.jit(lambda v, x: segnet.sampled(model.clone(dropout=0.0), v, x, jax.random.key(1), samples=2))(v, x)[1]
+    assert float(still.max()) < 1e-12
+
+
+def test_parity_of_u_net_with_torch():
+    """An independent one, of torch's own layers, narrow: logits and the gradient by the image."""
+    torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
+    model = unet.UNet(width=4, levels=2, num_classes=3)
+    x = np.random.default_rng(0).standard_normal((2, 44, 52, 2)).astype(np.float32)
+    random = np.random.default_rng(1)
+    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32) / 4, abstract(model, x.shape[1:]))
+    p = v["params"]
+
+    def conv(x, name, transposed=False, **options):
+        kernel = torch.from_numpy(p[name]["kernel"])
+        bias = torch.from_numpy(p[name]["bias"])
+        if transposed:
+            return torch.nn.functional.conv_transpose2d(x, kernel.permute(2, 3, 0, 1), bias, stride=2)
+        return torch.nn.functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias)
+
+    def twice(x, name):
+        return conv(conv(x, f"{name}_conv1").relu(), f"{name}_conv2").relu()
+
+    image = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    down1 = twice(image, "down1")
+    down2 = twice(torch.nn.functional.max_pool2d(down1, 2), "down2")
+    y = twice(torch.nn.functional.max_pool2d(down2, 2), "bottom")
+    for level, skip in ((2, down2), (1, down1)):
+        y = conv(y, f"up{level}", transposed=True)
+        rows, columns = ((n - m) // 2 for n, m in zip(skip.shape[2:], y.shape[2:], strict=True))
+        y = twice(torch.cat([skip[:, :, rows : rows + y.shape[2], columns : columns + y.shape[3]], y], 1), f"up{level}")
+    logits = conv(y, "score").permute(0, 2, 3, 1)
+    weight = np.random.default_rng(2).standard_normal(logits.shape).astype(np.float32)
+    (logits * torch.from_numpy(weight)).sum().backward()
+    gradient = jax.jit(jax.grad(lambda x: (model.apply(v, x, train=False)[0] * weight).sum()))(x)
+    ours = jax.jit(lambda x: model.apply(v, x, train=False)[0])(x)
+    theirs = logits.detach().numpy()
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+    expected = image.grad.permute(0, 2, 3, 1).numpy()
+    assert np.abs(gradient - expected).max() <= 1e-5 * np.abs(expected).max()
