@@ -61,6 +61,7 @@ PRESETS = {
 }  # fmt: skip
 
 KINDS: Mapping[str, Any] = {"plain": None, "residual": "A"}
+LAST = "training loss, last tenth"
 
 
 def build(config: Config) -> cli.Experiment:
@@ -150,7 +151,7 @@ def report(depths: Sequence[int], seeds: int, run: train.Run, figures: Mapping[s
     lines = present.read_metrics(run.folder / "metrics.jsonl")
     draw(lines, depths, seeds, run.report / "depth.png")
     nets = {kind: {depth: final(lines, figures, kind, depth, seeds) for depth in depths} for kind in KINDS}
-    verdict = judge({kind: {depth: net["training loss, last tenth"] for depth, net in own.items()} for kind, own in nets.items()})
+    verdict = judge({kind: {depth: net[LAST] for depth, net in own.items()} for kind, own in nets.items()})
     run.write("verdict.json", {"verdict": verdict, "nets": nets})
     table = {
         f"{kind} {depth}: {name}": f"{np.mean(values):.4g} ({min(values):.4g} … {max(values):.4g})"
@@ -173,7 +174,7 @@ def final(
 ) -> dict[str, list[float]]:
     """Figures of one net at the end, by name a value for each seed."""
     names = [member(kind, depth, seed) for seed in range(seeds)]
-    last = {"training loss, last tenth": [last_tenth(lines, f"train/{name}/loss") for name in names]}
+    last = {LAST: [last_tenth(lines, f"train/{name}/loss") for name in names]}
     whole = {"training loss, whole set": "training loss", "training error": "training error", "test error": "test error"}
     return last | {title: [figures[f"{name}/{metric}"] for name in names] for title, metric in whole.items()}
 
@@ -198,8 +199,9 @@ def judge(loss: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, str]:
         holds[kind] = higher and apart if kind == "plain" else not higher
         verdict[kind] = (
             f"{kind.capitalize()} nets, training loss over the last tenth of the updates: {deep} layers "
-            f"{np.mean(own[deep]):.4g}, {shallow} layers {np.mean(own[shallow]):.4g}. {pairs} of {len(own[deep])} seeds end higher "
-            f"with more layers; {'every' if apart else 'not every'} seed of the deepest is above every seed of the shallowest."
+            f"{np.mean(own[deep]):.4g}, {shallow} layers {np.mean(own[shallow]):.4g}. {pairs} of {len(own[deep])} seeds end "
+            f"higher with more layers; {'every' if apart else 'not every'} seed of the deepest is above every seed of the "
+            "shallowest."
         )
     decided = all(len(own) > 1 and min(map(len, own.values())) > 2 for own in loss.values())
     shown = ("holds" if all(holds.values()) else "does not hold") if decided else "is not decided by one depth or two seeds"
