@@ -48,7 +48,8 @@ def draw_curves(
     lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of many points is drawn
       faintly as it is and strongly as its centered moving average over a 15th of the points; values that are not finite
       are left out.
-    share: panels of one row, of which there are two, have one vertical axis.
+    share: panels of one row, of which there are two, have one vertical axis and, where their labels are the same, one
+      legend, in the second.
 
     Raises ValueError for a metric that no line has.
     """
@@ -58,15 +59,16 @@ def draw_curves(
         drawing, axes = figure.panels(rows, columns, 5.2 if columns > 1 else 7.5, 3.3, share)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        for axis, panel in zip(axes, panels, strict=False):
-            _draw(axis, panel, lines, x)
+        for number, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
+            beside = panels[number + 1 : number + 2] if share and number % columns == 0 else []
+            _draw(axis, panel, lines, x, legend=not any(list(panel.series) == list(other.series) for other in beside))
             axis.set_xlabel(xlabel)
         if title:
             drawing.suptitle(title, x=0.01, ha="left")
         return figure.save(drawing, path)
 
 
-def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) -> None:
+def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool) -> None:
     series = panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
     for number, (label, names) in enumerate(series.items()):
         hue, stroke = panel.styles.get(label, (number, number))
@@ -90,7 +92,7 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) 
     axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if len(series) > 1 or panel.series is series:
+    if legend and (len(series) > 1 or panel.series is series):
         axis.legend(loc="best")
 
 
