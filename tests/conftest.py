@@ -64,7 +64,7 @@ def verb(load, capsys):
         capsys.readouterr()
         status = 0
         try:
-            cli.main(module.build, module.PRESETS, module.Predict, [str(argument) for argument in arguments])
+            cli.main(module.build, module.PRESETS, getattr(module, "Predict", cli.Predict), [str(argument) for argument in arguments])
         except SystemExit as stop:
             status = stop.code
         out, err = capsys.readouterr()

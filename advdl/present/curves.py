@@ -1,5 +1,6 @@
 """Metrics over the steps of a run. Axes: N points of a line."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,16 +19,19 @@ _SMOOTH_FROM = 40  # points: a line of fewer is shown as it is, with its points
 class Panel(NamedTuple):
     """One chart of `draw_curves`.
 
-    series: metric names, or a mapping of label -> metric name; several, or one with a label, get a legend. references:
-    label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic vertical
-    axis, unless nothing is positive.
+    series: metric names, or a mapping of label -> metric name; several, or one with a label, get a legend. A label may
+    have several metrics, such as one for each seed: each is drawn thin, and their mean, where all were measured, bold.
+    references: label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic
+    vertical axis, unless nothing is positive. styles: label -> numbers of its color and its dash, so that two lines
+    have one in common (default: both are the place among the series).
     """
 
     title: str
-    series: Sequence[str] | Mapping[str, str]
+    series: Sequence[str] | Mapping[str, str | Sequence[str]]
     ylabel: str = ""
     references: Mapping[str, float] = {}
     log: bool = False
+    styles: Mapping[str, tuple[int, int]] = {}
 
 
 def draw_curves(
@@ -37,39 +41,46 @@ def draw_curves(
     title: str = "",
     xlabel: str = "step",
     x: str = "step",
+    share: bool = False,
 ) -> pathlib.Path:
     """Draws metrics over steps, one panel beside or below another, into a PNG; returns its path.
 
     lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of many points is drawn
       faintly as it is and strongly as its centered moving average over a 15th of the points; values that are not finite
       are left out.
+    share: panels of one row, of which there are two, have one vertical axis and, where their labels are the same, one
+      legend, in the second.
 
     Raises ValueError for a metric that no line has.
     """
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
     with figure.style():
-        drawing, axes = figure.panels(rows, columns, 5.2 if columns > 1 else 7.5, 3.3)
+        drawing, axes = figure.panels(rows, columns, 5.2 if columns > 1 else 7.5, 3.3, share)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        for axis, panel in zip(axes, panels, strict=False):
-            _draw(axis, panel, lines, x)
+        for number, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
+            beside = panels[number + 1 : number + 2] if share and number % columns == 0 else []
+            _draw(axis, panel, lines, x, legend=not any(list(panel.series) == list(other.series) for other in beside))
             axis.set_xlabel(xlabel)
         if title:
             drawing.suptitle(title, x=0.01, ha="left")
         return figure.save(drawing, path)
 
 
-def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) -> None:
+def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool) -> None:
     series = panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
-    for number, (label, name) in enumerate(series.items()):
-        at, value = points(lines, name, x)
-        color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
-        if len(at) < _SMOOTH_FROM:
-            axis.plot(at, value, color=color, linestyle=dash, marker="o", markersize=3.5, linewidth=1.8, label=label)
-        else:
-            axis.plot(at, value, color=color, linewidth=0.8, alpha=0.3)
-            axis.plot(at, smooth(value), color=color, linestyle=dash, linewidth=1.8, label=label)
+    for number, (label, names) in enumerate(series.items()):
+        hue, stroke = panel.styles.get(label, (number, number))
+        color, dash = figure.COLORS[hue % len(figure.COLORS)], figure.DASHES[stroke % len(figure.DASHES)]
+        each = [points(lines, name, x) for name in ([names] if isinstance(names, str) else names)]
+        at, value = each[0] if len(each) == 1 else mean(each)
+        few = len(at) < _SMOOTH_FROM
+        if len(each) > 1 or not few:
+            for one in each:
+                axis.plot(*one, color=color, linestyle=dash if few else "-", linewidth=0.8, alpha=0.3)
+        dots = dict(marker="o", markersize=3.5) if few else {}
+        axis.plot(at, value if few else smooth(value), color=color, linestyle=dash, linewidth=1.8, label=label, **dots)
     for label, value in panel.references.items():
         axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)
         figure.beside(axis, label, value)
@@ -81,7 +92,7 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str) 
     axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if len(series) > 1 or panel.series is series:
+    if legend and (len(series) > 1 or panel.series is series):
         axis.legend(loc="best")
 
 
@@ -100,6 +111,12 @@ def points(lines: Sequence[Mapping[str, Any]], name: str, x: str = "step") -> tu
     at, value = np.array(found, np.float64).T
     finite = np.isfinite(value)
     return at[finite], value[finite]
+
+
+def mean(each: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of several `points`, their mean where all of them are: (N,) float64 each."""
+    at = functools.reduce(np.intersect1d, (at for at, _ in each))
+    return at, np.mean([value[np.searchsorted(own, at)] for own, value in each], 0)
 
 
 def smooth(value_N: np.ndarray) -> np.ndarray:

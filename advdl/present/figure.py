@@ -53,11 +53,12 @@ def style():
         yield
 
 
-def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many axes, each `width` by `height` inches; call inside `style()`."""
+def panels(rows: int, columns: int, width: float, height: float, share: bool = False) -> tuple[Figure, list[Axes]]:
+    """An empty figure of so many axes, each `width` by `height` inches; call inside `style()`. share: a row has one
+    vertical axis."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none").ravel())
 
 
 def beside(axis: Axes, label: str, value: float) -> None:

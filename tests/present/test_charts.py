@@ -143,3 +143,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="everything"):
         present.draw_histogram({}, path)
     assert not path.exists()
+
+
+def test_a_label_of_several_metrics_is_their_mean_where_all_were_measured(tmp_path):
+    lines = [{"step": 1, "a": 1.0, "b": 3.0}, {"step": 2, "a": 9.0}, {"step": 3, "a": 5.0, "b": 6.0}, {"step": 4, "b": 2.0}]
+    at, value = curves.mean([curves.points(lines, name) for name in "ab"])
+    np.testing.assert_array_equal([at, value], [[1, 3], [2.0, 5.5]])
+    panel = present.Panel("A", {"both": ["a", "b"], "again": "a"}, styles={"again": (3, 0)})
+    path = present.draw_curves(lines, tmp_path / "a.png", [panel, panel], share=True)
+    assert where(path, figure.COLORS[0]).any() and where(path, figure.COLORS[3]).any()
+    assert not where(path, figure.COLORS[1]).any()  # the place of "again", whose color is said

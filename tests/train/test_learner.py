@@ -1,5 +1,7 @@
 """minimize and alternate against arithmetic done by hand."""
 
+import zlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from advdl.errors import UserError
 from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.train import Loss, Player, alternate, minimize
+from advdl.train import Loss, Player, alternate, minimize, together
 
 KEY = jax.random.key(7)
 
@@ -201,3 +203,53 @@ def test_both_generator_losses_have_the_same_fixed_point_and_another_gradient():
 def test_a_batch_that_cannot_be_dealt_is_refused():
     with pytest.raises(UserError, match="12 examples"):
         run(regression(optax.sgd(0.1), accumulate=5), regression_batch(), 1)
+
+
+def noisy_regression():
+    """A network with batch statistics, whose initialization, loss and evaluation leave a trace of key and batch."""
+    network = nn.Sequential([nn.Dense(5), nn.BatchNorm(use_running_average=False), nn.relu, nn.Dense(1)])
+
+    def residual(variables, batch):
+        value, new = network.apply(variables, batch["x"], mutable=["batch_stats"])
+        return value[:, 0] - batch["y"], new
+
+    def loss(variables, batch, key):
+        off, new = residual(variables, batch)
+        noise = replica.sample(jax.random.normal, key, len(off))
+        return Loss(Mean.of((off + noise) ** 2), {"noise": Mean.of(noise)}, new)
+
+    player = Player(lambda key, batch: network.init(key, batch["x"]), loss, optax.adam(0.1), ema=0.9)
+    return minimize(player, lambda variables, batch: {"error": Mean.of(residual(variables, batch)[0])})
+
+
+def test_members_learn_together_exactly_as_alone():
+    batch = regression_batch() | {"id": np.arange(12, dtype=np.float32)}
+    fit, game = noisy_regression(), counting_game(2)
+    learners = {"fit": fit, "again": fit, "game": game, "pair": together({"a": fit, "b": game})}
+    state, metrics = run(together(learners), batch, 3)
+    figures = jax.jit(together(learners).evaluate)(state, batch)
+    assert int(state.step) == 3
+    seen = 0
+    for name, alone in learners.items():
+        key = jax.random.fold_in(KEY, zlib.crc32(name.encode()))
+        own, step, score = alone.init(key, batch), jax.jit(alone.step), jax.jit(alone.evaluate)
+        for _ in range(3):
+            own, last = step(own, batch, key)
+        for parts, whole in ((own.players, state.players), (last, metrics), (score(own, batch), figures)):
+            for what, value in parts.items():
+                jax.tree.map(np.testing.assert_array_equal, value, whole[f"{name}/{what}"])
+                seen += 1
+    assert seen == len(state.players) + len(metrics) + len(figures)
+
+
+def test_one_learner_under_two_names_starts_from_two_initializations():
+    fit = noisy_regression()
+    state = together({"a": fit, "b": fit}).init(KEY, regression_batch())
+    a, b = (state[f"{name}/model"].params["layers_0"]["kernel"] for name in "ab")
+    assert np.abs(a - b).min() > 0
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b/c", "a/b")])
+def test_members_whose_names_cannot_be_told_apart_are_refused(names):
+    with pytest.raises(ValueError, match="prefix"):
+        together(dict.fromkeys(names, noisy_regression()))
