@@ -5,11 +5,14 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
 
 from advdl.errors import UserError, nearest
 from advdl.models import alexnet, dcgan, dilation, fcn, goodfellow, googlenet, resnet, segnet, unet, vgg
 from advdl.models.gradcam import grad_cam, last_maps
+from advdl.models.inference import probabilities
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
 
 CLASSIFIERS: Mapping[str, Variant] = {
@@ -18,6 +21,23 @@ CLASSIFIERS: Mapping[str, Variant] = {
     **vgg.VARIANTS,
     **resnet.VARIANTS,
 }
+
+SEGMENTERS: Mapping[str, Callable[..., nn.Module]] = {
+    "fcn32s": fcn.fcn32s,
+    "fcn16s": fcn.fcn16s,
+    "fcn8s": fcn.fcn8s,
+    "fcn8s_at_once": fcn.fcn8s_at_once,
+    "fcn_resnet50": functools.partial(fcn.fcn_resnet50, auxiliary=True),
+    "fcn_resnet101": functools.partial(fcn.fcn_resnet101, auxiliary=True),
+    "segnet": segnet.segnet,
+    "segnet_basic": segnet.segnet_basic,
+    "bayesian_segnet": segnet.bayesian_segnet,
+    "unet": unet.unet_same,
+    "front_end": functools.partial(dilation.Dilation, context=None),
+    "dilation": dilation.Dilation,
+    "dilation_large": functools.partial(dilation.Dilation, context="large"),
+}
+"""From images to logits of every pixel, by name; each takes num_classes, width and dtype."""
 
 CIFAR = re.compile(r"(resnet|plain)(\d+)$")
 
@@ -44,6 +64,7 @@ __all__ = [
     "classifier",
     "grad_cam",
     "last_maps",
+    "probabilities",
     "alexnet",
     "count_multiply_adds",
     "count_parameters",

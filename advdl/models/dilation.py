@@ -143,8 +143,8 @@ class Dilation(nn.Module):
 
 
 def reflect(x_BHWC: jax.Array) -> jax.Array:
-    """The image reflected at its border (186 pixels before it, as in the release) so that score (i, j) of the front end is centered on the 8×8 pixels from (8 i, 8 j) on, with
-    scores enough to cover it."""
+    """The image reflected at its border, by 186 pixels before it as in the release: score (i, j) of the front end is centered
+    on the 8×8 pixels from (8 i, 8 j) on, and there are scores enough to cover the image."""
     field = receptive_field(front_layers())
     before = int(field.offset - 3.5)  # the middle of pixels 0..7
     edges = []

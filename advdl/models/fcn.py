@@ -63,7 +63,8 @@ class FCN(nn.Module):
     """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
 
     form: "32s", "16s" or "8s". at_once: all skips trained together, scaled (`AT_ONCE`).
-    learned: transposed convolutions (K to K channels, starting bilinear) in place of fixed interpolation of each class.
+    width: factor on all features. learned: transposed convolutions (K to K channels, starting bilinear) in place of fixed
+    interpolation of each class.
     Scores start at zero. Intermediates: pool1 to pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
     """
 
@@ -124,15 +125,15 @@ class Head(nn.Module):
 class FCNResNet(nn.Module):
     """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: a ResNet of output stride 8, `Head`, bilinear.
 
-    blocks: of the ResNet, bottlenecks with the stride on the 3×3. auxiliary: a second head on stage 3, whose logits
-    (B, H, W, K) are the intermediate "aux" if `train`; torchvision adds its loss with weight 0.5.
+    blocks: of the ResNet, bottlenecks with the stride on the 3×3. width: factor on all features. auxiliary: a second head
+    on stage 3, whose logits (B, H, W, K) are the intermediate "aux" if `train`; torchvision adds its loss with weight 0.5.
     Intermediates: the ResNet's, and aux.
     """
 
     num_classes: int = 21
     blocks: tuple[int, ...] = resnet.DEEP[50]
     auxiliary: bool = False
-    width: int = 64
+    width: float = 1.0
     dropout: float = 0.1
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -147,7 +148,7 @@ class FCNResNet(nn.Module):
             self.blocks,
             resnet.Bottleneck,
             num_classes=None,
-            width=self.width,
+            width=round(64 * self.width),
             stride_on="3x3",
             output_stride=8,
             norm=self.norm,

@@ -25,7 +25,7 @@ class SegNet(nn.Module):
     """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
 
     VGG-16's thirteen convolutions, each with bias, normalization and rectifier, and their mirror image; the last
-    convolution alone gives the logits. `features`: of each stage's convolutions.
+    convolution alone gives the logits. `features`: of each stage's convolutions; `width`: factor on them.
     dropout: after pool3 to pool5 and after decoder stages 5 to 3, Bayesian SegNet's six (arXiv:1511.02680, section 3); on
       in training, and in `sampled` at test.
     Intermediates: pool1 to pool5, unpool5 to unpool1.
@@ -33,6 +33,7 @@ class SegNet(nn.Module):
 
     num_classes: int = 11
     features: Sequence[Sequence[int]] = vgg.D
+    width: float = 1.0
     dropout: float = 0.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -42,15 +43,16 @@ class SegNet(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool, sample: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
-        def unit(x, features, name):
-            x = Conv(features, 3, padding=1, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
+        def unit(x, count, name):
+            x = Conv(count, 3, padding=1, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
             return relu(self.norm(name=f"norm{name}", **dtypes)(x, train))
 
         drop = Dropout(self.dropout)
         seen, x, places, stages = {}, x_BHWC, [], len(self.features)
-        for stage, widths in enumerate(self.features, 1):
-            for number, features in enumerate(widths, 1):
-                x = unit(x, features, f"{stage}_{number}")
+        features = [[round(self.width * n) for n in widths] for widths in self.features]
+        for stage, widths in enumerate(features, 1):
+            for number, count in enumerate(widths, 1):
+                x = unit(x, count, f"{stage}_{number}")
             size = x.shape[1:3]
             x, index = max_pool_with_indices(x, ceil=True)
             places.append((index, size))
@@ -58,11 +60,11 @@ class SegNet(nn.Module):
         for stage in range(stages, 0, -1):
             index, size = places.pop()
             x = seen[f"unpool{stage}"] = max_unpool(x, index, size, ceil=True)
-            widths = self.features[stage - 1]
+            widths = features[stage - 1]
             for number in range(len(widths), 1, -1):
                 x = unit(x, widths[number - 1], f"{stage}_{number}_up")
             if stage > 1:
-                x = unit(x, self.features[stage - 2][-1], f"{stage}_1_up")
+                x = unit(x, features[stage - 2][-1], f"{stage}_1_up")
                 x = drop(x, train or sample) if stage > stages - 3 else x
         return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
 
@@ -76,6 +78,7 @@ class SegNetBasic(nn.Module):
 
     num_classes: int = 11
     features: int = 64
+    width: float = 1.0
     levels: int = 4
     dropout: float = 0.0
     dtype: Any = None
@@ -87,7 +90,7 @@ class SegNetBasic(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
         def unit(x, name):
-            x = Conv(self.features, 7, padding=3, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
+            x = Conv(round(self.width * self.features), 7, padding=3, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
             return self.norm(name=f"norm{name}", **dtypes)(x, train)
 
         drop = Dropout(self.dropout)

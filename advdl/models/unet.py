@@ -23,13 +23,15 @@ class UNet(nn.Module):
 
     same: convolutions keep the size, so H' = H and any size works (what pooling drops, the skip brings back). Without, they
       are valid as in the paper: 572 -> 388, and sizes must come out even at each pooling, or ValueError is raised.
+    features: of level 1; width: factor on all.
     norm: normalization after each convolution, None in the paper. resize: resize and 3×3 convolution in place of the
       transposed one. dropout: at the bottom (section 3.1).
     Intermediates: down1 … and up… by level, bottom.
     """
 
     num_classes: int = 2
-    width: int = 64
+    features: int = 64
+    width: float = 1.0
     levels: int = 4
     same: bool = False
     resize: bool = False
@@ -49,22 +51,22 @@ class UNet(nn.Module):
                 x = relu(x if self.norm is None else self.norm(name=f"{name}_norm{number}", **dtypes)(x, train))
             return x
 
-        seen, x = {}, x_BHWC
+        seen, x, features = {}, x_BHWC, round(self.width * self.features)
         for level in range(1, self.levels + 1):
-            x = seen[f"down{level}"] = tap(self, f"down{level}", twice(x, self.width << (level - 1), f"down{level}"))
+            x = seen[f"down{level}"] = tap(self, f"down{level}", twice(x, features << (level - 1), f"down{level}"))
             if not self.same and (x.shape[1] % 2 or x.shape[2] % 2):
                 raise ValueError(f"level {level} has maps of {x.shape[1]} by {x.shape[2]}; both must be even, or same=True")
             x = max_pool(x, 2, 2, ceil=self.same)
-        x = seen["bottom"] = Dropout(self.dropout)(twice(x, self.width << self.levels, "bottom"), train)
+        x = seen["bottom"] = Dropout(self.dropout)(twice(x, features << self.levels, "bottom"), train)
         for level in range(self.levels, 0, -1):
-            skip, features = seen[f"down{level}"], self.width << (level - 1)
+            skip, count = seen[f"down{level}"], features << (level - 1)
             if self.resize:
                 x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
-                x = Conv(features, 3, padding=1, kernel_init=HE, name=f"up{level}", **dtypes)(x)
+                x = Conv(count, 3, padding=1, kernel_init=HE, name=f"up{level}", **dtypes)(x)
             else:
-                x = ConvTranspose(features, 2, strides=2, kernel_init=HE, name=f"up{level}", **dtypes)(x)
+                x = ConvTranspose(count, 2, strides=2, kernel_init=HE, name=f"up{level}", **dtypes)(x)
             x = jnp.concatenate([*_middles(skip, x)], -1)
-            x = seen[f"up{level}"] = twice(x, features, f"up{level}")
+            x = seen[f"up{level}"] = twice(x, count, f"up{level}")
         return Conv(self.num_classes, 1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 

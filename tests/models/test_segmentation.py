@@ -149,7 +149,7 @@ def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
 def test_parity_of_u_net_with_torch():
     """An independent one, of torch's own layers, narrow: logits and the gradient by the image."""
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
-    model = unet.UNet(width=4, levels=2, num_classes=3)
+    model = unet.UNet(features=4, levels=2, num_classes=3)
     x = np.random.default_rng(0).standard_normal((2, 44, 52, 2)).astype(np.float32)
     random = np.random.default_rng(1)
     v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32) / 4, abstract(model, x.shape[1:]))

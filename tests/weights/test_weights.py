@@ -11,7 +11,8 @@ import pytest
 
 from advdl import weights
 from advdl.errors import UserError
-from advdl.models import alexnet, googlenet, resnet
+from advdl.models import abstract, alexnet, dilation, fcn, googlenet, resnet, segnet, vgg
+from advdl.nn import BatchNorm
 
 SMALL = {
     "cifar": (resnet.cifar(8, num_classes=4), (16, 16, 3)),
@@ -201,3 +202,28 @@ def test_auxiliary_classifiers_may_be_left_out():
     assert weights.styles(model) == ("torchvision",)
     with pytest.raises(ValueError, match="no published names"):
         weights.styles(resnet.Block(3))
+
+
+@pytest.mark.parametrize("form", ["fcn", "dilation", "segnet", "resnet"])
+def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
+    """Features of the dense network are the classifier's; fc6 as a convolution is fc6 where it sees the whole image."""
+    model, published = {
+        "fcn": (fcn.FCN(num_classes=3), vgg.VGG()),
+        "dilation": (dilation.Dilation(num_classes=3), vgg.VGG()),
+        "segnet": (segnet.SegNet(num_classes=3), vgg.VGG(norm=BatchNorm)),
+        "resnet": (fcn.fcn_resnet50(num_classes=3), resnet.VARIANTS["resnet50_v1_5"].build()),
+    }[form]
+    shapes = abstract(published, (224, 224, 3))
+    v = jax.tree.map(lambda x: np.broadcast_to(np.float32(x.size % 97), x.shape), shapes)
+    weights.export(tmp_path / "net.safetensors", published, v)
+    before = jax.tree.map(lambda x: np.broadcast_to(np.float32(-1), x.shape), abstract(model, (64, 64, 3)))
+    after, report = weights.load_backbone(tmp_path / "net.safetensors", model, before)
+    assert report.fits
+    changed = {
+        "/".join(part.key for part in path) for path, leaf in jax.tree.leaves_with_path(after) if leaf.reshape(-1)[0] != -1
+    }
+    head = {"fcn": "score", "dilation": "context", "segnet": "_up", "resnet": "classifier"}[form]
+    paths = {"/".join(part.key for part in path) for path, _ in jax.tree.leaves_with_path(before)}
+    assert {path for path in paths if head not in path and "score" not in path} == changed
+    with pytest.raises(UserError, match="full width"):
+        weights.load_backbone(tmp_path / "net.safetensors", model.clone(width=0.5), before)

@@ -1,0 +1,54 @@
+"""Dense predictions of whole images: at several scales, mirrored, and by windows where the image is too large.
+
+Axes: B batch, H height, W width, C channels, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from advdl.nn import resize_bilinear
+
+Scores = Callable[[jax.Array], jax.Array]
+
+
+def probabilities(
+    logits: Scores, image_BHWC: jax.Array, scales: Sequence[float] = (1.0,), mirror: bool = False, window: int = 0
+) -> jax.Array:
+    """Mean probability (B, H, W, K) of every pixel over scales and, with `mirror`, the mirrored image.
+
+    logits: (B, h, w, C) -> (B, h, w, K), of any size. window: the largest side that it is given; a larger image is covered
+    by windows that overlap by a third, and where they do their probabilities are averaged. 0: whole images.
+    """
+    size, found = image_BHWC.shape[1:3], []
+    for scale in scales:
+        x = image_BHWC if scale == 1 else resize_bilinear(image_BHWC, tuple(max(1, round(scale * n)) for n in size))
+        for flip in (False, True)[: 1 + mirror]:
+            p = _windows(logits, x[:, :, ::-1] if flip else x, window)
+            p = p[:, :, ::-1] if flip else p
+            found.append(p if scale == 1 else resize_bilinear(p, size))
+    return sum(found) / len(found)
+
+
+def _windows(logits: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
+    height, width = x_BHWC.shape[1:3]
+    if not window or max(height, width) <= window:
+        return jax.nn.softmax(logits(x_BHWC))
+    total = count = 0
+    for top in _starts(height, window):
+        for left in _starts(width, window):
+            part = x_BHWC[:, top : top + window, left : left + window]
+            p = jax.nn.softmax(logits(part))
+            room = ((0, 0), (top, height - top - p.shape[1]), (left, width - left - p.shape[2]), (0, 0))
+            total = total + jnp.pad(p, room)
+            count = count + jnp.pad(jnp.ones((1, *p.shape[1:3], 1)), room)
+    return total / count
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Of windows that cover `length`, each a third over the one before, the last at the end."""
+    if length <= window:
+        return [0]
+    step = max(1, window * 2 // 3)
+    return [*range(0, length - window, step), length - window]

@@ -1,0 +1,60 @@
+"""Weights of a classifier as the beginning of a network for dense prediction."""
+
+import pathlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from advdl.errors import UserError
+from advdl.models import abstract, dilation, fcn, resnet, segnet, vgg
+from advdl.nn import BatchNorm
+from advdl.weights import files
+from advdl.weights.load import Report, load
+
+
+def load_backbone(path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
+    """(variables with the backbone's numbers, the classifier's report): VGG-16's or a ResNet's published ImageNet weights.
+
+    FCN and the dilated front end take VGG-16's convolutions and its fc6 and fc7 as convolutions (Long et al. 2015, section
+    3.1); SegNet takes the convolutions, and the normalizations where the file has them; FCNResNet takes the ResNet.
+    Everything else stays as it is in `variables`. Raises UserError for a file that does not fit, a network without a
+    published backbone, or one whose width is not the published one.
+    """
+    if isinstance(model, fcn.FCNResNet):
+        network = resnet.ResNet(model.blocks, resnet.Bottleneck, stride_on="3x3")
+    elif isinstance(model, fcn.FCN | dilation.Dilation | segnet.SegNet):
+        normalized = any(name.endswith("running_mean") for name in files.read(path))
+        network = vgg.VGG(norm=partial(BatchNorm) if normalized else None)
+        if normalized and not isinstance(model, segnet.SegNet):
+            raise UserError(f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without")
+    else:
+        raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
+    if model.width != 1:
+        raise UserError(f"published weights are of the full width; take --width 1, not {model.width}")
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, (224, 224, 3)))
+    read, report = load(path, network, zeros, new_head=True)
+    result = jax.tree.map(lambda leaf: leaf, dict(variables))
+    for collection, modules in read.items():
+        own = result[collection]
+        if isinstance(model, fcn.FCNResNet):
+            own["backbone"] = {name: module for name, module in modules.items() if name != "classify"}
+        elif isinstance(model, segnet.SegNet):
+            own |= modules["trunk"]
+        else:
+            inner = own["front"] if isinstance(model, dilation.Dilation) else own
+            place = inner if isinstance(model, dilation.Dilation) else inner.setdefault("trunk", {})
+            place |= modules["trunk"]
+            for name, side in (("fc6", 7), ("fc7", 1)):
+                kernel = modules[name]["kernel"]
+                inner[name] = {
+                    "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
+                    "bias": modules[name]["bias"],
+                }
+    shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{path} is of a network for other images than these: the first layer's channels differ")
+    return result, report
