@@ -64,7 +64,8 @@ def verb(load, capsys):
         capsys.readouterr()
         status = 0
         try:
-            cli.main(module.build, module.PRESETS, getattr(module, "Predict", cli.Predict), [str(argument) for argument in arguments])
+            predict = getattr(module, "Predict", cli.Predict)
+            cli.main(module.build, module.PRESETS, predict, [str(argument) for argument in arguments])
         except SystemExit as stop:
             status = stop.code
         out, err = capsys.readouterr()
