@@ -40,10 +40,16 @@ class Config(cli.Config):
     """A network of `python -m advdl.models`; resnetN and plainN of every depth 6n + 2 for small images."""
     shortcut: Literal["", "A", "B", "C"] = ""
     """Of a residual network, where the width grows: zeros appended (A), projections (B), projections everywhere (C)."""
+    scan: bool = False
+    """Run equal blocks of a residual network as a loop: deep ones compile faster, and run slower on CPU."""
     init: str = ""
     """File of weights to start from, .safetensors or .pth; another number of classes gets a new last layer."""
     image_size: int = 0
     """Side of the images (0: 224 for the networks of ImageNet, else the size they have)."""
+    test_size: int = 0
+    """Side of test images, where another one is wanted."""
+    test_resize: int = 0
+    """Shorter side to which a test image is brought before its middle is cut out (default: 256 / 224 of the test size)."""
     view: Literal["", "whole", "inception", "scale"] = ""
     """Part of a training image: all of it, a random area of it, or a random crop at a random scale (default: by network)."""
     skip_broken: bool = False
@@ -56,6 +62,8 @@ class Config(cli.Config):
     """TrivialAugment or RandAugment."""
     color: float = 0.0
     """Standard deviation of PCA color augmentation, 0.1 in AlexNet's paper."""
+    colors: Literal["imagenet", "data"] = "imagenet"
+    """Whose principal colors: ImageNet's published ones, or those of the training images."""
     erasing: float = 0.0
     """Probability of erasing a random rectangle."""
     mixup: float = 0.0
@@ -113,7 +121,8 @@ PRESETS = {
     # Differs by repeated augmentation (4) and by averaging each update (theirs: every 32nd).
     "resnet-modern": Config(
         preset="resnet-modern", model="resnet50_v1_5", data="tfds:imagenet2012", steps=750_000, batch=1024, learning_rate=0.5,
-        schedule="cosine", warmup=6250, weight_decay=2e-5, decay="kernels", image_size=176, crop=0, flip=True, policy="trivial",
+        schedule="cosine", warmup=6250, weight_decay=2e-5, decay="kernels", image_size=176, test_size=224, test_resize=232,
+        crop=0, flip=True, policy="trivial",
         erasing=0.1, mixup=0.2, cutmix=1.0, label_smoothing=0.1, ema=0.99998, threads=16,
         evaluate_every=6250, save_every=6250, log_every=100,
     ),
@@ -132,36 +141,43 @@ class Predict(cli.Predict):
     """Published ImageNet weights to use instead of a run, .safetensors or .pth."""
     features: str = ""
     """Intermediate to write as OUT/features.npz, one array for each file."""
+    export: str = ""
+    """File to write the network's weights to, .safetensors with PyTorch's names."""
 
     def alone(self) -> Mapping[str, Any] | None:
         if not self.weights:
             return None
         names = data.imagenet_names()
-        network, look = models.classifier(self.model or "resnet50_v1_5").build(), Look.of(self.model or "resnet50_v1_5", 0)
+        config = Config(model=self.model or "resnet50_v1_5")
+        network, look = models.classifier(config.model).build(), Look.of(config)
         shapes = models.abstract(network, (look.size, look.size, 3))
         variables, report = weights.load(self.weights, network, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
         cli.say(f"{self.weights}: {report}")
-        shape = (look.size, look.size, 3)
-        return predict(network, variables, names, look, shape, self, Path(self.out or "."))
+        return predict(network, variables, names, look, (look.size, look.size, 3), self, Path(self.out or "."))
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a network wants its images: side (0: as they are), training and test views, and the scale of pixels."""
+    """How a network wants its images: sides (0: as they are), training and test views, and the scale of pixels."""
 
     size: int
+    test_size: int
+    resize: int
     kind: str
     photographs: bool
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def of(cls, model: str, size: int, kind: str = "") -> "Look":
-        photographs = models.classifier(model).input[0] > 32
-        look = cls(size or 224 * photographs, kind or ("inception" if photographs else "whole"), photographs)
-        if not photographs or model == "googlenet_torchvision":  # whose weights come from a net that saw [-1, 1]
-            return look
-        return cls(look.size, look.kind, True, data.IMAGENET_MEAN, data.IMAGENET_STD)
+    def of(cls, config: Config) -> "Look":
+        photographs = models.classifier(config.model).input[0] > 32
+        size = config.image_size or 224 * photographs
+        test = config.test_size or size
+        mean, std = (data.IMAGENET_MEAN, data.IMAGENET_STD) if photographs else ((0.5,), (0.5,))
+        if config.model == "googlenet_torchvision":  # whose weights come from a net that saw [-1, 1]
+            mean, std = (0.5,), (0.5,)
+        kind = config.view or ("inception" if photographs else "whole")
+        return cls(size, test, config.test_resize or round(test * 256 / 224), kind, photographs, mean, std)
 
     def train(self) -> data.View | None:
         match self.kind:
@@ -174,9 +190,8 @@ class Look:
     def test(self, whole: bool = False) -> data.View | None:
         """The middle, 224 of 256; `whole` gives the 256, for ten crops."""
         if self.kind == "whole":
-            return self.train()
-        side = round(self.size * 256 / 224)
-        return data.center_crop(side if whole else self.size, side)
+            return data.cover(self.test_size) if self.test_size else None
+        return data.center_crop(self.resize if whole else self.test_size, self.resize)
 
     def normalize(self) -> data.Transform:
         if self.mean == (0.5,):
@@ -189,8 +204,9 @@ class Look:
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "crop", "image_size", "color", "erasing", "mixup", "cutmix")
-    row, look = models.classifier(config.model), Look.of(config.model, config.image_size, config.view)
+    cli.at_least(0, config, "weight_decay", "momentum", "crop", "image_size", "test_size", "test_resize", "color")
+    cli.at_least(0, config, "erasing", "mixup", "cutmix", "label_smoothing")
+    row, look = models.classifier(config.model), Look.of(config)
     training, held_out = sources(config, look)
     names, shape = training.label_names, training.image_shape
     network = build_network(config, row, len(names), shape)
@@ -215,7 +231,7 @@ def build(config: Config) -> cli.Experiment:
         return train.Loss(Mean.of(error(logits) + auxiliary), {"accuracy": top_k(logits, batch["label"], 1)}, new)
 
     def evaluate(variables, batch):
-        logits = test_logits(network, variables, batch["image"], shape[0] if config.ten_crop else 0)
+        logits = test_logits(network, variables, batch["image"], look.test_size if config.ten_crop else 0)
         label, mask = batch["label"], batch["mask"]
         return {
             "loss": Mean.of(losses.cross_entropy(logits, label), mask),
@@ -239,7 +255,7 @@ def build(config: Config) -> cli.Experiment:
 
     return cli.Experiment(
         learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate),
-        train=data.TrainBatches(training, config.batch, config.seed, augmentation(config, look)),
+        train=data.TrainBatches(training, config.batch, config.seed, augmentation(config, look, training)),
         test=test,
         report=lambda state, run, figures: report(network, state, names, look, test, run, figures),
         predict=lambda state, options, folder: predict(network, state["model"].average, names, look, shape, options, folder),
@@ -257,9 +273,7 @@ def sources(config: Config, look: Look) -> tuple[data.Source, data.Source]:
         raise UserError(f"{config.model} takes photographs and digits are 8 by 8 pixels; give --data folder:PATH or tfds:NAME")
     channels = 3 if look.photographs else None
     found = []
-    for split, view in (("train", look.train()), ("test", look.test(config.ten_crop))):
-        if config.data.startswith("tfds:imagenet2012") and split == "test":
-            split = "validation"  # the test labels were never published
+    for split, view in (("train", look.train()), (held_out_split(config.data), look.test(config.ten_crop))):
         source = data.open_source(
             config.data, split, config.data_dir, channels=channels, view=view, skip_broken=config.skip_broken
         )
@@ -268,16 +282,26 @@ def sources(config: Config, look: Look) -> tuple[data.Source, data.Source]:
                 f"{split}: {len(source.broken)} files left out that do not decode: {', '.join(map(str, source.broken[:3]))}"
             )
         found.append(source)
-    data.same_classes(*found, sizes=not config.ten_crop)
+    data.same_classes(*found, sizes=look.kind == "whole" and look.test_size == look.size)
     return tuple(found)
+
+
+def held_out_split(spec: str) -> str:
+    """`test`; of ImageNet, whose test labels were never published, `validation`; `val` of a folder that has no `test`."""
+    kind, _, rest = spec.partition(":")
+    if kind == "folder" and not (Path(rest) / "test").exists() and (Path(rest) / "val").is_dir():
+        return "val"
+    return "validation" if rest.startswith("imagenet2012") else "test"
 
 
 def build_network(config: Config, row: models.Variant, classes: int, shape: tuple[int, ...]) -> nn.Module:
     """The network for this many classes. Raises UserError for one that does not take such images."""
-    fields = {"num_classes": classes, "dtype": config.dtype}
-    if config.shortcut and "shortcut" not in getattr(row.build, "keywords", {}) and not config.model.startswith("resnet"):
-        raise UserError(f"--shortcut is for residual networks, and {config.model} is none")
-    network = row.build(**fields, **({"shortcut": config.shortcut} if config.shortcut else {}))
+    network = row.build(num_classes=classes, dtype=config.dtype)
+    for name in ("shortcut", "scan"):
+        if value := getattr(config, name):
+            if not isinstance(network, models.resnet.ResNet) or network.shortcut is None:
+                raise UserError(f"--{name} is for residual networks, and {config.model} is none")
+            network = network.clone(**{name: value})
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:
@@ -285,11 +309,13 @@ def build_network(config: Config, row: models.Variant, classes: int, shape: tupl
     return network
 
 
-def augmentation(config: Config, look: Look) -> data.Transform:
+def augmentation(config: Config, look: Look, training: data.Source) -> data.Transform:
     """Of a training batch, from uint8 to what the network sees."""
     steps = [data.random_crop(config.crop)] * (look.kind == "whole" and config.crop > 0) + [data.random_flip()] * config.flip
     steps += {"none": [], "trivial": [data.trivial_augment()], "rand": [data.rand_augment()]}[config.policy]
-    steps += [data.pca_color(config.color)] * (config.color > 0) + [look.normalize()]
+    if config.color:
+        steps.append(data.pca_color(config.color, *(data.principal_colors(training) if config.colors == "data" else ())))
+    steps.append(look.normalize())
     return data.compose(*steps, *[data.random_erasing(config.erasing)] * (config.erasing > 0))
 
 
@@ -331,8 +357,11 @@ def report(network, state, names, look, test, run, figures) -> list[present.Sect
 
 
 def predict(network, variables, names, look, shape, options, folder) -> Mapping[str, Any]:
-    """Class and probability of each file; with --features, an intermediate of each."""
-    if not options.files:
+    """Class and probability of each file; with --features, an intermediate of each; with --export, the weights."""
+    if options.export:
+        weights.export(options.export, network, variables)
+        cli.say(f"{options.export}: weights under {weights.styles(network)[0]}'s names")
+    elif not options.files:
         raise UserError("predict needs image files: python experiments/classify.py predict photo.png")
     run, normalize = jax.jit(lambda v, x: network.apply(v, x, train=False)), look.normalize()
     answer, features = {}, {}

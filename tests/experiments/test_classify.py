@@ -13,7 +13,8 @@ from PIL import Image
 from advdl import data, models, train, weights
 from advdl.cli.experiment import Session
 
-RECIPE = ["--policy", "trivial", "--erasing", 0.5, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--color", 0.1,
+RECIPE = ["--policy", "trivial", "--erasing", 0.5, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1,
+          "--color", 0.1, "--colors", "data",
           "--decay", "kernels", "--ema", 0.9, "--flip", "--nesterov"]  # fmt: skip
 SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]
 
@@ -133,6 +134,29 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
         assert head.shape == (64, 10) and float(jnp.abs(head).max()) > 0
         rest = {**started["params"], "classify": None}, started["batch_stats"]
         assert jax.tree.all(jax.tree.map(np.array_equal, rest, ({**v["params"], "classify": None}, v["batch_stats"])))
+
+
+def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "net.safetensors"
+    assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
+    status, _, err = verb("classify", "predict", "--run", run, "--export", file)
+    assert status == 0 and "net.safetensors" in err
+    tensors = weights.read(file)
+    assert tensors["linear.weight"].shape == (10, 64) and tensors["layer2.0.conv1.weight"].shape == (32, 16, 3, 3)
+    module = load("classify")
+    config = dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=4, init=str(file))
+    started = Session.open("classify", config, train.Run(tmp_path / "other"), module.build).new()
+    np.testing.assert_array_equal(started["model"].params["classify"]["kernel"].T, tensors["linear.weight"])
+    status, _, err = verb("classify", "predict", "--run", run, "--export", tmp_path / "net.pth")
+    assert status == 2 and ".safetensors" in err
+
+
+def test_val_serves_where_a_folder_has_no_test(load, tmp_path):
+    held_out = load("classify").held_out_split
+    (tmp_path / "val").mkdir()
+    assert held_out(f"folder:{tmp_path}") == "val" and held_out("tfds:imagenet2012") == "validation"
+    (tmp_path / "test").mkdir()
+    assert held_out(f"folder:{tmp_path}") == held_out("digits") == "test"
 
 
 def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
