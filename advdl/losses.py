@@ -1,6 +1,6 @@
-"""Pure losses, one value an example; averaging is `Mean.of`, which knows the mask.
+"""Pure losses, one value an example (or pixel); averaging is `Mean.of`, which knows the mask.
 
-Of an image with a class in every pixel, one value a pixel. Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax
+Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax
 or sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, H height, W width, K classes.
 
 Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = sigmoid(logit):

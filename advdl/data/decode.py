@@ -148,7 +148,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def opened(file: pathlib.Path | bytes, name: str, look):
-    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where there is something wrong with it."""
+    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where anything is wrong."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             if image.width * image.height > MOST_PIXELS:

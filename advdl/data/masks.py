@@ -82,7 +82,7 @@ def _stored(image: Image.Image, name: str, code: Coding, natural: tuple[int, int
         raise UserError(f"mask {name} is {here} pixels and its image {there}; make them the same")
     colored = image.mode in ("RGB", "RGBA")
     if colored and code.colors is None:
-        raise UserError(f"mask {name} is in colors; ids as gray or palette are needed, or palette.txt with a color (r g b) a line")
+        raise UserError(f"mask {name} is in colors; ids as gray or palette are needed, or palette.txt with r g b a line")
     if not colored and image.mode not in ("1", "L", "P"):
         raise UserError(f"mask {name} is of mode {image.mode}; ids of 8 bits, as gray or palette, are needed")
     image = image.convert("RGB") if image.mode == "RGBA" else image

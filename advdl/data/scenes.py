@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import SPLITS, digits
@@ -173,7 +173,7 @@ class TfdsScenes(_Decoded):
         known, first = TFDS_CLASSES.get(name.partition("/")[0].partition(":")[0], (None, 0))
         names = known or getattr(features[self._key], "names", None)
         if not names:
-            raise UserError(f"tfds:{name} does not name the classes of its {self._key}; write it as folder:PATH with classes.txt")
+            raise UserError(f"tfds:{name} names no classes of its {self._key}; write it as folder:PATH with classes.txt")
         code = coding(names, void, first=first, name=f"tfds:{name}")
         super().__init__(f"tfds:{name}", split, code, (height, width, 1 if depth == 1 else 3), size)
 
@@ -231,9 +231,9 @@ def digit_scenes(split: str, size: tuple[int, int] = (64, 64), count: int | None
     """Handwritten digits, enlarged, in scenes of 2 to `most`, some of them over others: images (H, W, 1), 11 classes.
 
     Class 0 is the background, a gradient with noise; class 1 + d is digit d, where it covers at least half of a pixel. Later
-    digits lie over earlier ones and none is cut off. `train` is made of the training digits and `test` of the test digits;
-    scene n is a function of the split, n, the size and `most`. count: by default 2,000 and 300. Raises UserError for another
-    split or a size below 16 pixels.
+    digits lie over earlier ones, set off by a dark outline, and none is cut off. `train` is made of the training digits and
+    `test` of the test digits; scene n is a function of the split, n, the size and `most`. count: by default 2,000 and 300.
+    Raises UserError for another split or a size below 16 pixels.
     """
     if split not in SPLITS:
         raise UserError(f"digit_scenes have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
@@ -258,9 +258,11 @@ def _scene(rng: np.random.Generator, size, most: int, pictures, label_N: np.ndar
     mask = np.zeros(size, np.uint8)
     for n in rng.integers(len(pictures), size=rng.integers(2, most + 1)):
         side = round(rng.uniform(0.3, 0.65) * min(size))
-        cover = np.asarray(pictures[n].resize((side, side), Image.Resampling.BICUBIC), np.float64) / 255
+        enlarged = pictures[n].resize((side, side), Image.Resampling.BICUBIC)
+        cover, around = (np.asarray(x, np.float64) / 255 for x in (enlarged, enlarged.filter(ImageFilter.MaxFilter(5))))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         place = np.s_[top : top + side, left : left + side]
+        image[place] += around * (20 - image[place])
         image[place] += cover * (rng.uniform(140, 250) - image[place])
         mask[place][cover >= 0.5] = 1 + label_N[n]
     return (image + rng.normal(0, 8, size)).clip(0, 255).astype(np.uint8), mask
@@ -282,7 +284,7 @@ def class_pixels(source: Scenes) -> ClassPixels:
     classes = len(source.label_names)
     pixels, present = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for rows in np.array_split(np.arange(len(source)), len(source) // 64 + 1):
-        for mask in source.read(rows)["mask"] if len(rows) else ():
+        for mask in source.read(rows)["mask"]:
             counts = np.bincount(mask.ravel(), minlength=256)
             pixels += counts
             present += (counts > 0) * mask.size
@@ -343,7 +345,8 @@ def _layout(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]
     found = sorted(p.name for p in root.iterdir() if p.is_dir())
     if split not in found:
         raise UserError(f"no folder {root / split}; {root} has {', '.join(found) or 'no folders'}{nearest(split, found)}")
-    raise UserError(f"{root / split} has no images beside masks; expected {root / split}/images/*.png and {root / split}/masks/*.png")
+    place = root / split
+    raise UserError(f"{place} has no images beside masks; expected {place}/images/*.png and {place}/masks/*.png")
 
 
 def _by_stem(place: pathlib.Path, root: pathlib.Path) -> dict[str, str]:

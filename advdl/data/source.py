@@ -69,6 +69,8 @@ class _Kept:
         self._source, self._arrays, self._lock = source, None, threading.Lock()
 
     def __getattr__(self, name: str):
+        if name.startswith("_"):  # what copying looks for before there is a source
+            raise AttributeError(name)
         return getattr(self._source, name)
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ def error_map(truth: np.ndarray, prediction: np.ndarray, classes: int, void: int
 def legend(names: Sequence[str], palette: np.ndarray, width: int) -> np.ndarray:
     """Colors and names in as many rows as `width` pixels need: (height, width, 3) uint8. An entry that is wider by itself is
     cut off."""
-    font = grid.font()
+    font = grid.typeface()
     places, left, row = [], 4, 0
     for name in names:
         wide = _SWATCH + 4 + int(np.ceil(font.getlength(name))) + 10
