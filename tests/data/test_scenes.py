@@ -283,9 +283,7 @@ def features(**others):
 
 def test_a_prepared_set_of_pets_counts_from_zero():
     images, trimaps = noise(3, 6, 8, 3), 1 + noise(3, 6, 8, below=3, seed=2)
-    rows = Records(
-        {"image": png(image), "segmentation_mask": png(mask)} for image, mask in zip(images, trimaps, strict=True)
-    )
+    rows = Records({"image": png(image), "segmentation_mask": png(mask)} for image, mask in zip(images, trimaps, strict=True))
     known = features(segmentation_mask=types.SimpleNamespace(shape=(None, None, 1)))
     source = scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known, (6, 8))
     batch = source.read(np.array([2, 0]))
