@@ -1,7 +1,7 @@
-"""Pure losses, one value an example; averaging is `Mean.of`, which knows the mask.
+"""Pure losses, one value an example (or pixel); averaging is `Mean.of`, which knows the mask.
 
 Everything takes logits, and log-probabilities come from log-softmax and softplus: the logarithm of a computed softmax
-or sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, K classes.
+or sigmoid is -inf as soon as a network is sure. Computed in float32 at least. Axes: B batch, H height, W width, K classes.
 
 Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = sigmoid(logit):
 
@@ -25,6 +25,47 @@ def cross_entropy(logits_BK: jax.Array, label_B: jax.Array, label_smoothing: flo
     if label_smoothing:
         loss_B = (1 - label_smoothing) * loss_B - label_smoothing * log_p_BK.mean(-1)
     return loss_B
+
+
+def pixel_cross_entropy(
+    logits_BHWK: jax.Array,
+    mask_BHW: jax.Array,
+    void: int | None = None,
+    class_weights: jax.Array | None = None,
+    over: str = "pixels",
+) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of every pixel and its weight, (B, H, W) each, float32, for `Mean.of(*pixel_cross_entropy(…))`.
+
+    mask_BHW: ids, integers. A pixel counts unless it is void or no class (outside 0..K-1, as void mostly is): its loss and
+    weight are then 0, and so is the gradient of its logits, whatever they are. class_weights: w (K,). over: what their
+    weighted sum is divided by:
+      "pixels": Σ w·loss / number of counted pixels (Caffe's, by which SegNet was trained): the loss given is w·loss, its
+        weight 1;
+      "weights": Σ w·loss / Σ w over counted pixels (torch's `cross_entropy(weight=w)`): the loss is plain, its weight w.
+    Without class weights the two are one. Raises ValueError where shapes do not fit or for another `over`.
+    """
+    classes = logits_BHWK.shape[-1]
+    if logits_BHWK.shape[:-1] != mask_BHW.shape:
+        raise ValueError(f"logits {logits_BHWK.shape} do not fit a mask {mask_BHW.shape}")
+    if over not in ("pixels", "weights"):
+        raise ValueError(f"over is {over!r}; expected 'pixels' or 'weights'")
+    mask_BHW = mask_BHW.astype(jnp.int32)
+    counted_BHW = (mask_BHW >= 0) & (mask_BHW < classes)
+    if void is not None:
+        counted_BHW &= mask_BHW != void
+    class_BHW = jnp.where(counted_BHW, mask_BHW, 0)
+    # Logits that do not count are replaced before the logarithm, since a gradient of 0 times NaN would be NaN.
+    loss_BHW = cross_entropy(jnp.where(counted_BHW[..., None], logits_BHWK, 0), class_BHW)
+    weight_BHW = counted_BHW.astype(loss_BHW.dtype)
+    if class_weights is None:
+        return loss_BHW * weight_BHW, weight_BHW
+    class_weights = jnp.asarray(class_weights, loss_BHW.dtype)
+    if class_weights.shape != (classes,):
+        raise ValueError(f"class weights {class_weights.shape} for {classes} classes")
+    weighted_BHW = weight_BHW * class_weights[class_BHW]
+    if over == "weights":
+        return loss_BHW * weight_BHW, weighted_BHW
+    return loss_BHW * weighted_BHW, weight_BHW
 
 
 def value(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from advdl import losses
+from advdl.metrics import Mean
 
 REAL_B, FAKE_B = 3 * jax.random.normal(jax.random.key(0), (2, 16))
 LOGITS_BK = 3 * jax.random.normal(jax.random.key(1), (16, 5))
@@ -111,3 +112,72 @@ def test_the_value_is_highest_at_the_optimal_discriminator_and_there_tells_the_d
 def test_logits_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="differ in shape"):
         losses.minimax_discriminator(REAL_B, FAKE_B[:, None])
+
+
+PIXELS_BHWK = 3 * jax.random.normal(jax.random.key(3), (2, 4, 5, 6))
+MASK_BHW = jax.random.randint(jax.random.key(4), (2, 4, 5), 0, 8).astype(jnp.uint8)  # 6 classes; 6 and 7 are none
+WEIGHTS_K = jnp.array([0.2, 1.0, 4.0, 0.5, 8.0, 2.0])
+
+
+@pytest.mark.parametrize("over", ["pixels", "weights"])
+@pytest.mark.parametrize("void", [None, 2, 6])
+def test_pixel_cross_entropy_is_its_weighted_sum_over_what_counts(void, over):
+    p = np.exp(np.asarray(PIXELS_BHWK, np.float64))
+    p /= p.sum(-1, keepdims=True)
+    total = count = 0.0
+    for place in np.ndindex(2, 4, 5):
+        label = int(MASK_BHW[place])
+        if label < 6 and label != void:
+            weight = float(WEIGHTS_K[label])
+            total -= weight * np.log(p[place][label])
+            count += 1.0 if over == "pixels" else weight
+    loss, weight = losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, void, WEIGHTS_K, over)
+    assert loss.shape == weight.shape == (2, 4, 5) and loss.dtype == weight.dtype == jnp.float32
+    assert Mean.of(loss, weight).compute() == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("over", ["pixels", "weights"])
+def test_without_class_weights_pixels_weigh_the_same(over):
+    plain = Mean.of(*losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, over=over)).compute()
+    ones = Mean.of(*losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, jnp.ones(6), over)).compute()
+    kept = MASK_BHW < 6
+    assert plain == pytest.approx(ones) == pytest.approx(float(losses.cross_entropy(PIXELS_BHWK[kept], MASK_BHW[kept]).mean()))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS_K])
+@pytest.mark.parametrize("over", ["pixels", "weights"])
+def test_void_pixels_change_neither_loss_nor_gradient_whatever_their_logits(over, weights):
+    def mean(logits):
+        found = Mean.of(*losses.pixel_cross_entropy(logits, MASK_BHW, 2, weights, over))
+        return found.total / found.count
+
+    void_BHW = (MASK_BHW >= 6) | (MASK_BHW == 2)
+    loss, gradient = jax.value_and_grad(mean)(PIXELS_BHWK)
+    assert 0 < void_BHW.sum() < void_BHW.size and (gradient[void_BHW] == 0).all() and (gradient[~void_BHW] != 0).all()
+    for value in (jnp.nan, jnp.inf, -jnp.inf, 1e30):
+        other, same = jax.value_and_grad(mean)(jnp.where(void_BHW[..., None], value, PIXELS_BHWK))
+        assert other == loss
+        np.testing.assert_array_equal(same, gradient)
+
+
+def test_an_image_of_void_has_no_loss_and_no_gradient():
+    def total(logits):
+        return Mean.of(*losses.pixel_cross_entropy(logits, jnp.full((2, 4, 5), 11), 11)).total
+
+    assert Mean.of(*losses.pixel_cross_entropy(PIXELS_BHWK, jnp.full((2, 4, 5), 11), 11)).count == 0
+    assert not jax.grad(total)(PIXELS_BHWK).any()
+
+
+def test_scores_that_say_the_same_of_every_class_lose_the_logarithm_of_their_number():
+    loss, weight = losses.pixel_cross_entropy(jnp.zeros((1, 3, 3, 21)), jnp.arange(9).reshape(1, 3, 3))
+    np.testing.assert_allclose(loss, np.full((1, 3, 3), np.log(21)), rtol=1e-6)
+    assert (weight == 1).all()
+
+
+def test_masks_and_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="do not fit a mask"):
+        losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW[:, :3])
+    with pytest.raises(ValueError, match="class weights"):
+        losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, jnp.ones(7))
+    with pytest.raises(ValueError, match="over is 'mean'"):
+        losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, None, "mean")

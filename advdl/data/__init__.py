@@ -15,7 +15,19 @@ from advdl.data.decode import decode, decoding_speed
 from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
+from advdl.data.joint import joint_flip, joint_scale_crop
+from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
+from advdl.data.scenes import (
+    ArrayScenes,
+    ClassPixels,
+    FolderScenes,
+    Scenes,
+    class_pixels,
+    digit_scenes,
+    median_frequency_weights,
+    open_scenes,
+)
 from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.transforms import (
     IMAGENET_MEAN,

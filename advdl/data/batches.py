@@ -12,13 +12,15 @@ from typing import Any
 import grain
 import numpy as np
 
+from advdl.data.masks import NO_CLASS
 from advdl.data.source import Source
 from advdl.data.transforms import Batch, Transform
 from advdl.errors import UserError
 
 
 class TrainBatches:
-    """`batches(t)`: `{"image", "label", "index"}` of global batch t, this process's part; `index` (int32) is the row.
+    """`batches(t)`: what the source reads, `{"image", "label"}`, and `index` (int32), the row, of global batch t, this
+    process's part.
 
     batch_size: B, over all processes. transform: applied to the batch, `to_float(…)` at least. An example's numbers go to
     the source first (its view's draws), then to the transform.
@@ -81,7 +83,11 @@ class TrainBatches:
 
 class EvalBatches:
     """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a `mask` (float32): the
-    last one is filled up with the last example, masked by 0. Raises ValueError for a source that draws."""
+    last one is filled up with the last example, masked by 0. Raises ValueError for a source that draws.
+
+    Of scenes, `mask` (B, H, W) is the classes of the pixels: there what fills up is void (`NO_CLASS` where they have no
+    void) in every pixel, so that no statistic over pixels counts it, and `counted` (B,) float32 is 1 for the others.
+    """
 
     def __init__(
         self, source: Source, batch_size: int, transform: Transform | None = None, process: int = 0, processes: int = 1
@@ -99,8 +105,11 @@ class EvalBatches:
             raise IndexError(number)
         places = np.arange(self._count) + number * self.batch_size + self._first
         rows = np.minimum(places, len(self.source) - 1)
-        mask = (places < len(self.source)).astype(np.float32)
-        batch = {**self.source.read(rows), "index": rows.astype(np.int32), "mask": mask}
+        counted = (places < len(self.source)).astype(np.float32)
+        batch = {"mask": counted, **self.source.read(rows), "index": rows.astype(np.int32)}
+        if batch["mask"] is not counted:
+            none = NO_CLASS if self.source.void is None else self.source.void
+            batch |= {"mask": np.where(counted[:, None, None] > 0, batch["mask"], np.uint8(none)), "counted": counted}
         return batch if self._transform is None else self._transform(batch)
 
 

@@ -46,7 +46,7 @@ def decode_view(
 
     Without a view the image must have that size. Errors are `decode`'s and call the file `name`.
     """
-    array = _open(file, name, lambda image: _pixels(image, view, shape[2], u))
+    array = opened(file, name, lambda image: _pixels(image, view, shape[2], u))
     if array.shape != shape:
         raise UserError(
             f"{name} is {array.shape[1]} by {array.shape[0]} pixels and others are {shape[1]} by {shape[0]}; give --image-size"
@@ -56,7 +56,7 @@ def decode_view(
 
 def natural_shape(file: pathlib.Path | bytes, name: str) -> tuple[int, int, int]:
     """(H, W, C) of an image as it is, upright, from its header."""
-    return _open(file, name, lambda image: (*_upright(image)[:2], 1 if image.mode in GRAY else 3))
+    return opened(file, name, lambda image: (*_upright(image)[:2], 1 if image.mode in GRAY else 3))
 
 
 def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
@@ -147,8 +147,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def _open(file: pathlib.Path | bytes, name: str, look):
-    """`look(image)`, whatever is wrong with the file told in one line."""
+def opened(file: pathlib.Path | bytes, name: str, look):
+    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where anything is wrong."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             if image.width * image.height > MOST_PIXELS:

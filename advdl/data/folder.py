@@ -52,7 +52,7 @@ class FolderSource:
         self._view = chosen(image_size, view)
         self.draws = self._view.draws if self._view else 0
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
-        files = [_images(place, root.resolve()) for place in classes]
+        files = [image_files(place, root.resolve()) for place in classes]
         for place, inside in zip(classes, files, strict=True):
             if not inside:
                 raise UserError(f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it")
@@ -87,8 +87,8 @@ class FolderSource:
         return kept
 
 
-def _images(place: pathlib.Path, root: pathlib.Path) -> list[str]:
-    """The image files of a class folder in order; one look at the folder, since there may be a million files."""
+def image_files(place: pathlib.Path, root: pathlib.Path) -> list[str]:
+    """The image files of a folder in order, without links out of `root`; one look, since there may be a million files."""
     if not place.resolve().is_relative_to(root):
         return []
     with os.scandir(place) as entries:

@@ -31,7 +31,8 @@ class Source(Protocol):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
         """`{"image": uint8 (B, H, W, C), "label": int32 (B,)}` of these rows (B,), with each example's own numbers u
-        (B, draws) in [0, 1), which a source that draws must be given."""
+        (B, draws) in [0, 1), which a source that draws must be given. Other kinds of examples have other entries beside
+        `image`; `advdl.data.scenes` has `mask`."""
         ...
 
 
@@ -62,26 +63,25 @@ class ArraySource:
 
 
 class _Kept:
-    """A source whose examples are all read at the first use."""
-
-    draws = 0
+    """A source whose examples are all read at the first use; what else it is, the source says."""
 
     def __init__(self, source: Source):
-        self.name, self.split = source.name, source.split
-        self.image_shape, self.label_names = source.image_shape, source.label_names
-        self.broken = source.broken
-        self._source, self._array, self._lock = source, None, threading.Lock()
+        self._source, self._arrays, self._lock = source, None, threading.Lock()
+
+    def __getattr__(self, name: str):
+        if name.startswith("_"):  # what copying looks for before there is a source
+            raise AttributeError(name)
+        return getattr(self._source, name)
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         with self._lock:  # threads that read ahead ask at the same time
-            if self._array is None:
+            if self._arrays is None:
                 parts = [self._source.read(r) for r in np.array_split(np.arange(len(self)), len(self) // 1024 + 1)]
-                images, labels = (np.concatenate([part[key] for part in parts]) for key in ("image", "label"))
-                self._array = ArraySource(self.name, self.split, images, labels, self.label_names)
-        return self._array.read(rows)
+                self._arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return {key: array[rows] for key, array in self._arrays.items()}
 
 
 def in_memory(source: Source, limit: int = IN_MEMORY) -> Source:

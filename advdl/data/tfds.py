@@ -46,6 +46,14 @@ def open_tfds(name: str, split: str, data_dir: str | None, view: View | None = N
     Raises UserError for an unknown name, a set that is not prepared there as array_record, an unknown split, or a set
     without `image` and `label`.
     """
+    builder = prepared(name, split, data_dir)
+    if not {"image", "label"} <= set(builder.info.features):
+        raise UserError(f"tfds:{name} has {', '.join(builder.info.features)}; image and label are needed")
+    return TfdsSource(name, split, records(builder, name, split, "image"), view, channels)
+
+
+def prepared(name: str, split: str, data_dir: str | None):
+    """The builder of a data set that has this split prepared under `data_dir`. Raises UserError otherwise."""
     import tensorflow_datasets as tfds
 
     try:
@@ -57,18 +65,23 @@ def open_tfds(name: str, split: str, data_dir: str | None, view: View | None = N
             raise UserError(f"tfds:{name}: {error}") from error
         raise UserError(f"tensorflow-datasets has no {name!r}{nearest(base, known)}") from None
     splits = sorted(builder.info.splits or ())
-    place = builder.data_path
     if not splits:
         raise UserError(
-            f"tfds:{name} is not prepared in {place}; where TensorFlow is installed: "
+            f"tfds:{name} is not prepared in {builder.data_path}; where TensorFlow is installed: "
             f"tfds build {name} --data_dir {data_dir or 'DIR'} --file_format array_record; then give --data-dir"
         )
     if split not in splits:
         raise UserError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}{nearest(split, splits)}")
-    if not {"image", "label"} <= set(builder.info.features):
-        raise UserError(f"tfds:{name} has {', '.join(builder.info.features)}; image and label are needed")
+    return builder
+
+
+def records(builder, name: str, split: str, *encoded: str):
+    """The records of a prepared split, by row, with the features `encoded` as the files that they are. Raises UserError
+    where it is not prepared as array_record."""
+    import tensorflow_datasets as tfds
+
     try:
-        records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        return builder.as_data_source(split=split, decoders={key: tfds.decode.SkipDecoding() for key in encoded})
     except (NotImplementedError, ValueError, OSError) as error:
+        place = builder.data_path
         raise UserError(f"tfds:{name} in {place} cannot be read by row: {error}; prepare it as array_record") from error
-    return TfdsSource(name, split, records, view, channels)

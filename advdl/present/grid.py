@@ -61,21 +61,21 @@ def tile(
     if right_captions is not None and (right_RHWC is None or len(right_captions) != rows):
         raise ValueError(f"{len(right_captions)} captions beside {rows} rows")
 
-    font = _font(_TEXT)
+    font = typeface()
     wide, tall = width * scale, height * scale
     wrapped = [_wrap(text, font, wide) for text in captions or ()]
     wrapped_right = [_wrap(text, font, wide) for text in right_captions or ()]
     text_height = max(map(len, wrapped + wrapped_right), default=0) * (_TEXT + 3)
     gap = max(3 * margin, 9)
     sheet_width = margin + columns * (wide + margin) + (gap + wide + margin if right_RHWC is not None else 0)
-    heading = _wrap(title, _font(_TITLE), sheet_width - 2 * margin) if title else []
+    heading = _wrap(title, typeface(_TITLE), sheet_width - 2 * margin) if title else []
     top = len(heading) * (_TITLE + 4) + (margin if heading else 0)
     sheet_height = top + margin + rows * (tall + text_height + margin)
 
     sheet = Image.new("RGB", (sheet_width, sheet_height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(heading):
-        draw.text((margin, margin + number * (_TITLE + 4)), line, INK, _font(_TITLE))
+        draw.text((margin, margin + number * (_TITLE + 4)), line, INK, typeface(_TITLE))
 
     def put(image: np.ndarray, lines: list[str], left: int, row: int) -> None:
         y = top + margin + row * (tall + text_height + margin)
@@ -97,7 +97,7 @@ def tile(
 
 def draw_grid(images_BHWC: np.ndarray, path: str | os.PathLike, **options) -> pathlib.Path:
     """Writes `tile(images_BHWC, **options)` as a PNG; returns its path."""
-    return _png(tile(images_BHWC, **options), path)
+    return write(tile(images_BHWC, **options), path)
 
 
 def animate(
@@ -152,13 +152,14 @@ def _sheet(frame: np.ndarray | str | os.PathLike) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _png(pixels: np.ndarray, path: str | os.PathLike) -> pathlib.Path:
+def write(pixels: np.ndarray, path: str | os.PathLike) -> pathlib.Path:
+    """A sheet (height, width, 3) uint8 as a PNG; returns its path."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return files.write(path, buffer.getvalue())
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def typeface(size: int = _TEXT) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it; the basic layout is there in every build of Pillow."""
     path = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

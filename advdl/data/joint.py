@@ -1,0 +1,70 @@
+"""Transforms of images and their masks together. Axes: B batch, H height, W width, C channels."""
+
+import numpy as np
+from PIL import Image
+
+from advdl.data.masks import NO_CLASS
+from advdl.data.transforms import Batch, Transform
+
+
+def joint_flip() -> Transform:
+    """Mirrors half of the images with their masks, left to right; the numbers are those of `random_flip`."""
+
+    def flip(batch: Batch, u: np.ndarray) -> Batch:
+        chosen_B = u[:, 0] < 0.5
+        both = {key: batch[key].copy() for key in ("image", "mask")}
+        for array in both.values():
+            array[chosen_B] = array[chosen_B, :, ::-1]
+        return {**batch, **both}
+
+    return Transform(1, flip)
+
+
+def joint_scale_crop(
+    size: int | tuple[int, int], scales: tuple[float, float] = (0.5, 2.0), void: int | None = NO_CLASS
+) -> Transform:
+    """Image and mask scaled by a factor uniform in `scales`, then a window of `size` (H, W) at a random place; where the
+    scaled image is smaller than the window, it lies at a random place of it, on image 0 and mask `void` (Chen et al. 2017,
+    arXiv:1706.05587, section 4.1). Either may hold along one axis and not along the other.
+
+    uint8 images, antialiased bilinear; masks by nearest neighbor. void: None is `NO_CLASS`, which counts nowhere either.
+    Raises ValueError for scales that are not 0 < low <= high, and for other images.
+    """
+    target, (low, high) = (size, size) if isinstance(size, int) else tuple(size), scales
+    if not 0 < low <= high:
+        raise ValueError(f"scales are {scales}; expected 0 < low <= high")
+    none = NO_CLASS if void is None else void
+
+    def crop(batch: Batch, u: np.ndarray) -> Batch:
+        image_BHWC, mask_BHW = batch["image"], batch["mask"]
+        if image_BHWC.dtype != np.uint8:
+            raise ValueError(f"scaling needs uint8 images, not {image_BHWC.dtype}; put it before to_float")
+        count, *sides, channels = image_BHWC.shape
+        images = np.zeros((count, *target, channels), np.uint8)
+        masks = np.full((count, *target), none, np.uint8)
+        for n in range(count):
+            scale = low + u[n, 0] * (high - low)
+            (y, box_y), (x, box_x) = (_window(sides[k], target[k], scale, u[n, 1 + k]) for k in range(2))
+            box = box_x[0], box_y[0], box_x[1], box_y[1]
+            shape = y.stop - y.start, x.stop - x.start
+            images[n, y, x] = _resize(image_BHWC[n], shape, box, Image.Resampling.BILINEAR)
+            masks[n, y, x] = _resize(mask_BHW[n], shape, box, Image.Resampling.NEAREST)
+        return {**batch, "image": images, "mask": masks}
+
+    return Transform(3, crop)
+
+
+def _window(side: int, target: int, scale: float, u: float) -> tuple[slice, tuple[float, float]]:
+    """Along one axis: which pixels of the window are covered, and by what part of the image, in its pixels."""
+    scaled = max(1, round(side * scale))
+    unit = side / scaled
+    if scaled >= target:
+        start = int(u * (scaled - target + 1))
+        return slice(0, target), (start * unit, min((start + target) * unit, side))
+    start = int(u * (target - scaled + 1))
+    return slice(start, start + scaled), (0, side)
+
+
+def _resize(array: np.ndarray, shape: tuple[int, int], box, how: Image.Resampling) -> np.ndarray:
+    flat = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    return np.asarray(Image.fromarray(flat).resize(shape[::-1], how, box)).reshape(*shape, *array.shape[2:])

