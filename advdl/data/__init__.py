@@ -11,7 +11,7 @@ from advdl.data.augment import (
 )
 from advdl.data.batches import EvalBatches, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
-from advdl.data.decode import decode, decoding_speed
+from advdl.data.decode import decode, decoding_speed, natural_size
 from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names

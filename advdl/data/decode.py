@@ -59,6 +59,11 @@ def natural_shape(file: pathlib.Path | bytes, name: str) -> tuple[int, int, int]
     return opened(file, name, lambda image: (*_upright(image)[:2], 1 if image.mode in GRAY else 3))
 
 
+def natural_size(path: str | pathlib.Path) -> tuple[int, int]:
+    """(H, W) of an image file as it is, upright. Raises UserError as `decode` does."""
+    return natural_shape(pathlib.Path(path), str(path))[:2]
+
+
 def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
     """Images per second of one core, `random_resized_crop(size)` of synthetic photographs (JPEG, 500 by 375 pixels).
 

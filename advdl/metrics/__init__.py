@@ -11,6 +11,7 @@ from advdl.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
     segmentation_figures,
+    segmentation_metrics,
     trivial_baselines,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "nearest",
     "pixel_accuracy",
     "segmentation_figures",
+    "segmentation_metrics",
     "top_k",
     "trivial_baselines",
 ]

@@ -5,6 +5,8 @@ counts are int64. n_ij is how many pixels of class i were called j, t_i = Σ_j n
 of a whole set is never a mean over its images. Axes: B batch, H height, W width, K classes.
 """
 
+import flax.struct
+import jax
 import numpy as np
 
 from advdl.data.scenes import Scenes
@@ -42,14 +44,30 @@ def frequency_weighted_iou(counts: Confusion | np.ndarray) -> float:
     return float(np.nansum(matrix.sum(1) * class_iou(matrix)) / total) if total else float("nan")
 
 
+@flax.struct.dataclass
+class Scored:
+    """A confusion matrix that computes one of `segmentation_figures`: `matrix` (K, K) counts, `figure` its name."""
+
+    matrix: jax.Array
+    figure: str = flax.struct.field(pytree_node=False)
+
+    def compute(self) -> float:
+        """The figure of everything counted, on the host."""
+        return segmentation_figures(Confusion(self.matrix))[self.figure]
+
+
+def segmentation_metrics(counts: Confusion) -> dict[str, Confusion | Scored]:
+    """Mergeable: the matrix itself as `confusion`, and each of `segmentation_figures`."""
+    return {"confusion": counts} | {name: Scored(counts.matrix, name) for name in FIGURES}
+
+
+FIGURES = ("pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU")
+
+
 def segmentation_figures(counts: Confusion | np.ndarray) -> dict[str, float]:
     """The four figures by name, shares of 1."""
-    return {
-        "pixel accuracy": pixel_accuracy(counts),
-        "class accuracy": class_accuracy(counts),
-        "mean IoU": mean_iou(counts),
-        "frequency weighted IoU": frequency_weighted_iou(counts),
-    }
+    functions = (pixel_accuracy, class_accuracy, mean_iou, frequency_weighted_iou)
+    return {name: function(counts) for name, function in zip(FIGURES, functions, strict=True)}
 
 
 def trivial_baselines(train: Scenes, test: Scenes) -> dict[str, Confusion]:

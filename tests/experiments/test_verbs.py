@@ -142,7 +142,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
     status, _, err = verb("classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16")
     assert status == 0, err
     module = load("classify")
-    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], depth=8, batch=16, precision="bfloat16"))
+    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=16, precision="bfloat16"))
     placed = train.place("jit")(experiment.learner)
     batch = placed.put(experiment.train(0))
     state = placed.abstract(jax.random.key(0), batch)

@@ -1,0 +1,276 @@
+"""Semantic segmentation: FCN, SegNet, U-Net and dilated convolutions, a class for every pixel.
+
+    python experiments/segment.py train                                        # laptop: scenes of real handwritten digits
+    python experiments/segment.py train --model fcn8s                          # another network, narrowed (see LAPTOP)
+    python experiments/segment.py train --preset camvid --data camvid:PATH     # street scenes at half size
+    python experiments/segment.py train --preset paper --data camvid:PATH      # SegNet-Basic's published recipe
+    python experiments/segment.py train --data folder:PATH                     # PATH/train/images, PATH/train/masks, classes.txt
+    python experiments/segment.py predict photo.jpg                            # mask, overlay and area of each class
+
+RECORDED
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from PIL import Image
+
+from advdl import cli, data, losses, models, present, train, weights
+from advdl.errors import UserError, nearest
+from advdl.metrics import Confusion, Mean, segmentation_figures, segmentation_metrics, trivial_baselines
+
+LAPTOP: Mapping[str, float] = {
+    "fcn32s": 1 / 8, "fcn16s": 1 / 8, "fcn8s": 1 / 8, "fcn8s_at_once": 1 / 8, "fcn_resnet50": 1 / 4, "fcn_resnet101": 1 / 4,
+    "segnet": 1 / 4, "segnet_basic": 1 / 2, "bayesian_segnet": 1 / 4, "unet": 1 / 4,
+    "front_end": 1 / 8, "dilation": 1 / 8, "dilation_large": 1 / 8,
+}  # fmt: skip
+"""Factors on each network's channels in the preset laptop; in all others the paper's widths."""
+
+
+@dataclass(frozen=True)
+class Config(cli.Config):
+    data: str = "digit_scenes"
+    """digit_scenes, folder:PATH (PATH/train/images, PATH/train/masks, classes.txt), camvid:PATH, or tfds:NAME with masks."""
+    model: str = "unet"
+    """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, front_end, dilation, …"""
+    width: float = 0.0
+    """Factor on the network's channels (0: the paper's; in the preset laptop a smaller one)."""
+    size: str = ""
+    """HEIGHTxWIDTH to which images are brought (default: the size they have)."""
+    void: int = -1
+    """Id that is no class and does not count (default: what the data says)."""
+    backbone: str = ""
+    """File of published weights of VGG-16 or a ResNet to start from."""
+    flip: bool = False
+    """Mirror half of the training images, with their masks."""
+    crop: bool = False
+    """Scale training images by 0.5 to 2 and cut out their size."""
+    balance: bool = False
+    """Weight classes by median frequency (SegNet, section 4)."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD with momentum, or Adam."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 5e-4
+    """L2 penalty on kernels."""
+    scales: str = "1"
+    """Scales at which test images are seen, as 0.75,1,1.25."""
+    mirror: bool = False
+    """See test images mirrored too."""
+    window: int = 0
+    """Side of the windows that cover a test image (0: whole images)."""
+
+
+PRESETS = {
+    "laptop": Config(
+        steps=500, batch=16, learning_rate=3e-3, optimizer="adam", schedule="cosine", warmup=20, weight_decay=0.0,
+        evaluate_every=250, save_every=250, log_every=10,
+    ),
+    # CamVid at half size, SegNet-Basic of full width; see above for what it reached.
+    "camvid": Config(
+        preset="camvid", data="camvid:camvid", model="segnet_basic", size="180x240", steps=2000, batch=4, learning_rate=0.1,
+        schedule="poly", power=0.9, flip=True, balance=True, evaluate_every=500, save_every=250, log_every=25,
+    ),
+    # SegNet-Basic's published recipe (SegNet-Tutorial): 10k updates of 4 images of 480 by 360 at rate 0.1, median-frequency
+    # weights; 82.8 % of pixels, 62.3 % class average, 46.3 % mean IoU on CamVid's test images. Not run here.
+    "paper": Config(
+        preset="paper", data="camvid:camvid", model="segnet_basic", steps=10_000, batch=4, learning_rate=0.1, flip=True,
+        balance=True, evaluate_every=1000, save_every=1000, log_every=50,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Predict(cli.Predict):
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Images to segment, of any size."""
+    samples: int = 20
+    """Draws of dropout of which a Bayesian network's uncertainty is made."""
+
+
+def build(config: Config) -> cli.Experiment:
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "width")
+    size, scales = parse_size(config.size), parse_scales(config.scales)
+    void = None if config.void < 0 else config.void
+    training, held_out = (
+        data.open_scenes(config.data, split, config.data_dir, size, void) for split in ("train", "test")
+    )
+    data.same_classes(training, held_out)
+    names, void = training.label_names, training.void
+    network = build_network(config, len(names), training.image_shape)
+    balance = data.median_frequency_weights(data.class_pixels(training)) if config.balance else None
+    as_float = data.to_float(-1.0, 1.0)
+
+    def error(logits, mask):
+        return Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
+
+    def loss(variables, batch, key):
+        (logits, seen), new = network.apply(
+            variables, batch["image"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        objective = error(logits, batch["mask"])
+        if "aux" in seen:  # of FCN on a ResNet, half of the loss as torchvision has it
+            objective = Mean(objective.total + 0.5 * error(seen["aux"], batch["mask"]).total, objective.count)
+        return train.Loss(objective, {"pixel accuracy": accuracy(logits, batch["mask"], void)}, new)
+
+    def evaluate(variables, batch):
+        p = models.probabilities(
+            lambda x: network.apply(variables, x, train=False)[0], batch["image"], scales, config.mirror, config.window
+        )
+        loss = Mean.of(*losses.pixel_cross_entropy(jnp.log(p + 1e-12), batch["mask"], void, balance))
+        return {"loss": loss} | segmentation_metrics(Confusion.of(p, batch["mask"], len(names)))
+
+    rule = optax.sgd(config.scheduled(), config.momentum) if config.optimizer == "sgd" else optax.adam(config.scheduled())
+    kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
+    rule = optax.chain(optax.add_decayed_weights(config.weight_decay, kernels), train.clipped(rule, config.clip))
+    init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
+    test = data.EvalBatches(held_out, config.batch, as_float)
+    augment = [data.joint_flip()] * config.flip
+    if config.crop:
+        augment.append(data.joint_scale_crop(training.image_shape[:2], void=data.NO_CLASS if void is None else void))
+
+    def warm_start(variables):
+        new, report = weights.load_backbone(config.backbone, network, variables)
+        cli.say(f"{config.backbone}: {report}")
+        return new
+
+    return cli.Experiment(
+        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate),
+        train=data.TrainBatches(training, config.batch, config.seed, data.compose(*augment, as_float)),
+        test=test,
+        report=lambda state, run, figures: report(network, state, training, test, run, figures),
+        predict=lambda state, options, folder: predict(network, state, training, as_float, options, folder),
+        best=("mean IoU", "max"),
+        warm_start=warm_start if config.backbone else None,
+        baselines=lambda: {name: segmentation_figures(c) for name, c in trivial_baselines(training, held_out).items()},
+    )
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """`"180x240"` -> (180, 240). Raises UserError."""
+    words = text.split("x")
+    if text and not (len(words) == 2 and all(word.isdigit() and int(word) for word in words)):
+        raise UserError(f"--size is {text!r}; expected HEIGHTxWIDTH in pixels, as 180x240")
+    return tuple(map(int, words)) if text else None
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """`"0.75,1"` -> (0.75, 1.0). Raises UserError."""
+    try:
+        scales = tuple(map(float, text.split(",")))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
+        raise UserError(f"--scales is {text!r}; expected factors from 0.1 to 10, as 0.75,1,1.25")
+    return scales
+
+
+def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """The network of this width. Raises UserError for an unknown one, or one that does not take such images."""
+    if config.model not in models.SEGMENTERS:
+        known = list(models.SEGMENTERS)
+        raise UserError(f"no network {config.model!r}; there are {', '.join(known)}{nearest(config.model, known)}")
+    width = config.width or (LAPTOP[config.model] if config.preset == "laptop" else 1.0)
+    network = models.SEGMENTERS[config.model](num_classes=classes, width=width, dtype=config.dtype)
+    try:
+        models.abstract(network, shape)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}") from error
+    return network
+
+
+def accuracy(logits: jax.Array, mask: jax.Array, void: int | None) -> Mean:
+    """Share of the counted pixels that are right."""
+    mask = mask.astype(jnp.int32)
+    counted = (mask < logits.shape[-1]) & (mask != (-1 if void is None else void))
+    return Mean.of((logits.argmax(-1) == mask).astype(jnp.float32), counted)
+
+
+def report(network, state, training, test, run, figures) -> list[present.Section]:
+    """Learning curves, the worst and the best images, confusion, and what the network sees."""
+    folder, variables, names = run.report, state["model"].average, training.label_names
+    both = lambda name: {"training batches": f"train/{name}", "test": f"test/{name}"}  # noqa: E731
+    panels = [present.Panel("cross-entropy", both("loss"), log=True)]
+    panels += [present.Panel("share of pixels", both("pixel accuracy")), present.Panel("mean IoU", {"test": "test/mean IoU"})]
+    present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels)
+    run_network = jax.jit(lambda v, x: network.apply(v, x, train=False)[0].argmax(-1).astype(jnp.uint8))
+    parts = {"image": [], "mask": [], "called": []}
+    for number in range(min(len(test), 1 + 256 // test.batch_size)):
+        batch = test[number]
+        real = batch["counted"] > 0
+        called = np.asarray(run_network(variables, batch["image"]))
+        for key, value in (("image", pixels(batch["image"])), ("mask", batch["mask"]), ("called", called)):
+            parts[key].append(value[real])
+    images, masks, called = (np.concatenate(parts[key]) for key in ("image", "mask", "called"))
+    palette = training.palette
+    present.draw_overlays(images, masks, called, folder / "overlays.png", names, palette=palette, void=training.void)
+    present.draw_confusion(figures["confusion"], folder / "confusion.png", names, "confusion of test pixels")
+    side = draw_seen(network, variables, images[0], test[0]["image"][:1], folder / "receptive_field.png")
+    return [
+        present.Section("Learning", "", ["curves.png"]),
+        present.Section("Worst and best", f"Of the first {len(images)} test images.", ["overlays.png"]),
+        present.Section("Confusion", "", ["confusion.png"]),
+        present.Section(
+            "What a pixel's score sees",
+            f"Every pixel whose change would change the score in the middle, measured: {side} pixels wide at most.",
+            ["receptive_field.png"],
+        ),
+    ]
+
+
+def draw_seen(network, variables, image, x_1HWC, path) -> int:
+    """Draws the receptive field of the middle pixel's scores, as far as the image goes; returns its longer side."""
+    row, column = (n // 2 for n in image.shape[:2])
+    score = lambda x: network.apply(variables, x, train=False)[0][0, row, column]  # noqa: E731
+    seen = np.abs(np.asarray(jax.jit(jax.jacrev(score))(x_1HWC))).sum((0, 1, 4)) > 0
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    side = int(max(np.ptp(rows), np.ptp(columns))) + 1 if len(rows) else 0
+    present.draw_receptive_field(image, side, 1, 0, path, unit=(row, column))
+    return side
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """uint8 of what `to_float(-1, 1)` gave."""
+    return np.rint((np.asarray(image) + 1) * 127.5).astype(np.uint8)
+
+
+def predict(network, state, training, transform, options, folder) -> Mapping[str, Any]:
+    """Writes mask (ids), overlay and, for a Bayesian network, uncertainty of each file; gives each class's share of it."""
+    if not options.files:
+        raise UserError("predict needs image files: python experiments/segment.py predict photo.png")
+    variables, names = state["model"].average, training.label_names
+    palette = present.default_palette(len(names)) if training.palette is None else training.palette
+    bayesian = getattr(network, "dropout", 0) > 0 and hasattr(network, "features")
+    run = jax.jit(lambda v, x: jax.nn.softmax(network.apply(v, x, train=False)[0]))
+    sample = jax.jit(lambda v, x: models.segnet.sampled(network, v, x, jax.random.key(0), options.samples))
+    answer = {}
+    for path in options.files:
+        shape = (*data.natural_size(path), training.image_shape[2])
+        image = data.decode(path, shape)
+        x = transform({"image": image[None]})["image"]
+        p, uncertainty = sample(variables, x) if bayesian else (run(variables, x), None)
+        mask = np.asarray(p[0].argmax(-1), np.uint8)
+        color = np.broadcast_to(image, (*image.shape[:2], 3))
+        with train.told(f"folder {folder}"):
+            Image.fromarray(mask).save(folder / f"{path.stem}_mask.png")
+            Image.fromarray(present.overlay_mask(color, mask, palette)).save(folder / f"{path.stem}_overlay.png")
+            if uncertainty is not None:
+                heat = np.asarray(uncertainty[0])
+                Image.fromarray(present.overlay(color, heat / max(heat.max(), 1e-12))).save(
+                    folder / f"{path.stem}_uncertainty.png"
+                )
+        shares = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
+        answer[str(path)] = {names[k]: float(shares[k]) for k in np.argsort(-shares) if shares[k]}
+    return answer
+
+
+if __name__ == "__main__":
+    cli.main(build, PRESETS, Predict)
