@@ -7,7 +7,9 @@
     python experiments/segment.py train --data folder:PATH                     # PATH/train/images, PATH/train/masks, classes.txt
     python experiments/segment.py predict photo.jpg                            # mask, overlay and area of each class
 
-RECORDED
+Recorded on two cores of an AMD EPYC, JAX 0.10.2, other work beside it: `train` (U-Net at a quarter of its width, digit_scenes,
+500 updates of 16 scenes, seed 0), 102 s: mean IoU 0.272, 86.0 % of pixels, class average 39.5 %. That finds the digits and
+not yet which they are.
 """
 
 from collections.abc import Mapping

@@ -5,11 +5,12 @@ counts are int64. n_ij is how many pixels of class i were called j, t_i = Σ_j n
 of a whole set is never a mean over its images. Axes: B batch, H height, W width, K classes.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import numpy as np
 
-from advdl.data.scenes import Scenes
 from advdl.metrics.classification import Confusion
 
 
@@ -70,11 +71,11 @@ def segmentation_figures(counts: Confusion | np.ndarray) -> dict[str, float]:
     return {name: function(counts) for name, function in zip(FIGURES, functions, strict=True)}
 
 
-def trivial_baselines(train: Scenes, test: Scenes) -> dict[str, Confusion]:
+def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
     """What a network must beat: `most frequent class` of the training pixels everywhere, and `mode of each pixel`, the class
     that is most often at that place of the training images (where all are void, the most frequent one).
 
-    Gives each one's confusion on `test`, (K, K) int64 on the host. Raises ValueError where their classes or sizes differ.
+    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the host. Raises ValueError where their classes or sizes differ.
     """
     if train.label_names != test.label_names or train.image_shape[:2] != test.image_shape[:2]:
         raise ValueError(f"{train.name} has other classes or sizes in {train.split} than {test.name} in {test.split}")
@@ -86,7 +87,7 @@ def trivial_baselines(train: Scenes, test: Scenes) -> dict[str, Confusion]:
     return {name: Confusion(_confusion(seen_KHW, guess_HW)) for name, guess_HW in guesses.items()}
 
 
-def _class_counts(source: Scenes, classes: int) -> np.ndarray:
+def _class_counts(source: Any, classes: int) -> np.ndarray:
     """(K, H, W) int32: in how many images each pixel is of each class."""
     counts_KHW = np.zeros((classes, *source.image_shape[:2]), np.int32)
     for rows in np.array_split(np.arange(len(source)), len(source) // 64 + 1):
