@@ -4,7 +4,7 @@
     python experiments/segment.py train --model fcn8s                          # another network, narrowed (see LAPTOP)
     python experiments/segment.py train --preset camvid --data camvid:PATH     # street scenes at half size
     python experiments/segment.py train --preset paper --data camvid:PATH      # SegNet-Basic's published recipe
-    python experiments/segment.py train --data folder:PATH                     # PATH/train/images, PATH/train/masks, classes.txt
+    python experiments/segment.py train --data folder:PATH                     # PATH/train/images and masks, classes.txt
     python experiments/segment.py predict photo.jpg                            # mask, overlay and area of each class
 
 Recorded on two cores of an AMD EPYC, JAX 0.10.2, other work beside it: `train` (U-Net at a quarter of its width, digit_scenes,
@@ -42,7 +42,7 @@ class Config(cli.Config):
     data: str = "digit_scenes"
     """digit_scenes, folder:PATH (PATH/train/images, PATH/train/masks, classes.txt), camvid:PATH, or tfds:NAME with masks."""
     model: str = "unet"
-    """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, front_end, dilation, …"""
+    """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, dilation, …"""
     width: float = 0.0
     """Factor on the network's channels (0: the paper's; in the preset laptop a smaller one)."""
     size: str = ""

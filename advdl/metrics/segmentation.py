@@ -75,7 +75,8 @@ def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
     """What a network must beat: `most frequent class` of the training pixels everywhere, and `mode of each pixel`, the class
     that is most often at that place of the training images (where all are void, the most frequent one).
 
-    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the host. Raises ValueError where their classes or sizes differ.
+    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the host. Raises ValueError
+    where their classes or sizes differ.
     """
     if train.label_names != test.label_names or train.image_shape[:2] != test.image_shape[:2]:
         raise ValueError(f"{train.name} has other classes or sizes in {train.split} than {test.name} in {test.split}")
