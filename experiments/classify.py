@@ -271,6 +271,8 @@ def sources(config: Config, look: Look) -> tuple[data.Source, data.Source]:
     """Training and test images, as the network looks at them."""
     if look.photographs and config.data == "digits":
         raise UserError(f"{config.model} takes photographs and digits are 8 by 8 pixels; give --data folder:PATH or tfds:NAME")
+    if config.ten_crop and look.kind == "whole":
+        raise UserError("--ten-crop cuts its crops out of larger images, and --view whole shows no more than the network sees")
     channels = 3 if look.photographs else None
     found = []
     for split, view in (("train", look.train()), (held_out_split(config.data), look.test(config.ten_crop))):

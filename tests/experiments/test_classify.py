@@ -195,6 +195,11 @@ def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photograp
     jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
 
 
+def test_ten_crops_need_more_than_the_network_sees(verb, tmp_path):
+    status, _, err = verb("classify", "train", "--model", "resnet8", "--ten-crop", "--run", tmp_path / "run")
+    assert status == 2 and "--ten-crop" in err
+
+
 def test_photographs_are_needed_where_they_are(verb, tmp_path):
     status, _, err = verb("classify", "train", "--model", "alexnet", "--run", tmp_path / "run")
     assert status == 2 and "alexnet takes photographs" in err
