@@ -149,64 +149,37 @@ class Predict(cli.Predict):
             return None
         names = data.imagenet_names()
         config = Config(model=self.model or "resnet50_v1_5")
-        network, look = models.classifier(config.model).build(), Look.of(config)
+        network, look = models.classifier(config.model).build(), look_of(config)
         shapes = models.abstract(network, (look.size, look.size, 3))
         variables, report = weights.load(self.weights, network, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
         cli.say(f"{self.weights}: {report}")
         return predict(network, variables, names, look, (look.size, look.size, 3), self, Path(self.out or "."))
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a network wants its images: sides (0: as they are), training and test views, and the scale of pixels."""
+def photographs(model: str) -> bool:
+    """Whether a network is one of ImageNet's, for photographs in color."""
+    return models.classifier(model).input[0] > 32
 
-    size: int
-    test_size: int
-    resize: int
-    kind: str
-    photographs: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
-    @classmethod
-    def of(cls, config: Config) -> "Look":
-        photographs = models.classifier(config.model).input[0] > 32
-        size = config.image_size or 224 * photographs
-        test = config.test_size or size
-        mean, std = (data.IMAGENET_MEAN, data.IMAGENET_STD) if photographs else ((0.5,), (0.5,))
-        if config.model == "googlenet_torchvision":  # whose weights come from a net that saw [-1, 1]
-            mean, std = (0.5,), (0.5,)
-        kind = config.view or ("inception" if photographs else "whole")
-        return cls(size, test, config.test_resize or round(test * 256 / 224), kind, photographs, mean, std)
-
-    def train(self) -> data.View | None:
-        match self.kind:
-            case "inception":
-                return data.random_resized_crop(self.size)
-            case "scale":
-                return data.random_scale_crop(self.size, (round(self.size * 256 / 224), round(self.size * 480 / 224)))
-        return data.cover(self.size) if self.size else None
-
-    def test(self, whole: bool = False) -> data.View | None:
-        """The middle, 224 of 256; `whole` gives the 256, for ten crops."""
-        if self.kind == "whole":
-            return data.cover(self.test_size) if self.test_size else None
-        return data.center_crop(self.resize if whole else self.test_size, self.resize)
-
-    def normalize(self) -> data.Transform:
-        if self.mean == (0.5,):
-            return data.to_float(-1.0, 1.0)
-        return data.compose(data.to_float(0.0, 1.0), data.standardize(self.mean, self.std))
-
-    def pixels(self, image: np.ndarray) -> np.ndarray:
-        """What `normalize` was given: uint8."""
-        return np.rint((np.asarray(image) * np.array(self.std) + np.array(self.mean)) * 255).clip(0, 255).astype(np.uint8)
+def look_of(config: Config) -> data.Look:
+    """How the network looks at images."""
+    large = photographs(config.model)
+    size = config.image_size or 224 * large
+    test = config.test_size or size
+    look = data.Look(
+        size, test, config.test_resize or round(test * 256 / 224), config.view or ("inception" if large else "whole")
+    )
+    if not large or config.model == "googlenet_torchvision":  # whose weights come from a net that saw [-1, 1]
+        return look
+    return look._replace(mean=data.IMAGENET_MEAN, std=data.IMAGENET_STD)
 
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(0, config, "weight_decay", "momentum", "crop", "image_size", "test_size", "test_resize", "color")
     cli.at_least(0, config, "erasing", "mixup", "cutmix", "label_smoothing")
-    row, look = models.classifier(config.model), Look.of(config)
+    row, look = models.classifier(config.model), look_of(config)
+    if config.init:
+        weights.check(config.init)
     training, held_out = sources(config, look)
     names, shape = training.label_names, training.image_shape
     network = build_network(config, row, len(names), shape)
@@ -263,17 +236,17 @@ def build(config: Config) -> cli.Experiment:
         rules=models.alexnet.RULES if config.model == "alexnet" else (),
         warm_start=warm_start if config.init else None,
         baselines=lambda: baselines(training, held_out, config.seed),
-        bench=decoding if look.photographs else None,
+        bench=decoding if photographs(config.model) else None,
     )
 
 
-def sources(config: Config, look: Look) -> tuple[data.Source, data.Source]:
+def sources(config: Config, look: data.Look) -> tuple[data.Source, data.Source]:
     """Training and test images, as the network looks at them."""
-    if look.photographs and config.data == "digits":
+    if photographs(config.model) and config.data == "digits":
         raise UserError(f"{config.model} takes photographs and digits are 8 by 8 pixels; give --data folder:PATH or tfds:NAME")
     if config.ten_crop and look.kind == "whole":
         raise UserError("--ten-crop cuts its crops out of larger images, and --view whole shows no more than the network sees")
-    channels = 3 if look.photographs else None
+    channels = 3 if photographs(config.model) else None
     found = []
     for split, view in (("train", look.train()), (held_out_split(config.data), look.test(config.ten_crop))):
         source = data.open_source(
@@ -311,7 +284,7 @@ def build_network(config: Config, row: models.Variant, classes: int, shape: tupl
     return network
 
 
-def augmentation(config: Config, look: Look, training: data.Source) -> data.Transform:
+def augmentation(config: Config, look: data.Look, training: data.Source) -> data.Transform:
     """Of a training batch, from uint8 to what the network sees."""
     steps = [data.random_crop(config.crop)] * (look.kind == "whole" and config.crop > 0) + [data.random_flip()] * config.flip
     steps += {"none": [], "trivial": [data.trivial_augment()], "rand": [data.rand_augment()]}[config.policy]

@@ -100,6 +100,8 @@ class Predict(cli.Predict):
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(0, config, "weight_decay", "momentum", "window", "width")
+    if config.backbone:
+        weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
     void = None if config.void < 0 else config.void
     training, held_out = (

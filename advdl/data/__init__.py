@@ -16,6 +16,7 @@ from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import joint_flip, joint_scale_crop
+from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.scenes import (

@@ -24,15 +24,21 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     A training checkpoint's tensors are looked for under `state_dict`, `model_state_dict` and `model`. Raises UserError,
     naming the file, for one that is missing, is damaged, holds anything but tensors, or that PyTorch is needed for.
     """
+    path = check(path)
+    tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def check(path: str | pathlib.Path) -> pathlib.Path:
+    """The path, if a file of weights lies there by its name; else UserError."""
     path = pathlib.Path(path)
     if path.suffix not in ENDINGS:
         raise UserError(f"{path} is no file of weights; expected {', '.join(ENDINGS)}")
     if not path.is_file():
         raise UserError(f"no file {path}")
-    tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    return path
 
 
 def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -77,8 +77,8 @@ def test_every_network_builds_at_its_laptop_width_and_its_step_can_be_traced(loa
         (["--scales", "0"], "--scales"),
         (["--data", "digit_scene"], "digit_scenes"),
         (["--data", "folder:nowhere"], "nowhere"),
-        (["--model", "unet", "--backbone", "weights.pth"], "no published backbone"),
-        (["--model", "fcn8s", "--backbone", "weights.safetensors", "--width", "1"], "no file weights.safetensors"),
+        (["--backbone", "weights.safetensors"], "no file weights.safetensors"),
+        (["--backbone", "weights.npy"], "expected .safetensors"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):

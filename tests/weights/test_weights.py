@@ -11,7 +11,7 @@ import pytest
 
 from advdl import weights
 from advdl.errors import UserError
-from advdl.models import abstract, alexnet, dilation, fcn, googlenet, resnet, segnet, vgg
+from advdl.models import abstract, alexnet, dilation, fcn, googlenet, resnet, segnet, unet, vgg
 from advdl.nn import BatchNorm
 
 SMALL = {
@@ -227,3 +227,5 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
     assert {path for path in paths if head not in path and "score" not in path} == changed
     with pytest.raises(UserError, match="full width"):
         weights.load_backbone(tmp_path / "net.safetensors", model.clone(width=0.5), before)
+    with pytest.raises(UserError, match="no published backbone"):
+        weights.load_backbone(tmp_path / "net.safetensors", unet.unet(), before)
