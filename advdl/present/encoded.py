@@ -5,25 +5,40 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.patheffects import withStroke
+from PIL import Image, ImageDraw
 
-from advdl.present import figure
-from advdl.present.grid import draw_grid
+from advdl.present import figure, grid
 
+COLORS = (*figure.COLORS, "#999999", "#7A3E9D", "#8B4513")
 MARKERS = "osD^vPX*<>"
-COLUMNS = 16
 
 
-def draw_rows(rows: Mapping[str, np.ndarray], path: str | os.PathLike, columns: int = COLUMNS) -> pathlib.Path:
-    """The same images in several versions, label -> (N, H, W, C): each version a row, the next one below it, `columns` of
-    them abreast, and so on. Returns the picture's path. Raises ValueError where the versions' shapes differ."""
+def draw_rows(rows: Mapping[str, np.ndarray], path: str | os.PathLike, columns: int = 16) -> pathlib.Path:
+    """The same images in several versions, label -> (N, H, W, C): in each band a row of `columns` of them for each version,
+    its label before it. What is left over in a last band that is not full is not shown, unless it is the only one.
+
+    Returns the picture's path. Raises ValueError where the versions' shapes differ or there are no images.
+    """
     versions = [np.asarray(images, np.float32) for images in rows.values()]
-    if len({images.shape for images in versions}) != 1:
+    if len({images.shape for images in versions}) != 1 or not len(versions[0]):
         raise ValueError(f"versions of shapes {[images.shape for images in versions]}")
-    stacked = np.stack(versions)
-    whole = max(stacked.shape[1] // columns, 1) * columns
-    parts = [stacked[:, n : n + columns] for n in range(0, min(whole, stacked.shape[1]), columns)]
-    images = np.concatenate([part.reshape(-1, *stacked.shape[2:]) for part in parts])
-    return draw_grid(images, path, low=0.0, high=1.0, columns=min(columns, stacked.shape[1]))
+    stacked, columns, font = np.stack(versions), min(columns, len(versions[0])), grid.typeface()
+    bands = []
+    for first in range(0, stacked.shape[1] // columns * columns, columns):
+        band = stacked[:, first : first + columns].reshape(-1, *stacked.shape[2:])
+        bands.append(grid.tile(band, low=0.0, high=1.0, columns=columns))
+    height, width, _ = bands[0].shape
+    left, gap = 8 + int(np.ceil(max(map(font.getlength, rows)))), 10
+    sheet = Image.new("RGB", (left + width, len(bands) * (height + gap) - gap), grid.PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, band in enumerate(bands):
+        top = number * (height + gap)
+        sheet.paste(Image.fromarray(band), (left, top))
+        for row, label in enumerate(rows):
+            middle = top + round((row + 0.5) * height / len(rows))
+            draw.text((left - 2 - font.getlength(label), middle - 7), label, grid.INK, font)
+    return grid.write(np.asarray(sheet), path)
 
 
 def draw_map(
@@ -36,7 +51,8 @@ def draw_map(
 ) -> pathlib.Path:
     """A point for each image in the color and marker of its class, one scale for both axes; returns the picture's path.
 
-    70 classes are told apart; of more than 30 there is no legend. Raises ValueError where the shapes do not fit.
+    Each class has its name at the median of its points; of more than 30 there is no legend. Raises ValueError where the
+    shapes do not fit.
     """
     points, label = np.asarray(points_N2, np.float64), np.asarray(label_N)
     if points.shape != (len(label), 2):
@@ -44,12 +60,14 @@ def draw_map(
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 7.6, 6.0)
         for k, name in enumerate(names):
-            own, color = points[label == k], figure.COLORS[k % len(figure.COLORS)]
+            own, color = points[label == k], COLORS[k % len(COLORS)]
             if not len(own):
                 continue
-            marker = MARKERS[(k // len(figure.COLORS) + k % len(figure.COLORS)) % len(MARKERS)]
+            marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
             size = float(np.clip(4000 / len(points), 3, 26))
             axis.scatter(*own.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, label=name)
+            halo = [withStroke(linewidth=3, foreground="white")]
+            axis.text(*np.median(own, 0), name, color=color, weight="bold", fontsize=14, path_effects=halo, zorder=3)
         axis.set_aspect("equal", "datalim")
         axis.set_xlabel(axes[0])
         axis.set_ylabel(axes[1])
