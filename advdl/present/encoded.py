@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from advdl.present import figure, grid
 
-COLORS = (*figure.COLORS, "#999999", "#7A3E9D", "#8B4513")
-MARKERS = "osD^vPX*<>"
+COLORS = (*figure.COLORS, "#777777", "#7A3E9D", "#8B4513")
+MARKERS = "osD^vPXp<>"
 
 
 def draw_rows(rows: Mapping[str, np.ndarray], path: str | os.PathLike, columns: int = 16) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""Auto-encoders: the counts of the paper, weights that are shared, halves that make the whole, and noise that is each image's."""
+"""Auto-encoders: the paper's counts, weights that are shared, halves that make the whole, noise that is each image's own."""
 
 import jax
 import jax.numpy as jnp
