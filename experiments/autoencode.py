@@ -299,7 +299,7 @@ have {share.sum():.0%} of the variance. What is apart there is apart; what overl
             raise UserError("predict needs image files: python experiments/autoencode.py predict photo.png")
         names = [path.stem for path in options.files]
         if twice := [path for path in options.files if names.count(path.stem) > 1]:
-            raise UserError(f"{twice[0]} and {twice[1]} would be written to the same file; predict them apart, each with its --out")
+            raise UserError(f"{twice[0]} and {twice[1]} would be written to the same file; give each its own --out")
         shape = self.training.image_shape
         x = np.stack([data.decode(path, shape) for path in options.files])
         x = data.to_float(0.0, 1.0)({"image": x})["image"]
