@@ -107,6 +107,43 @@ def nonsaturating_generator(fake_logit: jax.Array) -> jax.Array:
     return jax.nn.softplus(-_float(fake_logit))
 
 
+def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Σ (prediction - target)² over all axes but the first, (B,). Raises ValueError where the shapes differ."""
+    _same("prediction", prediction, "target", target)
+    return _per_example(jnp.square(_float(prediction) - _float(target)))
+
+
+def binary_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """-Σ t log p + (1 - t) log(1 - p), p = sigmoid(logits), over all axes but the first, (B,).
+
+    With t in [0, 1]; with t in {0, 1} it is the negative log-likelihood of a Bernoulli decoder (Kingma & Welling 2013,
+    appendix C.1). Raises ValueError where the shapes differ.
+    """
+    _same("logits", logits, "target", target)
+    logits = _float(logits)
+    return _per_example(jax.nn.softplus(logits) - _float(target) * logits)
+
+
+def gaussian_kl(mean_BZ: jax.Array, log_variance_BZ: jax.Array) -> jax.Array:
+    """KL(N(mean, diag exp(log_variance)) ‖ N(0, I)) = 1/2 Σ_z (mean² + variance - 1 - log variance), (B,).
+
+    Kingma & Welling 2013 (arXiv:1312.6114), appendix B. Raises ValueError where the shapes differ.
+    """
+    _same("mean", mean_BZ, "log variance", log_variance_BZ)
+    mean, log_variance = _float(mean_BZ), _float(log_variance_BZ)
+    # expm1: near the prior, exp(l) - 1 - l would be the difference of nearly equal terms
+    return _per_example(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+
+
+def _same(one: str, a: jax.Array, other: str, b: jax.Array) -> None:
+    if jnp.shape(a) != jnp.shape(b):
+        raise ValueError(f"{one} {jnp.shape(a)} and {other} {jnp.shape(b)} differ in shape")
+
+
+def _per_example(x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), -1).sum(1)
+
+
 def _float(x: jax.Array) -> jax.Array:
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

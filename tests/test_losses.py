@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from advdl import losses
 from advdl.metrics import Mean
@@ -181,3 +182,47 @@ def test_masks_and_weights_that_do_not_fit_are_refused():
         losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, jnp.ones(7))
     with pytest.raises(ValueError, match="over is 'mean'"):
         losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, None, "mean")
+
+
+def test_reconstruction_losses_are_their_formulas_per_example():
+    x, t = np.random.default_rng(0).random((2, 6, 4, 3, 2))
+    logits = jnp.asarray(8 * x - 4)
+    p = sigmoid(logits)
+    np.testing.assert_allclose(losses.squared_error(x, t), ((x - t) ** 2).sum((1, 2, 3)), rtol=1e-5)
+    entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum((1, 2, 3))
+    np.testing.assert_allclose(losses.binary_cross_entropy(logits, t), entropy, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.grad(lambda a: losses.binary_cross_entropy(a, t).sum())(logits), p - t, atol=1e-6
+    )  # p = t is the minimum
+
+
+def test_binary_cross_entropy_of_two_pixels_is_cross_entropy_of_two_classes():
+    two = jnp.stack([jnp.zeros(16), REAL_B], -1)
+    for label in (0, 1):
+        one = losses.binary_cross_entropy(REAL_B, jnp.full(16, label, jnp.float32))
+        np.testing.assert_allclose(one, losses.cross_entropy(two, jnp.full(16, label)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(losses.binary_cross_entropy(HUGE, jnp.where(HUGE > 0, 1.0, 0.0))[jnp.array([0, -1])], 0)
+
+
+def test_gaussian_kl_is_the_expected_log_ratio():
+    """By SciPy's entropy and densities: KL(q ‖ p) = -H(q) - E_q log p, the expectation by Gauss-Hermite quadrature."""
+    mean, log_variance = np.random.default_rng(0).normal(size=(2, 5, 3))
+    at, weight = np.polynomial.hermite_e.hermegauss(20)
+    z = mean[..., None] + np.exp(log_variance / 2)[..., None] * at
+    expected = (stats.norm.logpdf(z) * weight).sum(-1) / weight.sum()
+    kl = (-stats.norm.entropy(scale=np.exp(log_variance / 2)) - expected).sum(-1)
+    np.testing.assert_allclose(losses.gaussian_kl(mean, log_variance), kl, rtol=1e-5)
+
+
+def test_gaussian_kl_is_zero_at_the_prior_only_and_exact_near_it():
+    assert losses.gaussian_kl(jnp.zeros((1, 4)), jnp.zeros((1, 4)))[0] == 0
+    near = losses.gaussian_kl(jnp.zeros((1, 1)), jnp.full((1, 1), 1e-2))[0]
+    assert near == pytest.approx((np.expm1(1e-2) - 1e-2) / 2, rel=1e-4)
+    slope = jax.grad(lambda m, s: losses.gaussian_kl(m, s).sum(), (0, 1))(jnp.full((1, 1), 0.3), jnp.full((1, 1), 0.5))
+    np.testing.assert_allclose([slope[0][0, 0], slope[1][0, 0]], [0.3, (np.exp(0.5) - 1) / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.squared_error, losses.binary_cross_entropy, losses.gaussian_kl])
+def test_shapes_that_would_broadcast_are_refused(loss):
+    with pytest.raises(ValueError, match="differ in shape"):
+        loss(jnp.zeros((4, 3)), jnp.zeros((4, 1)))

@@ -4,6 +4,7 @@ from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
 from advdl.metrics.generative import Coverage, Recognition, class_coverage, nearest
+from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,
     class_iou,
@@ -29,9 +30,12 @@ __all__ = [
     "mean_iou",
     "merge",
     "nearest",
+    "pca",
+    "pca_reconstruction",
     "pixel_accuracy",
     "segmentation_figures",
     "segmentation_metrics",
     "top_k",
     "trivial_baselines",
+    "wiener",
 ]

@@ -42,11 +42,12 @@ def levels_of(height: int, width: int) -> int:
     levels = 2
     while min(height, width) >> levels >= 8:
         levels += 1
-    _check_halves(height, width, levels)
+    check_halves(height, width, levels)
     return levels
 
 
-def _check_halves(height: int, width: int, levels: int) -> None:
+def check_halves(height: int, width: int, levels: int) -> None:
+    """Raises ValueError for a size that does not halve `levels` times."""
     if height % 2**levels or width % 2**levels:
         raise ValueError(f"images of {height}×{width} do not halve {levels} times; take multiples of {2**levels}")
 
@@ -80,7 +81,7 @@ class Generator(nn.Module):
     def __call__(self, z_BZ: jax.Array, train: bool) -> jax.Array:
         height, width, channels = self.shape
         levels = self.levels or levels_of(height, width)
-        _check_halves(height, width, levels)
+        check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = partial(self.norm, scale_init=gain, **dtypes)
         double = partial(self.conv, output_padding=self.kernel % 2, **_geometry(self.kernel), **dtypes)
@@ -113,7 +114,7 @@ class Discriminator(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         height, width = x_BHWC.shape[1:3]
         levels = self.levels or levels_of(height, width)
-        _check_halves(height, width, levels)
+        check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         conv = partial(self.conv, **_geometry(self.kernel), **dtypes)
         norm = partial(self.norm, scale_init=gain, **dtypes)

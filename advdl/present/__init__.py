@@ -11,6 +11,7 @@ from advdl.present.classified import (
 )
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
+from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.generated import coverage_figures, coverage_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.report import Picture, Section, read_metrics, write_report
@@ -42,8 +43,10 @@ __all__ = [
     "draw_curves",
     "draw_grid",
     "draw_histogram",
+    "draw_map",
     "draw_overlays",
     "draw_receptive_field",
+    "draw_rows",
     "error_map",
     "extremes",
     "filters_section",

@@ -1,4 +1,4 @@
-"""The real networks of both experiments under every placement: the same numbers, one compilation each."""
+"""The real networks of these experiments under every placement: the same numbers, one compilation each."""
 
 import dataclasses
 
@@ -14,6 +14,9 @@ CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {"network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1},
     "classify": {"model": "resnet8", "batch": 16, "ema": 0.9, "accumulate": 2},
+    "autoencode": {"hidden": "32", "batch": 16, "noise": 0.25, "tied": True, "accumulate": 2},
+    "autoencode-conv": {"network": "conv", "width": 8, "batch": 16, "ema": 0.9},
+    "autoencode-vae": {"network": "vae", "hidden": "32", "batch": 16},
 }
 
 

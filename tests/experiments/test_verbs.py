@@ -1,4 +1,4 @@
-"""Both experiments through every verb, in tiny."""
+"""Experiments through every verb, in tiny."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from advdl.cli import bench
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
     "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
+    "autoencode": ["--hidden", "32", "--noise", 0.25, "--batch", 16, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
 }
 
 
