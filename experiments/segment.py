@@ -46,6 +46,8 @@ class Config(cli.Config):
     """File of published weights of VGG-16 or a ResNet to start from."""
     pretrain: int = 0
     """Updates in which VGG's layers first learn to tell single digits apart; published networks started from ImageNet's."""
+    encoder_rate: float = 1.0
+    """Factor on the learning rate of what `--backbone` or `--pretrain` gives."""
     flip: bool = False
     """Mirror half of the training images, with their masks."""
     crop: bool = False
@@ -115,7 +117,7 @@ class Predict(cli.Predict):
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain")
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -128,6 +130,8 @@ def build(config: Config) -> cli.Experiment:
     network = build_network(config, len(names), training.image_shape)
     if config.pretrain:
         check_pretrain(config, network)
+    if config.encoder_rate != 1 and not (config.pretrain or config.backbone):
+        raise UserError("--encoder-rate is for an encoder that has learned; give --backbone or --pretrain too")
     balance = data.median_frequency_weights(data.class_pixels(training)) if config.balance else None
     as_float = data.to_float(-1.0, 1.0)
 
@@ -153,6 +157,11 @@ def build(config: Config) -> cli.Experiment:
     rule = optax.sgd(config.scheduled(), config.momentum) if config.optimizer == "sgd" else optax.adam(config.scheduled())
     kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
     rule = optax.chain(optax.add_decayed_weights(config.weight_decay, kernels), train.clipped(rule, config.clip))
+    if config.encoder_rate != 1:
+        encoder = lambda params: jax.tree.map_with_path(  # noqa: E731
+            lambda path, _: weights.in_encoder(network, [part.key for part in path]), params
+        )
+        rule = optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     test = data.EvalBatches(held_out, config.batch, as_float)
     augment = [data.joint_flip()] * config.flip

@@ -1,7 +1,7 @@
 """Weights of a classifier as the beginning of a network for dense prediction."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -71,3 +71,20 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
         else:
             raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
     return result
+
+
+def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:
+    """Whether the parameter at `path` (names from the top) is of the convolutions that `place_backbone` puts in place.
+
+    Raises ValueError for a network that has no such place.
+    """
+    first = path[0]
+    if isinstance(model, fcn.FCNResNet):
+        return first == "backbone"
+    if isinstance(model, segnet.SegNet):
+        return first != "score" and not first.endswith("_up")
+    if isinstance(model, fcn.FCN):
+        return first == "trunk"
+    if isinstance(model, dilation.Dilation):
+        return first == "front" and path[1].startswith("conv")
+    raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")

@@ -39,7 +39,7 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, t
 
 def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path):
     small = ["--data", "digit_scenes:16", "--size", "24x24", "--width", 0.0625, "--batch", 2, "--steps", 1]
-    flags = ["--preset", "segnet", "--pretrain", 2, *small]
+    flags = ["--preset", "segnet", "--pretrain", 2, "--encoder-rate", 0.1, *small]
     status, _, err = verb("segment", "train", "--run", tmp_path / "run", *flags)
     assert status == 0 and "pretrained on 2 batches of single digits" in err
 
@@ -88,6 +88,7 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
         (["--data", "folder:nowhere"], "nowhere"),
         (["--backbone", "weights.safetensors"], "no file weights.safetensors"),
         (["--pretrain", 1], "--pretrain is for"),
+        (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
     ],

@@ -239,7 +239,10 @@ def test_an_encoder_sees_in_a_dense_network_what_it_saw_alone(form):
     alone = vgg.Probed(4, norm, width=1 / 16)
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     learned = alone.init(jax.random.key(1), x, False)
-    placed = weights.place_backbone(model, model.init(jax.random.key(2), x, train=False), learned)
+    fresh = model.init(jax.random.key(2), x, train=False)
+    placed = weights.place_backbone(model, fresh, learned)
+    for (path, old), new in zip(jax.tree.leaves_with_path(fresh["params"]), jax.tree.leaves(placed["params"]), strict=True):
+        assert weights.in_encoder(model, [part.key for part in path]) == (old is not new), path
     seen = model.apply(placed, x, train=False)[1]
     trunk = vgg.Trunk(norm, ceil=True, width=1 / 16)
     wide = x if form == "segnet" else dilation.reflect(x)
@@ -251,3 +254,5 @@ def test_an_encoder_sees_in_a_dense_network_what_it_saw_alone(form):
         np.testing.assert_allclose(seen["stage1"], own["pool1"][:, 1:-1, 1:-1], atol=1e-5)
     with pytest.raises(ValueError, match="no place"):
         weights.place_backbone(unet.unet(), {"params": {}}, learned)
+    with pytest.raises(ValueError, match="no place"):
+        weights.in_encoder(unet.unet(), ["score"])
