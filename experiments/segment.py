@@ -80,17 +80,17 @@ def laptop(preset: str, model: str, width: float, **others) -> Config:
 # These pad or reflect an image by 100 to 186 pixels, so that larger scenes cost little more.
 VGG = dict(size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
 PRESETS = {
-    "laptop": laptop("laptop", "unet", 1 / 4, batch=16),
+    "laptop": laptop("laptop", "unet", 1 / 4, batch=16, steps=800),
     # One score in 32 by 32 pixels can draw large digits only.
     "fcn32s": laptop("fcn32s", "fcn32s", 1 / 8, **VGG | dict(data="digit_scenes:112", size="224x224")),
     "fcn16s": laptop("fcn16s", "fcn16s", 1 / 8, **VGG | dict(data="digit_scenes:56")),
     "fcn8s": laptop("fcn8s", "fcn8s", 1 / 8, **VGG),
     "fcn8s_at_once": laptop("fcn8s_at_once", "fcn8s_at_once", 1 / 8, **VGG),
-    "fcn_resnet50": laptop("fcn_resnet50", "fcn_resnet50", 1 / 8, learning_rate=1e-2),
-    "fcn_resnet101": laptop("fcn_resnet101", "fcn_resnet101", 1 / 8, learning_rate=1e-2),
-    "segnet": laptop("segnet", "segnet", 1 / 8, pretrain=400),
-    "segnet_basic": laptop("segnet_basic", "segnet_basic", 1 / 4, optimizer="sgd", learning_rate=0.1),
-    "bayesian_segnet": laptop("bayesian_segnet", "bayesian_segnet", 1 / 8, pretrain=400),
+    "fcn_resnet50": laptop("fcn_resnet50", "fcn_resnet50", 1 / 8, learning_rate=1e-2, steps=4000),
+    "fcn_resnet101": laptop("fcn_resnet101", "fcn_resnet101", 1 / 8, learning_rate=1e-2, steps=2500),
+    "segnet": laptop("segnet", "segnet", 1 / 4, pretrain=400),
+    "segnet_basic": laptop("segnet_basic", "segnet_basic", 1 / 2, optimizer="sgd", learning_rate=0.1),
+    "bayesian_segnet": laptop("bayesian_segnet", "bayesian_segnet", 1 / 4, pretrain=400),
     "front_end": laptop("front_end", "front_end", 1 / 8, **VGG),
     "dilation": laptop("dilation", "dilation", 1 / 8, **VGG),
     "dilation_large": laptop("dilation_large", "dilation_large", 1 / 8, **VGG),
