@@ -6,10 +6,19 @@ or sigmoid is -inf as soon as a network is sure. Computed in float32 at least. A
 Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = sigmoid(logit):
 
     log D = -softplus(-logit)        log(1 - D) = -softplus(logit)
+
+and those that came after, whose D is the logit itself. `ADVERSARIAL` has the pairs by name.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from advdl.nn import replica
+
+Score = Callable[[jax.Array], jax.Array]
 
 
 def cross_entropy(logits_BK: jax.Array, label_B: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
@@ -77,16 +86,20 @@ def value(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
 
     Raises ValueError where the shapes differ (a (B,) and a (B, 1) would make B² pairs).
     """
-    real, fake = jnp.shape(real_logit), jnp.shape(fake_logit)
-    if real != fake:
-        raise ValueError(f"logits of data {real} and of samples {fake} differ in shape")
+    _same("logits of data", real_logit, "of samples", fake_logit)
     return -jax.nn.softplus(-_float(real_logit)) - jax.nn.softplus(_float(fake_logit))
 
 
-def minimax_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
-    """-[log D(x) + log(1 - D(G(z)))], per pair of examples: descending it ascends the discriminator's gradient of
-    algorithm 1. Twice the mean of the two binary cross-entropies. Raises ValueError where the shapes differ."""
-    return -value(real_logit, fake_logit)
+def minimax_discriminator(real_logit: jax.Array, fake_logit: jax.Array, real_label: float = 1.0) -> jax.Array:
+    """-[t log D(x) + (1 - t) log(1 - D(x)) + log(1 - D(G(z)))], t = real_label, per pair of examples.
+
+    With t = 1 descending it ascends the discriminator's gradient of algorithm 1. Twice the mean of the two binary
+    cross-entropies. t < 1 is one-sided label smoothing (section 3.4 of Salimans et al. 2016, arXiv:1606.03498): the
+    optimum moves to D = t·p_data / (p_data + p_g), so to t/2 where p_g = p_data. Raises ValueError where the shapes
+    differ.
+    """
+    # -t log D - (1 - t) log(1 - D) = -log D + (1 - t)·logit
+    return -value(real_logit, fake_logit) + (1 - real_label) * _float(real_logit)
 
 
 def minimax_generator(fake_logit: jax.Array) -> jax.Array:
@@ -105,6 +118,98 @@ def nonsaturating_generator(fake_logit: jax.Array) -> jax.Array:
     through the samples.
     """
     return jax.nn.softplus(-_float(fake_logit))
+
+
+def least_squares_discriminator(real_logit: jax.Array, fake_logit: jax.Array, real_label: float = 1.0) -> jax.Array:
+    """1/2 (D(x) - t)² + 1/2 D(G(z))², t = real_label, per pair of examples; D is the logit itself.
+
+    Equation 9 of Mao et al. 2017 (arXiv:1611.04076): labels 0 and 1. Raises ValueError where the shapes differ.
+    """
+    _same("logits of data", real_logit, "of samples", fake_logit)
+    return (jnp.square(_float(real_logit) - real_label) + jnp.square(_float(fake_logit))) / 2
+
+
+def least_squares_generator(fake_logit: jax.Array) -> jax.Array:
+    """1/2 (D(G(z)) - 1)², per example (Mao et al. 2017, equation 9)."""
+    return jnp.square(_float(fake_logit) - 1) / 2
+
+
+def hinge_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), per pair of examples; D is the logit itself.
+
+    Equation 16 of Miyato et al. 2018 (arXiv:1802.05957), after Lim and Ye 2017. Raises ValueError where the shapes differ.
+    """
+    _same("logits of data", real_logit, "of samples", fake_logit)
+    return jax.nn.relu(1 - _float(real_logit)) + jax.nn.relu(1 + _float(fake_logit))
+
+
+def wasserstein_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
+    """D(G(z)) - D(x), per pair of examples; D is the logit itself, a critic that has to be Lipschitz: add
+    `gradient_penalty` (Gulrajani et al. 2017, arXiv:1704.00028, equation 3). Raises ValueError where the shapes differ."""
+    _same("logits of data", real_logit, "of samples", fake_logit)
+    return _float(fake_logit) - _float(real_logit)
+
+
+def wasserstein_generator(fake_logit: jax.Array) -> jax.Array:
+    """-D(G(z)), per example: of the Wasserstein and of the hinge loss."""
+    return -_float(fake_logit)
+
+
+def relativistic_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
+    """-log sigmoid(C(x) - C(G(z))), per pair of examples: is the data more real than the sample it is paired with?
+
+    RSGAN, section 4.1 of Jolicoeur-Martineau 2018 (arXiv:1807.00734). Raises ValueError where the shapes differ.
+    """
+    _same("logits of data", real_logit, "of samples", fake_logit)
+    return jax.nn.softplus(_float(fake_logit) - _float(real_logit))
+
+
+class Adversarial(NamedTuple):
+    """The two sides of a game, each called with the logits of data and of samples, (B,) each; (B,) values come back.
+
+    smooth: whether `discriminator` takes `real_label` too.
+    """
+
+    discriminator: Callable[..., jax.Array]
+    generator: Callable[[jax.Array, jax.Array], jax.Array]
+    smooth: bool = False
+
+
+def _of_samples(loss: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return lambda real_logit, fake_logit: loss(fake_logit)
+
+
+ADVERSARIAL: dict[str, Adversarial] = {
+    "nonsaturating": Adversarial(minimax_discriminator, _of_samples(nonsaturating_generator), smooth=True),
+    "minimax": Adversarial(minimax_discriminator, _of_samples(minimax_generator), smooth=True),
+    "least_squares": Adversarial(least_squares_discriminator, _of_samples(least_squares_generator), smooth=True),
+    "hinge": Adversarial(hinge_discriminator, _of_samples(wasserstein_generator)),
+    "wasserstein": Adversarial(wasserstein_discriminator, _of_samples(wasserstein_generator)),
+    "relativistic": Adversarial(relativistic_discriminator, lambda real, fake: relativistic_discriminator(fake, real)),
+}
+
+
+def r1(score: Score, x: jax.Array) -> jax.Array:
+    """|∇_x score(x)|², (B,): the penalty R1 of Mescheder et al. 2018 (arXiv:1801.04406, equation 9) at weight γ = 2.
+
+    score: (B, …) -> (B,). Of a network whose examples see each other (batch normalization) it is the gradient of the sum
+    of all scores.
+    """
+    gradient = jax.grad(lambda x: score(x).astype(jnp.float32).sum())(x)
+    return _per_example(jnp.square(_float(gradient)))
+
+
+def gradient_penalty(score: Score, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    """(|∇ score(x̂)| - 1)², (B,), for x̂ at an even random place between each example and its sample: the penalty of
+    equation 3 of Gulrajani et al. 2017 (arXiv:1704.00028). score: (B, …) -> (B,). Raises ValueError where the shapes
+    differ."""
+    _same("data", real, "samples", fake)
+    share_B = replica.sample(jax.random.uniform, key, len(real))
+    share = share_B.reshape(-1, *[1] * (real.ndim - 1)).astype(real.dtype)
+    square_B = r1(score, share * real + (1 - share) * fake)
+    # The norm's derivative at 0 is taken to be 0 (not NaN).
+    norm_B = jnp.where(square_B > 0, jnp.sqrt(jnp.where(square_B > 0, square_B, 1)), 0)
+    return jnp.square(norm_B - 1)
 
 
 def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:

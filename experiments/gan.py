@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advdl import cli, data, losses, present, train
-from advdl.errors import UserError
+from advdl import cli, data, losses, nn, present, train
+from advdl.errors import UserError, nearest
 from advdl.metrics import Mean, class_coverage
 from advdl.models import dcgan, goodfellow
 from advdl.nn import replica
@@ -38,8 +39,22 @@ class Config(cli.Config):
     """Convolutional pair (Radford et al. 2015), or the paper's perceptrons with a maxout discriminator."""
     width: int = 32
     """dcgan: channels of the layer nearest the image; mlp: units of the generator's layers."""
-    loss: Literal["nonsaturating", "minimax"] = "nonsaturating"
-    """What the generator descends."""
+    loss: Literal["nonsaturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"] = "nonsaturating"
+    """What the players descend, see `advdl.losses`; nonsaturating and minimax differ in the generator's."""
+    r1: float = 0.0
+    """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018)."""
+    gradient_penalty: float = 0.0
+    """Weight λ of the penalty λ·(|∇D(x̂)| - 1)² between data and samples (Gulrajani et al. 2017; theirs: 10)."""
+    spectral: bool = False
+    """Divide the discriminator's kernels by their spectral norms (Miyato et al. 2018); its batch normalization goes."""
+    real_label: float = 1.0
+    """What the discriminator is told of data: less than 1 is one-sided label smoothing (Salimans et al. 2016)."""
+    augment: str = ""
+    """Differentiable augmentation of all that D sees, as in color,translation,cutout (Zhao et al. 2020)."""
+    conditional: bool = False
+    """Both networks are told the class."""
+    joint: bool = False
+    """D sees data and samples in one batch, so that they share its batch normalization's statistics."""
     discriminator_steps: int = 1
     """k of Algorithm 1: discriminator updates a step."""
     optimizer: Literal["adam", "momentum"] = "adam"
@@ -78,17 +93,40 @@ class Predict(cli.Predict):
     """Rows of the picture of interpolations."""
 
 
-def networks(config: Config, shape: tuple[int, int, int]):
-    """(generator, discriminator, lowest pixel value) for images of this shape."""
+def networks(config: Config, shape: tuple[int, int, int], classes: int = 0):
+    """(generator, discriminator, lowest pixel value) for images of this shape; told the class of `classes`, 0 of none."""
     if config.network == "mlp":
+        if config.spectral or classes:
+            raise UserError(f"--network mlp knows no --{'spectral' if config.spectral else 'conditional'}; take dcgan")
         generator = goodfellow.Generator(shape, hidden=(config.width, config.width), dtype=config.dtype)
         return generator, goodfellow.Discriminator(dtype=config.dtype), 0.0
     try:
         dcgan.levels_of(*shape[:2])
     except ValueError as error:
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
-    generator = dcgan.Generator(shape, width=config.width, dtype=config.dtype)
-    return generator, dcgan.Discriminator(width=config.width, dtype=config.dtype), -1.0
+    both = dict(width=config.width, dtype=config.dtype, classes=classes)
+    lipschitz = dict(conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense), norm=nn.Bias) if config.spectral else {}
+    return dcgan.Generator(shape, **both), dcgan.Discriminator(**both, **lipschitz), -1.0
+
+
+def check(config: Config) -> None:
+    """Raises UserError for settings that cannot be."""
+    cli.at_least(1, config, "width", "discriminator_steps", "z")
+    cli.at_least(0, config, "discriminator_learning_rate", "image_size", "r1", "gradient_penalty")
+    if config.batch < 2 and config.network == "dcgan":
+        raise UserError("--batch 1 leaves batch normalization nothing but zeros; take 2 or more, or --network mlp")
+    if not 0.5 < config.real_label <= 1:
+        raise UserError(f"--real-label is {config.real_label}; expected more than 0.5 and at most 1")
+    if config.real_label < 1 and not losses.ADVERSARIAL[config.loss].smooth:
+        raise UserError(f"--real-label is for the losses that have labels; --loss {config.loss} has none")
+    for name in parse_augment(config.augment):
+        if name not in nn.POLICIES:
+            raise UserError(f"--augment knows no {name!r}; there are {', '.join(nn.POLICIES)}{nearest(name, nn.POLICIES)}")
+
+
+def parse_augment(value: str) -> tuple[str, ...]:
+    """`"color,cutout"` -> ("color", "cutout")."""
+    return tuple(filter(None, map(str.strip, value.split(","))))
 
 
 def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformation:
@@ -99,51 +137,82 @@ def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformat
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(1, config, "width", "discriminator_steps", "z")
-    cli.at_least(0, config, "discriminator_learning_rate", "image_size")
+    check(config)
     size = config.image_size or None
     real = data.open_source(config.data, "train", config.data_dir, image_size=size)
     held_out = data.open_source(config.data, "test", config.data_dir, image_size=size)
-    generator, discriminator, low = networks(config, real.image_shape)
+    classes = len(real.label_names) if config.conditional else 0
+    if config.conditional and classes < 2:
+        raise UserError(f"--conditional needs at least two classes, and {config.data} has {classes}")
+    generator, discriminator, low = networks(config, real.image_shape, classes)
     transform = data.to_float(low, 1.0)
     half_width = math.sqrt(3)
     draw = {
         "normal": lambda key: jax.random.normal(key, (config.z,)),
         "uniform": lambda key: jax.random.uniform(key, (config.z,), minval=-half_width, maxval=half_width),
     }[config.noise]
+    game, policies = losses.ADVERSARIAL[config.loss], parse_augment(config.augment)
+    labels = {"real_label": config.real_label} if config.real_label < 1 else {}
 
-    def forward(module, variables, x, key):
+    def told(batch) -> dict[str, jax.Array]:
+        """What the networks are given beside noise and images."""
+        return {"label_B": batch["label"]} if classes else {}
+
+    def forward(module, variables, x, key, **given):
         """In training mode: (output, collections after it)."""
-        return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+        return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"], **given)
+
+    def judge(variables, x, key, **given):
+        """Logits of images, distorted first, and the collections after it."""
+        (logit, _), seen = forward(discriminator, variables, nn.differentiable_augment(x, key, policies), key, **given)
+        return logit, seen
+
+    def compare(variables, real, fake, keys, **given):
+        """Logits of data and of samples, one batch after the other or both in one, and the collections after it."""
+        if config.joint:  # by turns, so that no example moves to another device
+            both = lambda a, b: jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])  # noqa: E731
+            logit, seen = judge(variables, both(real, fake), keys[0], **{name: both(a, a) for name, a in given.items()})
+            return logit[::2], logit[1::2], seen
+        real_logit, seen = judge(variables, real, keys[0], **given)
+        fake_logit, seen = judge({**variables, **seen}, fake, keys[1], **given)
+        return real_logit, fake_logit, seen
 
     def discriminator_loss(own, opponent, batch, key):
-        x = batch["image"]
-        keys = jax.random.split(key, 3)
-        fake, _ = forward(generator, opponent, replica.sample(draw, keys[0], len(x)), keys[0])
-        (real_logit, _), seen = forward(discriminator, own, x, keys[1])
-        (fake_logit, _), seen = forward(discriminator, {**own, **seen}, fake, keys[2])
-        loss = losses.minimax_discriminator(real_logit, fake_logit)
-        return train.Loss(Mean.of(loss), judged(real_logit, fake_logit), seen)
+        x, given = batch["image"], told(batch)
+        keys = jax.random.split(key, 4)
+        fake, _ = forward(generator, opponent, replica.sample(draw, keys[0], len(x)), keys[0], **given)
+        real_logit, fake_logit, seen = compare(own, x, fake, keys[1:3], **given)
+        loss = game.discriminator(real_logit, fake_logit, **labels)
+        score = lambda x: judge(own, x, keys[1], **given)[0]  # noqa: E731
+        if config.r1:
+            loss += config.r1 / 2 * losses.r1(score, x)
+        if config.gradient_penalty:
+            loss += config.gradient_penalty * losses.gradient_penalty(score, x, fake, keys[3])
+        figures = judged(real_logit, fake_logit) | {"spread of data": spread(x), "spread of samples": spread(fake)}
+        return train.Loss(Mean.of(loss), figures, seen)
 
     def generator_loss(own, opponent, batch, key):
-        keys = jax.random.split(key)
-        fake, seen = forward(generator, own, replica.sample(draw, keys[0], len(batch["image"])), keys[0])
-        (logit, _), _ = forward(discriminator, opponent, fake, keys[1])
-        descend = {"nonsaturating": losses.nonsaturating_generator, "minimax": losses.minimax_generator}[config.loss]
-        return train.Loss(Mean.of(descend(logit)), {}, seen)
+        x, given = batch["image"], told(batch)
+        keys = jax.random.split(key, 3)
+        fake, seen = forward(generator, own, replica.sample(draw, keys[0], len(x)), keys[0], **given)
+        # What the game does not use of the data's logits the compiler leaves out.
+        real_logit, fake_logit, _ = compare(opponent, x, fake, (keys[2], keys[1]), **given)
+        return train.Loss(Mean.of(game.generator(real_logit, fake_logit)), {}, seen)
 
     def judged(real_logit, fake_logit, mask=None):
         return {
             "V": Mean.of(losses.value(real_logit, fake_logit), mask),
             "D(x)": Mean.of(jax.nn.sigmoid(real_logit), mask),
             "D(G(z))": Mean.of(jax.nn.sigmoid(fake_logit), mask),
+            "D's accuracy": Mean.of(((real_logit > 0).astype(jnp.float32) + (fake_logit < 0)) / 2, mask),
         }
 
     def evaluate(variables, batch):
         """Held-out images against as many samples, each from noise that belongs to the image's place."""
         z = jax.vmap(lambda place: draw(jax.random.fold_in(jax.random.key(0), place)))(batch["index"])
-        fake = generator.apply(variables["generator"], z, train=False)
-        logits = [discriminator.apply(variables["discriminator"], x, train=False)[0] for x in (batch["image"], fake)]
+        given = told(batch)
+        fake = generator.apply(variables["generator"], z, train=False, **given)
+        logits = [discriminator.apply(variables["discriminator"], x, train=False, **given)[0] for x in (batch["image"], fake)]
         return judged(*logits, batch["mask"])
 
     def player(init, loss, learning_rate, ema=None):
@@ -151,12 +220,12 @@ def build(config: Config) -> cli.Experiment:
 
     learner = train.alternate(
         discriminator=player(
-            lambda key, batch: discriminator.init(key, batch["image"], train=False),
+            lambda key, batch: discriminator.init(key, batch["image"], train=False, **told(batch)),
             discriminator_loss,
             config.discriminator_learning_rate or config.learning_rate,
         ),
         generator=player(
-            lambda key, batch: generator.init(key, jnp.zeros((1, config.z)), train=False),
+            lambda key, batch: generator.init(key, jnp.zeros((len(batch["image"]), config.z)), train=False, **told(batch)),
             generator_loss,
             config.learning_rate,
             config.ema or None,
@@ -173,6 +242,12 @@ def build(config: Config) -> cli.Experiment:
         predict=artist.predict,
         snapshot=artist.snapshot,
     )
+
+
+def spread(x_BHWC: jax.Array) -> Mean:
+    """Mean square difference of two images that stand side by side in the batch; near 0 where all are one image."""
+    pairs = x_BHWC[: len(x_BHWC) // 2 * 2].reshape(-1, 2, x_BHWC[0].size).astype(jnp.float32)
+    return Mean.of(jnp.square(pairs[:, 0] - pairs[:, 1]).mean(1))
 
 
 class Artist:

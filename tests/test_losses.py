@@ -8,6 +8,7 @@ from scipy import stats
 
 from advdl import losses
 from advdl.metrics import Mean
+from advdl.nn import replica
 
 REAL_B, FAKE_B = 3 * jax.random.normal(jax.random.key(0), (2, 16))
 LOGITS_BK = 3 * jax.random.normal(jax.random.key(1), (16, 5))
@@ -226,3 +227,81 @@ def test_gaussian_kl_is_zero_at_the_prior_only_and_exact_near_it():
 def test_shapes_that_would_broadcast_are_refused(loss):
     with pytest.raises(ValueError, match="differ in shape"):
         loss(jnp.zeros((4, 3)), jnp.zeros((4, 1)))
+
+
+def square(x):
+    return np.asarray(x, np.float64) ** 2
+
+
+# name -> (discriminator, generator), of logits in float64; independent of the code
+FORMULAS = {
+    "nonsaturating": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: -np.log(sigmoid(f))),
+    "minimax": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: np.log(1 - sigmoid(f))),
+    "least_squares": (lambda r, f: (square(r - 1) + square(f)) / 2, lambda r, f: square(f - 1) / 2),
+    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda r, f: -f),
+    "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
+    "relativistic": (lambda r, f: -np.log(sigmoid(r - f)), lambda r, f: -np.log(sigmoid(f - r))),
+}
+
+
+@pytest.mark.parametrize("name", sorted(losses.ADVERSARIAL))
+def test_every_game_is_its_formula_and_its_gradient_the_formulas_slope(name):
+    real, fake = np.asarray(REAL_B, np.float64), np.asarray(FAKE_B, np.float64)
+    game = losses.ADVERSARIAL[name]
+    for ours, formula in zip((game.discriminator, game.generator), FORMULAS[name], strict=True):
+        np.testing.assert_allclose(ours(REAL_B, FAKE_B), formula(real, fake), rtol=1e-5, atol=1e-6)
+        slopes = jax.grad(lambda r, f, ours=ours: ours(r, f).sum(), (0, 1))(REAL_B, FAKE_B)
+        h = 1e-6
+        expected = (
+            (formula(real + h, fake) - formula(real - h, fake)) / (2 * h),
+            (formula(real, fake + h) - formula(real, fake - h)) / (2 * h),
+        )
+        np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(losses.ADVERSARIAL))
+def test_no_game_pairs_each_example_with_all(name):
+    with pytest.raises(ValueError, match="differ in shape"):
+        losses.ADVERSARIAL[name].discriminator(REAL_B, FAKE_B[:, None])
+
+
+@pytest.mark.parametrize("t", [0.6, 0.9, 1.0])
+def test_smoothed_labels_rest_at_half_of_the_label(t):
+    """Data and samples alike: the loss is least where D = t/2."""
+    logit = jnp.log(t / (2 - t))
+    loss = lambda logit: losses.minimax_discriminator(logit, logit, t)
+    assert jax.grad(loss)(logit) == pytest.approx(0, abs=1e-6)
+    assert jax.grad(jax.grad(loss))(logit) > 0
+    assert jax.nn.sigmoid(logit) == pytest.approx(t / 2)
+    assert losses.minimax_discriminator(1.0, -1.0, t) == pytest.approx(
+        -(t * np.log(sigmoid(1)) + (1 - t) * np.log(sigmoid(-1)) + np.log(1 - sigmoid(-1))), rel=1e-6
+    )
+    # least squares: (D - t)² + D² is least at t/2 too
+    assert jax.grad(lambda d: losses.least_squares_discriminator(d, d, t))(t / 2) == pytest.approx(0, abs=1e-6)
+
+
+def test_penalties_of_a_quadratic_score_are_their_closed_forms():
+    a, x, y = jax.random.normal(jax.random.key(5), (3, 6, 6))
+    a = (a + a.T) / 2
+    score = lambda x: jnp.einsum("bi,ij,bj->b", x, a, x) / 2
+    np.testing.assert_allclose(losses.r1(score, x), square(x @ a).sum(1), rtol=1e-5)
+    key = jax.random.key(6)
+    share = replica.sample(jax.random.uniform, key, 6)[:, None]
+    norm = np.sqrt(square((share * x + (1 - share) * y) @ a).sum(1))
+    np.testing.assert_allclose(losses.gradient_penalty(score, x, y, key), square(norm - 1), rtol=1e-4)
+    assert len(set(np.asarray(share[:, 0]).tolist())) == 6 and (share > 0).all() and (share < 1).all()
+
+
+def test_penalties_of_a_linear_score_do_not_depend_on_where():
+    w = jnp.array([3.0, 4.0])
+    x, y = jax.random.normal(jax.random.key(7), (2, 5, 2))
+    np.testing.assert_allclose(losses.r1(lambda x: x @ w, x), np.full(5, 25.0), rtol=1e-6)
+    np.testing.assert_allclose(losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)), np.full(5, 16.0), rtol=1e-6)
+
+
+def test_the_penalty_of_a_flat_score_has_a_gradient():
+    """|∇| is not differentiable at 0; there its gradient is taken to be 0 and not NaN."""
+    x, y = jax.random.normal(jax.random.key(8), (2, 5, 2))
+    penalty = lambda w: losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)).sum()
+    value, slope = jax.value_and_grad(penalty)(jnp.zeros(2))
+    assert value == 5 and (slope == 0).all()

@@ -58,13 +58,14 @@ def _geometry(kernel: int) -> dict[str, Any]:
 
 
 class Generator(nn.Module):
-    """Noise (B, Z) -> images (B, H, W, C) in (-1, 1).
+    """Noise (B, Z), and with `classes` labels (B,) -> images (B, H, W, C) in (-1, 1).
 
     A dense layer to the smallest map, `width`·2^(levels - 1) channels, and a transposed convolution for each level:
     channels halve down to `width`, the last makes the image.
 
     shape: (H, W, C). levels: doublings (default: `levels_of`). kernel: 4, or the paper's 5, or any other from 2.
     conv, norm: called as `ConvTranspose` and `BatchNorm` are, with their initializers and this network's dtypes.
+    classes: K of a conditional generator: the label joins the noise, one of K (Mirza and Osindero 2014, arXiv:1411.1784).
     Raises ValueError for a shape that does not halve `levels` times.
     """
 
@@ -76,10 +77,13 @@ class Generator(nn.Module):
     param_dtype: Any = jnp.float32
     conv: Callable[..., nn.Module] = ConvTranspose
     norm: Callable[..., nn.Module] = BatchNorm
+    classes: int = 0
 
     @nn.compact
-    def __call__(self, z_BZ: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, z_BZ: jax.Array, train: bool, label_B: jax.Array | None = None) -> jax.Array:
         height, width, channels = self.shape
+        if self.classes:
+            z_BZ = jnp.concatenate([z_BZ, jax.nn.one_hot(label_B, self.classes, dtype=z_BZ.dtype)], axis=-1)
         levels = self.levels or levels_of(height, width)
         check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -96,10 +100,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, H, W, C) -> (logit of "real" (B,), {"level1": (B, H / 2, W / 2, width), …}).
+    """Images (B, H, W, C), and with `classes` labels (B,) -> (logit of "real" (B,), {"level1": (B, H / 2, W / 2, width), …}).
 
     A strided convolution for each level, `width` channels and twice as many each time, then a dense layer.
-    Arguments as the generator's.
+    Arguments as the generator's; dense: called as `nn.Dense` is.
+    classes: K of a conditional discriminator: to the logit comes the product of the label's embedding with the last
+      features, added up over places (the projection of Miyato and Koyama 2018, arXiv:1802.05637, equation 3).
     """
 
     width: int = 64
@@ -109,9 +115,13 @@ class Discriminator(nn.Module):
     param_dtype: Any = jnp.float32
     conv: Callable[..., nn.Module] = Conv
     norm: Callable[..., nn.Module] = BatchNorm
+    dense: Callable[..., nn.Module] = nn.Dense
+    classes: int = 0
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, label_B: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         height, width = x_BHWC.shape[1:3]
         levels = self.levels or levels_of(height, width)
         check_halves(height, width, levels)
@@ -124,5 +134,9 @@ class Discriminator(nn.Module):
             if level > 1:
                 x = norm(name=f"norm{level}")(x, train)
             x = seen[f"level{level}"] = leaky_relu(x)
-        logit = nn.Dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(x.reshape(len(x), -1))
-        return logit[:, 0], seen
+        logit = self.dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(x.reshape(len(x), -1))[:, 0]
+        if self.classes:
+            one_BK = jax.nn.one_hot(label_B, self.classes, dtype=x.dtype)
+            embedded = self.dense(x.shape[-1], use_bias=False, kernel_init=NORMAL, name="embedding", **dtypes)(one_BK)
+            logit = logit + (embedded * x.sum((1, 2))).sum(-1)
+        return logit, seen

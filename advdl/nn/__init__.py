@@ -3,24 +3,29 @@
 from advdl.nn import formulation, replica, towers
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
+from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
-from advdl.nn.normalization import BatchNorm, normalize
+from advdl.nn.normalization import BatchNorm, Bias, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.response import local_response_norm
+from advdl.nn.spectral import SpectralNorm, spectral
 from advdl.nn.tap import tap
 from advdl.nn.unpooling import max_pool_with_indices, max_unpool
 
 __all__ = [
     "BatchNorm",
+    "Bias",
     "Conv",
     "ConvTranspose",
     "Dropout",
     "Field",
     "Layer",
     "Maxout",
+    "POLICIES",
+    "SpectralNorm",
     "adaptive_avg_pool",
     "avg_pool",
     "bilinear_init",
@@ -29,6 +34,7 @@ __all__ = [
     "conv",
     "conv_transpose",
     "crop_offset",
+    "differentiable_augment",
     "formulation",
     "global_average_pool",
     "local_response_norm",
@@ -40,6 +46,7 @@ __all__ = [
     "receptive_field",
     "replica",
     "resize_bilinear",
+    "spectral",
     "tap",
     "towers",
 ]

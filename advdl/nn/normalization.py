@@ -133,3 +133,19 @@ class BatchNorm(nn.Module):
             mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(batch_mean)
             var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(batch_var)
         return y
+
+
+class Bias(nn.Module):
+    """A bias for each channel of (B, …, C), to stand where a normalization would; called as `BatchNorm` is, whose
+    `scale_init` has no meaning here."""
+
+    scale_init: Callable | None = None
+    bias_init: Callable = nn.initializers.zeros
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        bias = self.param("bias", self.bias_init, (x.shape[-1],), self.param_dtype)
+        x, bias = nn.dtypes.promote_dtype(x, bias, dtype=self.dtype)
+        return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))

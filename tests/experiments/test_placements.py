@@ -13,11 +13,17 @@ PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fs
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {"network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1},
+    "gan-spectral": {
+        "width": 8, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True, "augment": "color,translation,cutout",
+    },
+    "gan-penalties": {
+        "width": 8, "batch": 16, "loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.1, "joint": True, "ema": 0.9,
+    },
     "classify": {"model": "resnet8", "batch": 16, "ema": 0.9, "accumulate": 2},
     "autoencode": {"hidden": "32", "batch": 16, "noise": 0.25, "tied": True, "accumulate": 2},
     "autoencode-conv": {"network": "conv", "width": 8, "batch": 16, "ema": 0.9},
     "autoencode-vae": {"network": "vae", "hidden": "32", "batch": 16},
-}
+}  # fmt: skip
 
 
 def trained(load, name, placement, mesh):

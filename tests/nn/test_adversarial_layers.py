@@ -1,0 +1,85 @@
+"""Layers that adversarial training adds: spectral normalization and differentiable augmentation."""
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import dcgan
+from advdl.nn import POLICIES, Bias, Conv, differentiable_augment, spectral
+
+IMAGES = jax.random.uniform(jax.random.key(0), (6, 16, 16, 3), minval=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (spectral(Conv)(5, kernel_size=3, use_bias=False), jax.random.normal(jax.random.key(1), (2, 3, 3, 4))),
+        (spectral(linen.Dense)(5, use_bias=False), jax.random.normal(jax.random.key(1), (2, 36))),
+    ],
+)
+def test_a_normalized_kernel_has_spectral_norm_one(layer, x):
+    variables = layer.init(jax.random.key(2), x)
+    (kernel,) = jax.tree.leaves(variables["params"])
+    advance = jax.jit(lambda variables: layer.apply(variables, x, mutable=["batch_stats"]))
+    for _ in range(100):
+        y, seen = advance(variables)
+        variables = {**variables, **seen}
+    rows = np.asarray(kernel, np.float64).reshape(-1, 5)
+    largest = np.linalg.svd(rows, compute_uv=False)[0]
+    # A convolution by one window that is the whole image is a matrix product.
+    np.testing.assert_allclose(y.reshape(2, 5), np.asarray(x).reshape(2, -1) @ rows / largest, rtol=1e-4, atol=1e-5)
+
+
+def test_the_power_iteration_moves_on_in_training_only():
+    layer = spectral(linen.Dense)(5)
+    x = jax.random.normal(jax.random.key(1), (2, 8))
+    variables = layer.init(jax.random.key(2), x)
+    first = layer.apply(variables, x)
+    np.testing.assert_array_equal(layer.apply(variables, x), first)
+    _, seen = layer.apply(variables, x, mutable=["batch_stats"])
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), variables["batch_stats"], seen["batch_stats"])
+    assert all(jax.tree.leaves(moved))
+
+
+def test_parameters_of_a_network_are_those_that_it_has_without():
+    plain = dcgan.Discriminator(width=4, norm=Bias)
+    normalized = dcgan.Discriminator(width=4, norm=Bias, conv=spectral(Conv), dense=spectral(linen.Dense))
+    shapes = [jax.eval_shape(lambda net=net: net.init(jax.random.key(0), IMAGES, train=False)) for net in (plain, normalized)]
+    assert jax.tree.map(jnp.shape, shapes[0]["params"]) == jax.tree.map(jnp.shape, shapes[1]["params"])
+    assert set(shapes[1]) - set(shapes[0]) == {"batch_stats"}
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_augmentation_distorts_every_image_in_its_own_way_and_passes_gradients(policy):
+    same = jnp.broadcast_to(IMAGES[:1], IMAGES.shape)
+    seen = differentiable_augment(same, jax.random.key(3), (policy,))
+    assert seen.shape == same.shape
+    assert len({np.asarray(image).tobytes() for image in seen}) > 1
+    slope = jax.grad(lambda x: differentiable_augment(x, jax.random.key(3), (policy,)).sum())(IMAGES)
+    assert jnp.isfinite(slope).all() and (jnp.abs(slope).sum((1, 2, 3)) > 0).all()
+
+
+def test_no_policy_changes_nothing():
+    np.testing.assert_array_equal(differentiable_augment(IMAGES, jax.random.key(3), ()), IMAGES)
+
+
+def test_translation_moves_by_at_most_an_eighth():
+    dot = jnp.zeros((64, 16, 16, 1)).at[:, 8, 8].set(1)
+    seen = np.asarray(differentiable_augment(dot, jax.random.key(4), ("translation",)))
+    places = np.argwhere(seen[..., 0])[:, 1:]
+    assert len(places) == 64 and places.min() == 6 and places.max() == 10
+
+
+def test_cutout_takes_a_box_of_half_of_each_side_or_what_lies_inside():
+    seen = np.asarray(differentiable_augment(jnp.ones((200, 16, 16, 1)), jax.random.key(5), ("cutout",)))[..., 0] == 0
+    rows, columns = seen.any(2).sum(1), seen.any(1).sum(1)
+    np.testing.assert_array_equal(seen.sum((1, 2)), rows * columns)  # a box
+    assert rows.max() == columns.max() == 8 and rows.min() >= 4 and columns.min() >= 4
+
+
+def test_color_is_an_affine_map_that_keeps_gray_gray():
+    gray = jnp.broadcast_to(IMAGES[..., :1], IMAGES.shape)
+    seen = differentiable_augment(gray, jax.random.key(6), ("color",))
+    np.testing.assert_allclose(seen, jnp.broadcast_to(seen[..., :1], seen.shape), atol=1e-5)
