@@ -25,10 +25,10 @@ def _color(x: jax.Array, key: jax.Array) -> jax.Array:
 
 def _translation(x: jax.Array, key: jax.Array) -> jax.Array:
     """By up to an eighth of each side; zeros move in."""
-    for axis, key in enumerate(jax.random.split(key)):
+    for axis, own in enumerate(jax.random.split(key)):
         side = x.shape[axis]
         room = round(side / 8)
-        place, shift = jnp.arange(side), jax.random.randint(key, (), -room, room + 1)
+        place, shift = jnp.arange(side), jax.random.randint(own, (), -room, room + 1)
         # A product with a matrix of ones: a slice whose start differs by image is a gather, slow and not partitioned.
         move = (place[:, None] == place[None] + shift).astype(x.dtype)
         x = jnp.moveaxis(jnp.tensordot(move, x, (1, axis), precision="highest"), 0, axis)

@@ -1,4 +1,4 @@
-"""Spectral normalization: Miyato et al. 2018, *Spectral Normalization for Generative Adversarial Networks* (arXiv:1802.05957)."""
+"""Spectral normalization: Miyato et al. 2018 (arXiv:1802.05957)."""
 
 from collections.abc import Callable
 
