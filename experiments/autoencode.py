@@ -78,9 +78,8 @@ PRESETS = {
     "laptop": Config(steps=4000, **SMALL),
     "denoise": Config(preset="denoise", steps=4000, noise=0.25, hidden="512", code=32, **SMALL),
     "vae": Config(preset="vae", steps=4000, network="vae", code=2, **SMALL),
-    # Hinton & Salakhutdinov 2006, figure 2B: squared error of an image 3.00 where PCA of 30 has 13.87, that is 0.0038 and
-    # 0.0177 a pixel; not run here. Other than there: no pretraining, hence gelu for logistic units, and Adam for conjugate
-    # gradients on 1,000 images a batch.
+    # The layers of Hinton & Salakhutdinov 2006; not run here. Other than there: no pretraining, hence gelu for logistic
+    # units, and Adam for conjugate gradients; number of updates and rate are ours.
     "paper": Config(
         preset="paper", data="tfds:mnist", hidden="1000,500,250", code=30, loss="cross-entropy", steps=60_000, batch=200,
         learning_rate=1e-3, schedule="cosine", evaluate_every=3000, save_every=3000, log_every=100,
@@ -129,6 +128,7 @@ def build(config: Config) -> cli.Experiment:
     data.same_classes(training, held_out)
     shape, as_float = training.image_shape, data.to_float(0.0, 1.0)
     network, variational = build_network(config, shape), config.network == "vae"
+
     def error(logits, x):
         if config.loss == "cross-entropy":
             return losses.binary_cross_entropy(logits, x)

@@ -1,7 +1,7 @@
 """Semantic segmentation: FCN, SegNet, U-Net and dilated convolutions, a class for every pixel.
 
     python experiments/segment.py train                                        # laptop: scenes of real handwritten digits
-    python experiments/segment.py train --model fcn8s                          # another network, narrowed (see LAPTOP)
+    python experiments/segment.py train --preset fcn8s                         # another network, narrowed (see PRESETS)
     python experiments/segment.py train --preset camvid --data camvid:PATH     # street scenes at half size
     python experiments/segment.py train --preset paper --data camvid:PATH      # SegNet-Basic's published recipe
     python experiments/segment.py train --data folder:PATH                     # PATH/train/images and masks, classes.txt
@@ -29,28 +29,25 @@ from advdl import cli, data, losses, models, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.metrics import Confusion, Mean, segmentation_figures, segmentation_metrics, trivial_baselines
 
-LAPTOP: Mapping[str, float] = {
-    "fcn32s": 1 / 8, "fcn16s": 1 / 8, "fcn8s": 1 / 8, "fcn8s_at_once": 1 / 8, "fcn_resnet50": 1 / 4, "fcn_resnet101": 1 / 4,
-    "segnet": 1 / 4, "segnet_basic": 1 / 2, "bayesian_segnet": 1 / 4, "unet": 1 / 4,
-    "front_end": 1 / 8, "dilation": 1 / 8, "dilation_large": 1 / 8,
-}  # fmt: skip
-"""Factors on each network's channels in the preset laptop; in all others the paper's widths."""
-
 
 @dataclass(frozen=True)
 class Config(cli.Config):
     data: str = "digit_scenes"
-    """digit_scenes, folder:PATH (PATH/train/images, PATH/train/masks, classes.txt), camvid:PATH, or tfds:NAME with masks."""
+    """digit_scenes[:DIAMETER], folder:PATH (PATH/train/images and masks, classes.txt), camvid:PATH, or tfds:NAME with masks."""
     model: str = "unet"
     """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, dilation, …"""
-    width: float = 0.0
-    """Factor on the network's channels (0: the paper's; in the preset laptop a smaller one)."""
+    width: float = 1.0
+    """Factor on the network's channels (1: the paper's; smaller in the presets for a laptop)."""
     size: str = ""
     """HEIGHTxWIDTH to which images are brought (default: the size they have)."""
     void: int = -1
     """Id that is no class and does not count (default: what the data says)."""
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
+    pretrain: int = 0
+    """Updates in which VGG's layers first learn to tell single digits apart; published networks started from ImageNet's."""
+    encoder_rate: float = 1.0
+    """Factor on the learning rate of what `--backbone` or `--pretrain` gives."""
     flip: bool = False
     """Mirror half of the training images, with their masks."""
     crop: bool = False
@@ -71,11 +68,32 @@ class Config(cli.Config):
     """Side of the windows that cover a test image (0: whole images)."""
 
 
-PRESETS = {
-    "laptop": Config(
-        steps=500, batch=16, learning_rate=3e-3, optimizer="adam", schedule="cosine", warmup=20, weight_decay=0.0,
+def laptop(preset: str, model: str, width: float, **others) -> Config:
+    """A network narrowed to `width` of its channels, on scenes of handwritten digits."""
+    settings = dict(
+        steps=1000, batch=8, learning_rate=3e-3, optimizer="adam", schedule="cosine", warmup=20, weight_decay=0.0,
         evaluate_every=250, save_every=250, log_every=10,
-    ),
+    )  # fmt: skip
+    return Config(preset=preset, model=model, width=width, **settings | others)
+
+
+# These pad or reflect an image by 100 to 186 pixels, so that larger scenes cost little more.
+VGG = dict(size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
+PRESETS = {
+    "laptop": laptop("laptop", "unet", 1 / 4, batch=16, steps=800),
+    # One score in 32 by 32 pixels can draw large digits only.
+    "fcn32s": laptop("fcn32s", "fcn32s", 1 / 8, **VGG | dict(data="digit_scenes:112", size="224x224")),
+    "fcn16s": laptop("fcn16s", "fcn16s", 1 / 8, **VGG | dict(data="digit_scenes:56")),
+    "fcn8s": laptop("fcn8s", "fcn8s", 1 / 8, **VGG),
+    "fcn8s_at_once": laptop("fcn8s_at_once", "fcn8s_at_once", 1 / 8, **VGG),
+    "fcn_resnet50": laptop("fcn_resnet50", "fcn_resnet50", 1 / 8, learning_rate=1e-2, steps=4000),
+    "fcn_resnet101": laptop("fcn_resnet101", "fcn_resnet101", 1 / 8, learning_rate=1e-2, steps=2500),
+    "segnet": laptop("segnet", "segnet", 1 / 4, pretrain=400),
+    "segnet_basic": laptop("segnet_basic", "segnet_basic", 1 / 2, optimizer="sgd", learning_rate=0.1),
+    "bayesian_segnet": laptop("bayesian_segnet", "bayesian_segnet", 1 / 4, pretrain=400),
+    "front_end": laptop("front_end", "front_end", 1 / 8, **VGG),
+    "dilation": laptop("dilation", "dilation", 1 / 8, **VGG),
+    "dilation_large": laptop("dilation_large", "dilation_large", 1 / 8, **VGG),
     # CamVid at half size, SegNet-Basic of full width; see above for what it reached.
     "camvid": Config(
         preset="camvid", data="camvid:camvid", model="segnet_basic", size="180x240", steps=2000, batch=4, learning_rate=0.1,
@@ -99,7 +117,7 @@ class Predict(cli.Predict):
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "window", "width")
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -110,6 +128,10 @@ def build(config: Config) -> cli.Experiment:
     data.same_classes(training, held_out)
     names, void = training.label_names, training.void
     network = build_network(config, len(names), training.image_shape)
+    if config.pretrain:
+        check_pretrain(config, network)
+    if config.encoder_rate != 1 and not (config.pretrain or config.backbone):
+        raise UserError("--encoder-rate is for an encoder that has learned; give --backbone or --pretrain too")
     balance = data.median_frequency_weights(data.class_pixels(training)) if config.balance else None
     as_float = data.to_float(-1.0, 1.0)
 
@@ -135,6 +157,11 @@ def build(config: Config) -> cli.Experiment:
     rule = optax.sgd(config.scheduled(), config.momentum) if config.optimizer == "sgd" else optax.adam(config.scheduled())
     kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
     rule = optax.chain(optax.add_decayed_weights(config.weight_decay, kernels), train.clipped(rule, config.clip))
+    if config.encoder_rate != 1:
+        encoder = lambda params: jax.tree.map_with_path(  # noqa: E731
+            lambda path, _: weights.in_encoder(network, [part.key for part in path]), params
+        )
+        rule = optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     test = data.EvalBatches(held_out, config.batch, as_float)
     augment = [data.joint_flip()] * config.flip
@@ -142,6 +169,8 @@ def build(config: Config) -> cli.Experiment:
         augment.append(data.joint_scale_crop(training.image_shape[:2], void=data.NO_CLASS if void is None else void))
 
     def warm_start(variables):
+        if config.pretrain:
+            return pretrained(network, variables, config)
         new, report = weights.load_backbone(config.backbone, network, variables)
         cli.say(f"{config.backbone}: {report}")
         return new
@@ -153,7 +182,7 @@ def build(config: Config) -> cli.Experiment:
         report=lambda state, run, figures: report(network, state, training, test, run, figures),
         predict=lambda state, options, folder: predict(network, state, training, as_float, options, folder),
         best=("mean IoU", "max"),
-        warm_start=warm_start if config.backbone else None,
+        warm_start=warm_start if config.backbone or config.pretrain else None,
         baselines=lambda: {name: segmentation_figures(c) for name, c in trivial_baselines(training, held_out).items()},
     )
 
@@ -182,13 +211,51 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
     if config.model not in models.SEGMENTERS:
         known = list(models.SEGMENTERS)
         raise UserError(f"no network {config.model!r}; there are {', '.join(known)}{nearest(config.model, known)}")
-    width = config.width or (LAPTOP[config.model] if config.preset == "laptop" else 1.0)
-    network = models.SEGMENTERS[config.model](num_classes=classes, width=width, dtype=config.dtype)
+    if not 0 < config.width <= 1:
+        raise UserError(f"--width is {config.width}; expected a part of the network's channels, above 0 and up to 1")
+    network = models.SEGMENTERS[config.model](num_classes=classes, width=config.width, dtype=config.dtype)
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:
         raise UserError(f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}") from error
     return network
+
+
+def check_pretrain(config: Config, network: nn.Module) -> None:
+    """Raises UserError where `pretrained` cannot be."""
+    on_vgg = isinstance(network, models.fcn.FCN | models.segnet.SegNet | models.dilation.Dilation)
+    if not config.data.startswith("digit_scenes") or not on_vgg or config.backbone:
+        raise UserError("--pretrain is for digit_scenes and networks that begin as VGG-16, without --backbone")
+
+
+def pretrained(network: nn.Module, variables: train.Variables, config: Config) -> train.Variables:
+    """Variables whose VGG layers have learned to tell single digits apart, as FCN's, SegNet's and the front end's had
+    learned ImageNet."""
+    diameter = config.data.partition(":")[2]
+    training, held_out = (data.single_digits(split, int(diameter or 28)) for split in ("train", "test"))
+    norm = network.norm if isinstance(network, models.segnet.SegNet) else None
+    encoder = models.vgg.Probed(len(training.label_names), norm, network.width, network.dtype)
+    as_float = data.to_float(-1.0, 1.0)
+
+    def loss(variables, batch, key):
+        logits_3BK, new = encoder.apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+        return train.Loss(Mean.of(losses.cross_entropy(logits_3BK, batch["label"][None]).sum(0)), {}, new)
+
+    def evaluate(variables, batch):
+        logits_BK = encoder.apply(variables, batch["image"], train=False)[-1]
+        return {"accuracy": Mean.of((logits_BK.argmax(-1) == batch["label"]).astype(jnp.float32), batch["mask"])}
+
+    rate = train.schedule("cosine", 1e-3 if norm is None else 3e-3, config.pretrain, 20)
+    init = lambda key, batch: encoder.init(key, batch["image"], train=False)  # noqa: E731
+    learner = train.minimize(train.Player(init, loss, optax.adam(rate)), evaluate)
+    batches, key = data.TrainBatches(training, 64, config.seed, as_float), jax.random.key(config.seed)
+    placed = train.place("jit", "")(learner)
+    state = placed.init(key, batches(0))
+    for t in range(config.pretrain):
+        state, _ = placed.step(state, placed.put(batches(t)), key)
+    figures = train.evaluate(placed, state, data.EvalBatches(held_out, 64, as_float))
+    cli.say(f"pretrained on {config.pretrain} batches of single digits: {figures['accuracy']:.1%} of held-out ones right")
+    return weights.place_backbone(network, variables, jax.device_get(state["model"].variables))
 
 
 def accuracy(logits: jax.Array, mask: jax.Array, void: int | None) -> Mean:

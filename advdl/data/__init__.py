@@ -29,6 +29,7 @@ from advdl.data.scenes import (
     digit_scenes,
     median_frequency_weights,
     open_scenes,
+    single_digits,
 )
 from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.transforms import (

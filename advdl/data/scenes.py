@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import SPLITS, digits
 from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
-from advdl.data.source import IN_MEMORY, Source, in_memory, numbers
+from advdl.data.source import IN_MEMORY, ArraySource, Source, in_memory, numbers
 from advdl.data.tfds import prepared, records
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
@@ -203,9 +203,10 @@ def open_scenes(
 ) -> Scenes:
     """The source of images with masks that a person named; small ones are read once and kept.
 
-    spec: `digit_scenes`, `folder:PATH` (`FolderScenes`), `camvid:PATH`, the same with CamVid's classes, palette and void
-    (11), or `tfds:NAME` (`TfdsScenes`). data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image,
-    by default what they have. void: the id of pixels that do not count (see `coding`).
+    spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH` (`FolderScenes`),
+    `camvid:PATH`, the same with CamVid's classes, palette and void (11), or `tfds:NAME` (`TfdsScenes`). data_dir: where
+    tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default what they have. void: the id of pixels
+    that do not count (see `coding`).
 
     Raises UserError for a name, folder, split or size that is not there, and on reading, naming the file, for what is wrong.
     """
@@ -218,54 +219,91 @@ def open_scenes(
         features = builder.info.features
         rows = records(builder, rest, split, "image", mask_feature(rest, features))
         return _kept(TfdsScenes(rest, split, rows, features, size, void))
-    if spec != "digit_scenes":
-        known = ["digit_scenes", "folder:PATH", "camvid:PATH", "tfds:NAME"]
+    if kind != "digit_scenes" or not (rest.isdigit() or spec == kind):
+        known = ["digit_scenes", "digit_scenes:DIAMETER", "folder:PATH", "camvid:PATH", "tfds:NAME"]
         raise UserError(f"no scenes {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
     if void is not None:
         raise UserError("digit_scenes have a class for every pixel; leave void out")
-    return digit_scenes(split, size or (64, 64))
+    return digit_scenes(split, size or (64, 64), int(rest or 28))
 
 
 @functools.lru_cache(4)
-def digit_scenes(split: str, size: tuple[int, int] = (64, 64), count: int | None = None, most: int = 5) -> ArrayScenes:
-    """Handwritten digits, enlarged, in scenes of 2 to `most`, some of them over others: images (H, W, 1), 11 classes.
+def digit_scenes(split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None) -> ArrayScenes:
+    """Handwritten digits on round counters, some of them over others: images (H, W, 1), 11 classes.
 
-    Class 0 is the background, a gradient with noise; class 1 + d is digit d, where it covers at least half of a pixel. Later
-    digits lie over earlier ones, set off by a dark outline, and none is cut off. `train` is made of the training digits and
-    `test` of the test digits; scene n is a function of the split, n, the size and `most`. count: by default 2,000 and 300.
-    Raises UserError for another split or a size below 16 pixels.
+    Class 0 is the background, a gradient with noise; class 1 + d is a counter with digit d on it, all of its pixels, so that
+    a network must look past a pixel's surroundings to know them. Counters are `diameter` pixels wide, give or take 12 %,
+    whole, and may lie over the rims of earlier ones, not over the middles of their digits; there are as many as would
+    cover 35 to 60 % of the scene, as far as they find room.
+
+    `train` is made of the training digits and `test` of the test digits; scene n is a function of the split, n, the size
+    and the diameter. count: by default 2,000 and 300. Raises UserError for another split, a diameter below 16 pixels, or
+    a scene that has no room for a counter.
     """
     if split not in SPLITS:
         raise UserError(f"digit_scenes have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
-    if min(size) < 16:
-        raise UserError(f"digit_scenes of {size[1]} by {size[0]} pixels have no room for digits; 16 by 16 are needed")
-    source = digits(split)
-    found = source.read(np.arange(len(source)))
-    pictures = [Image.fromarray(image[..., 0]) for image in found["image"]]
+    if diameter < 16 or min(size) < 1.25 * diameter:
+        raise UserError(
+            f"scenes of {size[1]} by {size[0]} pixels with digits of {diameter}; digits need 16, and scenes 1.25 times theirs"
+        )
+    pictures, label_N, names = _pictures(split)
     count = {"train": 2000, "test": 300}[split] if count is None else count
     images, masks = np.empty((count, *size, 1), np.uint8), np.empty((count, *size), np.uint8)
     for n in range(count):
-        rng = np.random.default_rng([SPLITS.index(split), n, *size, most])
-        images[n, ..., 0], masks[n] = _scene(rng, size, most, pictures, found["label"])
-    return ArrayScenes("digit_scenes", split, images, masks, ("background", *source.label_names))
+        rng = np.random.default_rng([SPLITS.index(split), n, *size, diameter])
+        counters = max(1, round(rng.uniform(0.35, 0.6) * size[0] * size[1] / (np.pi / 4 * diameter**2)))
+        images[n, ..., 0], masks[n] = _scene(rng, size, diameter, counters, pictures, label_N)
+    return ArrayScenes("digit_scenes", split, images, masks, ("background", *names))
 
 
-def _scene(rng: np.random.Generator, size, most: int, pictures, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    height, width = size
-    down, across = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)
-    slope = rng.uniform(-60, 60, 2)
-    image = rng.uniform(40, 90) + slope[0] * down + slope[1] * across
+def single_digits(split: str, diameter: int = 28) -> ArraySource:
+    """Scenes of one counter each, with its digit as the label: images (S, S, 1), S = 1.25 diameters, rounded up to a
+    multiple of 8; 6,000 and 1,000 of them. What an encoder can learn its first features from."""
+    pictures, label_N, names = _pictures(split)
+    side = -int(-1.25 * diameter // 8) * 8
+    count = {"train": 6000, "test": 1000}[split]
+    images, labels = np.empty((count, side, side, 1), np.uint8), np.empty(count, np.int64)
+    for n in range(count):
+        rng = np.random.default_rng([SPLITS.index(split), n, diameter])
+        images[n, ..., 0], mask = _scene(rng, (side, side), diameter, 1, pictures, label_N)
+        labels[n] = mask.max() - 1
+    return ArraySource("single digits", split, images, labels, names)
+
+
+def _pictures(split: str):
+    source = digits(split)
+    found = source.read(np.arange(len(source)))
+    return [Image.fromarray(image[..., 0]) for image in found["image"]], found["label"], source.label_names
+
+
+def _scene(rng: np.random.Generator, size, diameter, counters, pictures, label_N) -> tuple[np.ndarray, np.ndarray]:
+    down, across = (np.linspace(-0.5, 0.5, n) for n in size)
+    slope = rng.uniform(-40, 40, 2)
+    image = rng.uniform(90, 140) + slope[0] * down[:, None] + slope[1] * across
     mask = np.zeros(size, np.uint8)
-    for n in rng.integers(len(pictures), size=rng.integers(2, most + 1)):
-        side = round(rng.uniform(0.3, 0.65) * min(size))
-        enlarged = pictures[n].resize((side, side), Image.Resampling.BICUBIC)
-        cover, around = (np.asarray(x, np.float64) / 255 for x in (enlarged, enlarged.filter(ImageFilter.MaxFilter(5))))
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        place = np.s_[top : top + side, left : left + side]
-        image[place] += around * (20 - image[place])
-        image[place] += cover * (rng.uniform(140, 250) - image[place])
-        mask[place][cover >= 0.5] = 1 + label_N[n]
-    return (image + rng.normal(0, 8, size)).clip(0, 255).astype(np.uint8), mask
+    placed: list[tuple[float, float, float]] = []
+    for n in rng.integers(len(pictures), size=counters):
+        radius = rng.uniform(0.44, 0.56) * diameter
+        for _ in range(20):
+            y, x = (rng.uniform(radius + 1, side - radius - 1) for side in size)
+            if all(np.hypot(y - v, x - u) > max(radius + 0.5 * r, r + 0.5 * radius) for v, u, r in placed):
+                break
+        else:
+            continue  # no room left
+        placed.append((y, x, radius))
+        paper, ink = rng.uniform(190, 250), rng.uniform(0, 40)
+        box = tuple(slice(max(int(c - radius) - 1, 0), int(c + radius) + 3) for c in (y, x))
+        part = image[box]
+        rows, columns = (np.arange(n)[s] + 0.5 for n, s in zip(size, box, strict=True))
+        distance = np.hypot(rows[:, None] - y, columns - x)
+        part += np.clip(radius - distance + 0.5, 0, 1) * (paper - part)  # a rim's pixel is covered in part
+        part += np.clip(1 - np.abs(distance - radius + 0.5), 0, 1) * (ink - part)
+        side = round(1.4 * radius)
+        top, left = round(y - side / 2), round(x - side / 2)
+        place = image[top : top + side, left : left + side]
+        place += np.asarray(pictures[n].resize((side, side), Image.Resampling.BICUBIC), np.float64) / 255 * (ink - place)
+        mask[box][distance < radius] = 1 + label_N[n]
+    return (image + rng.normal(0, 5, size)).clip(0, 255).astype(np.uint8), mask
 
 
 class ClassPixels(NamedTuple):

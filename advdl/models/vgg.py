@@ -51,6 +51,26 @@ class Trunk(nn.Module):
         return seen
 
 
+class Probed(nn.Module):
+    """(B, H, W, C) -> logits (3, B, K), of any size: linear classifiers of the means of pool3, pool4 and pool5 each.
+
+    With it `trunk` can learn from small images of single things, before it serves a network for dense prediction.
+    """
+
+    num_classes: int
+    norm: Callable[..., nn.Module] | None = None
+    width: float = 1.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        seen = Trunk(self.norm, ceil=True, width=self.width, name="trunk", **dtypes)(x_BHWC, train)
+        means = {stage: seen[f"pool{stage}"].mean((1, 2)) for stage in (3, 4, 5)}
+        return jnp.stack([nn.Dense(self.num_classes, name=f"probe{stage}", **dtypes)(x) for stage, x in means.items()])
+
+
 class VGG(nn.Module):
     """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 32 on.
 

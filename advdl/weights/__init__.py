@@ -1,8 +1,21 @@
 """Published weights: read into a network name by name, with a strict report, and written back."""
 
-from advdl.weights.backbone import load_backbone
+from advdl.weights.backbone import in_encoder, load_backbone, place_backbone
 from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load
 from advdl.weights.names import Entry, entries, styles
 
-__all__ = ["Entry", "Report", "check", "entries", "export", "load", "load_backbone", "read", "styles", "write"]
+__all__ = [
+    "Entry",
+    "Report",
+    "check",
+    "entries",
+    "export",
+    "in_encoder",
+    "load",
+    "load_backbone",
+    "place_backbone",
+    "read",
+    "styles",
+    "write",
+]

@@ -1,7 +1,7 @@
 """Weights of a classifier as the beginning of a network for dense prediction."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,24 +37,54 @@ def load_backbone(path: str | pathlib.Path, model: nn.Module, variables: Mapping
         raise UserError(f"published weights are of the full width; take --width 1, not {model.width}")
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, (224, 224, 3)))
     read, report = load(path, network, zeros, new_head=True)
+    result = place_backbone(model, variables, read)
+    shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{path} is of a network for other images than these: the first layer's channels differ")
+    return result, report
+
+
+def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """`variables` of a network for dense prediction with a classifier's in the place of its encoder.
+
+    backbone: variables of a ResNet for FCNResNet, else of `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken
+    where it has them. Raises ValueError for a network that has no such place.
+    """
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
-    for collection, modules in read.items():
+    for collection, modules in backbone.items():
         own = result[collection]
         if isinstance(model, fcn.FCNResNet):
             own["backbone"] = {name: module for name, module in modules.items() if name != "classify"}
         elif isinstance(model, segnet.SegNet):
             own |= modules["trunk"]
-        else:
+        elif isinstance(model, fcn.FCN | dilation.Dilation):
             inner = own["front"] if isinstance(model, dilation.Dilation) else own
             place = inner if isinstance(model, dilation.Dilation) else inner.setdefault("trunk", {})
             place |= modules["trunk"]
             for name, side in (("fc6", 7), ("fc7", 1)):
-                kernel = modules[name]["kernel"]
-                inner[name] = {
-                    "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
-                    "bias": modules[name]["bias"],
-                }
-    shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
-    if shapes[0] != shapes[1]:
-        raise UserError(f"{path} is of a network for other images than these: the first layer's channels differ")
-    return result, report
+                if name in modules:
+                    kernel = modules[name]["kernel"]
+                    inner[name] = {
+                        "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
+                        "bias": modules[name]["bias"],
+                    }
+        else:
+            raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
+    return result
+
+
+def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:
+    """Whether the parameter at `path` (names from the top) is of the convolutions that `place_backbone` puts in place.
+
+    Raises ValueError for a network that has no such place.
+    """
+    first = path[0]
+    if isinstance(model, fcn.FCNResNet):
+        return first == "backbone"
+    if isinstance(model, segnet.SegNet):
+        return first != "score" and not first.endswith("_up")
+    if isinstance(model, fcn.FCN):
+        return first == "trunk"
+    if isinstance(model, dilation.Dilation):
+        return first == "front" and path[1].startswith("conv")
+    raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")

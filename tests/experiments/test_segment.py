@@ -37,6 +37,13 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, t
     assert json.loads(out)["digest"] == json.loads((finished / "summary.json").read_text())["digest"]
 
 
+def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path):
+    small = ["--data", "digit_scenes:16", "--size", "24x24", "--width", 0.0625, "--batch", 2, "--steps", 1]
+    flags = ["--preset", "segnet", "--pretrain", 2, "--encoder-rate", 0.1, *small]
+    status, _, err = verb("segment", "train", "--run", tmp_path / "run", *flags)
+    assert status == 0 and "pretrained on 2 batches of single digits" in err
+
+
 def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(finished, verb):
     flags = ["--scales", "0.75,1", "--mirror", "--window", 12, "--baselines", "--json"]
     status, out, err = verb("segment", "evaluate", "--run", finished, *flags)
@@ -58,9 +65,11 @@ def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
 
 
 @pytest.mark.parametrize("model", sorted(models.SEGMENTERS))
-def test_every_network_builds_at_its_laptop_width_and_its_step_can_be_traced(load, model):
+def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load, model):
     module = load("segment")
-    config = dataclasses.replace(module.PRESETS["laptop"], model=model, batch=2, size="32x32", balance=True)
+    preset = next(config for config in module.PRESETS.values() if config.model == model)
+    assert preset.width < 1 and preset.data.startswith("digit_scenes")
+    config = dataclasses.replace(preset, data="digit_scenes:16", batch=2, size="32x32", balance=True)
     experiment = module.build(config)
     batch = experiment.train(0)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
@@ -78,6 +87,9 @@ def test_every_network_builds_at_its_laptop_width_and_its_step_can_be_traced(loa
         (["--data", "digit_scene"], "digit_scenes"),
         (["--data", "folder:nowhere"], "nowhere"),
         (["--backbone", "weights.safetensors"], "no file weights.safetensors"),
+        (["--pretrain", 1], "--pretrain is for"),
+        (["--encoder-rate", 0.1], "--encoder-rate"),
+        (["--width", 0], "--width"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
     ],
 )

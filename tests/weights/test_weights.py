@@ -229,3 +229,30 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
         weights.load_backbone(tmp_path / "net.safetensors", model.clone(width=0.5), before)
     with pytest.raises(UserError, match="no published backbone"):
         weights.load_backbone(tmp_path / "net.safetensors", unet.unet(), before)
+
+
+@pytest.mark.parametrize("form", ["segnet", "dilation"])
+def test_an_encoder_sees_in_a_dense_network_what_it_saw_alone(form):
+    """SegNet's pooled stages are those of the trunk; the front end's first one is pool1 of the reflected image."""
+    norm = BatchNorm if form == "segnet" else None
+    model = {"segnet": segnet.SegNet, "dilation": dilation.Dilation}[form](num_classes=3, width=1 / 16)
+    alone = vgg.Probed(4, norm, width=1 / 16)
+    x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
+    learned = alone.init(jax.random.key(1), x, False)
+    fresh = model.init(jax.random.key(2), x, train=False)
+    placed = weights.place_backbone(model, fresh, learned)
+    for (path, old), new in zip(jax.tree.leaves_with_path(fresh["params"]), jax.tree.leaves(placed["params"]), strict=True):
+        assert weights.in_encoder(model, [part.key for part in path]) == (old is not new), path
+    seen = model.apply(placed, x, train=False)[1]
+    trunk = vgg.Trunk(norm, ceil=True, width=1 / 16)
+    wide = x if form == "segnet" else dilation.reflect(x)
+    own = trunk.apply({name: modules["trunk"] for name, modules in learned.items()}, wide, False)
+    if form == "segnet":
+        for stage in range(1, 6):
+            np.testing.assert_allclose(seen[f"pool{stage}"], own[f"pool{stage}"], atol=1e-5)
+    else:  # its convolutions are valid, so that the first stage begins a unit further in
+        np.testing.assert_allclose(seen["stage1"], own["pool1"][:, 1:-1, 1:-1], atol=1e-5)
+    with pytest.raises(ValueError, match="no place"):
+        weights.place_backbone(unet.unet(), {"params": {}}, learned)
+    with pytest.raises(ValueError, match="no place"):
+        weights.in_encoder(unet.unet(), ["score"])
