@@ -10,7 +10,8 @@ from PIL import Image
 
 from advdl import models
 
-TINY = ["--model", "segnet_basic", "--width", 0.125, "--size", "16x16", "--batch", 8, "--evaluate-every", 2, "--log-every", 1]
+SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
+TINY = ["--model", "segnet_basic", "--width", 0.125, *SMALL, "--batch", 8, "--evaluate-every", 2, "--log-every", 1]
 
 
 @pytest.fixture(scope="module")
@@ -94,5 +95,5 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
-    status, _, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, "--size", "16x16", *flags)
+    status, _, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, *SMALL, *flags)
     assert status == 2 and told in err.strip().splitlines()[-1]
