@@ -28,7 +28,8 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         plain = Session.open(session.name, session.config, session.run, build)
         state_plain = _Bare(plain)
     bare = _Bare(session)
-    steps = max(10, min(2000, round(SECONDS / bare.seconds(3))))
+    per_call = session.config.per_call
+    steps = per_call * max(10, min(2000, round(SECONDS / (per_call * bare.seconds(3 * per_call)))))
     loop = _Loop(session)
     timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
     loop.seconds(steps)
@@ -61,15 +62,15 @@ class _Bare:
     """The compiled step on one batch that is already in place."""
 
     def __init__(self, session: Session):
-        self._session, self._state = session, session.new()
+        self._session, self._state, self._per_call = session, session.new(), session.config.per_call
         session.placed.step.compile(self._state, session.batch, session.key)
 
     def seconds(self, steps: int) -> float:
-        """Seconds per step over this many."""
+        """Seconds per step over this many, a multiple of those of a call."""
         placed, batch, key = self._session.placed, self._session.batch, self._session.key
         state = jax.block_until_ready(self._state)
         start = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(steps // self._per_call):
             state, _ = placed.step(state, batch, key)
         self._state = jax.block_until_ready(state)
         return (time.perf_counter() - start) / steps
@@ -82,7 +83,7 @@ class _Loop:
         self._session, self._state, self.waited, self.total = session, session.new(), 0.0, 0.0
 
     def seconds(self, steps: int) -> float:
-        """Seconds per step over this many."""
+        """Seconds per step over this many, a multiple of those of a call."""
         session, first = self._session, int(self._state.step)
         outcome = train.fit(
             session.placed,
@@ -93,6 +94,7 @@ class _Loop:
             train.Every(session.config.log_every),
             train.Hooks(*[lambda *_: None] * 3),
             session.examples,
+            session.config.per_call,
         )
         self._state = outcome.state
         self.waited += outcome.waited

@@ -57,6 +57,8 @@ class Config:
     """Steps between checkpoints (0: only at the end)."""
     keep: int = 3
     """Latest checkpoints to keep, beside the best."""
+    per_call: int = 1
+    """Steps that one call of the compiled program does; more where a step takes less than a call."""
     baselines: bool = False
     """For evaluate: also trivial and classic methods on the same split."""
     threads: int = 1
@@ -73,7 +75,7 @@ class Config:
 
 
 MAY_CHANGE = frozenset(
-    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads baselines".split()
+    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads per_call baselines".split()
 )
 """Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be raised."""
 
@@ -101,12 +103,18 @@ def at_least(minimum: float, config: Config, *names: str) -> None:
 
 def check(config: Config) -> None:
     """Raises UserError for a number that cannot be."""
-    at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads")
+    at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads", "per_call")
     at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip", "power")
     if not 0 < config.learning_rate < float("inf"):
         raise UserError(f"--learning-rate is {config.learning_rate}; expected a number above 0")
     if not 0 <= config.ema < 1:
         raise UserError(f"--ema is {config.ema}; expected at least 0 and less than 1")
+    uneven = [name for name in ("steps", "log_every", "evaluate_every", "save_every") if getattr(config, name) % config.per_call]
+    if uneven:
+        raise UserError(
+            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call {config.per_call}; make it one, or give "
+            "--per-call 1"
+        )
     if config.batch % config.accumulate:
         raise UserError(f"--batch {config.batch} does not divide into --accumulate {config.accumulate} micro-batches")
 

@@ -49,6 +49,7 @@ class Session(NamedTuple):
     placed: train.Placed
     key: jax.Array
     key_init: jax.Array
+    batches: data.Several
     batch: Any
 
     @classmethod
@@ -56,14 +57,16 @@ class Session(NamedTuple):
         """Config, mesh, data, shapes. Raises UserError for what does not fit."""
         train.place(config.placement, config.mesh)  # a mesh that cannot be is told before data is read
         experiment = build(config)
-        placed = train.place(config.placement, config.mesh, experiment.rules)(experiment.learner)
+        learner = train.repeated(experiment.learner, config.per_call)
+        placed = train.place(config.placement, config.mesh, experiment.rules)(learner)
+        batches = data.Several(experiment.train, config.per_call)
         key_init, key = jax.random.split(jax.random.key(config.seed))
-        return cls(name, config, run, experiment, placed, key, key_init, placed.put(experiment.train(0)))
+        return cls(name, config, run, experiment, placed, key, key_init, batches, placed.put(batches(0)))
 
     def stream(self, start: int, stop: int):
-        """Batches of steps start..stop-1, read ahead and put in place."""
-        threads = self.config.threads
-        return data.prefetch(self.experiment.train, start, stop, threads, 2 * threads + 2, self.placed.put)
+        """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
+        threads, per_call = self.config.threads, self.config.per_call
+        return data.prefetch(self.batches, start // per_call, stop // per_call, threads, 2 * threads + 2, self.placed.put)
 
     def abstract(self) -> train.State:
         """Shapes and shardings of the state."""

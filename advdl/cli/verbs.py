@@ -50,7 +50,9 @@ def run_train(session: Session) -> Mapping[str, Any]:
     with checkpoints, train.Log(run, step) as log, Progress(step, config.steps) as progress:
         every = train.Every(config.log_every, config.evaluate_every, config.save_every)
         hooks = train.Hooks(log, save, evaluate, progress)
-        outcome = train.fit(placed, state, session.stream, session.key, config.steps, every, hooks, session.examples)
+        outcome = train.fit(
+            placed, state, session.stream, session.key, config.steps, every, hooks, session.examples, config.per_call
+        )
         state, step = outcome.state, step + outcome.steps
         if not outcome.stopped and latest.step != step:
             evaluate(step, state)

@@ -9,7 +9,7 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, TrainBatches, prefetch
+from advdl.data.batches import EvalBatches, Several, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.decode import decode, decoding_speed, natural_size
 from advdl.data.digits import digits
@@ -19,6 +19,7 @@ from advdl.data.joint import joint_flip, joint_scale_crop
 from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
+from advdl.data.points import MIXTURES, Mixture, Points, open_points
 from advdl.data.scenes import (
     ArrayScenes,
     ClassPixels,

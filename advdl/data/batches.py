@@ -113,6 +113,23 @@ class EvalBatches:
         return batch if self._transform is None else self._transform(batch)
 
 
+class Several:
+    """`batches(n)`: those of steps n·count … n·count + count - 1 in one, where example i of step n·count + j is at place
+    i·count + j. So dealing it into `count` hands, as `train.repeated` does, gives the batches back, and each shard of it
+    has the shards of all."""
+
+    def __init__(self, batches: Callable[[int], Batch], count: int):
+        self._batches, self._count = batches, count
+
+    def __call__(self, n: int) -> Batch:
+        parts = [self._batches(n * self._count + j) for j in range(self._count)]
+        return parts[0] if len(parts) == 1 else {name: self._dealt([part[name] for part in parts]) for name in parts[0]}
+
+    def _dealt(self, parts: list[np.ndarray]) -> np.ndarray:
+        stacked = np.stack(parts, 1)
+        return stacked.reshape(-1, *stacked.shape[2:])
+
+
 def prefetch(
     batches: Callable[[int], Any],
     start: int,

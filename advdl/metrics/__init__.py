@@ -3,6 +3,16 @@
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
+from advdl.metrics.density import (
+    Divergence,
+    Modes,
+    js_divergence,
+    mode_figures,
+    mode_metrics,
+    optimal_discriminator,
+    optimal_value,
+    wasserstein_1,
+)
 from advdl.metrics.generative import Coverage, Recognition, class_coverage, nearest
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
@@ -19,7 +29,9 @@ from advdl.metrics.segmentation import (
 __all__ = [
     "Confusion",
     "Coverage",
+    "Divergence",
     "Mean",
+    "Modes",
     "Recognition",
     "class_accuracy",
     "class_coverage",
@@ -27,9 +39,14 @@ __all__ = [
     "classic_methods",
     "compute",
     "frequency_weighted_iou",
+    "js_divergence",
     "mean_iou",
     "merge",
+    "mode_figures",
+    "mode_metrics",
     "nearest",
+    "optimal_discriminator",
+    "optimal_value",
     "pca",
     "pca_reconstruction",
     "pixel_accuracy",
@@ -37,5 +54,6 @@ __all__ = [
     "segmentation_metrics",
     "top_k",
     "trivial_baselines",
+    "wasserstein_1",
     "wiener",
 ]

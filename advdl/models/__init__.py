@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 
 from advdl.errors import UserError, nearest
-from advdl.models import alexnet, autoencoder, dcgan, dilation, fcn, goodfellow, googlenet, resnet, segnet, unet, vgg
+from advdl.models import alexnet, autoencoder, dcgan, dilation, fcn, goodfellow, googlenet, mlp, resnet, segnet, unet, vgg
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import probabilities
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
@@ -74,6 +74,7 @@ __all__ = [
     "fcn",
     "goodfellow",
     "googlenet",
+    "mlp",
     "resnet",
     "segnet",
     "unet",

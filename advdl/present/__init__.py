@@ -14,6 +14,7 @@ from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.generated import coverage_figures, coverage_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
+from advdl.present.points import Cloud, Line, draw_clouds, draw_lines
 from advdl.present.report import Picture, Section, read_metrics, write_report
 from advdl.present.segmentation import (
     colorize,
@@ -29,6 +30,8 @@ from advdl.present.segmentation import (
 )
 
 __all__ = [
+    "Cloud",
+    "Line",
     "Panel",
     "Picture",
     "Section",
@@ -39,10 +42,12 @@ __all__ = [
     "coverage_section",
     "default_palette",
     "draw_bars",
+    "draw_clouds",
     "draw_confusion",
     "draw_curves",
     "draw_grid",
     "draw_histogram",
+    "draw_lines",
     "draw_map",
     "draw_overlays",
     "draw_receptive_field",

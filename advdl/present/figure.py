@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 
 import matplotlib
 import matplotlib.style
@@ -53,12 +54,14 @@ def style():
         yield
 
 
-def panels(rows: int, columns: int, width: float, height: float, share: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(
+    rows: int, columns: int, width: float, height: float, share: bool = False, heights: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """An empty figure of so many axes, each `width` by `height` inches; call inside `style()`. share: a row has one
-    vertical axis."""
+    vertical axis. heights: of the rows, by proportion (default: all the same)."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none").ravel())
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none", height_ratios=heights).ravel())
 
 
 def beside(axis: Axes, label: str, value: float) -> None:

@@ -2,7 +2,8 @@
 
 `minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax states that take turns
 inside one compiled step. Both are built of the same update of one `Player`. `together` lets whole learners that know
-nothing of each other see the same batches. Nothing here knows a model or a data set.
+nothing of each other see the same batches; `repeated` does several steps of one in a call. Nothing here knows a model or a
+data set.
 
 A batch is a tree of arrays whose leading axis B counts examples.
 """
@@ -218,6 +219,25 @@ def together(learners: Mapping[str, Learner]) -> Learner:
         return joined({name: jax.jit(own.evaluate)(own_part(state, name), batch) for name, own in learners.items()})
 
     return Learner(init, step, evaluate)
+
+
+def repeated(learner: Learner, times: int) -> Learner:
+    """The same learner, whose `step` does `times` steps: for networks so small that a step takes less than its call.
+
+    A batch holds those of all steps, example i belonging to step i mod times (`data.Several` makes it). `state.step` counts
+    on by `times`, so every step has the key and the number that it has alone; metrics are added. The numbers are those of
+    the learner alone but for the order of additions within a compiled program.
+    """
+    if times == 1:
+        return learner
+
+    def init(key, batch):
+        return learner.init(key, jax.tree.map(lambda x: x[0], _deal(batch, times)))
+
+    def step(state, batch, key):
+        return _repeat(lambda state, part, _: learner.step(state, part, key), state, _deal(batch, times))
+
+    return Learner(init, step, learner.evaluate)
 
 
 def _init(player: Player, key: Key, batch: Batch) -> PlayerState:

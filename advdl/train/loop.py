@@ -56,18 +56,26 @@ def fit(
     every: Every,
     hooks: Hooks,
     examples: int,
+    per_call: int = 1,
 ) -> Outcome:
     """Trains from `state.step` to `steps` updates.
 
     stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples a step uses, for the
-    rate. SIGTERM and SIGINT end it after the current step, with a save.
+    rate. per_call: steps that `placed.step` does (`repeated`), each batch then being that of as many. SIGTERM and SIGINT
+    end it after the current call, with a save. Raises UserError where `state.step`, `steps` or `every` are no multiples of
+    `per_call`.
 
     Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the device never waits for
     the host; each step's loss and gradient norm is looked at. Raises UserError where one is not finite, naming the step;
     what is not finite is never saved.
     """
     start = int(state.step)
-    clock, window, told = Clock(), Window(), start
+    if any(number % per_call for number in (start, steps, *every)):
+        raise UserError(
+            f"{per_call} steps a call do not come out even with a start at step {start}, {steps} steps in all and {every.log}, "
+            f"{every.evaluate}, {every.save} between lines, evaluations, checkpoints; make them multiples, or give --per-call 1"
+        )
+    clock, window, told = Clock(), Window(per_call), start
 
     def flush(last: int) -> None:
         nonlocal told
@@ -95,7 +103,7 @@ def fit(
             if _due(t, every.log) and t > start:
                 flush(t)
             window.add(t, metrics)
-            t += 1
+            t += per_call
             if _due(t, every.evaluate) and t < steps:
                 jax.block_until_ready(state)
                 with clock.paused():
@@ -121,12 +129,12 @@ def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
 class Window:
     """Metrics of consecutive steps: kept on the device, fetched together, looked at one by one, merged."""
 
-    def __init__(self):
-        self._pending: list[tuple[int, Any]] = []
+    def __init__(self, per_call: int = 1):
+        self._per_call, self._pending = per_call, []
         self._merged: Any = None
 
     def add(self, step: int, metrics: Any) -> None:
-        """Keeps the metrics of update number `step` (from 0) where they are."""
+        """Keeps the metrics of the call whose first update is number `step` (from 0) where they are."""
         self._pending.append((step, metrics))
 
     def fetch(self) -> None:
@@ -136,8 +144,9 @@ class Window:
             for name in sorted(metrics, key=lambda name: not name.endswith("loss")):
                 total = metrics[name].total if name.endswith(("loss", "gradient_norm")) else 0.0
                 if not math.isfinite(total):
+                    at = f"step {step + 1}" if self._per_call == 1 else f"one of steps {step + 1} to {step + self._per_call}"
                     raise UserError(
-                        f"{name} is {float(total)} at step {step + 1}; the run stopped and its last checkpoint is from "
+                        f"{name} is {float(total)} at {at}; the run stopped and its last checkpoint is from "
                         "before; lower --learning-rate, or clip gradients with --clip"
                     )
             self._merged = metrics if self._merged is None else merge(self._merged, metrics)
