@@ -109,11 +109,12 @@ def check(config: Config) -> None:
         raise UserError(f"--learning-rate is {config.learning_rate}; expected a number above 0")
     if not 0 <= config.ema < 1:
         raise UserError(f"--ema is {config.ema}; expected at least 0 and less than 1")
-    uneven = [name for name in ("steps", "log_every", "evaluate_every", "save_every") if getattr(config, name) % config.per_call]
+    counted = ("steps", "log_every", "evaluate_every", "save_every")
+    uneven = [name for name in counted if getattr(config, name) % config.per_call]
     if uneven:
         raise UserError(
-            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call {config.per_call}; make it one, or give "
-            "--per-call 1"
+            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call {config.per_call}; make it one, or "
+            "give --per-call 1"
         )
     if config.batch % config.accumulate:
         raise UserError(f"--batch {config.batch} does not divide into --accumulate {config.accumulate} micro-batches")

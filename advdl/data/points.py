@@ -6,6 +6,8 @@ Axes: B batch, N points, D dimensions, K components.
 import pathlib
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
@@ -30,6 +32,12 @@ class Mixture(NamedTuple):
         label = (u[:, 0] * len(self.centers_KD)).astype(np.int32)
         normal = ndtri(np.clip(u[:, 1:], 2.0**-54, 1 - 2.0**-53))  # 0 would be at minus infinity
         return (self.centers_KD[label] + self.deviation * normal).astype(np.float32), label
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Points (count, D) float32, drawn on the device."""
+        keys, centers = jax.random.split(key), jnp.asarray(self.centers_KD, jnp.float32)
+        noise = jax.random.normal(keys[1], (count, centers.shape[1]))
+        return centers[jax.random.randint(keys[0], (count,), 0, len(centers))] + self.deviation * noise
 
     @property
     def mean(self) -> np.ndarray:

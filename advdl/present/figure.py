@@ -61,7 +61,8 @@ def panels(
     vertical axis. heights: of the rows, by proportion (default: all the same)."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none", height_ratios=heights).ravel())
+    axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none", height_ratios=heights)
+    return figure, list(axes.ravel())
 
 
 def beside(axis: Axes, label: str, value: float) -> None:

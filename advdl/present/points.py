@@ -29,7 +29,18 @@ class Line(NamedTuple):
     image_M: np.ndarray | None = None
 
 
-def draw_lines(x_N: np.ndarray, panels: Sequence[Line], path: str | os.PathLike, title: str = "", top: float = 1.3) -> pathlib.Path:
+def smoothed_density(samples_M: np.ndarray, x_N: np.ndarray) -> np.ndarray:
+    """Density of numbers at even places x, (N,) float64: counts in cells around them, smoothed by a Gaussian two cells wide.
+    Numbers beyond the places are counted in none."""
+    width = x_N[1] - x_N[0]
+    counts = np.histogram(samples_M, np.append(x_N - width / 2, x_N[-1] + width / 2))[0] / (len(samples_M) * width)
+    kernel = np.exp(-np.square(np.arange(-8, 9) / 2) / 2)
+    return np.convolve(counts, kernel / kernel.sum(), "same")
+
+
+def draw_lines(
+    x_N: np.ndarray, panels: Sequence[Line], path: str | os.PathLike, title: str = "", top: float = 1.3
+) -> pathlib.Path:
     """Figure 1 of Goodfellow et al. 2014, a panel each side by side, into a PNG; returns its path.
 
     Dotted black the data's density, green the samples', dashed blue the discriminator; below, where there are noises, lines

@@ -1,7 +1,19 @@
 """Training as pure functions: learners, where they run, the loop around them, and the folder a run writes."""
 
 from advdl.train.checkpoint import Checkpoints, digest
-from advdl.train.learner import Learner, Loss, Player, PlayerState, State, Variables, alternate, minimize, repeated, together
+from advdl.train.learner import (
+    Learner,
+    Loss,
+    Player,
+    PlayerState,
+    State,
+    Variables,
+    alternate,
+    minimize,
+    repeated,
+    scanned,
+    together,
+)
 from advdl.train.loop import Every, Hooks, Outcome, evaluate, fit
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, told
