@@ -76,6 +76,8 @@ PRESETS = {
     "grid-plain": Config(preset="grid-plain", label="plain", **PLANE | dict(data="grid")),
 }  # fmt: skip
 
+# Updates of a discriminator on its way to the optimum.
+FRESH_STEPS = 3000
 # The rules of the verdicts, fixed before the runs that are recorded above: figure -> the most (or least) that passes.
 AT_MOST = {
     "normal": {"Wasserstein-1": 0.05, "JSD by a fresh discriminator": 0.03, "difference of the two JSD": 0.01},
@@ -230,7 +232,7 @@ def fresh(game: Game, samples: Callable[[Any, jax.Array, int], jax.Array], hidde
     """`fit(given, key, real_label) -> variables` of a new discriminator, trained to its optimum on endless data against
     `samples(given, key, count)` (B, D) that stand still; and its `judge(variables, x) -> logits`. It is larger than those
     that play: a bounded noise gives samples sharp ends, which 32 units do not follow."""
-    network, steps, count = game.discriminator.clone(hidden=hidden), 3000, 512
+    network, steps, count = game.discriminator.clone(hidden=hidden), FRESH_STEPS, 512
     judge = lambda variables, x: network.apply(variables, x)[0]  # noqa: E731
 
     @jax.jit
@@ -493,9 +495,8 @@ class Line(Table):
         said = "\n\n".join(verdict(f"The discriminator {title}", each, "optimum") for title, each in found.items())
         lines = saturation(self.own)
         curves = [
-            present.Panel("the discriminator", {"accuracy": "accuracy", "mean D(G(z))": "D(G(z))"}),
-            present.Panel("norm of the generator's gradient", ["minimax", "nonsaturating"], log=True),
-            present.Panel("minimax / nonsaturating", {"ratio": "ratio"}, log=True),
+            present.Panel("norm of the generator's gradient", ["minimax", "nonsaturating"], log=True, smooth=False),
+            present.Panel("minimax / nonsaturating", {"ratio": "ratio", "D(G(z))": "D(G(z))"}, log=True, smooth=False),
         ]
         present.draw_curves(lines, folder / "saturation.png", curves, xlabel="updates of the discriminator")
         figures = {f"ratio of the norms, {when}": line["ratio"] for when, line in (("first", lines[0]), ("last", lines[-1]))}

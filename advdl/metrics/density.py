@@ -90,7 +90,7 @@ def mode_metrics(
 ) -> dict[str, Modes]:
     """Mergeable: `mode_figures` of samples, each belonging to the nearest center if that is within 3 deviations, else to
     none. mask (B,): 0 leaves a sample out."""
-    square_BK = jnp.square(samples_BD[:, None] - jnp.asarray(centers_KD, samples_BD.dtype)).sum(-1)
+    square_BK = jnp.square(samples_BD[:, None] - jnp.asarray(centers_KD, samples_BD.dtype)[None]).sum(-1)
     keep_B = jnp.ones(len(samples_BD), bool) if mask is None else mask != 0
     near_B = keep_B & (square_BK.min(1) <= (3 * deviation) ** 2)
     counts = jnp.zeros(len(centers_KD), jnp.int32).at[square_BK.argmin(1)].add(near_B.astype(jnp.int32))

@@ -23,7 +23,8 @@ class Panel(NamedTuple):
     have several metrics, such as one for each seed: each is drawn thin, and their mean, where all were measured, bold.
     references: label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic
     vertical axis, unless nothing is positive. styles: label -> numbers of its color and its dash, so that two lines
-    have one in common (default: both are the place among the series).
+    have one in common (default: both are the place among the series). smooth: whether many points are drawn strongly as a
+    moving average; False for what has no noise.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Panel(NamedTuple):
     references: Mapping[str, float] = {}
     log: bool = False
     styles: Mapping[str, tuple[int, int]] = {}
+    smooth: bool = True
 
 
 def draw_curves(
@@ -75,11 +77,11 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, 
         color, dash = figure.COLORS[hue % len(figure.COLORS)], figure.DASHES[stroke % len(figure.DASHES)]
         each = [points(lines, name, x) for name in ([names] if isinstance(names, str) else names)]
         at, value = each[0] if len(each) == 1 else mean(each)
-        few = len(at) < _SMOOTH_FROM
+        few = len(at) < _SMOOTH_FROM or not panel.smooth
         if len(each) > 1 or not few:
             for one in each:
                 axis.plot(*one, color=color, linestyle=dash if few else "-", linewidth=0.8, alpha=0.3)
-        dots = dict(marker="o", markersize=3.5) if few else {}
+        dots = dict(marker="o", markersize=3.5) if len(at) < _SMOOTH_FROM else {}
         axis.plot(at, value if few else smooth(value), color=color, linestyle=dash, linewidth=1.8, label=label, **dots)
     for label, value in panel.references.items():
         axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)

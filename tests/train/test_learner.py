@@ -13,7 +13,7 @@ from advdl.errors import UserError
 from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.train import Loss, Player, alternate, minimize, together
+from advdl.train import Loss, Player, alternate, minimize, repeated, scanned, together
 
 KEY = jax.random.key(7)
 
@@ -253,3 +253,41 @@ def test_one_learner_under_two_names_starts_from_two_initializations():
 def test_members_whose_names_cannot_be_told_apart_are_refused(names):
     with pytest.raises(ValueError, match="prefix"):
         together(dict.fromkeys(names, noisy_regression()))
+
+
+@pytest.mark.parametrize("make", [lambda: regression(optax.sgd(0.1), ema=0.5), lambda: counting_game(2)])
+def test_several_steps_in_a_call_are_those_steps(make):
+    learner, batches = make(), [regression_batch() | {"id": np.arange(12, dtype=np.float32) + 12 * t} for t in range(6)]
+    alone, step = learner.init(KEY, batches[0]), jax.jit(learner.step)
+    each = []
+    for batch in batches:
+        alone, metrics = step(alone, batch, KEY)
+        each.append(metrics)
+    three = repeated(learner, 3)
+    deal = lambda parts: np.stack(parts, 1).reshape(36, *parts[0].shape[1:])
+    joined = [{name: deal([batch[name] for batch in batches[n : n + 3]]) for name in batches[0]} for n in (0, 3)]
+    state = three.init(KEY, joined[0])
+    for batch in joined:
+        state, sums = jax.jit(three.step)(state, batch, KEY)
+    assert int(state.step) == 6
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
+    added = jax.tree.map(lambda *x: sum(x), *each[3:])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), sums, added)
+
+
+def test_a_scanned_run_is_the_loop_over_its_steps():
+    learner = regression(optax.sgd(0.1), ema=0.5)
+
+    def draw(key):
+        x = jax.random.normal(key, (12, 3))
+        return {"x": x, "y": x.sum(1)}
+
+    state, metrics = jax.jit(scanned(learner, draw, 4))(KEY)
+    key_init, key_draw, key = jax.random.split(KEY, 3)
+    batch = lambda t: draw(jax.random.fold_in(key_draw, t))
+    alone, totals = learner.init(key_init, batch(0)), []
+    for t in range(4):
+        alone, seen = jax.jit(learner.step)(alone, batch(t), key)
+        totals.append(seen["loss"].total)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
+    np.testing.assert_allclose(metrics["loss"].total, np.array(totals), rtol=1e-5)

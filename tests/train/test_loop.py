@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
+from advdl import data
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, place
+from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, place, repeated
 
 KEY = jax.random.key(0)
 
@@ -123,3 +124,23 @@ def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
         '{"step": 4, "train/loss": 4.0}',
         '{"step": 6, "train/loss": "nan"}',
     ]
+
+
+def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
+    once, record = run(12, Every(4, 6, 6)), Record()
+    once[1]()
+    placed = place("jit")(repeated(learner(-1), 2))
+    several = data.Several(batch, 2)
+    state = placed.init(KEY, placed.put(several(0)))
+    stream = lambda first, last: (placed.put(several(t)) for t in range(first // 2, last // 2))
+    outcome = fit(placed, state, stream, KEY, 12, Every(4, 6, 6), record.hooks(), 4, per_call=2)
+    assert outcome.steps == 12
+    for kind in ("log", "save", "evaluate"):
+        np.testing.assert_allclose(record.of(kind), once[0].of(kind))
+
+
+def test_steps_that_do_not_come_out_even_are_refused():
+    placed = place("jit")(repeated(learner(-1), 2))
+    state = placed.init(KEY, placed.put(data.Several(batch, 2)(0)))
+    with pytest.raises(UserError, match="2 steps a call do not come out even"):
+        fit(placed, state, lambda *_: iter(()), KEY, 12, Every(3), Record().hooks(), 4, per_call=2)

@@ -1,0 +1,74 @@
+"""Divergences and modes against closed forms, quadrature and SciPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+from scipy.spatial.distance import jensenshannon
+
+from advdl import metrics
+from advdl.metrics import compute, merge
+
+
+def test_js_divergence_is_scipys_squared():
+    p, q = np.random.default_rng(0).random((2, 40))
+    p[:5] = q[3:9] = 0
+    assert metrics.js_divergence(p, q) == pytest.approx(jensenshannon(p, q) ** 2, rel=1e-12)
+    assert metrics.js_divergence(p, 7 * p) == pytest.approx(0, abs=1e-15)
+    assert metrics.js_divergence([1, 0], [0, 1]) == pytest.approx(np.log(2))
+    assert np.isnan(metrics.js_divergence([0, 0], [0, 1]))
+
+
+def test_value_of_the_best_discriminator_is_its_integral():
+    """Equation 6 against max_D V of proposition 1, integrated."""
+    p, q = stats.norm(4, 0.5).pdf, stats.norm(4.5, 0.7).pdf
+    inside = lambda x: p(x) * np.log(p(x) / (p(x) + q(x))) + q(x) * np.log(q(x) / (p(x) + q(x)))
+    exact = integrate.quad(inside, 1, 8)[0]
+    x = np.linspace(-1, 10, 4001)
+    assert metrics.optimal_value(p(x), q(x)) == pytest.approx(exact, abs=1e-6)
+    d = metrics.optimal_discriminator(p(x), q(x))
+    assert np.trapezoid(p(x) * np.log(d) + q(x) * np.log1p(-d), x) == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("t", [0.7, 1.0])
+def test_no_other_discriminator_does_better_on_smoothed_labels(t):
+    p, q = 0.3, 0.5
+    value = lambda d: t * p * np.log(d) + ((1 - t) * p + q) * np.log(1 - d)
+    best = metrics.optimal_discriminator([p], [q], t)[0]
+    assert value(best) >= max(value(d) for d in np.linspace(0.01, 0.99, 99))
+
+
+def test_wasserstein_is_scipys():
+    a, b = np.random.default_rng(1).normal(size=(2, 200)) * [[1], [2]]
+    assert metrics.wasserstein_1(a, b) == pytest.approx(stats.wasserstein_distance(a, b))
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.wasserstein_1(a, b[:5])
+
+
+def test_divergences_of_parts_merge_into_that_of_the_whole():
+    a, b = np.random.default_rng(2).normal(size=(2, 64)).astype(np.float32)
+    edges = tuple(np.linspace(-2, 2, 11))
+    mask = np.arange(64) < 50
+    whole = metrics.Divergence.of(a, b, edges, mask)
+    parts = [metrics.Divergence.of(a[s], b[s], edges, mask[s]) for s in (slice(0, 30), slice(30, 64))]
+    merged = merge({"JSD": parts[0]}, {"JSD": parts[1]})
+    assert compute(merged)["JSD"] == pytest.approx(compute({"JSD": whole})["JSD"])
+    counts = np.histogram(np.clip(a[:50], -1.99, 1.99), edges)[0]
+    np.testing.assert_array_equal(whole.data, counts)
+
+
+def test_modes_are_counted_by_the_rule_of_three_deviations():
+    centers = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    x = jnp.array([[0.0, 0.29], [0.0, 0.31], [1.0, 0.0], [1.0, 0.1], [5.0, 5.0], [0.0, 1.0]])
+    mask = jnp.array([1, 1, 1, 1, 1, 0])
+    found = compute(jax.jit(lambda x: metrics.mode_metrics(x, centers, 0.1, mask))(x))
+    share = np.array([1, 2]) / 3
+    assert found["modes"] == 2 and found["high quality"] == pytest.approx(3 / 5)
+    assert found["reverse KL"] == pytest.approx((share * np.log(3 * share)).sum())
+
+
+def test_modes_at_the_extremes():
+    assert metrics.mode_figures([5, 5, 5], 15) == {"modes": 3, "high quality": 1, "reverse KL": pytest.approx(0)}
+    assert metrics.mode_figures([0, 0, 0], 15) == {"modes": 0, "high quality": 0, "reverse KL": pytest.approx(np.log(3))}
+    assert metrics.mode_figures([9, 0, 0], 9)["reverse KL"] == pytest.approx(np.log(3))
