@@ -10,7 +10,21 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 
 from advdl.errors import UserError, nearest
-from advdl.models import alexnet, autoencoder, dcgan, dilation, fcn, goodfellow, googlenet, mlp, resnet, segnet, unet, vgg
+from advdl.models import (
+    alexnet,
+    autoencoder,
+    dcgan,
+    dilation,
+    fcn,
+    goodfellow,
+    googlenet,
+    inception_v3,
+    mlp,
+    resnet,
+    segnet,
+    unet,
+    vgg,
+)
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import probabilities
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters

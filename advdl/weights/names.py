@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from advdl.models import alexnet, fcn, googlenet, resnet, vgg
+from advdl.models import alexnet, fcn, googlenet, inception_v3, resnet, vgg
 
 Path = tuple[str, ...]
 
@@ -56,6 +56,8 @@ def heads(model: nn.Module) -> frozenset[str]:
         return frozenset({"classify", "aux1/fc2", "aux2/fc2"})
     if isinstance(model, fcn.FCNResNet):
         return frozenset({"classifier/score", "auxiliary/score"})
+    if isinstance(model, inception_v3.InceptionV3):
+        return frozenset({"fc"})
     return frozenset({"classify" if isinstance(model, resnet.ResNet) else "fc8"})
 
 
@@ -197,6 +199,7 @@ _FAMILIES: Mapping[type, Callable[[Any], Mapping[str, Callable[[str], str]]]] = 
     alexnet.AlexNet: lambda model: {"caffe": lambda module: module},
     alexnet.AlexNetTorchvision: _alexnet_torchvision,
     googlenet.GoogLeNet: _googlenet,
+    inception_v3.InceptionV3: lambda model: {"torchvision": lambda module: module.replace("/", ".")},
     vgg.VGG: _vgg,
     resnet.ResNet: _resnet,
     fcn.FCNResNet: _fcn_resnet,
