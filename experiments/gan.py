@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advdl import cli, data, losses, nn, present, train
+from advdl import cli, data, losses, metrics, nn, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.metrics import Mean, class_coverage
 from advdl.models import dcgan, goodfellow
@@ -91,6 +91,8 @@ class Predict(cli.Predict):
     """Seed of their noise."""
     interpolations: int = 8
     """Rows of the picture of interpolations."""
+    features: str = ""
+    """Measure the samples by a network's features: MODEL:FILE of `classify.py predict --export FILE`, or inception:FILE."""
 
 
 def networks(config: Config, shape: tuple[int, int, int], classes: int = 0):
@@ -213,7 +215,8 @@ def build(config: Config) -> cli.Experiment:
         given = told(batch)
         fake = generator.apply(variables["generator"], z, train=False, **given)
         logits = [discriminator.apply(variables["discriminator"], x, train=False, **given)[0] for x in (batch["image"], fake)]
-        return judged(*logits, batch["mask"])
+        figures = judged(*logits, batch["mask"])
+        return figures | {BEST: metrics.PixelDistance.of(batch["image"], fake, batch["mask"])}
 
     def player(init, loss, learning_rate, ema=None):
         return train.Player(init, loss, optimizer(config, learning_rate), ema, config.accumulate)
@@ -233,7 +236,7 @@ def build(config: Config) -> cli.Experiment:
         evaluate=evaluate,
         discriminator_steps=config.discriminator_steps,
     )
-    artist = Artist(generator, draw, low, real, held_out, config.seed)
+    artist = Artist(generator, draw, low, real, held_out, config.seed, classes)
     return cli.Experiment(
         learner=learner,
         train=data.TrainBatches(real, config.batch * config.discriminator_steps, config.seed, transform),
@@ -241,6 +244,8 @@ def build(config: Config) -> cli.Experiment:
         report=artist.report,
         predict=artist.predict,
         snapshot=artist.snapshot,
+        best=(BEST, "min"),
+        alarms=ALARMS,
     )
 
 
@@ -253,16 +258,21 @@ def spread(x_BHWC: jax.Array) -> Mean:
 class Artist:
     """Draws what a generator makes; pixels from `low` to 1."""
 
-    def __init__(self, generator, draw, low: float, real: data.Source, held_out: data.Source, seed: int):
-        self.low, self.real, self.held_out, self.seed = low, real, held_out, seed
+    def __init__(self, generator, draw, low: float, real: data.Source, held_out: data.Source, seed: int, classes: int = 0):
+        self.low, self.real, self.held_out, self.seed, self.classes = low, real, held_out, seed, classes
         self.noise = lambda seed, count: np.asarray(replica.sample(draw, jax.random.key(seed), count))
-        self._paint = jax.jit(lambda variables, z: generator.apply(variables, z, train=False))
+        self._paint = jax.jit(lambda variables, z, **given: generator.apply(variables, z, train=False, **given))
 
     def paint(self, state: train.State, z: np.ndarray) -> np.ndarray:
-        """Images (B, H, W, C) from noise (B, Z), 64 at a time so that one program serves all counts."""
-        parts = [z[n : n + 64] for n in range(0, len(z), 64)]
-        full = [np.resize(part, (64, z.shape[1])) for part in parts]
-        return np.concatenate([self._paint(state["generator"].average, f)[: len(p)] for p, f in zip(parts, full)])
+        """Images (B, H, W, C) from noise (B, Z), 64 at a time so that one program serves all counts; of the classes in turn where
+        the generator is told one."""
+        label, found = np.arange(len(z), dtype=np.int32) % max(self.classes, 1), []
+        for first in range(0, len(z), 64):
+            part = slice(first, first + 64)
+            given = {"label_B": np.resize(label[part], 64)} if self.classes else {}
+            images = self._paint(state["generator"].average, np.resize(z[part], (64, z.shape[1])), **given)
+            found.append(images[: len(z[part])])
+        return np.concatenate(found)
 
     def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
         """Real images in the generator's range, and their labels."""
@@ -285,12 +295,22 @@ class Artist:
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, low = run.report, self.low
         samples = self.paint(state, self.noise(self.seed + 1, 2000))
-        sections = [present.samples_section(samples, self.images(self.real)[0], self.images(self.held_out)[0], folder, low)]
+        real, held_out = self.images(self.real)[0], self.images(self.held_out)[0]
+        lines = present.read_metrics(run.folder / "metrics.jsonl")
+        alarms = train.Watch(ALARMS).over(lines)
+        best = min((line for line in lines if f"test/{BEST}" in line), key=lambda line: line[f"test/{BEST}"])
+        text = "\n\n".join(alarms) if alarms else "None tripped."
+        kept = {"the checkpoint kept as the best is of step": best["step"], f"its {BEST}": best[f"test/{BEST}"]}
+        sections = [
+            present.samples_section(samples, real, held_out, folder, low),
+            present.guess_section(samples, held_out, two_sample_accuracy(real, samples), folder, low),
+            present.Section("Alarms", text, figures=kept),
+        ]
         present.animate(sorted((folder / "samples").glob("*.png")), folder / "training.gif", milliseconds=400)
         sections.append(present.Section("Over training", "The same noise at every evaluation.", ["training.gif"]))
         self.interpolate(state, self.seed + 2, 8, folder)
         sections.append(present.Section("On a line between two noises", "", ["interpolations.png"]))
-        present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", PANELS)
+        present.draw_curves(lines, folder / "curves.png", PANELS)
         sections.append(present.Section("The game", GAME, ["curves.png"]))
         if (found := self.coverage(samples)) is not None:
             sections.append(present.coverage_section(found, self.real.label_names, folder))
@@ -303,7 +323,33 @@ class Artist:
         self.interpolate(state, options.sample_seed, options.interpolations, folder)
         found = self.coverage(images)
         figures = {} if found is None else present.coverage_figures(found, self.real.label_names)
+        if options.features:
+            figures |= self.measure(images, options.features)
         return {"samples": options.count, "folder": str(folder), **figures}
+
+    def measure(self, samples: np.ndarray, spec: str) -> dict[str, Any]:
+        """Samples, real held-out images, a Gaussian of all pixels and noise, compared with the training images in a space of
+        features; and the Parzen-window log-likelihoods of held-out images."""
+        real, held_out = self.images(self.real)[0], self.images(self.held_out)[0]
+        features = weights.open_features(spec, self.real.image_shape, len(self.real.label_names))
+        scale = lambda images: (images - self.low) / (1 - self.low)  # noqa: E731 - [0, 1]
+        noise = np.random.default_rng(0).uniform(self.low, 1, samples.shape).astype(np.float32)
+        sets = {
+            "generated": samples,
+            "real, held out": held_out,
+            "Gaussian fit": metrics.gaussian_fit(real, len(samples), self.low, 1.0),
+            "noise": noise,
+        }
+        seen = {title: features.of(2 * scale(images) - 1) for title, images in {"training": real, **sets}.items()}
+        found = metrics.fidelity_figures(seen.pop("training"), seen, features.name)
+        flat = lambda images: scale(images).reshape(len(images), -1)  # noqa: E731
+        tenth = max(1, len(real) // 10)
+        for title in ("generated", "Gaussian fit"):
+            parzen = metrics.parzen(flat(sets[title]), flat(real[-min(1000, tenth) :]), flat(held_out))
+            found[title] |= {f"Parzen {name}": value for name, value in parzen._asdict().items()}
+        copies = {"samples": samples, "real, held out": held_out[: len(samples)]}
+        near = {title: float(metrics.nearest(images, real)[1].min()) for title, images in copies.items()}
+        return {"features": spec, "figures": found, "least distance to a training image": near}
 
     def coverage(self, samples: np.ndarray):
         """What a classifier of the real images makes of the samples; None where the data has too few classes or images
@@ -315,6 +361,45 @@ class Artist:
             return None
 
 
+def two_sample_accuracy(real: np.ndarray, fake: np.ndarray, steps: int = 200, seed: int = 0) -> float:
+    """How often a fresh discriminator, trained on half of as many real and generated images, tells the other half: 1/2 where it
+    cannot (Lopez-Paz and Oquab 2017, arXiv:1610.06545)."""
+    count = min(len(real), len(fake)) // 2 * 2
+    images = np.concatenate([real[:count], fake[:count]])
+    label = np.repeat([1.0, 0.0], count).astype(np.float32)
+    order = np.random.default_rng(seed).permutation(2 * count)
+    x, y = jnp.asarray(images[order[:count]]), jnp.asarray(label[order[:count]])
+    network = goodfellow.Discriminator(hidden=(128, 128), input_dropout=0.0)
+
+    def draw(key):
+        rows = jax.random.randint(key, (64,), 0, count)
+        return {"image": x[rows], "label": y[rows]}
+
+    def loss(variables, batch, key):
+        logit = network.apply(variables, batch["image"], train=True, rngs={"dropout": key})[0]
+        return train.Loss(Mean.of(losses.binary_cross_entropy(logit, batch["label"])))
+
+    init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
+    learner = train.minimize(train.Player(init, loss, optax.adam(1e-3)), lambda *_: {})
+    state, _ = jax.jit(train.scanned(learner, draw, steps))(jax.random.key(seed))
+    judge = jax.jit(lambda x: network.apply(state["model"].variables, x, train=False)[0])
+    return float(((np.asarray(judge(images[order[count:]])) > 0) == (label[order[count:]] > 0)).mean())
+
+
+def won(figures: Mapping[str, float]) -> str | None:
+    """Whether the discriminator is sure and right of everything."""
+    value, accuracy = figures["train/V"], figures["train/D's accuracy"]
+    return f"V is {value:.3f}, above -0.1, and D's accuracy {accuracy:.3f}" if value > -0.1 and accuracy > 0.99 else None
+
+
+def collapsed(figures: Mapping[str, float]) -> str | None:
+    """Whether samples hardly differ."""
+    share = figures["train/spread of samples"] / figures["train/spread of data"]
+    return f"two samples differ by {share:.1%} of what two images of the data do" if share < 0.1 else None
+
+
+ALARMS = [train.Alarm("the discriminator has won", won, 200), train.Alarm("the samples have collapsed", collapsed, 200)]
+BEST = "FD (8×8 pixels)"
 PANELS = [
     present.Panel("V(D, G)", {"training": "train/V", "held out": "test/V"}, references={"−log 4": -math.log(4)}),
     present.Panel(

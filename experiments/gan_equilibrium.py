@@ -59,7 +59,8 @@ class Config(cli.Config):
 
 
 LINE = dict(data="normal", batch=256, steps=20_000, per_call=50, evaluate_every=500, save_every=5000, log_every=250)
-PLANE = LINE | dict(hidden="128,128,128", z=4, steps=10_000, schedule="poly", learning_rate=1e-3)
+PLANE = LINE | dict(hidden="128,128,128", z=4, steps=10_000, learning_rate=1e-3)
+STEADY = PLANE | dict(schedule="poly", r1=0.1, ema=0.999)
 GENTLE = LINE | dict(learning_rate=3e-4, discriminator_learning_rate=1e-3, r1=0.05, ema=0.999)
 PRESETS = {
     "laptop": Config(**GENTLE),
@@ -70,10 +71,10 @@ PRESETS = {
         preset="minimax", label="minimax", loss="minimax", optimizer="momentum", discriminator_learning_rate=0.03,
         learning_rate=0.001, **LINE,
     ),
-    "ring": Config(preset="ring", beside="ring-plain", seeds=3, r1=0.1, ema=0.999, **PLANE | dict(data="ring")),
-    "ring-plain": Config(preset="ring-plain", label="plain", **PLANE | dict(data="ring")),
-    "grid": Config(preset="grid", beside="grid-plain", seeds=3, r1=0.1, ema=0.999, **PLANE | dict(data="grid")),
-    "grid-plain": Config(preset="grid-plain", label="plain", **PLANE | dict(data="grid")),
+    "ring": Config(preset="ring", beside="ring-plain", seeds=3, **STEADY | dict(data="ring")),
+    "ring-plain": Config(preset="ring-plain", label="plain", loss="minimax", **PLANE | dict(data="ring")),
+    "grid": Config(preset="grid", beside="grid-plain", seeds=3, **STEADY | dict(data="grid")),
+    "grid-plain": Config(preset="grid-plain", label="plain", loss="minimax", **PLANE | dict(data="grid")),
 }  # fmt: skip
 
 # Updates of a discriminator on its way to the optimum.

@@ -24,6 +24,7 @@ class Experiment(NamedTuple):
     baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate --baselines`.
     bench: `() -> figures` that `bench` prints beside its own.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
+    alarms: what is told of when the metrics of training show it.
     """
 
     learner: train.Learner
@@ -37,6 +38,7 @@ class Experiment(NamedTuple):
     baselines: Callable[[], Mapping[str, Any]] | None = None
     bench: Callable[[], Mapping[str, Any]] | None = None
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
+    alarms: Sequence[train.Alarm] = ()
 
 
 class Session(NamedTuple):

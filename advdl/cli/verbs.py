@@ -48,8 +48,16 @@ def run_train(session: Session) -> Mapping[str, Any]:
     if not step and experiment.snapshot:
         experiment.snapshot(state, 0, run.report)
     with checkpoints, train.Log(run, step) as log, Progress(step, config.steps) as progress:
+        watch = train.Watch(experiment.alarms)
+        watch.over(present.read_metrics(run.folder / "metrics.jsonl") if step else ())
+
+        def log_watched(step: int, figures: Mapping[str, float]) -> None:
+            log(step, figures)
+            for said in watch(step, figures):
+                say(f"alarm: {said}")
+
         every = train.Every(config.log_every, config.evaluate_every, config.save_every)
-        hooks = train.Hooks(log, save, evaluate, progress)
+        hooks = train.Hooks(log_watched, save, evaluate, progress)
         outcome = train.fit(
             placed, state, session.stream, session.key, config.steps, every, hooks, session.examples, config.per_call
         )

@@ -19,12 +19,14 @@ from advdl.metrics.fidelity import (
     Parzen,
     Spread,
     classifier_score,
+    fidelity_figures,
     frechet_distance,
+    gaussian_fit,
     kernel_distance,
     manifold,
     parzen,
 )
-from advdl.metrics.generative import Coverage, Recognition, class_coverage, nearest
+from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,
@@ -46,6 +48,7 @@ __all__ = [
     "Modes",
     "Moments",
     "Parzen",
+    "PixelDistance",
     "Recognition",
     "Spread",
     "class_accuracy",
@@ -54,8 +57,10 @@ __all__ = [
     "classic_methods",
     "classifier_score",
     "compute",
+    "fidelity_figures",
     "frechet_distance",
     "frequency_weighted_iou",
+    "gaussian_fit",
     "js_divergence",
     "kernel_distance",
     "manifold",

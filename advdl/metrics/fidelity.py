@@ -8,8 +8,8 @@ Axes: N images, D dimensions of a feature, K classes.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -204,3 +204,40 @@ def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"features of shapes {a.shape} and {b.shape}; expected two sets (N, D) of one D and at least two each")
     return a, b
+
+
+def fidelity_figures(
+    real: tuple[np.ndarray, np.ndarray], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str, k: int = 5
+) -> dict[str, dict[str, Any]]:
+    """Every figure of every set, by the set's name: of features (N, D) and class probabilities (N, K).
+
+    real: of the training images. name: of the Fréchet distance in this space. The number of images of each set is given with
+    it; the four figures of `manifold` are of as many real features as the set has.
+    """
+    moments, found = Moments.of(real[0]), {}
+    for title, (features, probability) in sets.items():
+        count = min(len(real[0]), len(features))
+        distance, score = kernel_distance(real[0], features), classifier_score(probability)
+        near = manifold(real[0][:count], features[:count], k)
+        found[title] = {
+            "images": len(features),
+            name: frechet_distance(moments, Moments.of(features)),
+            "kernel distance": distance.mean,
+            "its deviation over subsets": distance.deviation,
+            **near._asdict(),
+            "classifier score": score.mean,
+            "classes": int((np.bincount(probability.argmax(1), minlength=probability.shape[1]) > 0).sum()),
+            "rarest class": float(np.bincount(probability.argmax(1), minlength=probability.shape[1]).min() / len(features)),
+        }
+    return found
+
+
+def gaussian_fit(images_NHWC: np.ndarray, count: int, low: float, high: float, seed: int = 0) -> np.ndarray:
+    """Draws of one Gaussian with the mean and the covariance of all pixels, cut off at [low, high]: what a trivial generator
+    reaches. (count, H, W, C) float32."""
+    x = np.asarray(images_NHWC, np.float64).reshape(len(images_NHWC), -1)
+    moments = Moments.of(x)
+    values, vectors = np.linalg.eigh(moments.covariance)
+    normal = np.random.default_rng(seed).standard_normal((count, x.shape[1]))
+    drawn = moments.mean + (normal * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return np.clip(drawn, low, high).reshape(count, *np.shape(images_NHWC)[1:]).astype(np.float32)

@@ -7,7 +7,12 @@ trivial generators reach. Axes: N images, H height, W width, C channels, K class
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import flax.struct
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from advdl.metrics.fidelity import Moments, frechet_distance
 
 
 class Recognition(NamedTuple):
@@ -124,6 +129,35 @@ def class_coverage(
         gaussian=recognize(gaussian)[0],
         accuracy=float((assigned == test_labels).mean()),
     )
+
+
+@flax.struct.dataclass
+class PixelDistance:
+    """Fréchet distance of images averaged down to 8×8, which needs no network: for choosing a checkpoint within a run, not for
+    comparing generators. Sums that merge: counts (2,), of vectors (2, D) and of their outer products (2, D, D), float32; first
+    data, then samples."""
+
+    count: jax.Array
+    total: jax.Array
+    outer: jax.Array
+
+    @classmethod
+    def of(cls, real_BHWC: jax.Array, fake_BHWC: jax.Array, mask: jax.Array | None = None) -> "PixelDistance":
+        """mask (B,): 0 leaves an image of each out."""
+        both = jnp.stack([real_BHWC, fake_BHWC]).astype(jnp.float32)
+        small = jax.image.resize(both, (*both.shape[:2], 8, 8, both.shape[-1]), "linear")
+        x = small.reshape(*small.shape[:2], -1)
+        keep = jnp.ones(len(real_BHWC)) if mask is None else (mask != 0).astype(jnp.float32)
+        kept = x * keep[None, :, None]
+        return cls(jnp.full(2, keep.sum()), kept.sum(1), jnp.einsum("sbi,sbj->sij", kept, x, precision="highest"))
+
+    def compute(self) -> float:
+        """The distance, on the host."""
+        moments = []
+        for count, total, outer in zip(*(np.asarray(x, np.float64) for x in (self.count, self.total, self.outer)), strict=True):
+            mean = total / count
+            moments.append(Moments(int(count), mean, outer - count * np.outer(mean, mean)))
+        return frechet_distance(*moments)
 
 
 def nearest(samples_NHWC: np.ndarray, train_images: np.ndarray, rows: int = 4096) -> tuple[np.ndarray, np.ndarray]:

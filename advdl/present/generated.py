@@ -32,6 +32,27 @@ def samples_section(
     )
 
 
+def guess_section(
+    samples_NHWC: np.ndarray, held_out: np.ndarray, accuracy: float, folder: pathlib.Path, low: float = -1.0, seed: int = 0
+) -> Section:
+    """Real held-out and generated images mixed, for the eye to guess, and in another picture the answer. accuracy: a fresh
+    network's."""
+    random, half = np.random.default_rng(seed), 20
+    real = held_out[random.choice(len(held_out), half, replace=len(held_out) < half)]
+    images = np.concatenate([real, samples_NHWC[:half]])
+    order = random.permutation(2 * half)
+    images, generated = images[order], order >= half
+    draw_grid(images, folder / "guess.png", low=low, high=1.0, columns=10, scale=6)
+    shown = np.where(generated.reshape(-1, 1, 1, 1), images, low + 0.15 * (images - low))
+    draw_grid(shown, folder / "answer.png", low=low, high=1.0, columns=10, scale=6)
+    text = (
+        "Half of these are photographs or scans, half were generated; in the second picture only the generated ones are bright."
+    )
+    return Section(
+        "Which one is computer generated?", text, ["guess.png", "answer.png"], {"a fresh network is right, in shares": accuracy}
+    )
+
+
 def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path) -> Section:
     """Which classes the samples cover and how sure the recognizer is of them, beside real images and trivial ones."""
     draw_bars(

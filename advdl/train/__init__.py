@@ -1,5 +1,6 @@
 """Training as pure functions: learners, where they run, the loop around them, and the folder a run writes."""
 
+from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, digest
 from advdl.train.learner import (
     Learner,

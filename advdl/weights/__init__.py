@@ -1,12 +1,14 @@
 """Published weights: read into a network name by name, with a strict report, and written back."""
 
 from advdl.weights.backbone import in_encoder, load_backbone, place_backbone
+from advdl.weights.features import Features, open_features
 from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load
 from advdl.weights.names import Entry, entries, styles
 
 __all__ = [
     "Entry",
+    "Features",
     "Report",
     "check",
     "entries",
@@ -14,6 +16,7 @@ __all__ = [
     "in_encoder",
     "load",
     "load_backbone",
+    "open_features",
     "place_backbone",
     "read",
     "styles",
