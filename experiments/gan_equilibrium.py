@@ -314,15 +314,7 @@ def saturation(game: Game, seed: int = 0, steps: int = 300, count: int = 1024) -
 
 def verdict(name: str, figures: Mapping[str, Any], rule: str) -> str:
     """Whether the worst of every figure keeps the rules of this name, in a sentence."""
-    said, holds = [], True
-    for rules, worst_of, words in ((AT_LEAST, min, "at least"), (AT_MOST, max, "at most")):
-        for figure, bound in rules.get(rule, {}).items():
-            if figure in figures:
-                worst = worst_of(figures[figure])
-                kept = worst >= bound if worst_of is min else worst <= bound
-                holds &= kept
-                said.append(f"{figure} {worst:.3g} ({words} {bound:g}{'' if kept else ', missed'})")
-    return f"{name} {'passes' if holds else 'fails'}; worst of {len(next(iter(figures.values())))}: {', '.join(said)}."
+    return metrics.verdict(name, figures, AT_LEAST.get(rule, {}), AT_MOST.get(rule, {}))
 
 
 FIGURE_1 = """Figure 1 of the paper: dotted the data's density, green that of the samples, dashed the discriminator; below, \

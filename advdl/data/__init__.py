@@ -13,6 +13,7 @@ from advdl.data.batches import EvalBatches, Several, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.decode import decode, decoding_speed, natural_size
 from advdl.data.digits import digits
+from advdl.data.domains import Domains, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import joint_flip, joint_scale_crop

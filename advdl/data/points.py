@@ -50,22 +50,24 @@ class Mixture(NamedTuple):
         return np.sqrt(self.centers_KD.var(0) + self.deviation**2)
 
 
-def _ring(count: int, radius: float) -> np.ndarray:
+def ring(count: int, radius: float) -> np.ndarray:
+    """Points (count, 2) on a circle, evenly."""
     angle = 2 * np.pi * np.arange(count) / count
     return radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def _grid(side: int, step: float) -> np.ndarray:
-    at = step * (np.arange(side) - (side - 1) / 2)
-    return np.stack(np.meshgrid(at, at, indexing="ij"), -1).reshape(-1, 2)
+def grid(columns: int, rows: int, step: float) -> np.ndarray:
+    """Points (columns·rows, 2) around 0, `step` apart."""
+    x, y = (step * (np.arange(side) - (side - 1) / 2) for side in (columns, rows))
+    return np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
 
 
 # The grid is that of VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018); their ring has radius 1 and deviation
 # 0.01, here both are doubled.
 MIXTURES = {
     "normal": Mixture(np.array([[4.0]]), 0.5),
-    "ring": Mixture(_ring(8, 2.0), 0.02),
-    "grid": Mixture(_grid(5, 2.0), 0.05),
+    "ring": Mixture(ring(8, 2.0), 0.02),
+    "grid": Mixture(grid(5, 5, 2.0), 0.05),
 }
 SPLITS = ("train", "test")
 

@@ -24,13 +24,13 @@ class Transform(NamedTuple):
     apply: Callable[[Batch, np.ndarray], Batch]
 
     def __call__(self, batch: Batch, u: np.ndarray | None = None) -> Batch:
-        return self.apply(batch, np.empty((len(batch["image"]), 0)) if u is None else u)
+        return self.apply(batch, np.empty((len(next(iter(batch.values()))), 0)) if u is None else u)
 
 
-def to_float(low: float, high: float) -> Transform:
-    """uint8 images to float32, 0 to `low` and 255 to `high`."""
+def to_float(low: float, high: float, *names: str) -> Transform:
+    """uint8 images to float32, 0 to `low` and 255 to `high`; those of these names in the batch, by default `image`."""
     table = np.linspace(low, high, 256, dtype=np.float32)
-    return Transform(0, lambda batch, u: {**batch, "image": table[batch["image"]]})
+    return Transform(0, lambda batch, u: {**batch, **{name: table[batch[name]] for name in names or ("image",)}})
 
 
 def standardize(mean: Sequence[float], std: Sequence[float]) -> Transform:

@@ -38,6 +38,7 @@ from advdl.metrics.segmentation import (
     segmentation_metrics,
     trivial_baselines,
 )
+from advdl.metrics.verdict import verdict
 
 __all__ = [
     "Confusion",
@@ -79,6 +80,7 @@ __all__ = [
     "segmentation_metrics",
     "top_k",
     "trivial_baselines",
+    "verdict",
     "wasserstein_1",
     "wiener",
 ]
