@@ -102,12 +102,7 @@ class Game:
 
     def __init__(self, config: Config, mixture: data.Mixture):
         self.config, self.mixture = config, mixture
-        try:
-            hidden = tuple(int(units) for units in config.hidden.split(","))
-        except ValueError:
-            hidden = (0,)
-        if min(hidden) < 1:
-            raise UserError(f"--hidden is {config.hidden!r}; expected numbers of units, as in 32,32")
+        hidden = cli.parse_units(config.hidden, "--hidden")
         self.generator = mlp.Generator(len(mixture.mean), hidden, dtype=config.dtype)
         self.discriminator = mlp.Discriminator(tuple(mixture.mean), tuple(mixture.std), hidden, dtype=config.dtype)
 

@@ -101,6 +101,17 @@ def at_least(minimum: float, config: Config, *names: str) -> None:
             raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least {minimum}")
 
 
+def parse_units(text: str, name: str) -> tuple[int, ...]:
+    """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of units."""
+    try:
+        units = tuple(map(int, text.split(",")))
+    except ValueError:
+        units = (0,)
+    if min(units) < 1:
+        raise UserError(f"{name} is {text!r}; expected numbers of units, as in 32,32")
+    return units
+
+
 def check(config: Config) -> None:
     """Raises UserError for a number that cannot be."""
     at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads", "per_call")

@@ -5,7 +5,7 @@ Axes: B batch, N examples, H height, W width, C channels, F factors, D dimension
 
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,14 +24,24 @@ class Domains:
     """`{"a": …, "b": …}`, uint8 (B, H, W, C) or float32 points (B, D): an example of the one set and one of the other.
 
     In `train` row n has example n of the longer set (the shorter begins anew) and of the other one that is drawn: nobody's
-    pair. In `test` both are example n, and no more than the shorter has. factors: where the truth is known, (N, F), those of
-    the test examples a; b then has the same, so that it is the a's true counterpart. names: of the two.
+    pair. In `test` both are example n, and no more than the shorter has. names: of the two. factors: where the truth is known,
+    what the examples "a" and "b" were made from, (N, F) each, called `factor_names`; in `test` they are the same, so that row
+    n of b is the true counterpart of row n of a.
     """
 
     broken: tuple[pathlib.Path, ...] = ()
 
-    def __init__(self, a: Source, b: Source, split: str, names: tuple[str, str], factors: np.ndarray | None = None):
-        self.a, self.b, self.split, self.names, self.factors = a, b, split, names, factors
+    def __init__(
+        self,
+        a: Source,
+        b: Source,
+        split: str,
+        names: tuple[str, str],
+        factors: Mapping[str, np.ndarray] | None = None,
+        factor_names: tuple[str, ...] = (),
+    ):
+        self.a, self.b, self.split, self.names = a, b, split, names
+        self.factors, self.factor_names = factors, factor_names
         self.name, self.label_names, self.image_shape = a.name, names, a.image_shape
         self._key = "point" if isinstance(a, Points) else "image"
         self.draws = 1 + a.draws + b.draws if split == "train" else 0
@@ -145,7 +155,7 @@ def bags_shoes(split: str, side: int = 16) -> Domains:
     name = f"bags_shoes:{side}"
     bags = ArraySource(name, split, draw_bags(own, side), none, ("bags",))
     shoes = ArraySource(name, split, draw_shoes(other, side), none, ("shoes",))
-    return Domains(bags, shoes, split, ("bags", "shoes"), own if split == "test" else None)
+    return Domains(bags, shoes, split, ("bags", "shoes"), {"a": own, "b": other}, FACTORS)
 
 
 def draw_bags(factors_BF: np.ndarray, side: int) -> np.ndarray:

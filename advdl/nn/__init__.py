@@ -7,7 +7,7 @@ from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
-from advdl.nn.normalization import BatchNorm, Bias, normalize
+from advdl.nn.normalization import BatchNorm, Bias, GroupNorm, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.response import local_response_norm
@@ -22,6 +22,7 @@ __all__ = [
     "ConvTranspose",
     "Dropout",
     "Field",
+    "GroupNorm",
     "Layer",
     "Maxout",
     "POLICIES",

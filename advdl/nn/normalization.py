@@ -149,3 +149,30 @@ class Bias(nn.Module):
         bias = self.param("bias", self.bias_init, (x.shape[-1],), self.param_dtype)
         x, bias = nn.dtypes.promote_dtype(x, bias, dtype=self.dtype)
         return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class GroupNorm(nn.Module):
+    """Group normalization (Wu and He 2018, arXiv:1803.08494) of (B, …, C), each example by itself; called as `BatchNorm` is.
+    groups: at most so many, as many as divide the channels."""
+
+    groups: int = 8
+    epsilon: float = 1e-5
+    scale_init: Callable = nn.initializers.ones
+    bias_init: Callable = nn.initializers.zeros
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        groups, channels = self.groups, x.shape[-1]
+        while channels % groups:
+            groups -= 1
+        rows = (len(x), -1, groups, channels // groups)
+        scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
+        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
+        d = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(rows)
+        d = d - d.mean((1, 3), keepdims=True)
+        y = (d * lax.rsqrt(jnp.square(d).mean((1, 3), keepdims=True) + self.epsilon)).astype(x.dtype).reshape(x.shape)
+        lift = (1,) * (x.ndim - 1) + (-1,)
+        return y * scale.reshape(lift) + bias.reshape(lift)

@@ -85,10 +85,11 @@ def draw_lines(
 
 
 class Cloud(NamedTuple):
-    """One panel of `draw_clouds`: samples (N, 2)."""
+    """One panel of `draw_clouds`: samples (N, 2), and groups (N,) from 0 that have a color each, where there are."""
 
     title: str
     points_N2: np.ndarray
+    group_N: np.ndarray | None = None
 
 
 def draw_clouds(
@@ -104,7 +105,8 @@ def draw_clouds(
         drawing, axes = figure.panels(1, len(panels), wide, wide + 0.7)
         for axis, panel in zip(axes, panels, strict=True):
             axis.scatter(*centers_K2.T, s=130, facecolors="none", edgecolors=_BEST, linewidths=1.2, label="modes of the data")
-            axis.scatter(*panel.points_N2.T, s=5, color=JUDGE, alpha=0.5, linewidths=0, label="samples")
+            color = JUDGE if panel.group_N is None else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
+            axis.scatter(*panel.points_N2.T, s=5, c=color, alpha=0.5, linewidths=0, label="samples")
             axis.set_xlim(-reach, reach)
             axis.set_ylim(-reach, reach)
             axis.set_aspect("equal")
