@@ -381,7 +381,9 @@ class Images(Table):
         if self.held_out.factors is not None:
             found["distance to another's counterpart"] = float(np.sqrt(np.square(b - np.roll(b, 1, 0)).mean()))
             own, seen = self.held_out.factors["a"], self.training.factors["b"][self.near(b)[0]]
-            found |= {f"{name}, of true counterparts": value for name, value in kept(own, seen, self.held_out.factor_names).items()}
+            found |= {
+                f"{name}, of true counterparts": value for name, value in kept(own, seen, self.held_out.factor_names).items()
+            }
         return found
 
     def rows(self, state, side: str, count: int = 12) -> dict[str, np.ndarray]:
@@ -485,7 +487,9 @@ Round trip error: the root mean square of G_BA(G_AB(a)) − a, pixels in [−1, 
 may not be kept; the correlations say. Where factors are known, those of a drawn image are those of the nearest training image."""
 TRANSLATED = """First seed, held-out examples in their order. `back` has gone to the other side and back. The adversarial losses \
 alone ask only that what is drawn looks like some of the other side: one answer for all inputs will do."""
-CLOUDS = """Each color is a mode of A, the rings are modes of B. Targets: how many modes of B are the main one of some mode of A."""
+CLOUDS = (
+    """Each color is a mode of A, the rings are modes of B. Targets: how many modes of B are the main one of some mode of A."""
+)
 
 
 if __name__ == "__main__":

@@ -130,9 +130,7 @@ def build(config: Config) -> cli.Experiment:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
     void = None if config.void < 0 else config.void
-    training, held_out = (
-        data.open_scenes(config.data, split, config.data_dir, size, void) for split in ("train", "test")
-    )
+    training, held_out = (data.open_scenes(config.data, split, config.data_dir, size, void) for split in ("train", "test"))
     data.same_classes(training, held_out)
     names, void = training.label_names, training.void
     network = build_network(config, len(names), training.image_shape)

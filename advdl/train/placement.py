@@ -232,8 +232,7 @@ def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
                 NamedSharding(mesh, spec).shard_shape(leaf.shape)
             except (ValueError, IndexError):
                 raise UserError(
-                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh "
-                    f"{dict(mesh.shape)}"
+                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh {dict(mesh.shape)}"
                 ) from None
             return spec
     ways = mesh.shape["fsdp"]

@@ -1,0 +1,52 @@
+"""Alarms: told once, when they have been true for long enough, and again only after they were quiet."""
+
+import json
+
+from advdl import train
+
+
+def high(figures):
+    return f"x is {figures['train/x']}" if figures["train/x"] > 1 else None
+
+
+def lines(*values, start=0):
+    return [{"step": 10 * (start + n + 1), "train/x": x} for n, x in enumerate(values)]
+
+
+def test_an_alarm_waits_for_its_steps_and_is_told_once():
+    said = train.Watch([train.Alarm("too high", high, 20)]).over(lines(0, 2, 2, 2, 2, 2))
+    assert said == ["too high since step 10: x is 2"]
+
+
+def test_a_quiet_line_begins_anew():
+    assert not train.Watch([train.Alarm("too high", high, 20)]).over(lines(2, 0, 2, 0, 2, 0))
+    twice = train.Watch([train.Alarm("too high", high, 20)]).over(lines(2, 2, 2, 0, 2, 2, 2))
+    assert twice == ["too high since step 0: x is 2", "too high since step 40: x is 2"]
+
+
+def test_lines_of_another_kind_neither_trip_nor_quiet():
+    some = [line for one in lines(0, 2, 2, 2) for line in (one, {"step": one["step"], "test/y": 0.0})]
+    assert train.Watch([train.Alarm("too high", high, 20)]).over(some) == ["too high since step 10: x is 2"]
+
+
+def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(verb, load, monkeypatch, tmp_path):
+    gan = load("gan")
+    monkeypatch.setattr(gan, "ALARMS", [train.Alarm(name, trips, 4) for name, trips, _ in gan.ALARMS])
+    folder = tmp_path / "run"
+    flags = ["--width", 8, "--batch", 16, "--steps", 40, "--log-every", 2, "--evaluate-every", 10, "--learning-rate", 1e-6]
+    flags += ["--discriminator-learning-rate", 3e-3]
+    status, _, err = verb("gan", "train", "--run", folder, *flags)
+    assert status == 0, err
+    told = [line for line in err.splitlines() if "alarm: the discriminator has won since step" in line]
+    assert len(told) == 1 and "above -0.1" in told[0]
+    html = (folder / "report" / "report.html").read_text()
+    assert "the discriminator has won since step" in html and "the checkpoint kept as the best is of step" in html
+    tested = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = min((line for line in tested if f"test/{gan.BEST}" in line), key=lambda line: line[f"test/{gan.BEST}"])
+    assert any(str(best["step"]) == place.name for place in (folder / "checkpoints").rglob("*"))
+
+
+def test_samples_that_are_all_one_trip_the_other(load):
+    _, (name, trips, _) = load("gan").ALARMS
+    assert "differ by 5.0%" in trips({"train/spread of samples": 0.05, "train/spread of data": 1.0})
+    assert trips({"train/spread of samples": 0.5, "train/spread of data": 1.0}) is None
