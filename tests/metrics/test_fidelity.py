@@ -84,9 +84,9 @@ def test_manifold_figures_are_those_of_a_neighbor_search(rows):
 
 
 def test_manifold_of_equal_gaussians_in_a_thousand_dimensions_is_what_is_expected_of_it():
-    """Whatever the distribution, if both sets have it: density 1, and of n real and n samples no sample in a ball of k neighbors
-    with probability (n · … · (n - k + 1)) / ((2n - 1) · … · (2n - k)) (Naeem et al. 2020, appendix). The implementation released
-    with that paper prints 1.056 and 0.974 for one draw of 10,000."""
+    """Whatever the distribution, if both sets have it: density 1, and of n real and n samples no sample in a ball of k
+    neighbors with probability (n · … · (n - k + 1)) / ((2n - 1) · … · (2n - k)) (Naeem et al. 2020, appendix). The
+    implementation released with that paper prints 1.056 and 0.974 for one draw of 10,000."""
     n, k = 400, 5
     found = [metrics.manifold(*np.random.default_rng(seed).normal(size=(2, n, 1000)), k) for seed in range(12)]
     missed = math.prod(n - i for i in range(k)) / math.prod(2 * n - 1 - i for i in range(k))
@@ -144,3 +144,32 @@ def test_parzen_of_one_sample_is_a_gaussian():
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError):
         wrong()
+
+
+def test_a_gaussian_fit_has_the_images_moments():
+    images = 0.1 * (RANDOM.normal(size=(4000, 4)) @ RANDOM.normal(size=(4, 4))).reshape(-1, 2, 2, 1)
+    drawn = metrics.gaussian_fit(images, 20_000, -100, 100).reshape(-1, 4)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(images.reshape(-1, 4).T), atol=3e-3)
+    cut = metrics.gaussian_fit(images, 100, -0.01, 0.02)
+    assert cut.shape == (100, 2, 2, 1) and cut.min() >= -0.01 and cut.max() <= 0.02
+
+
+def test_figures_of_several_sets_are_called_by_their_space_and_real_images_are_best():
+    probability = np.eye(3)[RANDOM.integers(0, 2, 300)]
+    sets = {"same": (REAL, probability), "other": (FAKE, probability[:250])}
+    found = metrics.fidelity_figures((REAL, probability), sets, "FD (resnet8)")
+    assert abs(found["same"]["FD (resnet8)"]) < 1e-6 < found["other"]["FD (resnet8)"]
+    assert found["same"]["precision"] == found["same"]["coverage"] == 1 > found["other"]["coverage"]
+    assert (found["other"]["images"], found["same"]["classes"], found["same"]["rarest class"]) == (250, 2, 0)
+
+
+def test_pixel_distance_merges_and_is_the_distance_of_small_images():
+    import jax.numpy as jnp
+
+    a, b = RANDOM.normal(size=(64, 8, 8, 1)), 0.5 + RANDOM.normal(size=(64, 8, 8, 1))
+    mask = np.arange(64) < 50
+    whole = metrics.PixelDistance.of(jnp.asarray(a), jnp.asarray(b), jnp.asarray(mask))
+    parts = [metrics.PixelDistance.of(jnp.asarray(a[n]), jnp.asarray(b[n])) for n in (slice(0, 20), slice(20, 50))]
+    exact = metrics.frechet_distance(*(metrics.Moments.of(x[:50].reshape(50, -1)) for x in (a, b)))
+    assert whole.compute() == pytest.approx(exact, rel=1e-3)
+    assert metrics.merge(*parts).compute() == pytest.approx(exact, rel=1e-3)
