@@ -482,14 +482,14 @@ class Modes(Table):
         return [present.Section("Modes of A drawn to modes of B", CLOUDS, ["clouds.png"])]
 
 
-VERDICT = """On held-out examples of A. Deviation: of what is drawn, over inputs, which is near 0 where every input gives the same. \
-Round trip error: the root mean square of G_BA(G_AB(a)) − a, pixels in [−1, 1]. What no loss asks for, such as the color, may or \
-may not be kept; the correlations say. Where factors are known, those of a drawn image are those of the nearest training image."""
-TRANSLATED = """First seed, held-out examples in their order. `back` has gone to the other side and back. The adversarial losses \
-alone ask only that what is drawn looks like some of the other side: one answer for all inputs will do."""
-CLOUDS = (
-    """Each color is a mode of A, the rings are modes of B. Targets: how many modes of B are the main one of some mode of A."""
-)
+VERDICT = """On held-out examples of A. Deviation: of what is drawn, over inputs, which is near 0 where every input gives \
+the same. Round trip error: the root mean square of G_BA(G_AB(a)) − a, pixels in [−1, 1]. What no loss asks for, such as the \
+color, may or may not be kept; the correlations say. Where factors are known, those of a drawn image are those of the nearest \
+training image."""
+TRANSLATED = """First seed, held-out examples in their order. `back` has gone to the other side and back. The adversarial \
+losses alone ask only that what is drawn looks like some of the other side."""
+CLOUDS = """Each color is a mode of A, the rings are modes of B. Targets: how many modes of B are the main one of some mode \
+of A."""
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from advdl.models import (
     mlp,
     resnet,
     segnet,
+    sngan,
     unet,
     vgg,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "mlp",
     "resnet",
     "segnet",
+    "sngan",
     "unet",
     "vgg",
 ]

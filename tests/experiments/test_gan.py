@@ -69,6 +69,7 @@ def test_the_guessing_sheet_has_as_many_of_both_and_the_answer_shows_which(tmp_p
         (["--network", "mlp", "--spectral"], "knows no --spectral"),
         (["--network", "mlp", "--conditional"], "knows no --conditional"),
         (["--r1", -1], "--r1 is -1"),
+        (["--betas", 0, 1], "--betas are 0.0 1.0"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):

@@ -34,7 +34,11 @@ def test_only_inceptions_is_called_fid(exported):
 
 @pytest.mark.parametrize(
     ("spec", "line"),
-    [("resnet8", "expected MODEL:FILE"), ("inception:{}", "fit|no entry|missing|names"), ("resnet14:{}", "stage|fit|missing|no entry")],
+    [
+        ("resnet8", "expected MODEL:FILE"),
+        ("inception:{}", "fit|no entry|missing|names"),
+        ("resnet14:{}", "stage|fit|missing|no entry"),
+    ],
 )
 def test_a_file_that_does_not_fit_is_told(exported, spec, line):
     with pytest.raises(UserError, match=line):

@@ -1,0 +1,131 @@
+"""The residual GAN of Miyato et al. 2018, *Spectral Normalization for GANs* (arXiv:1802.05957), appendix B, tables 3 to 5.
+
+Axes: B batch, Z noise, H height, W width, C channels. Pixels lie in [-1, 1]. The discriminator is without batch
+normalization; it is `nn.spectral` layers that make it the paper's. Kernels start as Glorot and Bengio's, those within
+residual branches times √2.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.nn import BatchNorm, Conv, avg_pool
+
+GLOROT = nn.initializers.glorot_uniform()
+BRANCH = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+
+
+def halvings(height: int, width: int) -> int:
+    """How often to halve, until the shorter side is 4 to 7: 8 -> 1, 28 -> 2, 32 -> 3, 128 -> 5.
+
+    Raises ValueError for a size that does not halve so often, or not at all.
+    """
+    levels = 0
+    while min(height, width) >> levels >= 8:
+        levels += 1
+    if not levels or height % 2**levels or width % 2**levels:
+        raise ValueError(f"images of {height}×{width} do not halve to a side of 4 to 7; take 8, 28, 32, 48, 64 or 128 pixels")
+    return levels
+
+
+def generator_widths(height: int, width: int, channels: int) -> tuple[int, ...]:
+    """Channels of each block: 256 in each for 32×32 (table 3), and from 1024 down to 64 for 128×128 (table 5), with
+    `channels` 64."""
+    levels = halvings(height, width)
+    return (4 * channels,) * levels if levels <= 3 else tuple(channels << level for level in reversed(range(levels)))
+
+
+def discriminator_widths(height: int, width: int, channels: int) -> tuple[int, ...]:
+    """Channels of each block, the last one, or two up to 32×32, without halving: 128 in all four for 32×32, and from 64 up to
+    1024 twice for 128×128, with `channels` 64."""
+    levels = halvings(height, width)
+    if levels <= 3:
+        return (2 * channels,) * (min(levels, 2) + 2)
+    return (*(channels << level for level in range(levels)), channels << (levels - 1))
+
+
+class Generator(nn.Module):
+    """Noise (B, Z), and with `classes` labels (B,) -> images (B, H, W, C) in (-1, 1).
+
+    A dense layer, a block for each doubling, each with nearest-neighbor upsampling in both of its branches; the label joins
+    the noise, one of K. shape: (H, W, C). width: the `channels` of `generator_widths`.
+    """
+
+    shape: tuple[int, int, int]
+    width: int = 64
+    classes: int = 0
+    norm: Callable[..., nn.Module] = BatchNorm
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z_BZ: jax.Array, train: bool, label_B: jax.Array | None = None) -> jax.Array:
+        height, width, channels = self.shape
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        conv, norm = partial(Conv, kernel_size=3, padding=1, kernel_init=BRANCH, **dtypes), partial(self.norm, **dtypes)
+        widths = generator_widths(height, width, self.width)
+        if self.classes:
+            z_BZ = jnp.concatenate([z_BZ, jax.nn.one_hot(label_B, self.classes, dtype=z_BZ.dtype)], axis=-1)
+        base = (height >> len(widths), width >> len(widths), widths[0])
+        x = nn.Dense(base[0] * base[1] * base[2], kernel_init=GLOROT, name="project", **dtypes)(z_BZ).reshape(-1, *base)
+        for number, features in enumerate(widths, 1):
+            y = double(nn.relu(norm(name=f"block{number}_norm1")(x, train)))
+            y = conv(features, name=f"block{number}_conv1")(y)
+            y = conv(features, name=f"block{number}_conv2")(nn.relu(norm(name=f"block{number}_norm2")(y, train)))
+            x = Conv(features, 1, kernel_init=GLOROT, name=f"block{number}_shortcut", **dtypes)(double(x)) + y
+        x = nn.relu(norm(name="norm")(x, train))
+        return jnp.tanh(Conv(channels, 3, padding=1, kernel_init=GLOROT, name="image", **dtypes)(x))
+
+
+def double(x_BHWC: jax.Array) -> jax.Array:
+    """Every pixel four times."""
+    return x_BHWC.repeat(2, axis=1).repeat(2, axis=2)
+
+
+class Discriminator(nn.Module):
+    """Images (B, H, W, C), and with `classes` labels (B,) -> (logit of "real" (B,), {"block1": (B, H/2, W/2, C1), …}).
+
+    Blocks halve by average pooling in both branches; the first has no rectifier before it. Features are added up over
+    places; to the logit comes, with `classes`, their product with the label's embedding (Miyato and Koyama 2018,
+    arXiv:1802.05637). width: the `channels` of `discriminator_widths`. conv, dense: called as `Conv` and `nn.Dense` are.
+    """
+
+    width: int = 64
+    classes: int = 0
+    conv: Callable[..., nn.Module] = Conv
+    dense: Callable[..., nn.Module] = nn.Dense
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, label_B: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        conv = partial(self.conv, kernel_size=3, padding=1, kernel_init=BRANCH, **dtypes)
+        shortcut = partial(self.conv, kernel_size=1, kernel_init=GLOROT, **dtypes)
+        widths: Sequence[int] = discriminator_widths(*x_BHWC.shape[1:3], self.width)
+        plain = 2 if halvings(*x_BHWC.shape[1:3]) <= 3 else 1
+        half = lambda x: avg_pool(x, 2, 2)  # noqa: E731
+        x, seen = x_BHWC, {}
+        for number, features in enumerate(widths, 1):
+            halve = number <= len(widths) - plain
+            y = conv(features, name=f"block{number}_conv1")(x if number == 1 else nn.relu(x))
+            y = conv(features, name=f"block{number}_conv2")(nn.relu(y))
+            if number == 1:  # pooled first: the same, for less
+                x = shortcut(features, name=f"block{number}_shortcut")(half(x) if halve else x)
+            elif halve or x.shape[-1] != features:
+                x = shortcut(features, name=f"block{number}_shortcut")(x)
+                x = half(x) if halve else x
+            x = seen[f"block{number}"] = x + (half(y) if halve else y)
+        total_BC = nn.relu(x).sum((1, 2))
+        logit = self.dense(1, kernel_init=GLOROT, name="logit", **dtypes)(total_BC)[:, 0]
+        if self.classes:
+            one_BK = jax.nn.one_hot(label_B, self.classes, dtype=total_BC.dtype)
+            embedded = self.dense(total_BC.shape[-1], use_bias=False, kernel_init=GLOROT, name="embedding", **dtypes)(one_BK)
+            logit = logit + (embedded * total_BC).sum(-1)
+        return logit, seen

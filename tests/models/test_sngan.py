@@ -1,0 +1,68 @@
+"""The residual GAN: its tables, written out."""
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl import models, nn
+from advdl.models import sngan
+
+
+def count(module, *x):
+    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, train=False), *x)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def conv(inputs, outputs, side=3):
+    return side * side * inputs * outputs + outputs
+
+
+def test_for_32_pixels_it_is_table_3():
+    z, x = jnp.zeros((1, 128)), jnp.zeros((1, 32, 32, 3))
+    block = 2 * conv(256, 256) + conv(256, 256, 1) + 2 * 2 * 256
+    assert count(sngan.Generator((32, 32, 3)), z) == 129 * 4 * 4 * 256 + 3 * block + 2 * 256 + conv(256, 3)
+    first = conv(3, 128) + conv(128, 128) + conv(3, 128, 1)
+    second = 2 * conv(128, 128) + conv(128, 128, 1)
+    assert count(sngan.Discriminator(), x) == first + second + 2 * 2 * conv(128, 128) + 129
+
+
+def test_for_128_pixels_it_is_table_5():
+    assert sngan.generator_widths(128, 128, 64) == (1024, 512, 256, 128, 64)
+    assert sngan.discriminator_widths(128, 128, 64) == (64, 128, 256, 512, 1024, 1024)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (48, 3)])
+def test_it_makes_and_judges_other_sizes(side, channels):
+    generator, discriminator = sngan.Generator((side, side, channels), width=4, classes=3), sngan.Discriminator(4, classes=3)
+    given = jnp.zeros(2, jnp.int32)
+
+    def both(key):
+        image, _ = generator.init_with_output(key, jnp.ones((2, 5)), False, given)
+        return image, discriminator.init_with_output(key, image, False, given)[0][0]
+
+    image, logit = jax.eval_shape(both, jax.random.key(0))
+    assert image.shape == (2, side, side, channels) and logit.shape == (2,)
+
+
+def test_the_discriminator_is_lipschitz_where_it_is_normalized():
+    """Each normalized kernel has a spectral norm of 1 after some power iterations; the network's features are sums of these."""
+    network = sngan.Discriminator(2, conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense))
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    variables = network.init(jax.random.key(1), x, train=False)
+    run = jax.jit(lambda v: network.apply(v, x, train=True, mutable=["batch_stats"])[1])
+    for _ in range(30):
+        variables = {**variables, **run(variables)}
+    sigma = variables["batch_stats"]["SpectralNorm_0"]["SpectralNorm_0"]["block1_conv1/kernel/sigma"]
+    kernel = np.asarray(variables["params"]["block1_conv1"]["kernel"])
+    assert float(np.asarray(sigma).reshape(())) == pytest.approx(
+        np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2), rel=1e-2
+    )
+
+
+def test_sizes_that_do_not_halve_are_refused():
+    for size in ((4, 4), (30, 30), (32, 36 + 1)):
+        with pytest.raises(ValueError, match="do not halve"):
+            sngan.halvings(*size)
+    assert models.sngan is sngan
