@@ -1,6 +1,8 @@
 """Generative adversarial nets by Algorithm 1 of Goodfellow et al. 2014 (arXiv:1406.2661): two players, one step.
 
     python experiments/gan.py train                    # laptop: real handwritten digits, no download
+    python experiments/gan.py train --preset fashion --data-dir TFDS  # Fashion-MNIST, minutes
+    python experiments/gan.py train --data folder:PATH --image-size 64 --preset dcgan     # photographs of your own
     python experiments/gan.py train --preset paper --data-dir TFDS    # the paper's MNIST networks, see PRESETS
 
 In one step the discriminator ascends E_x log D(x) + E_z log(1 - D(G(z))), k times, each with a minibatch of data and of
@@ -90,6 +92,10 @@ class Config(cli.Config):
 PRESETS = {
     "laptop": Config(
         steps=4000, batch=64, learning_rate=1e-3, ema=0.998, evaluate_every=400, save_every=1000, log_every=40
+    ),
+    "fashion": Config(
+        preset="fashion", data="tfds:fashion_mnist", steps=8000, batch=64, learning_rate=3e-4, ema=0.999, evaluate_every=1000,
+        save_every=2000, log_every=100,
     ),
     # Radford et al. 2015, section 4, for photographs of faces at 64 by 64 pixels; they print no measure of the images. Not run
     # here. Other than there: kernels of 4, which divide by the stride, where theirs are of 5.
