@@ -13,7 +13,7 @@ from advdl.data import drawing
 from advdl.data.catalog import open_source
 from advdl.data.digits import SPLITS
 from advdl.data.points import Mixture, Points, grid, ring
-from advdl.data.source import ArraySource, Source, numbers
+from advdl.data.source import ArraySource, Of, Source, numbers
 from advdl.errors import UserError, nearest
 
 FACTORS = ("hue", "size", "height")
@@ -64,16 +64,12 @@ class Domains:
         return "b" if len(self.a) >= len(self.b) else "a"
 
 
-class Chosen:
+class Chosen(Of):
     """Some rows of a source."""
 
     def __init__(self, source: Source, rows: np.ndarray):
-        self._source, self._rows = source, rows
-
-    def __getattr__(self, name: str):
-        if name.startswith("_"):  # what copying looks for before there is a source
-            raise AttributeError(name)
-        return getattr(self._source, name)
+        super().__init__(source)
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)

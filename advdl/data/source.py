@@ -62,11 +62,11 @@ class ArraySource:
         return {"image": self._images[rows], "label": self._labels[rows]}
 
 
-class _Kept:
-    """A source whose examples are all read at the first use; what else it is, the source says."""
+class Of:
+    """A source made of another: what it does not say itself, the other says."""
 
     def __init__(self, source: Source):
-        self._source, self._arrays, self._lock = source, None, threading.Lock()
+        self._source = source
 
     def __getattr__(self, name: str):
         if name.startswith("_"):  # what copying looks for before there is a source
@@ -75,6 +75,14 @@ class _Kept:
 
     def __len__(self) -> int:
         return len(self._source)
+
+
+class _Kept(Of):
+    """A source whose examples are all read at the first use."""
+
+    def __init__(self, source: Source):
+        super().__init__(source)
+        self._arrays, self._lock = None, threading.Lock()
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         with self._lock:  # threads that read ahead ask at the same time
