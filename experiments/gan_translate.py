@@ -10,6 +10,28 @@ Two generators, A to B and B to A, and two discriminators. Each generator is jud
 and what has gone to the other set and back must be what it was: L_const = |G_BA(G_AB(a)) - a|² and the same of b (section
 3.3). A run trains the paper's controls beside it, on the same batches: `gan`, the adversarial losses alone, and `one_sided`,
 which must find back from B to A only (figures 2a and 2b of the paper).
+
+Recorded on one core of an AMD EPYC, JAX 0.10.2, all variants in one run beside other work:
+
+    train --seeds 3, 383 s (one seed 118 s)    discogan              one_sided             gan
+    round trip error, [-1, 1]                  .055, .057, .063      .064, .063, .053      .471, .301, .468
+    hue, turned or mirrored                    .995, .996, .994      .433, .513, .541      .437, .476, .433
+    |size with size|                           .992, .993, .992      .103, .105, .034      .140, .056, .178
+    height with height                         .990, .993, .992      .990, .969, .989      .980, .986, .976
+    deviation of what is drawn (real: .254)    .255, .251, .257      .248, .241, .259      .258, .245, .237
+
+So the whole correspondence is found, up to what no loss can tell: the circle of hues comes turned or mirrored, and in two of
+three runs a large bag is a small shoe. Color itself is not kept: the correlation of hues as they are is -.51, .05 and .48. The
+plain GAN keeps the height alone; that it gives one shoe for every bag, as the paper describes, does not happen with these
+networks, with `--norm group` either (.135 to DiscoGAN's .245, seed 0).
+
+    train --preset modes, 657 s, five seeds    discogan              one_sided             gan
+    targets, of 10                             10, 10, 9, 10, 8      10, 10, 9, 10, 10     10, 9, 10, 10, 10
+    round trip error, worst                    .111                  .064                  1.860
+
+The paper's order of modes is not found: a plain GAN covers as many. What it cannot do is come back.
+
+    train --preset fashion --steps 1500, 258 s: round trip error .358, one_sided .270, gan .611; of 2 at most. One seed.
 """
 
 from collections.abc import Callable, Mapping

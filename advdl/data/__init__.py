@@ -20,6 +20,7 @@ from advdl.data.joint import joint_flip, joint_scale_crop
 from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
+from advdl.data.persons import figures
 from advdl.data.points import MIXTURES, Mixture, Points, open_points
 from advdl.data.scenes import (
     ArrayScenes,
@@ -43,4 +44,10 @@ from advdl.data.transforms import (
     standardize,
     to_float,
 )
-from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop
+from advdl.data.views import (
+    View,
+    center_crop,
+    cover,
+    random_resized_crop,
+    random_scale_crop,
+)

@@ -97,9 +97,10 @@ def draw_clouds(
 ) -> pathlib.Path:
     """Samples as dots over the centers of the data's modes, a panel each side by side, into a PNG; returns its path.
 
-    margin: of the outermost center's coordinate; what lies beyond leaves the picture.
+    margin: of the outermost center's distance from the middle; what lies beyond leaves the picture.
     """
-    reach = (1 + margin) * np.abs(centers_K2).max()
+    middle = (centers_K2.min(0) + centers_K2.max(0)) / 2
+    reach = (1 + margin) * np.abs(centers_K2 - middle).max()
     wide = 4.6 if len(panels) == 1 else 3.6
     with figure.style():
         drawing, axes = figure.panels(1, len(panels), wide, wide + 0.7)
@@ -107,8 +108,8 @@ def draw_clouds(
             axis.scatter(*centers_K2.T, s=130, facecolors="none", edgecolors=_BEST, linewidths=1.2, label="modes of the data")
             color = JUDGE if panel.group_N is None else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
             axis.scatter(*panel.points_N2.T, s=5, c=color, alpha=0.5, linewidths=0, label="samples")
-            axis.set_xlim(-reach, reach)
-            axis.set_ylim(-reach, reach)
+            axis.set_xlim(middle[0] - reach, middle[0] + reach)
+            axis.set_ylim(middle[1] - reach, middle[1] + reach)
             axis.set_aspect("equal")
             axis.set_title(panel.title)
         handles, labels = axes[0].get_legend_handles_labels()

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import Dropout, Maxout, formulation, global_average_pool, materialize, replica
+from advdl.nn import (
+    Dropout,
+    Maxout,
+    formulation,
+    global_average_pool,
+    materialize,
+    replica,
+)
 from advdl.nn.elementwise import add_relu, relu
 
 
