@@ -540,7 +540,7 @@ class Plane(Table):
         for label in self.games:
             made = self.samples(state, label, 0, self.noise(label, self.rows, 0))
             found, count = self.modes(made), len(self.mixture.centers_KD)
-            title = f"{label}: {found['modes']:.0f} of {count} modes, {found['high quality']:.0%} within 3 σ"
+            title = f"{label}\n{found['modes']:.0f} of {count} modes, {found['high quality']:.0%} within 3 σ"
             panels.append(present.Cloud(title, made))
         present.draw_clouds(self.mixture.centers_KD, panels, folder / "frames" / f"{step:07}.png", f"step {step:,}")
 

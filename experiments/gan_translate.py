@@ -493,7 +493,7 @@ class Modes(Table):
         for variant in self.translators:
             drawn = self.draw(state, variant, 0, "b", x)
             targets = self.figures(x, drawn, drawn)["targets"]
-            panels.append(present.Cloud(f"{variant}: {targets:.0f} of {len(centers)} targets", drawn, mode))
+            panels.append(present.Cloud(f"{variant}\n{targets:.0f} of {len(centers)} targets", drawn, mode))
         return present.draw_clouds(centers, panels, path, title)
 
     def snapshot(self, state, step, folder):

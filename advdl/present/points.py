@@ -103,7 +103,7 @@ def draw_clouds(
     reach = (1 + margin) * np.abs(centers_K2 - middle).max()
     wide = 4.6 if len(panels) == 1 else 3.6
     with figure.style():
-        drawing, axes = figure.panels(1, len(panels), wide, wide + 0.7)
+        drawing, axes = figure.panels(1, len(panels), wide, wide + 1.0)
         for axis, panel in zip(axes, panels, strict=True):
             axis.scatter(*centers_K2.T, s=130, facecolors="none", edgecolors=_BEST, linewidths=1.2, label="modes of the data")
             color = JUDGE if panel.group_N is None else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
