@@ -1,0 +1,73 @@
+"""PG²: its inputs, its loss and its shapes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from advdl.data import persons
+from advdl.models import pg2
+
+KEY = jax.random.key(0)
+
+
+def keypoints(count=4, size=(48, 32)):
+    points = persons.skeleton(np.random.default_rng(0).random((count, persons.ANGLES))) * size[0]
+    return jnp.asarray(np.concatenate([points, np.ones((count, 18, 1))], -1), jnp.float32)
+
+
+def test_heat_maps_are_disks_around_what_is_seen():
+    given = keypoints().at[1, 4, 2].set(0.0)
+    maps = np.asarray(pg2.heat_maps(given, (48, 32), 2.0))
+    assert maps.shape == (4, 48, 32, 18) and set(np.unique(maps)) == {-1, 1} and (maps[1, ..., 4] == -1).all()
+    y, x = np.mgrid[:48, :32] + 0.5
+    for b, k in ((0, 0), (2, 9)):
+        inside = np.hypot(x - given[b, k, 0], y - given[b, k, 1]) <= 2
+        np.testing.assert_array_equal(maps[b, ..., k] > 0, inside)
+
+
+def test_the_mask_is_the_dilated_skeleton():
+    """Against points laid densely on the limbs, dilated by SciPy's distance transform, at a quarter of a pixel."""
+    given, fine, radius = keypoints(1), 4, 3.0
+    mask = np.asarray(pg2.pose_mask(given, persons.LIMBS, (48, 32), radius))[0]
+    lines = np.ones((48 * fine, 32 * fine), bool)
+    for a, b in persons.LIMBS:
+        for share in np.linspace(0, 1, 400):
+            x, y = np.asarray(given[0, a, :2] + share * (given[0, b, :2] - given[0, a, :2]))
+            row, column = int(y * fine), int(x * fine)
+            if 0 <= row < lines.shape[0] and 0 <= column < lines.shape[1]:
+                lines[row, column] = False
+    away = ndimage.distance_transform_edt(lines)[fine // 2 :: fine, fine // 2 :: fine] / fine
+    sure = np.abs(away - radius) > 0.5
+    np.testing.assert_array_equal(mask[sure] > 0, away[sure] <= radius)
+    none = pg2.pose_mask(given.at[..., 2].set(0.0), persons.LIMBS, (48, 32), radius)
+    assert not np.asarray(none).any()
+
+
+def test_the_loss_counts_the_person_twice():
+    made, target = jnp.full((2, 4, 4, 3), 0.5), jnp.zeros((2, 4, 4, 3))
+    mask = jnp.zeros((2, 4, 4)).at[1].set(1.0)
+    np.testing.assert_allclose(pg2.masked_l1(made, target, mask), [0.5, 1.0])
+
+
+def test_the_papers_size_has_its_code_and_shapes():
+    x, pose = jnp.zeros((1, 128, 64, 3)), jnp.zeros((1, 128, 64, 18))
+    network = pg2.Coarse()
+    (image, seen), variables = jax.eval_shape(lambda: network.init_with_output(KEY, x, pose))
+    assert image.shape == (1, 128, 64, 3) and seen["code"].shape == (1, 64) and seen["down5"].shape == (1, 8, 4, 640)
+    assert variables["params"]["code"]["kernel"].shape == (8 * 4 * 640, 64)
+    assert variables["params"]["decode"]["kernel"].shape == (64, 8 * 4 * 128)
+    _, seen = jax.eval_shape(lambda: pg2.Fine().init_with_output(KEY, x, x)[0])
+    assert seen["down3"].shape == (1, 32, 16, 384)
+
+
+def test_stage_2_begins_with_what_stage_1_made():
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    difference, _ = jax.jit(lambda: pg2.Fine(4).init_with_output(KEY, x, 2 * x)[0])()
+    assert not np.asarray(difference).any()
+
+
+def test_a_size_that_does_not_halve_is_refused():
+    with pytest.raises(ValueError, match="do not halve 4 times"):
+        jax.eval_shape(lambda: pg2.Coarse().init(KEY, jnp.zeros((1, 24, 24, 3)), jnp.zeros((1, 24, 24, 18))))
