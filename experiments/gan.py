@@ -28,6 +28,15 @@ Recorded so (98.9 % of held-out digits right), for the seeds 0, 1 and 2, on one 
     rarest of ten classes      7.6, 8.8, 8.8 %      held out 9.3 %, the Gaussian 2.0 %
     nearest to a training one  0.94, 1.11, 0.88     of all 2,000; of the 364 held out 1.12: none is a copy
     Parzen log-likelihood      22.2, 22.5, 22.1     each ± 0.6; the Gaussian 6.7 ± 0.3
+
+And of `--preset fashion` (177, 203 and 211 s), by 5,000 samples and the same network trained for 800 updates with `--schedule
+cosine` on Fashion-MNIST (88.3 % of held-out pictures right):
+
+    FD (resnet8)               0.75, 0.74, 0.76     held-out pictures 0.007, a fitted Gaussian 8.9, noise 33.6
+    density, coverage          0.50, 0.53 in the mean; held out 1.00, 0.97, the Gaussian 0.24, 0.06
+    rarest of ten classes      7.9, 7.5, 7.5 %      held out 9.2 %, the Gaussian 0.0 %
+    nearest to a training one  3.6, 3.5, 3.3        of the 5,000 held out 1.6
+    Parzen log-likelihood      227, 229, 231        each ± 2.4; the Gaussian 103 ± 1.2
 """
 
 import math
