@@ -49,7 +49,7 @@ class Run:
             raise UserError(
                 f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r}; give another --run"
             )
-        return stored["config"]
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in stored["config"].items()}
 
     def summary(self) -> dict[str, Any] | None:
         """How the run ended; None while it has not."""
