@@ -79,7 +79,9 @@ def test_the_generators_gradient_saturates_only_as_printed():
     assert jax.grad(losses.nonsaturating_generator)(seen_through) == pytest.approx(-1)
 
 
-@pytest.mark.parametrize("loss", [losses.minimax_generator, losses.nonsaturating_generator, lambda x: losses.value(-x, x)])
+@pytest.mark.parametrize(
+    "loss", [losses.minimax_generator, losses.nonsaturating_generator, lambda x: losses.value(-x, x)]
+)
 def test_extreme_logits_are_finite_with_finite_gradients(loss):
     assert jnp.isfinite(loss(HUGE)).all()
     assert jnp.isfinite(jax.vmap(jax.grad(loss))(HUGE)).all()

@@ -44,10 +44,4 @@ from advdl.data.transforms import (
     standardize,
     to_float,
 )
-from advdl.data.views import (
-    View,
-    center_crop,
-    cover,
-    random_resized_crop,
-    random_scale_crop,
-)
+from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop

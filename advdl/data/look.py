@@ -6,13 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from advdl.data.transforms import Transform, compose, standardize, to_float
-from advdl.data.views import (
-    View,
-    center_crop,
-    cover,
-    random_resized_crop,
-    random_scale_crop,
-)
+from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop
 
 
 class Look(NamedTuple):

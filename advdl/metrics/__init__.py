@@ -26,13 +26,7 @@ from advdl.metrics.fidelity import (
     manifold,
     parzen,
 )
-from advdl.metrics.generative import (
-    Coverage,
-    PixelDistance,
-    Recognition,
-    class_coverage,
-    nearest,
-)
+from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,

@@ -85,7 +85,9 @@ class Modes:
         return mode_figures(self.counts, self.total)[self.figure]
 
 
-def mode_metrics(samples_BD: jax.Array, centers_KD: Any, deviation: float, mask: jax.Array | None = None) -> dict[str, Modes]:
+def mode_metrics(
+    samples_BD: jax.Array, centers_KD: Any, deviation: float, mask: jax.Array | None = None
+) -> dict[str, Modes]:
     """Mergeable: `mode_figures` of samples, each belonging to the nearest center if that is within 3 deviations, else to
     none. mask (B,): 0 leaves a sample out."""
     square_BK = jnp.square(samples_BD[:, None] - jnp.asarray(centers_KD, samples_BD.dtype)[None]).sum(-1)

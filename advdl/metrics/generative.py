@@ -74,9 +74,7 @@ def class_coverage(
     Raises ValueError where the shapes do not fit, there is one class only, or one has fewer than three of the training
     images used.
     """
-    from sklearn.calibration import (
-        CalibratedClassifierCV,  # here: a second to import, and training needs none of it
-    )
+    from sklearn.calibration import CalibratedClassifierCV  # here: a second to import, and training needs none of it
     from sklearn.svm import SVC
 
     samples, train, test = _rows(samples_NHWC), _rows(train_images), _rows(test_images)

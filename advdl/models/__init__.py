@@ -30,12 +30,7 @@ from advdl.models import (
 )
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import probabilities
-from advdl.models.variant import (
-    Variant,
-    abstract,
-    count_multiply_adds,
-    count_parameters,
-)
+from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
 
 CLASSIFIERS: Mapping[str, Variant] = {
     **alexnet.VARIANTS,

@@ -18,16 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from advdl.models.variant import Variant
-from advdl.nn import (
-    Conv,
-    Dropout,
-    adaptive_avg_pool,
-    conv,
-    local_response_norm,
-    max_pool,
-    tap,
-    towers,
-)
+from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, tap, towers
 from advdl.nn.elementwise import relu
 
 RULES = ((r"/(conv\d/(kernel|bias)|fc[67]/(kernel|bias)|fc8/kernel)$", PartitionSpec("model")),)

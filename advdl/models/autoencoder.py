@@ -167,12 +167,16 @@ class Variational(nn.Module):
         self.decoder = [nn.Dense(units, **dtypes) for units in reversed(self.hidden)]
         self.pixels = nn.Dense(math.prod(self.shape), **dtypes)
 
-    def __call__(self, x_BHWC: jax.Array, train: bool = False, epsilon_BZ: jax.Array | None = None) -> tuple[jax.Array, Seen]:
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool = False, epsilon_BZ: jax.Array | None = None
+    ) -> tuple[jax.Array, Seen]:
         code_BZ, encoded = self.encode(x_BHWC, train, epsilon_BZ)
         logits_BHWC, decoded = self.decode(code_BZ, train)
         return logits_BHWC, {**encoded, **decoded}
 
-    def encode(self, x_BHWC: jax.Array, train: bool = False, epsilon_BZ: jax.Array | None = None) -> tuple[jax.Array, Seen]:
+    def encode(
+        self, x_BHWC: jax.Array, train: bool = False, epsilon_BZ: jax.Array | None = None
+    ) -> tuple[jax.Array, Seen]:
         """Images -> (code (B, Z), intermediates)."""
         h = _flat(x_BHWC, self.shape)
         for layer in self.encoder:

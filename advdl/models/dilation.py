@@ -17,15 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advdl.models import vgg
-from advdl.nn import (
-    Conv,
-    Dropout,
-    Layer,
-    bilinear_upsample,
-    max_pool,
-    receptive_field,
-    tap,
-)
+from advdl.nn import Conv, Dropout, Layer, bilinear_upsample, max_pool, receptive_field, tap
 from advdl.nn.elementwise import relu
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)

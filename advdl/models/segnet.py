@@ -15,15 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import vgg
-from advdl.nn import (
-    BatchNorm,
-    Conv,
-    Dropout,
-    local_response_norm,
-    max_pool_with_indices,
-    max_unpool,
-    tap,
-)
+from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, tap
 from advdl.nn.elementwise import relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")

@@ -8,15 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import (
-    BatchNorm,
-    Conv,
-    ConvTranspose,
-    Dropout,
-    max_pool,
-    resize_bilinear,
-    tap,
-)
+from advdl.nn import BatchNorm, Conv, ConvTranspose, Dropout, max_pool, resize_bilinear, tap
 from advdl.nn.elementwise import relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")

@@ -1,12 +1,7 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
 from advdl.nn import formulation, replica, towers
-from advdl.nn.bilinear import (
-    bilinear_init,
-    bilinear_upsample,
-    bilinear_weights,
-    resize_bilinear,
-)
+from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
 from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout

@@ -12,12 +12,7 @@ from advdl.present.classified import (
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
-from advdl.present.generated import (
-    coverage_figures,
-    coverage_section,
-    guess_section,
-    samples_section,
-)
+from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
 from advdl.present.report import Picture, Section, read_metrics, write_report

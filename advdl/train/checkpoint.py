@@ -62,7 +62,9 @@ class Checkpoints:
         if self._manager is None:
             self._manager = self._open()
         facts = {"step": step, "digest": digest(state), "layout": layout(state)}
-        item = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+        item = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)
+        )
         try:
             self._manager.save(step, args=item, metrics=dict(metrics) if metrics else None, force=True)
         except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it

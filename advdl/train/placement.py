@@ -14,13 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import (
-    AxisType,
-    Mesh,
-    NamedSharding,
-    PartitionSpec,
-    SingleDeviceSharding,
-)
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from advdl.errors import UserError, nearest
 from advdl.nn import replica
@@ -238,7 +232,8 @@ def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
                 NamedSharding(mesh, spec).shard_shape(leaf.shape)
             except (ValueError, IndexError):
                 raise UserError(
-                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh {dict(mesh.shape)}"
+                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh "
+                    f"{dict(mesh.shape)}"
                 ) from None
             return spec
     ways = mesh.shape["fsdp"]

@@ -35,7 +35,9 @@ def flax_conv(features, kernel_size, strides=1, padding=0, **arguments):
 def flax_conv_transpose(features, kernel_size, strides=1, padding=0, output_padding=0, **arguments):
     """Flax's transposed convolution, called as ours: its padding is that of the dilated input."""
     before = kernel_size - 1 - padding
-    return nn.ConvTranspose(features, (kernel_size,) * 2, (strides,) * 2, ((before, before + output_padding),) * 2, **arguments)
+    return nn.ConvTranspose(
+        features, (kernel_size,) * 2, (strides,) * 2, ((before, before + output_padding),) * 2, **arguments
+    )
 
 
 class FlaxNorm(nn.Module):
@@ -149,12 +151,18 @@ CASES = {
     "conv 1×1, 16×28×28×128 → 256": convolution((16, 28, 28, 128), 256, 1, use_bias=False),
     "conv 4×4 stride 2, 64×16×16×64 → 128": convolution((64, 16, 16, 64), 128, 4, strides=2, padding=1, use_bias=False),
     "conv 4×4 stride 2, 64×32×32×3 → 64": convolution((64, 32, 32, 3), 64, 4, strides=2, padding=1, use_bias=False),
-    "transposed 4×4 stride 2, 64×8×8×256 → 128": transposed((64, 8, 8, 256), 128, 4, strides=2, padding=1, use_bias=False),
-    "transposed 4×4 stride 2, 64×16×16×64 → 3": transposed((64, 16, 16, 64), 3, 4, strides=2, padding=1, use_bias=False),
+    "transposed 4×4 stride 2, 64×8×8×256 → 128": transposed(
+        (64, 8, 8, 256), 128, 4, strides=2, padding=1, use_bias=False
+    ),
+    "transposed 4×4 stride 2, 64×16×16×64 → 3": transposed(
+        (64, 16, 16, 64), 3, 4, strides=2, padding=1, use_bias=False
+    ),
     "batch norm, 128×32×32×16": normalization(128, 32, 32, 16),
     "batch norm, 64×16×16×64": normalization(64, 16, 16, 64),
     "average pool, 128×8×8×64": lambda ours: layer(Pool() if ours else FlaxPool(), normal(128, 8, 8, 64)),
-    "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(**({} if ours else {"conv": flax_conv, "norm": FlaxNorm})),
+    "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(
+        **({} if ours else {"conv": flax_conv, "norm": FlaxNorm})
+    ),
     "step: DCGAN 32×32, width 64, batch 64": gan_of(32, 3, 64, 64),
     "step: DCGAN 8×8, width 32, batch 64": gan_of(8, 1, 32, 64),
 }

@@ -6,16 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from advdl.data import (
-    ArraySource,
-    EvalBatches,
-    TrainBatches,
-    compose,
-    prefetch,
-    random_crop,
-    random_flip,
-    to_float,
-)
+from advdl.data import ArraySource, EvalBatches, TrainBatches, compose, prefetch, random_crop, random_flip, to_float
 from advdl.errors import UserError
 
 SIZE = 23

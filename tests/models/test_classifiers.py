@@ -5,15 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import (
-    CLASSIFIERS,
-    abstract,
-    alexnet,
-    count_multiply_adds,
-    count_parameters,
-    googlenet,
-    resnet,
-)
+from advdl.models import CLASSIFIERS, abstract, alexnet, count_multiply_adds, count_parameters, googlenet, resnet
 from advdl.models.__main__ import main
 
 

@@ -5,15 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import (
-    abstract,
-    count_multiply_adds,
-    count_parameters,
-    dilation,
-    fcn,
-    segnet,
-    unet,
-)
+from advdl.models import abstract, count_multiply_adds, count_parameters, dilation, fcn, segnet, unet
 from advdl.nn import receptive_field
 
 COUNTS = [

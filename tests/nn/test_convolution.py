@@ -191,7 +191,9 @@ def test_bias_is_added_and_can_be_left_out():
     bare = Conv(5, 3, use_bias=False)
     assert set(bare.init(jax.random.key(0), x)["params"]) == {"kernel"}
     without = bare.apply({"params": {"kernel": variables["params"]["kernel"]}}, x)
-    np.testing.assert_allclose(layer.apply(variables, x) - without, np.broadcast_to(np.arange(5.0), without.shape), atol=1e-5)
+    np.testing.assert_allclose(
+        layer.apply(variables, x) - without, np.broadcast_to(np.arange(5.0), without.shape), atol=1e-5
+    )
 
 
 def test_groups_that_do_not_divide_are_refused():

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import (
-    Dropout,
-    Maxout,
-    formulation,
-    global_average_pool,
-    materialize,
-    replica,
-)
+from advdl.nn import Dropout, Maxout, formulation, global_average_pool, materialize, replica
 from advdl.nn.elementwise import add_relu, relu
 
 
@@ -69,10 +62,12 @@ def test_dropout_draws_the_same_mask_under_every_placement():
     key = jax.random.key(5)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     one = jax.jit(dropped)(x, key)
-    sharded = jax.jit(dropped, in_shardings=(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())))(
-        x, key
+    sharded = jax.jit(
+        dropped, in_shardings=(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
+    )(x, key)
+    mapped = jax.pmap(dropped, axis_name=replica.AXIS, in_axes=(0, None), devices=jax.devices()[:4])(
+        x.reshape(4, 2, 6), key
     )
-    mapped = jax.pmap(dropped, axis_name=replica.AXIS, in_axes=(0, None), devices=jax.devices()[:4])(x.reshape(4, 2, 6), key)
     np.testing.assert_array_equal(sharded, one)
     np.testing.assert_array_equal(mapped.reshape(8, 6), one)
 

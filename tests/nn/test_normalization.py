@@ -123,7 +123,9 @@ def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
     with formulation.use(name):
         one = jax.jit(lambda *a: whole_step(*a))(x, v, probe)
         shardings = {"replicated": whole, "per example": over_batch}
-        program = jax.jit(lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch), out_shardings=shardings)
+        program = jax.jit(
+            lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch), out_shardings=shardings
+        )
         sharded = program(x, v, probe)
         assert "all-gather" not in program.lower(x, v, probe).compile().as_text()
         mapped = jax.pmap(
@@ -146,7 +148,9 @@ def test_statistics_and_parameters_stay_float32_in_bfloat16():
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype.name for leaf in jax.tree.leaves((v, new))} == {"float32"}
     np.testing.assert_allclose(new["batch_stats"]["var"], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-2)
-    gradients = jax.grad(lambda v, x: jnp.sum(layer.apply(v, x, train=True, mutable=True)[0] ** 2).astype(jnp.float32), (0, 1))
+    gradients = jax.grad(
+        lambda v, x: jnp.sum(layer.apply(v, x, train=True, mutable=True)[0] ** 2).astype(jnp.float32), (0, 1)
+    )
     gv, gx = gradients({"params": v["params"], "batch_stats": v["batch_stats"]}, x.astype(jnp.bfloat16))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(gv)} == {"float32"}
     assert gx.dtype == jnp.bfloat16

@@ -5,14 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.nn import (
-    adaptive_avg_pool,
-    avg_pool,
-    formulation,
-    global_average_pool,
-    local_response_norm,
-    max_pool,
-)
+from advdl.nn import adaptive_avg_pool, avg_pool, formulation, global_average_pool, local_response_norm, max_pool
 
 CASES = [  # size, window, stride, padding, ceil
     ((7, 7), 3, 2, 0, False),

@@ -10,11 +10,7 @@ import optax
 import pytest
 
 from advdl.errors import UserError
-from advdl.losses import (
-    minimax_discriminator,
-    minimax_generator,
-    nonsaturating_generator,
-)
+from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
 from advdl.train import Loss, Player, alternate, minimize, repeated, scanned, together

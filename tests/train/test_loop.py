@@ -13,18 +13,7 @@ import pytest
 from advdl import data
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import (
-    Every,
-    Hooks,
-    Log,
-    Loss,
-    Player,
-    Run,
-    fit,
-    minimize,
-    place,
-    repeated,
-)
+from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, place, repeated
 
 KEY = jax.random.key(0)
 

@@ -11,17 +11,7 @@ import pytest
 
 from advdl import weights
 from advdl.errors import UserError
-from advdl.models import (
-    abstract,
-    alexnet,
-    dilation,
-    fcn,
-    googlenet,
-    resnet,
-    segnet,
-    unet,
-    vgg,
-)
+from advdl.models import abstract, alexnet, dilation, fcn, googlenet, resnet, segnet, unet, vgg
 from advdl.nn import BatchNorm
 
 SMALL = {
