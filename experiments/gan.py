@@ -51,7 +51,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advdl import cli, data, losses, metrics, nn, present, train, weights
+from advdl import cli, data, losses, metrics, models, nn, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.metrics import Mean, class_coverage
 from advdl.models import dcgan, goodfellow, sngan
@@ -172,14 +172,9 @@ def check(config: Config) -> None:
         raise UserError(f"--real-label is {config.real_label}; expected more than 0.5 and at most 1")
     if config.real_label < 1 and not losses.ADVERSARIAL[config.loss].smooth:
         raise UserError(f"--real-label is for the losses that have labels; --loss {config.loss} has none")
-    for name in parse_augment(config.augment):
+    for name in cli.parse_names(config.augment):
         if name not in nn.POLICIES:
             raise UserError(f"--augment knows no {name!r}; there are {', '.join(nn.POLICIES)}{nearest(name, nn.POLICIES)}")
-
-
-def parse_augment(value: str) -> tuple[str, ...]:
-    """`"color,cutout"` -> ("color", "cutout")."""
-    return tuple(filter(None, map(str.strip, value.split(","))))
 
 
 def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformation:
@@ -204,7 +199,7 @@ def build(config: Config) -> cli.Experiment:
         "normal": lambda key: jax.random.normal(key, (config.z,)),
         "uniform": lambda key: jax.random.uniform(key, (config.z,), minval=-half_width, maxval=half_width),
     }[config.noise]
-    game, policies = losses.ADVERSARIAL[config.loss], parse_augment(config.augment)
+    game, policies = losses.ADVERSARIAL[config.loss], cli.parse_names(config.augment)
     labels = {"real_label": config.real_label} if config.real_label < 1 else {}
 
     def told(batch) -> dict[str, jax.Array]:
@@ -315,15 +310,12 @@ class Artist:
         self._paint = jax.jit(lambda variables, z, **given: generator.apply(variables, z, train=False, **given))
 
     def paint(self, state: train.State, z: np.ndarray) -> np.ndarray:
-        """Images (B, H, W, C) from noise (B, Z), 64 at a time so that one program serves all counts; of the classes in turn
-        where the generator is told one."""
-        label, found = np.arange(len(z), dtype=np.int32) % max(self.classes, 1), []
-        for first in range(0, len(z), 64):
-            part = slice(first, first + 64)
-            given = {"label_B": np.resize(label[part], 64)} if self.classes else {}
-            images = self._paint(state["generator"].average, np.resize(z[part], (64, z.shape[1])), **given)
-            found.append(images[: len(z[part])])
-        return np.concatenate(found)
+        """Images (B, H, W, C) from noise (B, Z), of the classes in turn where the generator is told one."""
+        variables = state["generator"].average
+        if not self.classes:
+            return models.in_portions(lambda z: self._paint(variables, z), z, rows=64)
+        label = np.arange(len(z), dtype=np.int32) % self.classes
+        return models.in_portions(lambda z, label: self._paint(variables, z, label_B=label), z, label, rows=64)
 
     def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
         """Real images in the generator's range, and their labels."""

@@ -34,7 +34,7 @@ The paper's order of modes is not found: a plain GAN covers as many. What it can
     train --preset fashion --steps 1500, 258 s: round trip error .358, one_sided .270, gan .611; of 2 at most. One seed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,7 @@ import numpy as np
 import optax
 import tyro
 
-from advdl import cli, data, losses, metrics, present, train
+from advdl import cli, data, losses, metrics, models, present, train
 from advdl.errors import UserError, nearest
 from advdl.metrics import Mean
 from advdl.models import dcgan, discogan, mlp
@@ -202,7 +202,7 @@ class Translator:
                 total += losses.nonsaturating_generator(logit)
             for side in constant:
                 back, own = draw.train(own, side, fakes[OTHER[side]])
-                error = mean_square(back - batch[side])
+                error = mean_square(back, batch[side])
                 total += config.reconstruction * error
                 figures[f"round trip from {side}"] = Mean.of(error)
             return train.Loss(Mean.of(total), figures, collections(own))
@@ -212,7 +212,7 @@ class Translator:
             for side in OTHER:
                 fake = draw.apply(own, OTHER[side], batch[side])
                 back = draw.apply(own, side, fake)
-                figures[f"round trip from {side}"] = Mean.of(mean_square(back - batch[side]), mask)
+                figures[f"round trip from {side}"] = Mean.of(mean_square(back, batch[side]), mask)
             for side in judged:
                 fake = draw.apply(own, side, batch[OTHER[side]])
                 logits = (judge.apply(variables["discriminator"], side, x)[0] for x in (batch[side], fake))
@@ -233,26 +233,21 @@ class Translator:
         )
 
 
-def mean_square(x: jax.Array) -> jax.Array:
-    """(B, …) -> (B,)."""
-    return jnp.square(x.astype(jnp.float32)).reshape(len(x), -1).mean(1)
-
-
-def names(value: str) -> tuple[str, ...]:
-    """`"Bag, Sneaker"` -> ("Bag", "Sneaker")."""
-    return tuple(filter(None, map(str.strip, value.split(","))))
+def mean_square(back: jax.Array, x: jax.Array) -> jax.Array:
+    """Of their differences, (B, …) -> (B,)."""
+    return losses.squared_error(back, x) / x[0].size
 
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "width")
     cli.at_least(0, config, "image_size", "reconstruction", "discriminator_learning_rate", "r1", "weight_decay")
-    variants = names(config.variants)
+    variants = cli.parse_names(config.variants)
     for name in variants:
         if name not in VARIANTS:
             raise UserError(f"no variant {name!r}; there are {', '.join(VARIANTS)}{nearest(name, VARIANTS)}")
     if not variants or len(set(variants)) < len(variants):
         raise UserError(f"--variants is {config.variants!r}; expected some of {', '.join(VARIANTS)}, each once")
-    sides = names(config.a), names(config.b)
+    sides = cli.parse_names(config.a), cli.parse_names(config.b)
     training, held_out = (
         data.open_domains(config.data, split, config.data_dir, config.image_size or None, *sides)
         for split in ("train", "test")
@@ -275,8 +270,6 @@ def build(config: Config) -> cli.Experiment:
 class Table:
     """What the variants of a run came to, judged and drawn."""
 
-    text = ""
-
     def __init__(self, translators: Mapping[str, Translator], seeds: int, training: data.Domains, held_out: data.Domains):
         self.translators, self.seeds, self.training, self.held_out = translators, seeds, training, held_out
         self.names = dict(zip(OTHER, held_out.names, strict=True))
@@ -284,14 +277,10 @@ class Table:
             name: jax.jit(translator.generators.apply, static_argnums=1) for name, translator in translators.items()
         }  # fmt: skip
 
-    def draw(self, state: train.State, variant: str, seed: int, side: str, x: np.ndarray, rows: int = 100) -> np.ndarray:
-        """Of x, on the one side, images of `side`, on the other; some at a time, so that one program serves all counts."""
-        variables, parts = state[f"{variant}-s{seed}/generator"].average, []
-        for first in range(0, len(x), rows):
-            part = x[first : first + rows]
-            whole = np.concatenate([part, np.zeros((rows - len(part), *x.shape[1:]), x.dtype)])
-            parts.append(np.asarray(self._drawn[variant](variables, side, whole))[: len(part)])
-        return np.concatenate(parts)
+    def draw(self, state: train.State, variant: str, seed: int, side: str, x: np.ndarray) -> np.ndarray:
+        """Of x, on the one side, images of `side`, on the other."""
+        variables = state[f"{variant}-s{seed}/generator"].average
+        return models.in_portions(lambda x: self._drawn[variant](variables, side, x), x)
 
     def real(self, source: data.Source, limit: int = 4000) -> np.ndarray:
         """As networks see them."""
@@ -343,10 +332,11 @@ class Table:
         said, judged = self.verdict(found), {}
         for variant, values in found.items():
             judged[variant] = {name: {f"seed {n}": x for n, x in enumerate(own)} for name, own in values.items()}
-        run.write("verdict.json", {"verdict": said, **found, "of real ones": self.floor()})
+        floor = self.floor()
+        run.write("verdict.json", {"verdict": said, **found, "of real ones": floor})
         cli.say(said)
         sections = [
-            present.Section("The verdict", f"{said}\n\n{VERDICT}", [], judged | {"of real ones": self.floor()}),
+            present.Section("The verdict", f"{said}\n\n{VERDICT}", [], judged | {"of real ones": floor}),
             present.Section("Over training", "First seed, the same held-out examples.", ["training.gif"]),
             present.Section("Curves", "Thin every seed, bold their mean; the error is the mean square.", ["curves.png"]),
         ]
@@ -380,14 +370,14 @@ class Images(Table):
         return data.to_float(-1.0, 1.0)({"image": source.read(np.arange(min(len(source), limit)))["image"]})["image"]
 
     def figures(self, x, drawn, back):
-        shades = [images.mean((1, 2)) for images in (x, drawn)]
+        shades, (index, distance) = [images.mean((1, 2)) for images in (x, drawn)], self.near(drawn)
         found = {
-            "distance to the nearest real one": self.near(drawn)[1],
+            "distance to the nearest real one": distance,
             "correlation of mean colors": float(np.nanmean([correlation(*pair) for pair in zip(*(s.T for s in shades))])),
         }
         if self.held_out.factors is None:
             return found
-        own, seen = self.held_out.factors["a"], self.training.factors["b"][self.near(drawn)[0]]
+        own, seen = self.held_out.factors["a"], self.training.factors["b"][index]
         pairs = self.real(self.held_out.b)
         found["distance to the true counterpart"] = float(np.sqrt(np.square(drawn - pairs).mean()))
         return found | kept(own, seen, self.held_out.factor_names)
@@ -399,10 +389,11 @@ class Images(Table):
 
     def floor(self):
         b = self.real(self.held_out.b)
-        found = {"deviation": float(np.sqrt(b.astype(np.float64).var(0).mean())), "distance to the nearest": self.near(b)[1]}
+        index, distance = self.near(b)
+        found = {"deviation": float(np.sqrt(b.astype(np.float64).var(0).mean())), "distance to the nearest": distance}
         if self.held_out.factors is not None:
             found["distance to another's counterpart"] = float(np.sqrt(np.square(b - np.roll(b, 1, 0)).mean()))
-            own, seen = self.held_out.factors["a"], self.training.factors["b"][self.near(b)[0]]
+            own, seen = self.held_out.factors["a"], self.training.factors["b"][index]
             found |= {
                 f"{name}, of true counterparts": value for name, value in kept(own, seen, self.held_out.factor_names).items()
             }

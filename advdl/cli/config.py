@@ -101,6 +101,11 @@ def at_least(minimum: float, config: Config, *names: str) -> None:
             raise UserError(f"{flag(name)} is {getattr(config, name)}; expected at least {minimum}")
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """`"Bag, Ankle boot"` -> ("Bag", "Ankle boot"), `""` -> ()."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def parse_units(text: str, name: str) -> tuple[int, ...]:
     """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of units."""
     try:

@@ -29,7 +29,7 @@ from advdl.models import (
     vgg,
 )
 from advdl.models.gradcam import grad_cam, last_maps
-from advdl.models.inference import probabilities
+from advdl.models.inference import in_portions, probabilities
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
 
 CLASSIFIERS: Mapping[str, Variant] = {
@@ -80,6 +80,7 @@ __all__ = [
     "abstract",
     "classifier",
     "grad_cam",
+    "in_portions",
     "last_maps",
     "probabilities",
     "alexnet",

@@ -1,16 +1,33 @@
-"""Dense predictions of whole images: at several scales, mirrored, and by windows where the image is too large.
+"""Predictions of many images, some at a time; dense ones at several scales, mirrored, and by windows where an image is too
+large.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advdl.nn import resize_bilinear
 
 Scores = Callable[[jax.Array], jax.Array]
+
+
+def in_portions(apply: Callable[..., Any], *arrays: np.ndarray, rows: int = 100) -> Any:
+    """`apply(*arrays)`, `rows` examples at a time, the last ones filled up by zeros, so that one program serves all counts.
+
+    arrays: (N, …) each, N at least 1. apply: gives a tree of arrays (rows, …), each row of its own example alone. Returns that
+    tree of (N, …), on the host.
+    """
+    parts, count = [], len(arrays[0])
+    for first in range(0, count, rows):
+        part, missing = [array[first : first + rows] for array in arrays], max(0, first + rows - count)
+        whole = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in part]
+        parts.append(jax.tree.map(lambda y, kept=rows - missing: np.asarray(y)[:kept], apply(*whole)))
+    return jax.tree.map(lambda *ys: np.concatenate(ys), *parts)
 
 
 def probabilities(

@@ -1,11 +1,11 @@
 """The folder of a run: what was asked, what happened, how it ended.
 
-config.json      the experiment's name and its configuration
-metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
-events.out.*     the same for TensorBoard
-checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
-report/          pictures, and report.html that shows them
-summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
+    config.json      the experiment's name and its configuration
+    metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
+    events.out.*     the same for TensorBoard
+    checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
+    report/          pictures, and report.html that shows them
+    summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
 """
 
 import contextlib

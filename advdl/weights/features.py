@@ -13,8 +13,6 @@ from advdl.models import inception_v3
 from advdl.nn import resize_bilinear
 from advdl.weights.load import load
 
-BATCH = 100
-
 
 class Features(NamedTuple):
     """name: what figures made of them are called by, such as "FD (resnet20)". of: images (N, H, W, C) in [-1, 1] -> features
@@ -53,12 +51,4 @@ def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Featu
         logits, seen = network.apply(variables, x, train=False)
         return seen["pooled"], jax.nn.softmax(logits)
 
-    def of(images):
-        found = []
-        for first in range(0, len(images), BATCH):
-            part = images[first : first + BATCH]
-            padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
-            found.append([np.asarray(value)[: len(part)] for value in apply(variables, padded)])
-        return tuple(np.concatenate(values) for values in zip(*found, strict=True))
-
-    return Features(title, of)
+    return Features(title, lambda images: models.in_portions(lambda x: apply(variables, x), images))

@@ -27,3 +27,12 @@ def test_scales_of_a_constant_image_are_the_same_and_probabilities_add_up():
     np.testing.assert_allclose(p, jax.nn.softmax(pixelwise(x)), rtol=1e-5)
     noisy = np.random.default_rng(0).standard_normal((1, 12, 10, 2)).astype(np.float32)
     np.testing.assert_allclose(probabilities(pixelwise, noisy, scales=(0.5, 1.5)).sum(-1), 1, rtol=1e-5)
+
+
+def test_portions_are_the_whole_whatever_their_size():
+    x, k = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32), np.arange(23)
+    apply = lambda x, k: {"square": x**2, "both": x[:, 0] + k}
+    for rows in (5, 23, 100):
+        found = models.in_portions(apply, x, k, rows=rows)
+        np.testing.assert_array_equal(found["square"], x**2)
+        np.testing.assert_allclose(found["both"], x[:, 0] + k)
