@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import probabilities
+from advdl.models import in_portions, probabilities
 
 
 def pixelwise(x_BHWC):
@@ -33,6 +33,6 @@ def test_portions_are_the_whole_whatever_their_size():
     x, k = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32), np.arange(23)
     apply = lambda x, k: {"square": x**2, "both": x[:, 0] + k}
     for rows in (5, 23, 100):
-        found = models.in_portions(apply, x, k, rows=rows)
+        found = in_portions(apply, x, k, rows=rows)
         np.testing.assert_array_equal(found["square"], x**2)
         np.testing.assert_allclose(found["both"], x[:, 0] + k)
