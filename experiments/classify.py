@@ -234,7 +234,7 @@ def build(config: Config) -> cli.Experiment:
         predict=lambda state, options, folder: predict(network, state["model"].average, names, look, shape, options, folder),
         best=("accuracy", "max"),
         rules=models.alexnet.RULES if config.model == "alexnet" else (),
-        warm_start=warm_start if config.init else None,
+        warm_start={"model": warm_start} if config.init else {},
         baselines=lambda: baselines(training, held_out, config.seed),
         bench=decoding if photographs(config.model) else None,
     )

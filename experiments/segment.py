@@ -204,7 +204,7 @@ def build(config: Config) -> cli.Experiment:
         report=lambda state, run, figures: report(network, state, training, test, run, figures),
         predict=lambda state, options, folder: predict(network, state, training, as_float, options, folder),
         best=("mean IoU", "max"),
-        warm_start=warm_start if config.backbone or config.pretrain else None,
+        warm_start={"model": warm_start} if config.backbone or config.pretrain else {},
         baselines=lambda: {name: segmentation_figures(c) for name, c in trivial_baselines(training, held_out).items()},
     )
 

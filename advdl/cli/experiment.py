@@ -20,7 +20,7 @@ class Experiment(NamedTuple):
     predict: `(state, options, folder) -> results`, which are printed; files go to `folder`.
     snapshot: `(state, step, folder)` draws a picture at step 0 and at every evaluation.
     best: the test metric whose best checkpoint is kept, and "max" or "min".
-    warm_start: `variables -> variables` of the player "model", on the host, before the first update.
+    warm_start: for players, `variables -> variables`, on the host, before the first update.
     baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate --baselines`.
     bench: `() -> figures` that `bench` prints beside its own.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
@@ -34,7 +34,7 @@ class Experiment(NamedTuple):
     predict: Callable[[train.State, Any, pathlib.Path], Mapping[str, Any]] | None = None
     snapshot: Callable[[train.State, int, pathlib.Path], None] | None = None
     best: tuple[str, str] | None = None
-    warm_start: Callable[[train.Variables], train.Variables] | None = None
+    warm_start: Mapping[str, Callable[[train.Variables], train.Variables]] = {}
     baselines: Callable[[], Mapping[str, Any]] | None = None
     bench: Callable[[], Mapping[str, Any]] | None = None
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
@@ -77,11 +77,10 @@ class Session(NamedTuple):
     def new(self) -> train.State:
         """The state before the first update."""
         state = self.placed.init(self.key_init, self.batch)
-        if self.experiment.warm_start is None:
-            return state
-        model = state["model"]
-        started = model.starting_from(self.experiment.warm_start(jax.device_get(model.variables)))
-        return state.replace(players={**state.players, "model": started})
+        players = dict(state.players)
+        for name, start in self.experiment.warm_start.items():
+            players[name] = state[name].starting_from(start(jax.device_get(state[name].variables)))
+        return state.replace(players=players)
 
     def checkpoints(self) -> train.Checkpoints:
         """Those of the run."""

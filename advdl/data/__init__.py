@@ -17,6 +17,7 @@ from advdl.data.domains import Domains, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import joint_flip, joint_scale_crop
+from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
 from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop

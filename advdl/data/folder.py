@@ -18,10 +18,10 @@ CHUNK = 4096  # files that wait for their check at a time
 class FolderSource:
     """Labeled images in folders named after their classes. Files are decoded when they are read, in parallel.
 
-    Classes are the folders in alphabetical order, rows the files by class and name. Hidden files and files of other
-    endings are passed over; so is what a link leads to outside of PATH. Images are seen through `view` (`image_size`: short
-    for `cover(image_size)`), or all have the first one's size; channels: 1 or 3, by default the first one's.
-    skip_broken: every file is decoded once here, and those that fail are left out; `broken` names them.
+    Classes are the folders in alphabetical order, rows the files by class and name; `files` and `labels` are theirs. Hidden
+    files and files of other endings are passed over; so is what a link leads to outside of PATH. Images are seen through
+    `view` (`image_size`: short for `cover(image_size)`), or all have the first one's size; channels: 1 or 3, by default the
+    first one's. skip_broken: every file is decoded once here, and those that fail are left out; `broken` names them.
 
     Raises UserError for a folder or split that is not there, no classes, or a class without images; on reading, for an
     image that does not decode, by name.
@@ -58,21 +58,21 @@ class FolderSource:
                 raise UserError(f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it")
         if skip_broken:
             files = self._without_broken(classes, files)
-        self._files = [file for inside in files for file in inside]
-        self._labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(inside) for inside in files])
-        height, width, depth = natural_shape(pathlib.Path(self._files[0]), self._files[0])
+        self.files = [file for inside in files for file in inside]
+        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(inside) for inside in files])
+        height, width, depth = natural_shape(pathlib.Path(self.files[0]), self.files[0])
         self.image_shape = (*(self._view.size if self._view else (height, width)), channels or depth)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         images = list(self._pool.map(self._decode, rows, numbers(self, rows, u)))
-        return {"image": np.stack(images), "label": self._labels[rows]}
+        return {"image": np.stack(images), "label": self.labels[rows]}
 
     def _decode(self, row: int, u: np.ndarray) -> np.ndarray:
-        file = self._files[row]
+        file = self.files[row]
         return decode_view(pathlib.Path(file), file, self.image_shape, self._view, u)
 
     def _without_broken(self, classes: list[pathlib.Path], files: list[list[str]]) -> list[list[str]]:

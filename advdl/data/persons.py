@@ -53,6 +53,12 @@ def skeleton(u_BA: np.ndarray) -> np.ndarray:
     return points
 
 
+def scaled(points_BK2: np.ndarray, height: int) -> np.ndarray:
+    """Keypoints of `skeleton` in a picture of this height: (B, K, 3) float32, all seen."""
+    points = np.asarray(points_BK2) * height
+    return np.concatenate([points, np.ones((*points.shape[:2], 1))], -1).astype(np.float32)
+
+
 def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (B, H, W, 3): persons who look as LOOKS numbers in [0, 1) say (skin, hair, shirt, its pattern and that one's color,
     sleeves, trousers, their length, shoes, background), in these poses (`skeleton`)."""
@@ -118,7 +124,7 @@ class Figures:
         looks = np.repeat(self.looks, 2, 0)
         parts = [slice(first, first + 250) for first in range(0, 2 * count, 250)]
         self._images = np.concatenate([draw_figures(looks[part], points[part], size) for part in parts])
-        self._keypoints = np.concatenate([points * size[0], np.ones((2 * count, 18, 1))], -1).astype(np.float32)
+        self._keypoints = scaled(points, size[0])
 
     def __len__(self) -> int:
         return len(self._images)

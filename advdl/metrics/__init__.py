@@ -38,6 +38,7 @@ from advdl.metrics.segmentation import (
     segmentation_metrics,
     trivial_baselines,
 )
+from advdl.metrics.similarity import bounding_box, detail, ssim
 from advdl.metrics.verdict import verdict
 
 __all__ = [
@@ -52,12 +53,14 @@ __all__ = [
     "PixelDistance",
     "Recognition",
     "Spread",
+    "bounding_box",
     "class_accuracy",
     "class_coverage",
     "class_iou",
     "classic_methods",
     "classifier_score",
     "compute",
+    "detail",
     "fidelity_figures",
     "frechet_distance",
     "frequency_weighted_iou",
@@ -78,6 +81,7 @@ __all__ = [
     "pixel_accuracy",
     "segmentation_figures",
     "segmentation_metrics",
+    "ssim",
     "top_k",
     "trivial_baselines",
     "verdict",

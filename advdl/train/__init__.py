@@ -1,7 +1,7 @@
 """Training as pure functions: learners, where they run, the loop around them, and the folder a run writes."""
 
 from advdl.train.alarm import Alarm, Watch
-from advdl.train.checkpoint import Checkpoints, digest
+from advdl.train.checkpoint import Checkpoints, digest, layout, same_layout
 from advdl.train.learner import (
     Learner,
     Loss,
@@ -17,5 +17,5 @@ from advdl.train.learner import (
 )
 from advdl.train.loop import Every, Hooks, Outcome, evaluate, fit
 from advdl.train.placement import Placed, place
-from advdl.train.run import Log, Run, told
+from advdl.train.run import Log, Run, told, trained_player
 from advdl.train.schedule import SCHEDULES, clipped, schedule

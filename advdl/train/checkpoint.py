@@ -13,7 +13,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,11 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def digest(state: Any) -> str:
-    """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the tree's order. Equal trees, equal digests."""
+    """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the order of the paths. Equal trees, equal digests; so
+    are those of a tree of classes and of nested dicts of the same names."""
     hasher = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(jax.device_get(state)):
+    leaves = jax.tree.leaves_with_path(jax.device_get(state))
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    for name, leaf in sorted(named, key=lambda item: item[0]):
         array = np.ascontiguousarray(leaf)
-        hasher.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()
 
@@ -62,9 +65,7 @@ class Checkpoints:
         if self._manager is None:
             self._manager = self._open()
         facts = {"step": step, "digest": digest(state), "layout": layout(state)}
-        item = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)
-        )
+        item = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
         try:
             self._manager.save(step, args=item, metrics=dict(metrics) if metrics else None, force=True)
         except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it
@@ -89,10 +90,19 @@ class Checkpoints:
         `checkpoints/`, so that the run can write this step again. Raises UserError where every checkpoint is damaged,
         or where a whole one is of another network.
         """
+        return self._latest(lambda step: self._read(step, abstract), set_aside)
+
+    def player(self, name: str) -> tuple[int, dict[str, Any]] | None:
+        """(step, variables that a player is evaluated with) of the latest checkpoint that is whole, as nested dicts of arrays
+        on the host, whatever else the run was made of; None where there is no checkpoint. Raises UserError where every
+        checkpoint is damaged, or where none has such a player."""
+        return self._latest(lambda step: self._read_player(step, name))
+
+    def _latest(self, read: Callable[[int], Any], set_aside: bool = False) -> tuple[int, Any] | None:
         damaged = []
         for step in self.steps():
             try:
-                state = self._read(step, abstract)
+                state = read(step)
             except UserError:
                 raise
             except Exception as error:  # noqa: BLE001 - a damaged file fails in as many ways as it has bytes
@@ -115,11 +125,26 @@ class Checkpoints:
         folder = self._folder / str(step)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
             facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
-            _same_layout(facts["layout"], layout(abstract), folder)
+            same_layout(facts["layout"], layout(abstract), folder)
             state = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
         if facts["digest"] != digest(state):
             raise ValueError("its contents do not have the SHA-256 written beside them")
         return state
+
+    def _read_player(self, step: int, name: str) -> dict[str, Any]:
+        folder = self._folder / str(step)
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
+            facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, _quiet_siblings():
+            tree = reader.metadata(folder / "state").item_metadata.tree
+            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            state = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host))
+        if facts["digest"] != digest(state):
+            raise ValueError("its contents do not have the SHA-256 written beside them")
+        if name not in state["players"]:
+            raise UserError(f"{folder} has no player {name!r}; there are {', '.join(state['players'])}")
+        player = state["players"][name]
+        return player["ema"] or {"params": player["params"], **player["collections"]}
 
     def _set_aside(self, step: int) -> None:
         aside = self._folder.parent / "damaged"
@@ -170,7 +195,8 @@ def layout(state: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(state)}
 
 
-def _same_layout(stored: dict[str, str], wanted: dict[str, str], folder: pathlib.Path) -> None:
+def same_layout(stored: Mapping[str, str], wanted: Mapping[str, str], folder: str | pathlib.Path) -> None:
+    """Raises UserError, about the folder that the one is from, where two layouts differ."""
     for path in [*wanted, *stored]:
         if stored.get(path) != wanted.get(path):
             raise UserError(

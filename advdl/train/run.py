@@ -1,11 +1,11 @@
 """The folder of a run: what was asked, what happened, how it ended.
 
-    config.json      the experiment's name and its configuration
-    metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
-    events.out.*     the same for TensorBoard
-    checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
-    report/          pictures, and report.html that shows them
-    summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
+config.json      the experiment's name and its configuration
+metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
+events.out.*     the same for TensorBoard
+checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
+report/          pictures, and report.html that shows them
+summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from advdl.errors import UserError
+from advdl.train.checkpoint import Checkpoints
 
 
 class Run:
@@ -81,6 +82,18 @@ class Run:
         if not isinstance(content, dict):
             raise UserError(f"{path} holds no JSON object; restore it or give another --run")
         return content
+
+
+def trained_player(folder: str | pathlib.Path, experiment: str, player: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(configuration, variables that the player is evaluated with) of a run of another experiment, or another run of the same:
+    what it has learned, to build on. Raises UserError where the folder holds no such run, or no whole checkpoint."""
+    run = Run(folder)
+    config = run.config(experiment)
+    found = None if config is None else Checkpoints(run.checkpoints).player(player)
+    if config is None or found is None:
+        what = f"run of {experiment}" if config is None else "checkpoint yet"
+        raise UserError(f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run {folder}")
+    return config, found[1]
 
 
 class Log:

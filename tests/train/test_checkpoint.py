@@ -2,11 +2,14 @@
 
 import logging
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from advdl import train
 from advdl.errors import UserError
 from advdl.train import Checkpoints, digest
 
@@ -62,6 +65,30 @@ def test_digest_tells_values_types_shapes_and_places_apart():
     ]
     assert digest(one) == digest({name: jnp.asarray(x) for name, x in one.items()})
     assert len({digest(tree) for tree in [one, *others]}) == 6
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path, ema):
+    """Of a real state, whose optimizer is made of classes; its digest holds for the dicts that it is read back as."""
+    network = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=False)])
+    init = lambda key, batch: network.init(key, batch["x"])  # noqa: E731
+    player = train.Player(init, lambda *_: None, optax.chain(optax.clip(1.0), optax.adam(1e-3, b1=0.5)), ema)
+    begun = train.minimize(player, lambda *_: {}).init(jax.random.key(0), {"x": jnp.ones((2, 4))})
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.player("model") is None
+    with checkpoints:
+        checkpoints.save(7, begun)
+    step, variables = checkpoints.player("model")
+    assert step == 7 and digest(variables) == digest(begun["model"].average)
+    assert jax.tree.structure(variables) == jax.tree.structure(begun["model"].average)
+    with pytest.raises(UserError, match="no player 'generator'; there are model"):
+        checkpoints.player("generator")
+    largest = files(tmp_path / "checkpoints" / "7" / "state")[0]
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(UserError, match="damaged .steps 7"):
+        checkpoints.player("model")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty-all"])

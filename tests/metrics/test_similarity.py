@@ -1,0 +1,59 @@
+"""Structural similarity against SciPy's filters, and the box that it is read in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from advdl import metrics
+
+RANDOM = np.random.default_rng(0)
+
+
+def reference(a, b, span):
+    """Of two channels (H, W), by scipy.ndimage, in float64."""
+    local = lambda x: ndimage.gaussian_filter(x, 1.5, radius=5, mode="reflect")  # noqa: E731
+    m, n = local(a), local(b)
+    v, w, both = local(a * a) - m * m, local(b * b) - n * n, local(a * b) - m * n
+    c, d = (0.01 * span) ** 2, (0.03 * span) ** 2
+    return (2 * m * n + c) * (2 * both + d) / ((m * m + n * n + c) * (v + w + d))
+
+
+@pytest.mark.parametrize("size", [(9, 17), (4, 6)])
+def test_ssim_is_that_of_scipys_gaussian_window(size):
+    a = RANDOM.uniform(-1, 1, (2, *size, 3))
+    b = np.clip(a + RANDOM.normal(0, 0.3, a.shape), -1, 1)
+    found = jax.jit(metrics.ssim)(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+    for n in range(2):
+        wanted = np.mean([reference(a[n, ..., c], b[n, ..., c], 2.0) for c in range(3)], 0)
+        np.testing.assert_allclose(found[n], wanted, atol=2e-5)
+
+
+def test_ssim_of_an_image_with_itself_is_one_and_falls_with_noise():
+    x = jnp.asarray(RANDOM.uniform(-1, 1, (1, 16, 16, 1)), jnp.float32)
+    noise = jnp.asarray(RANDOM.normal(0, 1, x.shape), jnp.float32)
+    worth = [float(metrics.ssim(x, x + strength * noise).mean()) for strength in (0.0, 0.1, 0.3, 1.0)]
+    assert worth[0] == pytest.approx(1) and worth == sorted(worth, reverse=True) and worth[3] < 0.6
+    with pytest.raises(ValueError, match="shapes"):
+        metrics.ssim(x, x[:, :8])
+
+
+def test_the_box_is_the_smallest_around_what_is_kept():
+    mask = np.zeros((3, 6, 8), np.float32)
+    mask[0, 2, 3] = mask[0, 4, 6] = 1
+    mask[1] = 1
+    box = np.asarray(metrics.bounding_box(jnp.asarray(mask)))
+    wanted = np.zeros_like(mask)
+    wanted[0, 2:5, 3:7], wanted[1] = 1, 1
+    np.testing.assert_array_equal(box, wanted)
+
+
+def test_detail_is_that_of_the_neighbors():
+    x = jnp.asarray(RANDOM.uniform(-1, 1, (1, 5, 4, 2)), jnp.float32)
+    found = np.asarray(metrics.detail(x))
+    image = np.asarray(x[0])
+    assert found[0, 1, 2] == pytest.approx(
+        (np.abs(image[2, 2] - image[1, 2]).mean() + np.abs(image[1, 3] - image[1, 2]).mean()) / 2, rel=1e-5
+    )
+    assert found[0, 4, 3] == 0  # nothing is below it or to its right
