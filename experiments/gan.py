@@ -143,21 +143,17 @@ class Predict(cli.Predict):
 
 def networks(config: Config, shape: tuple[int, int, int], classes: int = 0):
     """(generator, discriminator, lowest pixel value) for images of this shape; told the class of `classes`, 0 of none."""
+    if config.network == "mlp" and config.spectral:
+        raise UserError("--network mlp knows no --spectral; take dcgan")
+    generator, low = models.generator(config.network, shape, config.width, classes, config.dtype)
     if config.network == "mlp":
-        if config.spectral or classes:
-            raise UserError(f"--network mlp knows no --{'spectral' if config.spectral else 'conditional'}; take dcgan")
-        generator = goodfellow.Generator(shape, hidden=(config.width, config.width), dtype=config.dtype)
-        return generator, goodfellow.Discriminator(dtype=config.dtype), 0.0
-    try:
-        {"dcgan": dcgan.levels_of, "resnet": sngan.halvings}[config.network](*shape[:2])
-    except ValueError as error:
-        raise UserError(f"{error}; give --image-size, or --network mlp") from error
+        return generator, goodfellow.Discriminator(dtype=config.dtype), low
     both = dict(width=config.width, dtype=config.dtype, classes=classes)
+    lipschitz = dict(conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense)) if config.spectral else {}
     if config.network == "resnet":
-        lipschitz = dict(conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense)) if config.spectral else {}
-        return sngan.Generator(shape, **both), sngan.Discriminator(**both, **lipschitz), -1.0
-    lipschitz = dict(conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense), norm=nn.Bias) if config.spectral else {}
-    return dcgan.Generator(shape, **both), dcgan.Discriminator(**both, **lipschitz), -1.0
+        return generator, sngan.Discriminator(**both, **lipschitz), low
+    bare = dict(norm=nn.Bias) if config.spectral else {}
+    return generator, dcgan.Discriminator(**both, **lipschitz, **bare), low
 
 
 def check(config: Config) -> None:

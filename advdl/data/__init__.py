@@ -35,6 +35,7 @@ from advdl.data.scenes import (
     single_digits,
 )
 from advdl.data.source import ArraySource, Source, in_memory
+from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -28,6 +28,7 @@ from advdl.models import (
     unet,
     vgg,
 )
+from advdl.models.generators import generator
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters

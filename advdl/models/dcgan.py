@@ -122,21 +122,47 @@ class Discriminator(nn.Module):
     def __call__(
         self, x_BHWC: jax.Array, train: bool, label_B: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        height, width = x_BHWC.shape[1:3]
-        levels = self.levels or levels_of(height, width)
-        check_halves(height, width, levels)
+        x, seen = _halved(self, x_BHWC, train)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        conv = partial(self.conv, **_geometry(self.kernel), **dtypes)
-        norm = partial(self.norm, scale_init=gain, **dtypes)
-        x, seen = x_BHWC, {}
-        for level in range(1, levels + 1):
-            x = conv(self.width << (level - 1), name=f"halve{level}")(x)
-            if level > 1:
-                x = norm(name=f"norm{level}")(x, train)
-            x = seen[f"level{level}"] = leaky_relu(x)
         logit = self.dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(x.reshape(len(x), -1))[:, 0]
         if self.classes:
             one_BK = jax.nn.one_hot(label_B, self.classes, dtype=x.dtype)
             embedded = self.dense(x.shape[-1], use_bias=False, kernel_init=NORMAL, name="embedding", **dtypes)(one_BK)
             logit = logit + (embedded * x.sum((1, 2))).sum(-1)
         return logit, seen
+
+
+class Encoder(nn.Module):
+    """Images (B, H, W, C) -> (noise (B, Z), {"level1": …}): the discriminator with `z` outputs in place of one, which finds the
+    noise that an image could have come from (Zhu et al. 2016, arXiv:1609.03552, section 3.1). Arguments as there."""
+
+    z: int
+    width: int = 64
+    levels: int | None = None
+    kernel: int = 4
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    conv: Callable[..., nn.Module] = Conv
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        x, seen = _halved(self, x_BHWC, train)
+        code = nn.Dense(self.z, dtype=self.dtype, param_dtype=self.param_dtype, name="code")
+        return code(x.reshape(len(x), -1)), seen
+
+
+def _halved(module: nn.Module, x: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The strided convolutions of a discriminator: the last features, and those of every level."""
+    height, width = x.shape[1:3]
+    levels = module.levels or levels_of(height, width)
+    check_halves(height, width, levels)
+    dtypes, seen = dict(dtype=module.dtype, param_dtype=module.param_dtype), {}
+    conv = partial(module.conv, **_geometry(module.kernel), **dtypes)
+    norm = partial(module.norm, scale_init=gain, **dtypes)
+    for level in range(1, levels + 1):
+        x = conv(module.width << (level - 1), name=f"halve{level}")(x)
+        if level > 1:
+            x = norm(name=f"norm{level}")(x, train)
+        x = seen[f"level{level}"] = leaky_relu(x)
+    return x, seen
