@@ -14,6 +14,7 @@ from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
+from advdl.present.painter import serve
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
 from advdl.present.report import Picture, Section, read_metrics, write_report
 from advdl.present.segmentation import (
@@ -65,6 +66,7 @@ __all__ = [
     "overlay_mask",
     "read_metrics",
     "samples_section",
+    "serve",
     "tile",
     "tile_overlays",
     "write_report",
