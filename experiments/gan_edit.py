@@ -241,6 +241,7 @@ def build(config: Config) -> cli.Experiment:
     )
 
 
+OPENED = "the image that was opened"
 ENCODED = "reconstruction error of the encoder"
 
 
@@ -481,9 +482,9 @@ class Studio:
             images, way = self.paint(variables, found), manifold.way(variables, z0, found[0], 10)
             transferred = None
             if original := request.get("original"):
-                file, name = present.from_data_url(original)
-                shape = (*data.natural_shape(file, name)[:2], manifold.shape[2])
-                whole = manifold.ranged(data.decode_view(file, name, shape, None))
+                file = present.from_data_url(original)
+                shape = (*data.natural_shape(file, OPENED)[:2], manifold.shape[2])
+                whole = manifold.ranged(data.decode_view(file, OPENED, shape, None))
                 transferred = picture(manifold.transfer(way[0], images[0], whole))
             return {
                 "z": found[0].tolist(),

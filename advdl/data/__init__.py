@@ -11,7 +11,7 @@ from advdl.data.augment import (
 )
 from advdl.data.batches import EvalBatches, Several, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
-from advdl.data.decode import decode, decoding_speed, natural_size
+from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
 from advdl.data.digits import digits
 from advdl.data.domains import Domains, open_domains
 from advdl.data.folder import FolderSource

@@ -14,7 +14,7 @@ from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
-from advdl.present.painter import serve
+from advdl.present.painter import data_url, from_data_url, serve
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
 from advdl.present.report import Picture, Section, read_metrics, write_report
 from advdl.present.segmentation import (
@@ -41,6 +41,7 @@ __all__ = [
     "confusion_section",
     "coverage_figures",
     "coverage_section",
+    "data_url",
     "default_palette",
     "draw_bars",
     "draw_clouds",
@@ -56,6 +57,7 @@ __all__ = [
     "error_map",
     "extremes",
     "filters_section",
+    "from_data_url",
     "guess_section",
     "heat_section",
     "image_accuracy",

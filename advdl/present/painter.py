@@ -1,6 +1,8 @@
 """A page on localhost to paint on a generated image: the server between the browser and two functions."""
 
+import base64
 import importlib.resources
+import io
 import json
 import logging
 import re
@@ -9,6 +11,10 @@ import threading
 import urllib.parse
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from advdl.errors import UserError
 
@@ -27,7 +33,7 @@ def serve(
 
     start: `{"seed": int}` or `{"image": data URL}` -> `{"z": [...], "image": data URL, "original": data URL or None}`.
 
-    edit: `{"strokes": [...], "z0": [...], "z": [...], "smoothness": 0..1, "original": data URL or None}` ->
+    edit: `{"strokes": [...], "z0": [...], "z": [...], "smoothness": 0..3, "original": data URL or None}` ->
     `{"z": [...], "image": data URL, "frames": [data URL, ...], "candidates": [{"z": [...], "image": data URL}, ...],
     "transferred": data URL or None, "figures": {name: number}}`. z0 is of the picture without strokes, z of the one
     shown now: the last answer or the candidate that was chosen. The strokes, in the order painted, are
@@ -55,6 +61,24 @@ def serve(
     server.functions = {"/start": start, "/edit": edit}
     server.lock = threading.Lock()
     return server
+
+
+def data_url(pixels_HWC: np.ndarray) -> str:
+    """uint8 (H, W, 1 or 3) as a PNG in a data URL."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HWC.squeeze(-1) if pixels_HWC.shape[-1] == 1 else pixels_HWC).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def from_data_url(url: Any) -> bytes:
+    """The contents of an image file in a data URL. Raises UserError where it is none."""
+    head, _, content = url.partition(",") if isinstance(url, str) else ("", "", "")
+    try:
+        if re.fullmatch(r"data:image/[a-z.+-]+;base64", head):
+            return base64.b64decode(content, validate=True)
+    except ValueError:
+        pass
+    raise UserError("the page sent something that is no image; open a PNG or JPEG file")
 
 
 _LIMIT = 16 * 2**20  # bytes of a request
