@@ -453,13 +453,13 @@ class Studio:
         def picture(image: np.ndarray) -> str:
             return present.data_url(np.rint(255 * self.shown(image).clip(0, 1)).astype(np.uint8))
 
-        def noise(request: Mapping[str, Any]) -> np.ndarray:
+        def noise(request: Mapping[str, Any], name: str) -> np.ndarray:
             try:
-                z = np.asarray(request["z0"], np.float32)
+                z = np.asarray(request[name], np.float32)
             except (KeyError, TypeError, ValueError):
                 z = np.empty(0)
             if z.shape != (manifold.z,) or not np.isfinite(z).all():
-                raise UserError(f"z0 is not a list of {manifold.z} numbers")
+                raise UserError(f"{name} is not a list of {manifold.z} numbers")
             return z
 
         def start(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -474,18 +474,19 @@ class Studio:
             return {"z": z.tolist(), "image": picture(self.paint(variables, z[None])[0]), "original": None}
 
         def edit(request: Mapping[str, Any]) -> dict[str, Any]:
-            z0, smoothness = noise(request), request.get("smoothness", SMOOTHNESS)
+            z0, shown, smoothness = noise(request, "z0"), noise(request, "z"), request.get("smoothness", SMOOTHNESS)
             if not isinstance(smoothness, int | float) or not 0 <= smoothness < np.inf:
                 raise UserError(f"smoothness is {smoothness!r}; expected at least 0")
             strokes = data.parse_strokes(request, "the page", manifold.shape)
             found, error, first = manifold.edit(variables, z0, strokes, float(smoothness))
-            images, way = self.paint(variables, found), manifold.way(variables, z0, found[0], 10)
+            images, way = self.paint(variables, found), manifold.way(variables, shown, found[0], 10)
             transferred = None
             if original := request.get("original"):
                 file = present.from_data_url(original)
                 shape = (*data.natural_shape(file, OPENED)[:2], manifold.shape[2])
                 whole = manifold.ranged(data.decode_view(file, OPENED, shape, None))
-                transferred = picture(manifold.transfer(way[0], images[0], whole))
+                before = self.paint(variables, z0[None])[0]
+                transferred = picture(manifold.transfer(before, images[0], whole))
             return {
                 "z": found[0].tolist(),
                 "image": picture(images[0]),
