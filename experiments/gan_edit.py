@@ -464,9 +464,8 @@ class Studio:
 
         def start(request: Mapping[str, Any]) -> dict[str, Any]:
             if image := request.get("image"):
-                x = manifold.ranged(
-                    data.decode_view(*present.from_data_url(image), manifold.shape, data.cover(manifold.shape[:2]))
-                )
+                view = data.cover(manifold.shape[:2])
+                x = manifold.ranged(data.decode_view(present.from_data_url(image), OPENED, manifold.shape, view))
                 z = manifold.project(variables, x[None])[0]
                 return {"z": z.tolist(), "image": picture(self.paint(variables, z[None])[0]), "original": image}
             seed = request.get("seed")
