@@ -359,6 +359,9 @@ class Studio:
         present.draw_rows({name: self.shown(x[:12]) for name, x in rows.items()}, folder / "projections.png", 12)
         edits, rows = self.trade_off(variables)
         present.draw_rows({name: self.shown(x[:12]) for name, x in rows.items()}, folder / "edits.png", 12)
+        left, outside = "the strokes' error falls by", "change outside of the mask"
+        traded = {f"{k:g}": (1 - v[left], v[outside]) for k, v in edits.items() if k != "pasted"}
+        present.draw_trade(traded, folder / "trade_off.png", "smoothness", "share of the strokes' error that is left", outside)
         found = self.judge(errors, edits)
         run.write("verdict.json", {"reconstruction": errors, "edits": {str(k): v for k, v in edits.items()}, **found})
         cli.say(found["verdict"])
@@ -369,12 +372,18 @@ class Studio:
         lines = present.read_metrics(run.folder / "metrics.jsonl")
         panel = present.Panel(ENCODED, {"training": "train/loss", "held out": f"test/{ENCODED}"}, log=True)
         present.draw_curves(lines, folder / "curves.png", [panel])
+        page = self.page(variables)
+        try:
+            seen = present.photograph(page, [(0.35, 0.3), (0.65, 0.3), (0.65, 0.6)], folder / "page.png")
+        finally:
+            page.server_close()
         named = {f"smoothness {k:g}" if isinstance(k, float) else k: v for k, v in edits.items()}
         return [
             present.Section("The verdict", found["verdict"]),
             present.Section("Onto the manifold", PROJECTED, ["projections.png"], errors),
-            present.Section("A stroke", EDITED, ["edits.png"], named),
+            present.Section("A stroke", EDITED, ["edits.png", "trade_off.png"], named),
             present.Section("From one image to another", WAYS, ["ways.png"]),
+            present.Section("In the browser", PAGE if seen else NO_PAGE, ["page.png"] if seen else []),
             present.Section("The encoder", "", ["curves.png"]),
         ]
 
@@ -505,6 +514,10 @@ PROJECTED = """Held-out images and the nearest ones that the generator draws, by
 pixels in the generator's range; the paper's order is the one of the rows."""
 EDITED = """A bright line at a dark place of held-out images that were projected first. What is asked for outside of the mask \
 is only to stay near. Pasting fulfills the stroke, but the recognizer of real images believes it less."""
+PAGE = """`predict --serve 8000`, after a stroke that was painted with a mouse in a headless browser. The picture follows the \
+stroke; beside it are other images that fulfill it."""
+NO_PAGE = """`predict --serve 8000` serves a page to paint on. There is no picture of it here, for want of Playwright or a \
+Chromium."""
 WAYS = """On the line between the noise of two held-out images; first and last are their projections."""
 
 

@@ -1,6 +1,6 @@
 """Pictures: pure functions of arrays that write files, and the page that shows them. The same input, the same bytes."""
 
-from advdl.present.chart import draw_bars, draw_histogram
+from advdl.present.chart import draw_bars, draw_histogram, draw_trade
 from advdl.present.classified import (
     confusion_section,
     filters_section,
@@ -14,7 +14,7 @@ from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
-from advdl.present.painter import data_url, from_data_url, serve
+from advdl.present.painter import browser, data_url, from_data_url, photograph, serve
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
 from advdl.present.report import Picture, Section, read_metrics, write_report
 from advdl.present.segmentation import (
@@ -37,6 +37,7 @@ __all__ = [
     "Picture",
     "Section",
     "animate",
+    "browser",
     "colorize",
     "confusion_section",
     "coverage_figures",
@@ -54,6 +55,7 @@ __all__ = [
     "draw_overlays",
     "draw_receptive_field",
     "draw_rows",
+    "draw_trade",
     "error_map",
     "extremes",
     "filters_section",
@@ -66,9 +68,11 @@ __all__ = [
     "mistaken_section",
     "overlay",
     "overlay_mask",
+    "photograph",
     "read_metrics",
     "samples_section",
     "serve",
+    "smoothed_density",
     "tile",
     "tile_overlays",
     "write_report",

@@ -1,4 +1,4 @@
-"""Bars and histograms. Axes: K classes, N values."""
+"""Bars, histograms and what is traded for what. Axes: K classes, N values."""
 
 import os
 import pathlib
@@ -84,4 +84,22 @@ def draw_histogram(
         axis.set_ylabel("share")
         axis.set_title(title)
         drawing.legend(loc="outside lower center", ncols=min(len(series), 4))
+        return figure.save(drawing, path)
+
+
+def draw_trade(
+    points: Mapping[str, tuple[float, float]], path: str | os.PathLike, title: str = "", xlabel: str = "", ylabel: str = ""
+) -> pathlib.Path:
+    """Draws how one figure falls as another rises: points (x, y), each called by its label, joined in their order, into a PNG;
+    returns its path."""
+    x, y = np.array(list(points.values()), np.float64).T
+    with figure.style():
+        drawing, (axis,) = figure.panels(1, 1, 6.0, 3.6)
+        axis.plot(x, y, "o-", color=figure.COLORS[0], linewidth=1.6)
+        for label, place in points.items():
+            axis.annotate(label, place, (6, 6), textcoords="offset points", fontsize=9)
+        axis.margins(0.15)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.set_title(title)
         return figure.save(drawing, path)

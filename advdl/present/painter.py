@@ -1,15 +1,19 @@
 """A page on localhost to paint on a generated image: the server between the browser and two functions."""
 
 import base64
+import contextlib
 import importlib.resources
 import io
 import json
 import logging
+import os
+import pathlib
 import re
+import shutil
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from advdl.errors import UserError
+from advdl.present import files
 
 
 def serve(
@@ -79,6 +84,58 @@ def from_data_url(url: Any) -> bytes:
     except ValueError:
         pass
     raise UserError("the page sent something that is no image; open a PNG or JPEG file")
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@contextlib.contextmanager
+def browser():
+    """A headless Chromium of Playwright's, its own or the system's; None where there is no Playwright or no browser."""
+    try:
+        from playwright import sync_api
+    except ImportError:
+        yield None
+        return
+    with sync_api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = own if pathlib.Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if path is None:
+            yield None
+            return
+        quiet = ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-gpu"]
+        opened = playwright.chromium.launch(executable_path=path, args=["--force-color-profile=srgb", *quiet])
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def photograph(server: ThreadingHTTPServer, line: Sequence[tuple[float, float]], path: str | os.PathLike) -> bool:
+    """Paints a stroke on the page with a mouse, along places (x, y) in shares of the canvas, and writes what is then seen as
+    a PNG. False where there is no browser."""
+    with browser() as opened:
+        if opened is None:
+            return False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            page = opened.new_page(viewport={"width": 1000, "height": 820})
+            page.goto(f"http://localhost:{server.server_port}/")
+            page.wait_for_selector("body[data-state=ready]")
+            box = page.locator("#canvas").bounding_box()
+            spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in line]
+            page.mouse.move(*spots[0])
+            page.mouse.down()
+            for spot in spots[1:]:
+                page.mouse.move(*spot, steps=8)
+            page.mouse.up()
+            page.wait_for_selector("#candidates img")
+            page.wait_for_selector("body[data-state=ready]")
+            page.wait_for_timeout(1500)  # milliseconds: the morph has ended
+            files.write(pathlib.Path(path), page.screenshot(full_page=True))
+        finally:
+            server.shutdown()
+    return True
 
 
 _LIMIT = 16 * 2**20  # bytes of a request

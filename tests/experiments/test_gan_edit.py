@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import cli, data, train
+from advdl import cli, data, present, train
 
 SMALL = ["--width", 4, "--batch", 16, "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2]
 COLOR = {"kind": "color", "color": [255, 255, 255], "points": [[2, 2], [2, 6]], "radius": 0.8}
@@ -43,7 +43,7 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
     judged = json.loads((folder / "verdict.json").read_text())
     assert {"best of 64 random", "encoder", "optimization", "hybrid"} == set(judged["reconstruction"]["held-out images"])
     assert "editing" in judged["verdict"] and "pasted" in judged["edits"]
-    for name in ("projections.png", "edits.png", "ways.png"):
+    for name in ("projections.png", "edits.png", "trade_off.png", "ways.png"):
         assert (folder / "report" / name).exists()
     status, out, err = verb("gan_edit", "evaluate", "--run", folder, "--json")
     assert status == 0 and json.loads(out)["reconstruction error of the encoder"] > 0, err
@@ -142,6 +142,24 @@ def test_the_page_answers_what_a_brush_asks(edit, manifold):
             start({"image": "data:image/png;base64,AAAA"})
     finally:
         server.server_close()
+
+
+def test_what_a_mouse_paints_in_a_browser_changes_the_image(edit, manifold, tmp_path):
+    where, variables = manifold
+    server, asked = edit.Studio(where).page(variables), []
+    brush = server.functions["/edit"]
+    server.functions["/edit"] = lambda request: asked.append((request, brush(request))) or asked[-1][1]
+    try:
+        if not present.photograph(server, [(0.2, 0.3), (0.8, 0.3)], tmp_path / "page.png"):
+            pytest.skip("Playwright is not installed, or there is no Chromium for it")
+    finally:
+        server.server_close()
+    ((request, answer),) = asked
+    (stroke,) = request["strokes"]
+    np.testing.assert_allclose([stroke["points"][0], stroke["points"][-1]], [[1.6, 2.4], [6.4, 2.4]], atol=0.1)
+    assert request["z"] == request["z0"] != answer["z"] and answer["frames"][0] != answer["frames"][-1] == answer["image"]
+    with Image.open(tmp_path / "page.png") as image:
+        assert image.width == 1000
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ def first(load, tmp_path_factory):
     from advdl import cli
 
     module, folder = load("gan_pose"), tmp_path_factory.mktemp("pose") / "one"
-    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, [*SMALL, *EVERY, "--steps", 4])])
+    cli.main(
+        module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, [*SMALL, *EVERY, "--steps", 4])]
+    )
     return folder
 
 

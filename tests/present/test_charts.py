@@ -30,6 +30,7 @@ def where(path, color, tolerance=2):
 
 
 DRAW = {
+    "trade": lambda path: present.draw_trade({"0": (0.1, 0.9), "$5": (0.4, 0.2)}, path, "smoothness", "error", "change"),
     "curves": lambda path: present.draw_curves(
         LINES,
         path,
