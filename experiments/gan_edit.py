@@ -11,6 +11,24 @@ optimization (equation 3), or by optimization from where the encoder points (sec
 displacements under a mask; z is sought that fulfills it and stays near (equation 5); what changes on the way from the old image
 to the new one is carried over to the original (section 4.2). Other than there images are compared by their pixels alone, where
 the paper adds features of AlexNet.
+
+Recorded with `gan.py train --seed S`, `gan_edit.py train --seed S --gan …`, S = 0, 1, 2, on one core of an AMD EPYC, JAX 0.10.2
+(2 s of training each). Mean square errors, pixels in [-1, 1], of 256 held-out digits and of 64 that the generator drew:
+
+    best of 64 random       .174, .173, .182        .161, .161, .160
+    encoder                 .041, .040, .040        .034, .028, .033
+    optimization            .0200, .0197, .0221     .0077, .0056, .0058
+    hybrid                  .0078, .0070, .0075     .0008, .0008, .0011
+
+And of 24 held-out digits, each with a bright line at a dark place, by the smoothness:
+
+                                        0                   0.03                0.3 (default)       3
+    the strokes' error falls by, %      97, 97, 98          96, 97, 98          94, 94, 95          83, 80, 86
+    change outside of the mask          .64, .58, .61       .51, .50, .45       .37, .37, .37       .26, .26, .27
+    the recognizer's confidence         .86, .90, .87       .88, .79, .84       .90, .87, .87       .82, .87, .76
+
+Where the strokes' pixels are pasted into the projected image instead, the confidence is .72, .69 and .72. The recognizer is a
+support vector machine for each class (`metrics.class_coverage`); of real digits it is .98.
 """
 
 from collections.abc import Mapping

@@ -8,6 +8,18 @@
 Stage 1 draws the person in the pose of 18 heat maps, by an absolute error that counts the person twice (equation 1). Stage 2
 adds a difference map to what stage 1 drew; a discriminator looks at pairs (condition, target) and (condition, what was made),
 and the absolute error stays with the weight λ (equation 5). Stage 1 rests meanwhile, as in the released code.
+
+Recorded for the seeds 0, 1 and 2 on one core of an AMD EPYC, JAX 0.10.2, beside other work: `train --seed S`, 360, 337 and
+336 s, and `train --preset refine --seed S --coarse …`, 120, 103 and 102 s. On 500 pairs of held-out persons:
+
+                                condition   stage 1             stage 2             the mean of the training targets
+    SSIM around the person      .453        .847, .849, .850    .790, .794, .795    .433
+    L1 of the person            .275        .103, .103, .102    .125, .126, .124    .338
+    detail around it (.067)     .066        .079, .078, .079    .095, .094, .095    .032
+
+Stage 1 draws the person in the other pose, with its colors and patterns. What stage 2 adds is noise: the detail goes further
+from the truth's .067, and both errors rise, though the discriminator prefers stage 2 to stage 1 in 89, 77 and 79 % of the
+pairs (and the truth to stage 2 in 98, 99 and 98 %). The paper's gain in sharpness is not found at this size and budget.
 """
 
 from collections.abc import Callable, Mapping
@@ -287,25 +299,23 @@ class Album:
         frames = []
         for t, pose in enumerate(poses):
             keypoints = np.broadcast_to(pose, (len(images), *pose.shape))
-            columns = [images, self.skeletons(keypoints), *self.draw(state, images, keypoints).values()]
-            columns += [] if truth is None else [truth[t]]
-            tiles = np.stack([self.shown(column) for column in columns], 1)
-            frames.append(
-                present.tile(tiles.reshape(-1, *tiles.shape[2:]), low=0.0, high=1.0, columns=len(columns), scale=1)
-            )  # fmt: skip
+            columns = {"condition": images, "pose": self.skeletons(keypoints), **self.draw(state, images, keypoints)}
+            columns |= {} if truth is None else {"truth": truth[t]}
+            tiles = np.stack([self.shown(column) for column in columns.values()], 1)
+            sheet = tiles.reshape(-1, *tiles.shape[2:])
+            frames.append(present.tile(sheet, low=0.0, high=1.0, columns=len(columns), scale=1, title=" · ".join(columns)))
         present.animate(frames, path, milliseconds=120, hold=120)
 
     def walkers(self, state: train.State, path: Path, count: int = 3) -> None:
         """Held-out persons who walk; drawn ones beside the truth."""
         points, truth = persons.skeleton(persons.walk(24)), None
-        images = data.to_float(-1.0, 1.0)(
-            {"image": self.held_out.read(np.arange(0, 2 * count, 2) % len(self.held_out))["image"]}
-        )
+        found = self.held_out.read(np.arange(0, 2 * count, 2) % len(self.held_out))
+        images = data.to_float(-1.0, 1.0)({"image": found["image"]})["image"]
         if isinstance(self.held_out, persons.Figures):
             looks = self.held_out.looks[:count]
             drawn = [persons.draw_figures(looks, np.repeat(p[None], count, 0), self.size) for p in points]
             truth = data.to_float(-1.0, 1.0)({"image": np.stack(drawn)})["image"]
-        self.walk(state, images["image"], persons.scaled(points, self.size[0]), path, truth)
+        self.walk(state, images, persons.scaled(points, self.size[0]), path, truth)
 
     def pictures(self, state: train.State, folder: Path) -> list[present.Section]:
         """Of held-out pairs, still and walking."""
@@ -324,7 +334,7 @@ class Album:
             "L1 of the person, times the condition's": apart(last) / apart("condition"),
         }
         said = metrics.verdict(last, {name: [value] for name, value in found.items()}, AT_LEAST, AT_MOST)
-        run.write("verdict.json", {"verdict": said, **found, "figures": {k: v for k, v in figures.items()}})
+        run.write("verdict.json", {"verdict": said, **found, "figures": dict(figures)})
         cli.say(said)
         names = [name for name in ("condition", "stage 1", "stage 2") if f"{name}/{ALIKE}" in figures]
         panels = [present.Panel(what, {name: f"test/{name}/{what}" for name in names}) for what in (ALIKE, APART)]

@@ -122,6 +122,24 @@ def test_a_person_of_ones_own_in_poses_from_files(verb, tmp_path, second):
     assert status == 2 and "21 keypoints" in err and err.count("\n") == 1
 
 
+def test_photographs_of_ones_own_with_their_keypoints_are_trained_on(verb, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for person in ("0001", "0002"):
+            (tmp_path / split / person).mkdir(parents=True)
+            for n, pose in enumerate(persons.scaled(persons.skeleton(rng.random((3, persons.ANGLES))), 60)):
+                file = tmp_path / split / person / f"{n}.png"
+                Image.fromarray(rng.integers(0, 255, (60, 40, 3), dtype=np.uint8)).save(file)
+                people = [{"pose_keypoints_2d": pose.reshape(-1).tolist()}]
+                file.with_name(f"{n}_keypoints.json").write_text(json.dumps({"people": people}))
+    status, _, err = verb(
+        "gan_pose", "train", "--data", f"folder:{tmp_path}", "--run", tmp_path / "run", *SMALL, *EVERY, "--steps", 2
+    )
+    assert status == 0, err
+    with Image.open(tmp_path / "run" / "report" / "walk.gif") as moving:
+        assert moving.n_frames == 24
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
