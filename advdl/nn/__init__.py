@@ -10,6 +10,7 @@ from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, Bias, GroupNorm, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
+from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack
 from advdl.nn.response import local_response_norm
 from advdl.nn.spectral import SpectralNorm, spectral
 from advdl.nn.tap import tap
@@ -18,15 +19,21 @@ from advdl.nn.unpooling import max_pool_with_indices, max_unpool
 __all__ = [
     "BatchNorm",
     "Bias",
+    "CELLS",
     "Conv",
     "ConvTranspose",
     "Dropout",
     "Field",
+    "GRU",
     "GroupNorm",
+    "LSTM",
     "Layer",
     "Maxout",
     "POLICIES",
+    "RNN",
+    "Recurrent",
     "SpectralNorm",
+    "Stack",
     "adaptive_avg_pool",
     "avg_pool",
     "bilinear_init",

@@ -21,6 +21,16 @@ def fast() -> bool:
     return jax.default_backend() == "cpu" if chosen is None else chosen == "fast"
 
 
+def cudnn() -> bool:
+    """True where layers take cuDNN's kernels: on an NVIDIA GPU, unless `use` says `plain`."""
+    return jax.default_backend() == "gpu" and not plain() and "rocm" not in jax.devices()[0].client.platform_version
+
+
+def plain() -> bool:
+    """True where `use` says `plain`."""
+    return _chosen.get() == "plain"
+
+
 @contextlib.contextmanager
 def use(name: Literal["fast", "plain"]) -> Iterator[None]:
     """Within it, whatever is traced takes this formulation, on every backend. Raises ValueError for another name."""
