@@ -38,10 +38,12 @@ from advdl.metrics.segmentation import (
     segmentation_metrics,
     trivial_baselines,
 )
+from advdl.metrics.sequence import ByStep
 from advdl.metrics.similarity import bounding_box, detail, ssim
 from advdl.metrics.verdict import verdict
 
 __all__ = [
+    "ByStep",
     "Confusion",
     "Coverage",
     "Divergence",

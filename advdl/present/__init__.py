@@ -29,6 +29,7 @@ from advdl.present.segmentation import (
     overlay_mask,
     tile_overlays,
 )
+from advdl.present.sequences import draw_by_step, draw_states
 
 __all__ = [
     "Cloud",
@@ -45,6 +46,7 @@ __all__ = [
     "data_url",
     "default_palette",
     "draw_bars",
+    "draw_by_step",
     "draw_clouds",
     "draw_confusion",
     "draw_curves",
@@ -55,6 +57,7 @@ __all__ = [
     "draw_overlays",
     "draw_receptive_field",
     "draw_rows",
+    "draw_states",
     "draw_trade",
     "error_map",
     "extremes",

@@ -1,0 +1,90 @@
+"""Sequences made to order, that ask how long something can be kept in mind.
+
+Axes: B batch, T time. In `train` every place in the line of examples has a sequence of its own, drawn from its own numbers, and
+the length of the source means nothing; `test` is fixed.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from advdl.data.source import numbers
+
+EPOCH = 10_000
+
+
+class Made:
+    """A source of what `make(u (B, draws))` gives: a batch of sequences as a dict of arrays."""
+
+    broken: tuple[pathlib.Path, ...] = ()
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+
+    def __init__(self, name: str, split: str, draws: int, make: Callable[[np.ndarray], dict[str, np.ndarray]], count: int):
+        self.name, self.split = name, split
+        self.draws = draws if split == "train" else 0
+        self._make, self._count = make, count
+        self._fixed = None if self.draws else make(np.random.default_rng([0x7461736B, draws]).random((count, draws)))
+
+    def __len__(self) -> int:
+        return EPOCH if self.draws else self._count
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Source.read`."""
+        u = numbers(self, rows, u)
+        return self._make(u) if self._fixed is None else {name: value[rows] for name, value in self._fixed.items()}
+
+
+def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
+    """`{"token": int32 (B, T) of 0 and 1, "length": int32 (B,), "label": int32 (B,), "parity": int32 (B, T)}`: whether there is
+    an odd number of ones in the whole sequence, and in what has been read so far. Lengths are uniform from `shortest` to
+    `longest`, which is T; what follows the length is 0."""
+
+    def make(u):
+        length = shortest + (u[:, 0] * (longest - shortest + 1)).astype(np.int32)
+        token = (u[:, 1:] < 0.5).astype(np.int32) * (np.arange(longest) < length[:, None])
+        parity = np.cumsum(token, 1, dtype=np.int32) % 2
+        return {"token": token, "length": length, "label": parity[:, -1], "parity": parity}
+
+    return Made("bits", split, 1 + longest, make, count)
+
+
+def adding(split: str, steps: int, count: int = 1000) -> Made:
+    """`{"sequence": float32 (B, T, 2), "target": float32 (B,)}`: numbers in [0, 1), and beside each whether it is one of the
+    two, one in each half, whose sum is the target. Hochreiter & Schmidhuber 1997, experiment 4, as in later work: without
+    their ranges and ends. Who knows nothing and says 1 is off by 1/6 in the mean square."""
+
+    def make(u):
+        value, half = u[:, :steps], steps // 2
+        marked = np.zeros_like(value)
+        rows = np.arange(len(u))
+        first, second = (u[:, steps] * half).astype(int), half + (u[:, steps + 1] * (steps - half)).astype(int)
+        marked[rows, first] = marked[rows, second] = 1
+        sequence = np.stack([value, marked], -1).astype(np.float32)
+        return {"sequence": sequence, "target": (sequence[rows, first, 0] + sequence[rows, second, 0]).astype(np.float32)}
+
+    return Made("adding", split, steps + 2, make, count)
+
+
+SYMBOLS = 6
+
+
+def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
+    """`{"sequence": float32 (B, T, 6), "label": int32 (B,)}`: four kinds of distractors, one of six each, and somewhere in the
+    second tenth and again in the sixth an X or a Y (the last two); the label is their order, XX, XY, YX or YY. Hochreiter &
+    Schmidhuber 1997, experiment 6a, whose places these are in proportion to its lengths of 100 to 110."""
+
+    def make(u):
+        symbol = (u[:, :steps] * 4).astype(int)
+        rows, tenth = np.arange(len(u)), max(1, steps // 10)
+        chosen = (u[:, steps : steps + 2] < 0.5).astype(int)
+        for n, begin in enumerate((tenth, 5 * tenth)):
+            place = begin + (u[:, steps + 2 + n] * tenth).astype(int)
+            symbol[rows, place] = 4 + chosen[:, n]
+        return {
+            "sequence": np.eye(SYMBOLS, dtype=np.float32)[symbol],
+            "label": (2 * chosen[:, 0] + chosen[:, 1]).astype(np.int32),
+        }
+
+    return Made("temporal_order", split, steps + 4, make, count)

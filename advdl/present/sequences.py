@@ -1,0 +1,71 @@
+"""Sequences: what a network answers at every step, and what goes on in it. Axes: T time, H features."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from advdl.present import figure
+
+
+def draw_by_step(
+    lines: Mapping[str, Sequence[np.ndarray]],
+    path: str | os.PathLike,
+    title: str = "",
+    xlabel: str = "length",
+    ylabel: str = "",
+    references: Mapping[str, float] = {},
+    border: float | None = None,
+    border_label: str = "",
+    log: bool = False,
+) -> pathlib.Path:
+    """Draws a figure against the step, or the length: for each label lines (T,), one for each seed; into a PNG; returns its
+    path.
+
+    references: label -> value, horizontal lines. border: a step at which something ends, such as the lengths trained on.
+    """
+    with figure.style():
+        drawing, (axis,) = figure.panels(1, 1, 8.0, 3.8)
+        for number, (label, each) in enumerate(lines.items()):
+            color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+            for seed, line in enumerate(each):
+                own = dict(color=color, linestyle=dash, linewidth=1.4, alpha=0.85, label=None if seed else label)
+                axis.plot(np.arange(1, len(line) + 1), line, **own)
+        for label, value in references.items():
+            axis.axhline(value, color="black", linewidth=1.0, linestyle=":")
+            figure.beside(axis, label, value)
+        if border is not None:
+            axis.axvline(border, color=figure.GRAY, linewidth=1.0, linestyle="--")
+            where = axis.get_xaxis_transform()
+            axis.annotate(border_label, (border, 0.02), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
+        if log:
+            axis.set_yscale("log")
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.set_title(title)
+        drawing.legend(loc="outside lower center", ncols=min(len(lines), 5))
+        return figure.save(drawing, path)
+
+
+def draw_states(
+    rows: Mapping[str, np.ndarray], path: str | os.PathLike, labels: Sequence[str] = (), title: str = "", xlabel: str = "step"
+) -> pathlib.Path:
+    """Draws features over time, label -> (T, H), blue below 0 and red above, features in the order of how they go with the last
+    one's first row; into a PNG; returns its path. labels: what was read at each step, written below where there is room."""
+    heights = [float(np.clip(values.shape[1] / 12, 0.35, 3.0)) for values in rows.values()]
+    steps = max(len(values) for values in rows.values())
+    with figure.style():
+        drawing, axes = figure.panels(len(rows), 1, 9.0, sum(heights) / len(rows) + 0.75, heights=heights)
+        for axis, (label, values) in zip(axes, rows.items(), strict=True):
+            most = max(float(np.abs(values).max()), 1e-9)
+            axis.imshow(values.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+            axis.grid(False)
+            axis.set_yticks([])
+            axis.set_xticks([])
+            axis.set_title(label)
+        if labels and steps <= 80:
+            axes[-1].set_xticks(np.arange(len(labels)), labels, fontsize=8)
+        axes[-1].set_xlabel(xlabel)
+        drawing.suptitle(title)
+        return figure.save(drawing, path)
