@@ -40,6 +40,7 @@ from advdl.metrics.segmentation import (
 )
 from advdl.metrics.sequence import ByStep
 from advdl.metrics.similarity import bounding_box, detail, ssim
+from advdl.metrics.text import bleu, caption_figures, cider_d, corpus_bleu, rouge_l, tokenize, word_error_rate
 from advdl.metrics.verdict import verdict
 
 __all__ = [
@@ -55,13 +56,17 @@ __all__ = [
     "PixelDistance",
     "Recognition",
     "Spread",
+    "bleu",
     "bounding_box",
+    "caption_figures",
+    "cider_d",
     "class_accuracy",
     "class_coverage",
     "class_iou",
     "classic_methods",
     "classifier_score",
     "compute",
+    "corpus_bleu",
     "detail",
     "fidelity_figures",
     "frechet_distance",
@@ -81,12 +86,15 @@ __all__ = [
     "pca",
     "pca_reconstruction",
     "pixel_accuracy",
+    "rouge_l",
     "segmentation_figures",
     "segmentation_metrics",
     "ssim",
+    "tokenize",
     "top_k",
     "trivial_baselines",
     "verdict",
     "wasserstein_1",
     "wiener",
+    "word_error_rate",
 ]
