@@ -36,7 +36,7 @@ from advdl.data.scenes import (
 )
 from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
-from advdl.data.tasks import adding, bits, temporal_order
+from advdl.data.tasks import Beside, adding, bits, temporal_order
 from advdl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,

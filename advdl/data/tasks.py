@@ -5,7 +5,7 @@ the length of the source means nothing; `test` is fixed.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -88,3 +88,29 @@ def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
         }
 
     return Made("temporal_order", split, steps + 4, make, count)
+
+
+class Beside:
+    """Sources of sequences read together, by name: their entries are called `entry/name`. Rows and splits are those of all."""
+
+    broken: tuple[pathlib.Path, ...] = ()
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+
+    def __init__(self, sources: Mapping[str, Made]):
+        self._sources = dict(sources)
+        first = next(iter(self._sources.values()))
+        self.name, self.split = first.name, first.split
+        self.draws = sum(source.draws for source in self._sources.values())
+
+    def __len__(self) -> int:
+        return min(map(len, self._sources.values()))
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Source.read`."""
+        u, found, first = numbers(self, rows, u), {}, 0
+        for name, source in self._sources.items():
+            own = source.read(rows, u[:, first : first + source.draws]) if source.draws else source.read(rows)
+            found |= {f"{entry}/{name}": value for entry, value in own.items()}
+            first += source.draws
+        return found

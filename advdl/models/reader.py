@@ -12,7 +12,7 @@ from advdl.nn import CELLS, Recurrent, Stack
 
 
 class Reader(nn.Module):
-    """(B, T, D), lengths (B,) or none -> (outputs (B, T, K), {"states": (B, T, H)}): h_t, y_t = F(h_{t-1}, x_t), the states being
+    """(B, T, D), lengths (B,) or none -> (outputs (B, T, K), {"states": (B, T, H)}): h_t, y_t = F(h_{t-1}, x_t); the states are
     those of the last layer.
 
     outputs: K. cell: `rnn`, `lstm` or `gru`, or what makes a layer. features, layers: of the recurrent stack. What the whole

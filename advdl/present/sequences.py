@@ -19,11 +19,13 @@ def draw_by_step(
     border: float | None = None,
     border_label: str = "",
     log: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> pathlib.Path:
     """Draws a figure against the step, or the length: for each label lines (T,), one for each seed; into a PNG; returns its
     path.
 
     references: label -> value, horizontal lines. border: a step at which something ends, such as the lengths trained on.
+    limits: of the vertical axis, so that pictures compare.
     """
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 8.0, 3.8)
@@ -41,6 +43,8 @@ def draw_by_step(
             axis.annotate(border_label, (border, 0.02), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
         if log:
             axis.set_yscale("log")
+        if limits:
+            axis.set_ylim(*limits)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
         axis.set_title(title)
