@@ -32,7 +32,7 @@ class Config(cli.Config):
     """What is trained, beside one another: rnn, lstm, gru, window."""
     seeds: int = 3
     """Initializations of each."""
-    features: int = 64
+    features: int = 32
     """Units of the state, and of the layers of the window's network."""
     window: int = 16
     """Bits that the network without a state sees."""
@@ -44,8 +44,8 @@ class Config(cli.Config):
 
 PRESETS = {
     "laptop": Config(
-        batch=128, steps=10_000, learning_rate=1e-3, schedule="cosine", clip=1.0, per_call=20, evaluate_every=1000,
-        save_every=5000, log_every=200,
+        batch=128, steps=5000, learning_rate=1e-3, schedule="cosine", clip=1.0, per_call=20, evaluate_every=500,
+        save_every=2500, log_every=100,
     ),
     # Delétang et al. 2022: this batch and these lengths, Adam at 1e-3, 256 units; the steps are those of their text, their
     # released example has 10,000. Not run here.

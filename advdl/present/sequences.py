@@ -40,7 +40,7 @@ def draw_by_step(
         if border is not None:
             axis.axvline(border, color=figure.GRAY, linewidth=1.0, linestyle="--")
             where = axis.get_xaxis_transform()
-            axis.annotate(border_label, (border, 0.02), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
+            axis.annotate(border_label, (border, 0.5), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
         if log:
             axis.set_yscale("log")
         if limits:

@@ -30,6 +30,15 @@ def where(path, color, tolerance=2):
 
 
 DRAW = {
+    "by step": lambda path: present.draw_by_step(
+        {"rnn": [np.linspace(0.5, 1, 50), np.full(50, 0.6)], "$5": [np.geomspace(1e-3, 1, 50)]}, path, "title", ylabel="share",
+        references={"chance": 0.5}, border=10, border_label="trained", log=True, limits=(1e-4, 2),
+    ),
+    "states": lambda path: present.draw_states(
+        {"bits": np.sign(np.sin(np.arange(20.0)))[:, None], "rnn": np.random.default_rng(0).normal(size=(20, 8))},
+        path,
+        "01" * 10,
+    ),
     "trade": lambda path: present.draw_trade({"0": (0.1, 0.9), "$5": (0.4, 0.2)}, path, "smoothness", "error", "change"),
     "curves": lambda path: present.draw_curves(
         LINES,

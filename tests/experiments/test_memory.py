@@ -1,0 +1,99 @@
+"""Parity and long memory: runs that are whole, and what they conclude."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EVERY = ["--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2, "--batch", 8]
+PARITY = ["--features", 4, "--seeds", 2, "--window", 3, "--longest", 6, "--scored", 12, "--per-call", 2, *EVERY]
+MEMORY = ["--features", 4, "--lags", "10,20", *EVERY]
+
+
+def longer(flags):
+    return [*flags[: flags.index("--steps")], "--steps", 6, *flags[flags.index("--steps") + 2 :]]
+
+
+def test_parity_is_trained_judged_drawn_and_asked(verb, tmp_path):
+    run = tmp_path / "run"
+    status, _, err = verb("parity", "train", "--run", run, *PARITY)
+    assert status == 0, err
+    judged = json.loads((run / "verdict.json").read_text())
+    assert {"rnn", "lstm", "window"} <= set(judged) and len(judged["rnn"]) == 2 and "fails" in judged["verdict"]
+    assert all((run / "report" / name).exists() for name in ("lengths.png", "states.png", "curves.png"))
+    status, _, err = verb("parity", "train", "--run", run, *longer(PARITY))
+    assert status == 0 and "resuming" in err, err
+    status, out, err = verb("parity", "predict", "0110101", "1", "--run", run, "--out", tmp_path / "out", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["0110101"]["ones"] == 4 and set(answer["1"]) == {"ones", "rnn", "lstm", "window"}
+    with Image.open(tmp_path / "out" / "states_0.png") as image:
+        assert image.width > 500
+    for wrong, line in ((["01x"], "('x'); expected 0 and 1"), ([], "give sequences of 0 and 1")):
+        status, _, err = verb("parity", "predict", *wrong, "--run", run)
+        assert status == 2 and line in err
+
+
+def test_the_verdict_on_parity_is_that_of_the_best_state(load):
+    module = load("parity")
+    board = module.Board(module.Config(seeds=2), ("rnn", "lstm", "window"))
+    unseen = module.unseen(board.config)
+    figures = {f"{name}-s{n}/{unseen}": value for name, values in {
+        "rnn": (0.5, 0.9995), "lstm": (0.7, 0.8), "window": (0.501, 0.49),
+    }.items() for n, value in enumerate(values)}  # fmt: skip
+    said = board.judge(figures)["verdict"]
+    assert "rnn, passes: 99.95%" in said and "1.00% off chance (as it must be)" in said
+    figures[f"window-s1/{unseen}"] = 0.6
+    assert "unlike chance" in board.judge(figures)["verdict"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--preset", "order", "--networks", "lstm1997,gru"]], ids=["adding", "order"])
+def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
+    run = tmp_path / "run"
+    status, _, err = verb("long_memory", "train", "--run", run, *MEMORY, *flags)
+    assert status == 0, err
+    judged = json.loads((run / "verdict.json").read_text())
+    assert "who knows nothing" in judged["verdict"] and "has not solved" in judged["verdict"]
+    names = ("lstm1997", "gru") if flags else ("rnn", "lstm")
+    assert all(set(judged[name]) == {"over 10 steps", "over 20 steps"} for name in names)
+    assert len(list((run / "report" / "frames").glob("*.png"))) == 3 and (run / "report" / "gradients.gif").exists()
+    status, _, err = verb("long_memory", "train", "--run", run, *longer(MEMORY), *flags)
+    assert status == 0 and "resuming" in err, err
+    status, out, err = verb("long_memory", "predict", "--run", run, "--count", 3, "--json")
+    assert status == 0 and {len(values) for values in json.loads(out).values()} == {3}, err
+
+
+def test_the_gradient_against_the_distance_is_that_of_the_error(load):
+    """By finite differences of one sequence's error."""
+    module = load("long_memory")
+    config = module.Config(features=3, lags="10")
+    recall = module.Recall(config, "rnn", 10)
+    batch = module.data.Beside({"10": module.data.adding("test", 10)}).read(np.arange(1))
+    variables = recall.module.init(module.jax.random.key(0), batch["sequence/10"])
+    norms = np.asarray(recall.gradient_norms(variables, batch))
+    error = lambda x: float(recall.errors(variables, batch, x)[0][0])  # noqa: E731
+    for distance in (0, 4):
+        slopes = []
+        for feature in range(2):
+            shift = np.zeros_like(batch["sequence/10"])
+            shift[0, 9 - distance, feature] = 1e-2
+            slopes.append((error(batch["sequence/10"] + shift) - error(batch["sequence/10"] - shift)) / 2e-2)
+        assert norms[distance] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "line"),
+    [
+        ("parity", ["--networks", "rnn,transformer"], "no network 'transformer'"),
+        ("parity", ["--networks", "rnn,rnn"], "each once"),
+        ("parity", ["--scored", 40], "expected more than --longest 40"),
+        ("parity", ["--data", "digits"], "there is bits"),
+        ("long_memory", ["--lags", "5"], "at least 10"),
+        ("long_memory", ["--lags", "x"], "--lags"),
+        ("long_memory", ["--networks", "ltsm"], "nearest: lstm"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, name, flags, line):
+    status, _, err = verb(name, "train", "--run", tmp_path / "run", *flags)
+    assert status == 2 and line in err and err.count("\n") == 1, err
