@@ -1,5 +1,6 @@
 """Data: sources read by row, transforms with each example's own randomness, and batch(t), a function of the step."""
 
+from advdl.data.audio import DTMF, dial, log_mel, read_wav
 from advdl.data.augment import (
     IMAGENET_EIGENVALUES,
     IMAGENET_EIGENVECTORS,
@@ -34,9 +35,23 @@ from advdl.data.scenes import (
     open_scenes,
     single_digits,
 )
+from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, buckets, pad
 from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import Beside, adding, bits, temporal_order
+from advdl.data.text import (
+    BEGIN,
+    END,
+    PAD,
+    SPECIALS,
+    UNKNOWN,
+    Subwords,
+    Vocabulary,
+    join,
+    read_lines,
+    read_parallel,
+    words,
+)
 from advdl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
