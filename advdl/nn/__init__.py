@@ -1,6 +1,7 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
 from advdl.nn import formulation, replica, towers
+from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
 from advdl.nn.diffaugment import POLICIES, differentiable_augment
@@ -17,11 +18,13 @@ from advdl.nn.tap import tap
 from advdl.nn.unpooling import max_pool_with_indices, max_unpool
 
 __all__ = [
+    "Additive",
     "BatchNorm",
     "Bias",
     "CELLS",
     "Conv",
     "ConvTranspose",
+    "Dot",
     "Dropout",
     "Field",
     "GRU",
@@ -35,6 +38,7 @@ __all__ = [
     "SpectralNorm",
     "Stack",
     "adaptive_avg_pool",
+    "attend",
     "avg_pool",
     "bilinear_init",
     "bilinear_upsample",
