@@ -19,6 +19,7 @@ from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import joint_flip, joint_scale_crop
 from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
+from advdl.data.languages import open_parallel
 from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
@@ -36,7 +37,7 @@ from advdl.data.scenes import (
     single_digits,
 )
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, buckets, pad
-from advdl.data.source import ArraySource, Source, in_memory
+from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import Beside, adding, bits, temporal_order
 from advdl.data.text import (

@@ -62,6 +62,25 @@ class ArraySource:
         return {"image": self._images[rows], "label": self._labels[rows]}
 
 
+class Columns:
+    """A source in memory of whatever arrays there are: name -> (N, …). Raises ValueError where they are not equally long."""
+
+    draws, broken, label_names, image_shape = 0, (), (), ()
+
+    def __init__(self, name: str, split: str, columns: Mapping[str, np.ndarray]):
+        self.name, self.split, self._columns = name, split, dict(columns)
+        if len({len(column) for column in self._columns.values()}) != 1:
+            raise ValueError(f"{name} has columns of {[len(column) for column in self._columns.values()]} rows")
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Source.read`."""
+        numbers(self, rows, u)
+        return {name: column[rows] for name, column in self._columns.items()}
+
+
 class Of:
     """A source made of another: what it does not say itself, the other says."""
 

@@ -29,7 +29,7 @@ from advdl.present.segmentation import (
     overlay_mask,
     tile_overlays,
 )
-from advdl.present.sequences import draw_by_step, draw_states
+from advdl.present.sequences import draw_attention, draw_by_step, draw_states
 
 __all__ = [
     "Cloud",
@@ -45,6 +45,7 @@ __all__ = [
     "coverage_section",
     "data_url",
     "default_palette",
+    "draw_attention",
     "draw_bars",
     "draw_by_step",
     "draw_clouds",

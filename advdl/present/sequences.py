@@ -76,3 +76,22 @@ def draw_states(
         axes[-1].set_xlabel(xlabel)
         drawing.suptitle(title)
         return figure.save(drawing, path)
+
+
+def draw_attention(
+    pairs: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]], path: str | os.PathLike, columns: int = 3
+) -> pathlib.Path:
+    """Draws for each pair (source tokens, target tokens, weights (target, source)) which source each target word looked at,
+    dark for much; into a PNG; returns its path."""
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+    with figure.style():
+        drawing, axes = figure.panels(rows, columns, 4.4, 3.8)
+        for axis in axes[len(pairs) :]:
+            axis.set_visible(False)
+        for axis, (source, target, weights) in zip(axes, pairs, strict=False):
+            axis.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            axis.grid(False)
+            axis.set_xticks(range(len(source)), source, rotation=60, ha="right", fontsize=8)
+            axis.set_yticks(range(len(target)), target, fontsize=8)
+        return figure.save(drawing, path)
