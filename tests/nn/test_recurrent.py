@@ -121,18 +121,15 @@ def test_each_sequence_is_what_it_is_alone_and_length_0_is_no_step(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("options", [{"unroll": 3}, {"chunk": 3}, {"chunk": 7}], ids=str)
+@pytest.mark.parametrize("options", [{"unroll": 3}, {"chunk": 3}], ids=str)
 def test_every_way_to_run_it_gives_the_same_numbers(name, options):
     layer, variables = made(name)
     x = given()
-    for reverse in (False, True):
-        plain = outcome(layer, variables, x, LENGTH, reverse, how="plain")
-        same(outcome(layer, variables, x, LENGTH, reverse), plain)
-        same(outcome(CELLS[name](FEATURES, **options), variables, x, LENGTH, reverse), plain)
-        same(
-            outcome(CELLS[name](FEATURES, **options), variables, x, None, reverse),
-            outcome(layer, variables, x, None, reverse, how="plain"),
-        )
+    for length, reverse in ((LENGTH, True), (None, False)):
+        plain = outcome(layer, variables, x, length, reverse, how="plain")
+        if "unroll" in options:
+            same(outcome(layer, variables, x, length, reverse), plain)
+        same(outcome(CELLS[name](FEATURES, **options), variables, x, length, reverse), plain)
 
 
 def test_a_sequence_in_windows_is_the_whole():
