@@ -10,8 +10,8 @@ decoder is trained on the given words (teacher forcing), or on its own with a pr
 sampling for each word by itself, Bengio et al. 2015, arXiv:1506.03099). The part `val` is looked at in training, `test` at
 the end alone.
 
-Recorded with `train`, seed 0, 312 s on one core of an AMD EPYC beside other work, JAX 0.10.2: of 1,000 numbers never seen all are
-right to the last word (BLEU 100), greedily and by a beam of 5. The source as it is has BLEU 0.0, the commonest sentence 3.7.
+Recorded with `train`, seed 0, 312 s on one core of an AMD EPYC beside other work, JAX 0.10.2: of 1,000 numbers never seen all
+are right to the last word (BLEU 100), greedily and by a beam of 5. The source as it is has BLEU 0.0, the commonest sentence 3.7.
 """
 
 import sys
