@@ -26,6 +26,16 @@ from advdl.metrics.fidelity import (
     manifold,
     parzen,
 )
+from advdl.metrics.forecasting import (
+    BASELINES,
+    RootByStep,
+    RootMean,
+    naive_scale,
+    persistence,
+    seasonal_drift,
+    seasonal_naive,
+    skill,
+)
 from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
@@ -44,6 +54,7 @@ from advdl.metrics.text import bleu, caption_figures, cider_d, corpus_bleu, roug
 from advdl.metrics.verdict import verdict
 
 __all__ = [
+    "BASELINES",
     "ByStep",
     "Confusion",
     "Coverage",
@@ -55,6 +66,8 @@ __all__ = [
     "Parzen",
     "PixelDistance",
     "Recognition",
+    "RootByStep",
+    "RootMean",
     "Spread",
     "bleu",
     "bounding_box",
@@ -79,16 +92,21 @@ __all__ = [
     "merge",
     "mode_figures",
     "mode_metrics",
+    "naive_scale",
     "nearest",
     "optimal_discriminator",
     "optimal_value",
     "parzen",
     "pca",
     "pca_reconstruction",
+    "persistence",
     "pixel_accuracy",
     "rouge_l",
     "segmentation_figures",
     "segmentation_metrics",
+    "seasonal_drift",
+    "seasonal_naive",
+    "skill",
     "ssim",
     "tokenize",
     "top_k",

@@ -28,6 +28,7 @@ from advdl.models import (
     unet,
     vgg,
 )
+from advdl.models.forecaster import Forecaster
 from advdl.models.generators import generator
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
@@ -78,6 +79,7 @@ def classifier(name: str) -> Variant:
 
 __all__ = [
     "CLASSIFIERS",
+    "Forecaster",
     "Variant",
     "abstract",
     "classifier",

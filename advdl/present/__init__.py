@@ -12,6 +12,7 @@ from advdl.present.classified import (
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
+from advdl.present.forecasts import draw_forecasts
 from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.painter import browser, data_url, from_data_url, photograph, serve
@@ -51,6 +52,7 @@ __all__ = [
     "draw_clouds",
     "draw_confusion",
     "draw_curves",
+    "draw_forecasts",
     "draw_grid",
     "draw_histogram",
     "draw_lines",

@@ -1,0 +1,45 @@
+"""A series and what was forecast of it. Axes: N values, H steps ahead."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from advdl.present import figure
+
+
+def draw_forecasts(
+    values: np.ndarray,
+    forecasts: Mapping[str, Sequence[tuple[int, np.ndarray]]],
+    path: str | os.PathLike,
+    labels: Sequence[str] = (),
+    title: str = "",
+    ylabel: str = "",
+    truth: str = "the series",
+) -> pathlib.Path:
+    """Draws a series (N,) and over it, for each label, forecasts (place of the first value forecast, values (H,)), each joined
+    to the value before it; into a PNG; returns its path. labels: of the values, written below; places by default.
+
+    Forecasts may go on beyond the end. Where they begin there is a dot.
+    """
+    with figure.style():
+        drawing, (axis,) = figure.panels(1, 1, 10.0, 4.2)
+        axis.plot(np.arange(len(values)), values, color="black", linewidth=1.0, label=truth)
+        for number, (label, each) in enumerate(forecasts.items()):
+            color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+            for n, (origin, line) in enumerate(each):
+                at = np.arange(origin - 1, origin + len(line))
+                joined = np.concatenate([values[origin - 1 : origin], line])
+                own = dict(color=color, linestyle=dash, linewidth=1.6 if number == 0 else 1.2, zorder=3 if number == 0 else 2)
+                axis.plot(at, joined, label=None if n else label, **own)
+                if number == 0:
+                    axis.plot(at[:1], joined[:1], "o", color=color, markersize=4, zorder=4)
+        if len(labels):
+            at = np.unique(np.linspace(0, len(values) - 1, 6).astype(int))
+            axis.set_xticks(at, [labels[n] for n in at])
+        axis.margins(x=0.01)
+        axis.set_ylabel(ylabel)
+        axis.set_title(title)
+        drawing.legend(loc="outside lower center", ncols=min(1 + len(forecasts), 5))
+        return figure.save(drawing, path)
