@@ -36,6 +36,7 @@ from advdl.data.scenes import (
     open_scenes,
     single_digits,
 )
+from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
 from advdl.data.source import ArraySource, Columns, Source, in_memory

@@ -31,6 +31,7 @@ from advdl.present.segmentation import (
     tile_overlays,
 )
 from advdl.present.sequences import draw_attention, draw_by_step, draw_states
+from advdl.present.words import draw_weighed, draw_words
 
 __all__ = [
     "Cloud",
@@ -61,6 +62,8 @@ __all__ = [
     "draw_receptive_field",
     "draw_rows",
     "draw_states",
+    "draw_weighed",
+    "draw_words",
     "draw_trade",
     "error_map",
     "extremes",

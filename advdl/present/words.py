@@ -1,0 +1,92 @@
+"""Sentences whose words are colored. Axes: T words."""
+
+import os
+import pathlib
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from advdl.present import figure
+
+_COLUMNS, _SIZE = 96, 9  # characters a line, points
+_WIDTH, _HEIGHT = 0.602 * _SIZE / 72, 1.9 * _SIZE / 72  # inches of a character and of a line
+
+
+def draw_words(
+    sentences: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | os.PathLike, title: str = "", note: str = ""
+) -> pathlib.Path:
+    """Draws sentences, each (caption, T words, (T,) weights), as text into a PNG; returns its path.
+
+    A word is red the more its weight is above zero and blue the more below, by the largest of its sentence. note: what the
+    colors mean. Raises ValueError where a sentence has not one weight for each word.
+    """
+    lines: list[tuple[str, list[tuple[int, str, float]]]] = []  # caption or none; (column, word, weight in [-1, 1])
+    for caption, words, weights in sentences:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (len(words),):
+            raise ValueError(f"{len(words)} words with weights of shape {weights.shape}")
+        most = max(float(np.abs(weights).max(initial=0)), 1e-12)
+        lines += [(part, []) for part in textwrap.wrap(caption, _COLUMNS) or [""]]
+        lines.append(("", []))
+        column = 0
+        for word, weight in zip(words, weights, strict=True):
+            word = word if len(word) <= _COLUMNS else word[: _COLUMNS - 1] + "…"
+            if column and column + len(word) > _COLUMNS:
+                lines.append(("", []))
+                column = 0
+            lines[-1][1].append((column, word, weight / most))
+            column += len(word) + 1
+        lines.append(("", []))
+    notes = textwrap.wrap(note, _COLUMNS)
+    with figure.style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # shown as an empty box
+        height = (len(lines) + len(notes) + bool(notes) + 2 * bool(title)) * _HEIGHT
+        drawing, (axis,) = figure.panels(1, 1, (_COLUMNS + 4) * _WIDTH, height)
+        drawing.set_layout_engine("none")
+        axis.set_position((0, 0, 1, 1))
+        axis.set_axis_off()
+        axis.set_xlim(-2, _COLUMNS + 2)
+        axis.set_ylim(height / _HEIGHT, 0)
+        at = dict(va="center", family="DejaVu Sans Mono", fontsize=_SIZE)
+        row = 0.5
+        if title:
+            axis.text(0, row, title, weight="bold", **at | {"fontsize": _SIZE + 2})
+            row += 1
+        for text in notes:
+            axis.text(0, row, text, color=figure.GRAY, **at)
+            row += 1
+        row += bool(notes) + bool(title)
+        for caption, words in lines:
+            if caption:
+                axis.text(0, row, caption, color=figure.GRAY, **at)
+            for column, word, weight in words:
+                color = matplotlib.colormaps["RdBu_r"](0.5 + 0.4 * weight)
+                axis.add_patch(Rectangle((column - 0.3, row - 0.42), len(word) + 0.6, 0.84, color=color, linewidth=0))
+                axis.text(column, row, word, color="white" if abs(weight) > 0.75 else "black", **at)
+            row += 1
+        return figure.save(drawing, path)
+
+
+def draw_weighed(weights: Mapping[str, Mapping[str, float]], path: str | os.PathLike, title: str = "") -> pathlib.Path:
+    """Draws label -> (word -> weight) as horizontal bars, a panel a label, into a PNG; returns its path."""
+    most = max((abs(value) for words in weights.values() for value in words.values()), default=1.0) or 1.0
+    rows = max(1, *(len(words) for words in weights.values()))
+    with figure.style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        drawing, axes = figure.panels(1, len(weights), 4.6, 0.22 * rows + 0.9)
+        for number, (axis, (label, words)) in enumerate(zip(axes, weights.items(), strict=True)):
+            place = np.arange(len(words))
+            axis.barh(place, list(words.values()), 0.75, color=figure.COLORS[number % len(figure.COLORS)])
+            axis.set_yticks(place, list(words))
+            axis.grid(False, axis="y")
+            axis.set_xlim(min(0.0, *words.values(), 0.0), 1.05 * most)
+            axis.set_ylim(rows - 0.4, -0.6)
+            axis.set_xlabel("mean weight")
+            axis.set_title(label)
+        if title:
+            drawing.suptitle(title)
+        return figure.save(drawing, path)
