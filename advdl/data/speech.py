@@ -1,0 +1,142 @@
+"""Spoken strings: recordings of words, laid one behind the other.
+
+Axes: B batch, T frames, M mel bands, L labels of a string. Labels count from 1, since 0 is CTC's blank.
+"""
+
+import functools
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from advdl.data.audio import dial, log_mel, read_wav
+from advdl.data.source import numbers
+from advdl.errors import UserError, nearest
+
+RATE, WINDOW, HOP, BANDS = 8000, 0.032, 0.020, 40
+KEYS = "0123456789*#"
+PARTS = {"test": range(5), "val": range(5, 10)}
+"""Which recordings of a word and a speaker are held out, by their number: the official test split of the Free Spoken Digit
+Dataset, and as many for validation."""
+DIALED = {"train": 1200, "val": 100, "test": 300}
+
+
+class Recording(NamedTuple):
+    """samples (N,) at RATE, labels of what is said, and by whom."""
+
+    samples: np.ndarray
+    labels: tuple[int, ...]
+    speaker: str
+
+
+def features(samples: np.ndarray) -> np.ndarray:
+    """(T, M): log mel bands, each with mean 0 and deviation 1 over the recording, so that its level does not matter."""
+    x = log_mel(samples, RATE, WINDOW, HOP, BANDS)
+    return ((x - x.mean(0)) / (x.std(0) + 1e-3)).astype(np.float32)
+
+
+class Strings:
+    """`{"frames": float32 (B, T, M), "frames_length": int32 (B,), "label": int32 (B, L), "label_length": int32 (B,)}`: strings
+    of one speaker's recordings, from one to `most` of them, each with the features of the whole.
+
+    With `fixed` it is a list of so many strings, and T that of the longest. Else every place in the line of examples has a
+    string of its own, which is left shorter where it would not fit into `most` recordings of nearly the greatest length.
+    """
+
+    broken: tuple[pathlib.Path, ...] = ()
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+
+    def __init__(self, name: str, split: str, recordings: Sequence[Recording], most: int, fixed: int = 0, seed: int = 0):
+        self.name, self.split, self._recordings, self._most = name, split, recordings, most
+        self._speakers: dict[str, list[int]] = {}
+        for row, recording in enumerate(recordings):
+            self._speakers.setdefault(recording.speaker, []).append(row)
+        self._labels = most * max(len(recording.labels) for recording in recordings)
+        self.draws, self._fixed = (0 if fixed else 2 + most), None
+        lengths = sorted(len(recording.samples) for recording in recordings)
+        self._room = max(lengths[-1], most * lengths[-1 - len(lengths) // 50])
+        if fixed:
+            u = np.random.default_rng([0x73706B, seed]).random((fixed, 2 + most))
+            made = [self._made(row, np.inf) for row in u]
+            self._fixed = self._batch(made, max(len(frames) for frames, _ in made))
+
+    def __len__(self) -> int:
+        return 10_000 if self._fixed is None else len(self._fixed["label"])
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Source.read`."""
+        u = numbers(self, rows, u)
+        if self._fixed is not None:
+            return {name: value[rows] for name, value in self._fixed.items()}
+        return self._batch([self._made(own, self._room) for own in u], int(self._room / RATE / HOP) + 1)
+
+    def _made(self, u: np.ndarray, room: float) -> tuple[np.ndarray, tuple[int, ...]]:
+        speakers = list(self._speakers)
+        own = self._speakers[speakers[int(u[0] * len(speakers))]]
+        count = 1 + int(u[1] * self._most)
+        chosen = [self._recordings[own[int(x * len(own))]] for x in u[2 : 2 + count]]
+        while sum(len(recording.samples) for recording in chosen) > room:
+            chosen.pop()
+        samples = np.concatenate([recording.samples for recording in chosen])
+        return features(samples), tuple(label for recording in chosen for label in recording.labels)
+
+    def _batch(self, made: Sequence[tuple[np.ndarray, tuple[int, ...]]], most: int) -> dict[str, np.ndarray]:
+        frames = np.zeros((len(made), most, BANDS), np.float32)
+        label = np.zeros((len(made), self._labels), np.int32)
+        for n, (x, said) in enumerate(made):
+            frames[n, : len(x)] = x
+            label[n, : len(said)] = said
+        lengths = [len(x) for x, _ in made]
+        return {
+            "frames": frames, "frames_length": np.array(lengths, np.int32),
+            "label": label, "label_length": np.array([len(said) for _, said in made], np.int32),
+        }  # fmt: skip
+
+
+def open_recordings(spec: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
+    """(recordings, names of the labels from 1 on) of a part, `train`, `val` or `test`.
+
+    spec: `dial`, keys of a telephone, dialed by nobody; or `folder:PATH` with WORD_SPEAKER_NUMBER.wav, of which the numbers 0
+    to 4 are the test part and 5 to 9 that of validation. Raises UserError for what is not there, does not read, or is called
+    otherwise.
+    """
+    kind, _, rest = spec.partition(":")
+    if part not in DIALED:
+        raise UserError(f"no part {part!r}; there are {', '.join(DIALED)}{nearest(part, DIALED)}")
+    if kind == "folder" and rest:
+        return _folder(rest, part)
+    if spec != "dial":
+        known = ["dial", "folder:PATH"]
+        raise UserError(f"no recordings {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
+    return dialed(part), tuple(KEYS)
+
+
+@functools.lru_cache(3)
+def dialed(part: str) -> list[Recording]:
+    """Strings of one to three keys."""
+    rng, found = np.random.default_rng([0x6469616C, list(DIALED).index(part)]), []
+    for _ in range(DIALED[part]):
+        keys = "".join(rng.choice(list(KEYS), rng.integers(1, 4)))
+        labels = tuple(KEYS.index(key) + 1 for key in keys)
+        found.append(Recording(dial(keys, rng, RATE), labels, "nobody"))
+    return found
+
+
+def _folder(path: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; expected {root}/WORD_SPEAKER_NUMBER.wav")
+    files = sorted(file for file in root.glob("*.wav") if file.resolve().is_relative_to(root.resolve()))
+    named = [(file, re.fullmatch(r"(.+)_([^_]+)_(\d+)", file.stem)) for file in files]
+    for file, match in named:
+        if match is None:
+            raise UserError(f"{file} is not called WORD_SPEAKER_NUMBER.wav; rename or remove it")
+    names = tuple(sorted({match[1] for _, match in named}))
+    of = lambda number: next((part for part, own in PARTS.items() if number in own), "train")  # noqa: E731
+    chosen = [(file, match) for file, match in named if of(int(match[3])) == part]
+    if not chosen:
+        raise UserError(f"{root} has no recordings for {part}; expected WORD_SPEAKER_NUMBER.wav with numbers from 0")
+    return [Recording(read_wav(file, RATE)[0], (names.index(match[1]) + 1,), match[2]) for file, match in chosen], names

@@ -1,0 +1,209 @@
+"""From sound to what is said: a bidirectional LSTM on log mel frames, trained by CTC, for words alone and for strings.
+
+    python experiments/speech.py train                                          # laptop: dialed keys, no download
+    python experiments/speech.py train --preset digits --data folder:PATH       # PATH/WORD_SPEAKER_NUMBER.wav
+    python experiments/speech.py predict recording.wav                          # your own
+
+Graves et al. 2006: nobody says when a word begins; the loss adds up all ways to lay the words over the frames. In training a
+string is made of one to `--most` recordings of one speaker, laid one behind the other; the held-out strings are of held-out
+recordings. One network answers both questions: a word alone is the likeliest of all words, a string is found by a prefix beam.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from advdl import cli, data, metrics, models, present, train
+from advdl.data import speech
+from advdl.errors import UserError
+from advdl.metrics import Mean
+from advdl.models import ctc
+from advdl.models.listener import Listener
+
+
+@dataclass(frozen=True)
+class Config(cli.Config):
+    data: str = "dial"
+    """dial, keys of a telephone; or folder:PATH with WORD_SPEAKER_NUMBER.wav (numbers 0 to 4 are the test part, 5 to 9 val)."""
+    most: int = 2
+    """Recordings of the longest string."""
+    features: int = 64
+    """Units of either direction."""
+    layers: int = 1
+    """Of the stack."""
+    dropout: float = 0.0
+    """Rate between layers and before the answer."""
+    strings: int = 300
+    """Held-out strings that are scored, of either held-out part."""
+
+
+PRESETS = {
+    "laptop": Config(
+        batch=32, steps=600, learning_rate=3e-3, schedule="cosine", clip=5.0, evaluate_every=100, save_every=300, log_every=25
+    ),
+    # The Free Spoken Digit Dataset, 3,000 recordings of six speakers at 8 kHz, its official test split.
+    "digits": Config(
+        preset="digits", data="folder:spoken_digits", most=5, features=96, layers=2, dropout=0.3, batch=32, steps=2000,
+        learning_rate=2e-3, schedule="cosine", warmup=100, clip=5.0, evaluate_every=250, save_every=500, log_every=25,
+    ),
+}  # fmt: skip
+WIDTH = 10
+EXACT = "strings right as a whole, greedily"
+
+
+@dataclass(frozen=True)
+class Predict(cli.Predict):
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """WAV files."""
+
+
+def build(config: Config) -> cli.Experiment:
+    cli.at_least(1, config, "most", "features", "layers", "strings")
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"--dropout is {config.dropout}; expected at least 0 and less than 1")
+    recordings = {part: speech.open_recordings(config.data, part) for part in ("train", "val", "test")}
+    names = recordings["train"][1]
+    module = Listener(len(names) + 1, config.features, config.layers, config.dropout, config.dtype)
+
+    def loss(variables, batch, key):
+        logits = module.apply(variables, batch["frames"], batch["frames_length"], train=True, rngs={"dropout": key})
+        return train.Loss(Mean.of(lost(logits, batch)))
+
+    def lost(logits, batch):
+        return ctc.ctc_loss(logits, batch["frames_length"], batch["label"], batch["label_length"])
+
+    def evaluate(variables, batch):
+        logits, mask = module.apply(variables, batch["frames"], batch["frames_length"]), batch["mask"]
+        said, count = ctc.collapse(logits.argmax(-1).astype(jnp.int32), batch["frames_length"])
+        size = batch["label"].shape[1]
+        room = jnp.pad(said, ((0, 0), (0, max(0, size - said.shape[1]))))[:, :size]
+        right = (room == batch["label"]).all(1) & (count == batch["label_length"])
+        return {"nats a string": Mean.of(lost(logits, batch), mask), EXACT: Mean.of(right, mask)}
+
+    init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
+    rule = train.clipped(optax.adam(config.scheduled()), config.clip)
+    learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+    ear = Ear(config, module, names, recordings["test"][0])
+    held_out = speech.Strings(config.data, "val", recordings["val"][0], config.most, config.strings, seed=1)
+    return cli.Experiment(
+        learner=learner,
+        train=data.TrainBatches(
+            speech.Strings(config.data, "train", recordings["train"][0], config.most), config.batch, config.seed
+        ),
+        test=data.EvalBatches(held_out, config.batch),
+        report=ear.report,
+        predict=ear.predict,
+        best=("nats a string", "min"),
+    )
+
+
+class Ear:
+    """What a listener came to."""
+
+    def __init__(self, config: Config, module: Listener, names: tuple[str, ...], recordings: list[speech.Recording]):
+        self.config, self.names, self.recordings = config, names, recordings
+        self.logits = jax.jit(module.apply)
+        words = range(1, len(names) + 1)
+        self.words = jax.jit(lambda variables, x, length: ctc.likeliest_word(module.apply(variables, x, length), length, words))
+
+    def heard(self, variables: train.Variables, batch: Mapping[str, np.ndarray], width: int) -> list[str]:
+        """Every string of a batch as words; width 0 takes the likeliest label of each frame."""
+        given, length = batch["frames"], batch["frames_length"]
+        logits = models.in_portions(lambda *part: self.logits(variables, *part), given, length, rows=50)
+        if not width:
+            said, count = ctc.collapse(jnp.asarray(logits.argmax(-1).astype(np.int32)), jnp.asarray(length))
+            return [self.text(row[:n]) for row, n in zip(np.asarray(said), np.asarray(count), strict=True)]
+        chance = np.asarray(jax.nn.log_softmax(logits))
+        return [self.text(ctc.prefix_beam(one[:n], width)[0][0]) for one, n in zip(chance, length, strict=True)]
+
+    def text(self, labels) -> str:
+        """Labels as words."""
+        return " ".join(self.names[label - 1] for label in labels)
+
+    def score(self, variables: train.Variables) -> dict[str, Any]:
+        """Of the test part: word error rates of strings, and words alone that are right, each beside a guess."""
+        config = self.config
+        strings = speech.Strings(config.data, "test", self.recordings, config.most, config.strings, seed=2).read(
+            np.arange(config.strings)
+        )
+        wanted = [self.text(row[:n]) for row, n in zip(strings["label"], strings["label_length"], strict=True)]
+        found = {}
+        for title, width in (("greedy", 0), (f"prefix beam of {WIDTH}", WIDTH)):
+            heard = self.heard(variables, strings, width)
+            found[title] = {
+                "word error rate": metrics.word_error_rate(wanted, heard),
+                "strings right": float(np.mean([a == b for a, b in zip(wanted, heard, strict=True)])),
+            }
+        often = max(set(wanted), key=wanted.count)
+        found["the commonest string"] = {"word error rate": metrics.word_error_rate(wanted, [often] * len(wanted))}
+        alone = [recording for recording in self.recordings if len(recording.labels) == 1]
+        x = [speech.features(recording.samples) for recording in alone]
+        padded = data.pad(x, max(map(len, x)))
+        said = models.in_portions(lambda *part: self.words(variables, *part), padded.ids, padded.lengths, rows=50)
+        label = np.array([recording.labels[0] for recording in alone])
+        found["words alone"] = {
+            "right": float((said == label).mean()), "of": len(label),
+            "the commonest": float(np.bincount(label).max() / len(label)),
+        }  # fmt: skip
+        return found
+
+    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+        folder, variables = run.report, state["model"].average
+        found = self.score(variables)
+        best = found[f"prefix beam of {WIDTH}"]
+        said = (
+            f"test: word error rate {best['word error rate']:.2%} on {self.config.strings} strings of 1 to {self.config.most} "
+            f"recordings, {found['words alone']['right']:.2%} of {found['words alone']['of']} words alone are right"
+        )
+        run.write("verdict.json", {"verdict": said, **found})
+        cli.say(said)
+        shown = [recording for recording in self.recordings if len(recording.labels) == 1][:3] or self.recordings[:3]
+        samples = np.concatenate([recording.samples for recording in shown])
+        self.draw(variables, samples, folder / "heard.png")
+        lines = present.read_metrics(run.folder / "metrics.jsonl")
+        panels = [
+            present.Panel("nats a string", {"training": "train/loss", "val": "test/nats a string"}, log=True),
+            present.Panel(EXACT, {"val": f"test/{EXACT}"}),
+        ]
+        present.draw_curves(lines, folder / "curves.png", panels)
+        truth = self.text([label for recording in shown for label in recording.labels])
+        return [
+            present.Section("The verdict", said, ["curves.png"], found),
+            present.Section("What it hears, and when", f"{HEARD} Said: {truth}.", ["heard.png"]),
+        ]
+
+    def draw(self, variables: train.Variables, samples: np.ndarray, path: Path) -> str:
+        """The sound and the probability of every label over time; returns what is heard."""
+        x = speech.features(samples)[None]
+        logits = self.logits(variables, x, np.array([x.shape[1]], np.int32))
+        chance = np.asarray(jax.nn.softmax(logits))[0]
+        rows = {"log mel bands, low to high": x[0][:, ::-1], f"labels: blank, {', '.join(self.names)}": chance}
+        present.draw_states(rows, path, xlabel=f"frames of {speech.HOP * 1000:.0f} ms")
+        return self.text(ctc.prefix_beam(np.log(chance + 1e-30), WIDTH)[0][0])
+
+    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
+        """What is said in files."""
+        if not options.files:
+            raise UserError("give WAV files, as in: predict recording.wav")
+        answer = {}
+        for path in options.files:
+            samples, rate = data.read_wav(path, speech.RATE)
+            if rate != speech.RATE:
+                cli.say(f"{path} has {rate} Hz and was resampled to {speech.RATE}")
+            answer[str(path)] = self.draw(state["model"].average, samples, folder / f"{path.stem}.png")
+        return answer
+
+
+HEARD = """Test recordings laid one behind the other: the sound, and below the probability of the blank and of each label at \
+every frame."""
+
+
+if __name__ == "__main__":
+    cli.main(build, PRESETS, Predict)
