@@ -1,0 +1,51 @@
+"""Speech: a run that is whole, and recordings of one's own."""
+
+import json
+import wave
+
+import numpy as np
+import pytest
+
+from advdl.data import speech
+
+SMALL = [
+    "--features", 8, "--strings", 12, "--batch", 8, "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2,
+]  # fmt: skip
+
+
+def write(path, samples, rate):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 30000).astype(np.int16).tobytes())
+
+
+def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path):
+    run = tmp_path / "run"
+    status, _, err = verb("speech", "train", "--run", run, *SMALL)
+    assert status == 0, err
+    judged = json.loads((run / "verdict.json").read_text())
+    assert {"greedy", "prefix beam of 10", "the commonest string", "words alone"} <= set(judged)
+    assert 0 <= judged["words alone"]["right"] <= 1 and judged["words alone"]["of"] > 50
+    assert all((run / "report" / name).exists() for name in ("heard.png", "curves.png"))
+    status, _, err = verb("speech", "train", "--run", run, *[6 if n == 7 else flag for n, flag in enumerate(SMALL)])
+    assert status == 0 and "resuming" in err, err
+    recording = speech.open_recordings("dial", "test")[0][0]
+    write(tmp_path / "own.wav", recording.samples, speech.RATE)
+    write(tmp_path / "other.wav", np.repeat(recording.samples, 2), 2 * speech.RATE)
+    status, out, err = verb("speech", "predict", tmp_path / "own.wav", tmp_path / "other.wav", "--run", run, "--json")
+    assert status == 0 and len(json.loads(out)) == 2 and "has 16000 Hz and was resampled to 8000" in err, err
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    for files, line in (([tmp_path / "bad.wav"], "bad.wav"), ([], "give WAV files")):
+        status, _, err = verb("speech", "predict", *files, "--run", run)
+        assert status == 2 and line in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [(["--data", "folder:nowhere"], "no folder nowhere"), (["--dropout", 1], "--dropout is 1"), (["--most", 0], "--most is 0")],
+)
+def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
+    status, _, err = verb("speech", "train", "--run", tmp_path / "run", *flags)
+    assert status == 2 and line in err and err.count("\n") == 1, err
