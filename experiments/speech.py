@@ -164,7 +164,7 @@ class Ear:
         )
         run.write("verdict.json", {"verdict": said, **found})
         cli.say(said)
-        shown = [recording for recording in self.recordings if len(recording.labels) == 1][:3] or self.recordings[:3]
+        shown = list({recording.labels: recording for recording in reversed(self.recordings)}.values())[:3]
         samples = np.concatenate([recording.samples for recording in shown])
         self.draw(variables, samples, folder / "heard.png")
         lines = present.read_metrics(run.folder / "metrics.jsonl")
@@ -184,7 +184,7 @@ class Ear:
         x = speech.features(samples)[None]
         logits = self.logits(variables, x, np.array([x.shape[1]], np.int32))
         chance = np.asarray(jax.nn.softmax(logits))[0]
-        rows = {"log mel bands, low to high": x[0][:, ::-1], f"labels: blank, {', '.join(self.names)}": chance}
+        rows = {"log mel bands, the high ones above": x[0][:, ::-1], f"labels: blank, {', '.join(self.names)}": chance}
         present.draw_states(rows, path, xlabel=f"frames of {speech.HOP * 1000:.0f} ms")
         return self.text(ctc.prefix_beam(np.log(chance + 1e-30), WIDTH)[0][0])
 
