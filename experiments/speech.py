@@ -80,6 +80,7 @@ def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "most", "features", "layers", "strings")
     if not 0 <= config.dropout < 1:
         raise UserError(f"--dropout is {config.dropout}; expected at least 0 and less than 1")
+    metrics.word_error_rate(["one"], ["one"])  # a library that is missing is told now and not after the training
     recordings = {part: speech.open_recordings(config.data, part) for part in ("train", "val", "test")}
     names = recordings["train"][1]
     module = Listener(len(names) + 1, config.features, config.layers, config.dropout, config.dtype)

@@ -208,6 +208,7 @@ def build(config: Config) -> cli.Experiment:
     for name in ("dropout", "sampling"):
         if not 0 <= getattr(config, name) <= (1 if name == "sampling" else 0.99):
             raise UserError(f"--{name} is {getattr(config, name)}; expected at least 0 and at most 1")
+    metrics.corpus_bleu(["one"], ["one"])  # a library that is missing is told now and not after the training
     corpus = Corpus(config)
     interpreter = Interpreter(config, corpus)
     desk = Desk(interpreter)
