@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from advdl.nn import replica
 
@@ -238,6 +239,23 @@ def gaussian_kl(mean_BZ: jax.Array, log_variance_BZ: jax.Array) -> jax.Array:
     mean, log_variance = _float(mean_BZ), _float(log_variance_BZ)
     # expm1: near the prior, exp(l) - 1 - l would be the difference of nearly equal terms
     return _per_example(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+
+
+def masked_l1(made_BHWC: jax.Array, target_BHWC: jax.Array, mask_BHW: jax.Array) -> jax.Array:
+    """Mean over pixels and channels of |made - target|·(1 + mask), (B,): the pose mask loss of
+    Ma et al. 2017 (arXiv:1705.09368, equation 1)."""
+    error = jnp.abs(made_BHWC.astype(jnp.float32) - target_BHWC) * (1 + mask_BHW[..., None])
+    return error.mean((1, 2, 3))
+
+
+def ctc(logits_BTK: jax.Array, frames_B: jax.Array, label_BL: jax.Array, label_length_B: jax.Array) -> jax.Array:
+    """-log of the probability of the labels, over all paths that say them, (B,), in nats; at least 0. A string that needs more
+    frames than there are has a large value. Graves et al. 2006 (ICML), section 4.1; by Optax. Behind its frames, what the
+    logits hold has no effect. Label 0 is the blank."""
+    behind = lambda length, size: (jnp.arange(size)[None] >= length[:, None]).astype(jnp.float32)  # noqa: E731
+    paddings = behind(frames_B, logits_BTK.shape[1]), behind(label_length_B, label_BL.shape[1])
+    logits = jnp.where(paddings[0][..., None] > 0, 0, _float(logits_BTK))
+    return jnp.maximum(optax.ctc_loss(logits, paddings[0], label_BL, paddings[1]), 0)
 
 
 def _same(one: str, a: jax.Array, other: str, b: jax.Array) -> None:

@@ -112,7 +112,7 @@ class Manifold:
         self.encoder = dcgan.Encoder(self.z, width=width, dtype=dtype)
         self.uniform = settings["noise"] == "uniform"
         self.reach = float(np.sqrt(scipy.stats.chi2.isf(FAR, self.z)))
-        self.rule = optax.adam(RATE, b1=0.9)
+        self.rule, self.edit_rule = optax.adam(RATE), optax.adam(EDIT_RATE)
         self._paint, self._encode = jax.jit(self.paint), jax.jit(self.encode)
         self._nearer, self._edit = jax.jit(self.nearer), jax.jit(self.edit_step, static_argnames="cell")
         self._change = jax.jit(igan.change_between, static_argnames=("grid", "steps"))
@@ -137,8 +137,7 @@ class Manifold:
 
     def encode(self, variables: train.Variables, x: jax.Array) -> jax.Array:
         """Noise of images, by the encoder."""
-        own = {name: tree for name, tree in variables.items() if name != "generator"}
-        return self.within(self.encoder.apply(own, x, train=False)[0].astype(jnp.float32))
+        return self.within(self.encoder.apply(encoder_of(variables), x, train=False)[0].astype(jnp.float32))
 
     def apart(self, variables: train.Variables, z: jax.Array, x: jax.Array) -> jax.Array:
         """Mean square error of the pixels, (B,)."""
@@ -170,7 +169,7 @@ class Manifold:
             return (error + smoothness * jnp.square(z - begun).mean(1)).sum(), error
 
         gradient, error = jax.grad(cost, has_aux=True)(z)
-        updates, state = optax.adam(EDIT_RATE, b1=0.9).update(gradient, state)
+        updates, state = self.edit_rule.update(gradient, state)
         return self.within(optax.apply_updates(z, updates)), state, error
 
     def edit(self, variables: train.Variables, begun: np.ndarray, edit: data.Edit, smoothness: float, seed: int = 0):
@@ -180,7 +179,7 @@ class Manifold:
         starts = begun + 0.5 * random.uniform(-1, 1, (CANDIDATES, self.z)).astype(np.float32)
         starts[0] = begun
         z, wanted, cell = jnp.asarray(starts), self.wanted(variables, begun, edit), igan.cell_of(self.shape[:2])
-        state, first = optax.adam(EDIT_RATE, b1=0.9).init(z), None
+        state, first = self.edit_rule.init(z), None
         for _ in range(EDIT_STEPS + 1):
             last = z
             z, state, error = self._edit(variables, z, state, begun[None], wanted, jnp.float32(smoothness), cell=cell)
@@ -220,6 +219,11 @@ class Manifold:
         return data.to_float(self.low, 1.0)({"image": pixels})["image"]
 
 
+def encoder_of(variables: train.Variables) -> train.Variables:
+    """Without those of the frozen generator."""
+    return {name: tree for name, tree in variables.items() if name != "generator"}
+
+
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "width")
     if config.batch < 2:
@@ -232,8 +236,7 @@ def build(config: Config) -> cli.Experiment:
         return {**encoder.init(keys[0], batch["image"], train=False), "generator": generator.init(keys[1], z, train=False)}
 
     def loss(variables, batch, key):
-        own = {name: tree for name, tree in variables.items() if name != "generator"}
-        (z, _), seen = encoder.apply(own, batch["image"], train=True, mutable=["batch_stats"])
+        (z, _), seen = encoder.apply(encoder_of(variables), batch["image"], train=True, mutable=["batch_stats"])
         return train.Loss(Mean.of(manifold.apart(variables, manifold.within(z), batch["image"])), {}, seen)
 
     def evaluate(variables, batch):

@@ -145,7 +145,7 @@ class Painter:
 
         def loss(variables, batch, key):
             made = self.draw(variables, batch["image"], batch["target_keypoints"])["stage 1"]
-            return train.Loss(Mean.of(pg2.masked_l1(made, batch["target"], self.mask(batch["target_keypoints"]))))
+            return train.Loss(Mean.of(losses.masked_l1(made, batch["target"], self.mask(batch["target_keypoints"]))))
 
         return train.minimize(self.player(self.init_coarse, loss, self.config.ema or None), self.evaluate)
 
@@ -168,7 +168,7 @@ class Painter:
 
         def generator_loss(own, opponent, batch, key):
             made = self.draw(own, batch["image"], batch["target_keypoints"])["stage 2"]
-            apart = pg2.masked_l1(made, batch["target"], self.mask(batch["target_keypoints"]))
+            apart = losses.masked_l1(made, batch["target"], self.mask(batch["target_keypoints"]))
             adversarial = losses.nonsaturating_generator(score(opponent, batch, made)[0])
             figures = {"absolute error": Mean.of(apart)}
             return train.Loss(Mean.of(adversarial + self.config.reconstruction * apart), figures)

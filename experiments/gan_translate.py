@@ -48,7 +48,7 @@ import optax
 import tyro
 
 from advdl import cli, data, losses, metrics, models, present, train
-from advdl.errors import UserError, nearest
+from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.models import dcgan, discogan, mlp
 from advdl.nn import BatchNorm, GroupNorm
@@ -242,12 +242,7 @@ def mean_square(back: jax.Array, x: jax.Array) -> jax.Array:
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "width")
     cli.at_least(0, config, "image_size", "reconstruction", "discriminator_learning_rate", "r1", "weight_decay")
-    variants = cli.parse_names(config.variants)
-    for name in variants:
-        if name not in VARIANTS:
-            raise UserError(f"no variant {name!r}; there are {', '.join(VARIANTS)}{nearest(name, VARIANTS)}")
-    if not variants or len(set(variants)) < len(variants):
-        raise UserError(f"--variants is {config.variants!r}; expected some of {', '.join(VARIANTS)}, each once")
+    variants = cli.parse_choices(config.variants, "--variants", VARIANTS)
     sides = cli.parse_names(config.a), cli.parse_names(config.b)
     training, held_out = (
         data.open_domains(config.data, split, config.data_dir, config.image_size or None, *sides)

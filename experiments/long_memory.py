@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advdl import cli, data, losses, metrics, models, present, train
-from advdl.errors import UserError, nearest
+from advdl import cli, data, losses, models, present, train
+from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import CELLS, LSTM
 
@@ -121,12 +121,8 @@ class Recall:
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "features")
-    names, lags = cli.parse_names(config.networks), cli.parse_units(config.lags, "--lags")
-    for name in names:
-        if name not in KNOWN:
-            raise UserError(f"no network {name!r}; there are {', '.join(KNOWN)}{nearest(name, KNOWN)}")
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"--networks is {config.networks!r}; expected some of {', '.join(KNOWN)}, each once")
+    names = cli.parse_choices(config.networks, "--networks", KNOWN)
+    lags = cli.parse_units(config.lags, "--lags")
     if min(lags) < 10 or len(set(lags)) < len(lags):
         raise UserError(f"--lags is {config.lags!r}; expected lengths of at least 10, each once")
     made = {"adding": data.adding, "temporal_order": data.temporal_order}[config.data]

@@ -25,8 +25,8 @@ import numpy as np
 import optax
 import tyro
 
-from advdl import cli, data, losses, metrics, models, present, train
-from advdl.errors import UserError, nearest
+from advdl import cli, data, losses, models, present, train
+from advdl.errors import UserError
 from advdl.metrics import ByStep, Mean
 
 
@@ -115,12 +115,7 @@ def unseen(config: Config) -> str:
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "features", "window", "longest")
-    names = cli.parse_names(config.networks)
-    for name in names:
-        if name not in KNOWN:
-            raise UserError(f"no network {name!r}; there are {', '.join(KNOWN)}{nearest(name, KNOWN)}")
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"--networks is {config.networks!r}; expected some of {', '.join(KNOWN)}, each once")
+    names = cli.parse_choices(config.networks, "--networks", KNOWN)
     if config.scored <= config.longest:
         raise UserError(f"--scored is {config.scored}; expected more than --longest {config.longest}")
     if config.data != "bits":

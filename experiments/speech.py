@@ -21,7 +21,7 @@ AMD EPYC beside other work, JAX 0.10.2; per cent, on 300 held-out strings and al
 The commonest string has a word error rate of 90, the commonest word is right for 11 and 10 %.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ import numpy as np
 import optax
 import tyro
 
-from advdl import cli, data, metrics, models, present, train
+from advdl import cli, data, losses, metrics, models, present, train
 from advdl.data import speech
 from advdl.errors import UserError
 from advdl.metrics import Mean
@@ -76,6 +76,15 @@ class Predict(cli.Predict):
     """WAV files."""
 
 
+def likeliest_word(logits_BTK: jax.Array, frames_B: jax.Array, words: Sequence[int]) -> jax.Array:
+    """(B,): which of these labels is the likeliest to be all that is said."""
+    one = lambda word: losses.ctc(  # noqa: E731
+        logits_BTK, frames_B, jnp.full((len(logits_BTK), 1), word), jnp.ones(len(logits_BTK), jnp.int32)
+    )
+    words = jnp.asarray(words, jnp.int32)
+    return words[jax.lax.map(one, words).argmin(0)]
+
+
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "most", "features", "layers", "strings")
     if not 0 <= config.dropout < 1:
@@ -90,7 +99,7 @@ def build(config: Config) -> cli.Experiment:
         return train.Loss(Mean.of(lost(logits, batch)))
 
     def lost(logits, batch):
-        return ctc.ctc_loss(logits, batch["frames_length"], batch["label"], batch["label_length"])
+        return losses.ctc(logits, batch["frames_length"], batch["label"], batch["label_length"])
 
     def evaluate(variables, batch):
         logits, mask = module.apply(variables, batch["frames"], batch["frames_length"]), batch["mask"]
@@ -124,7 +133,7 @@ class Ear:
         self.config, self.names, self.recordings = config, names, recordings
         self.logits = jax.jit(module.apply)
         words = range(1, len(names) + 1)
-        self.words = jax.jit(lambda variables, x, length: ctc.likeliest_word(module.apply(variables, x, length), length, words))
+        self.words = jax.jit(lambda variables, x, length: likeliest_word(module.apply(variables, x, length), length, words))
 
     def heard(self, variables: train.Variables, batch: Mapping[str, np.ndarray], width: int) -> list[str]:
         """Every string of a batch as words; width 0 takes the likeliest label of each frame."""

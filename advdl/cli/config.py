@@ -1,14 +1,14 @@
 """What every experiment is told, and which of it a resumed run may change."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from advdl import train
-from advdl.errors import UserError
+from advdl.errors import UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,17 @@ def at_least(minimum: float, config: Config, *names: str) -> None:
 def parse_names(text: str) -> tuple[str, ...]:
     """`"Bag, Ankle boot"` -> ("Bag", "Ankle boot"), `""` -> ()."""
     return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def parse_choices(text: str, name: str, known: Collection[str]) -> tuple[str, ...]:
+    """Names of `known`, one or more, each once. Raises UserError, with the flag's name, for others."""
+    names, what = parse_names(text), name.removeprefix("--").removesuffix("s")
+    for one in names:
+        if one not in known:
+            raise UserError(f"no {what} {one!r}; there are {', '.join(known)}{nearest(one, known)}")
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{name} is {text!r}; expected some of {', '.join(known)}, each once")
+    return names
 
 
 def parse_units(text: str, name: str) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 Keypoints are (18, 3), see `advdl.data.persons`: (x, y, seen), pixels from the upper left corner of the image they belong to.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,8 @@ from advdl.data.decode import natural_size
 from advdl.data.digits import SPLITS
 from advdl.data.folder import FolderSource
 from advdl.data.persons import figures
-from advdl.data.source import Source, numbers
+from advdl.data.source import Bare, Source, numbers
+from advdl.data.text import read_json
 from advdl.data.views import View, cover
 from advdl.errors import UserError, nearest
 
@@ -51,16 +51,6 @@ def parse_keypoints(values: Any, name: str) -> np.ndarray:
     return found.astype(np.float32)
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """What a JSON file holds. Raises UserError, with its path, where it cannot be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); mend it") from error
-
-
 def read_pose(path: str | pathlib.Path) -> np.ndarray:
     """The first person's keypoints of a file that OpenPose wrote (`people`, `pose_keypoints_2d`) or of one in the manner of
     COCO (`annotations`, `keypoints`). Raises UserError for what cannot be read, has nobody, or has another skeleton."""
@@ -86,7 +76,7 @@ def through(view: View, keypoints_K3: np.ndarray, height: int, width: int) -> np
     return np.where(found[:, 2:] > 0, found, 0)
 
 
-class PosePairs:
+class PosePairs(Bare):
     """Photographs of persons, two by two: `{"image", "target"}` uint8 (B, H, W, 3) and `{"keypoints", "target_keypoints"}`
     float32 (B, 18, 3); a row for each ordered pair of images of one person.
 
@@ -95,8 +85,6 @@ class PosePairs:
     nobody was found (no such file or annotation) are left out. Raises UserError for what is not there, for another skeleton,
     and where no person has two images.
     """
-
-    draws, label_names = 0, ()
 
     def __init__(self, path: str, split: str, size: tuple[int, int]):
         view = cover(size)

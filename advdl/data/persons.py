@@ -10,7 +10,7 @@ import numpy as np
 
 from advdl.data import drawing
 from advdl.data.digits import SPLITS
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.errors import UserError, nearest
 
 KEYPOINTS = (
@@ -109,12 +109,10 @@ def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: tuple[int, 
     return drawing.to_pixels(canvas)
 
 
-class Figures:
+class Figures(Bare):
     """`{"image", "target"}` uint8 (B, H, W, 3), the same person in two poses, and `{"keypoints", "target_keypoints"}` float32
     (B, 18, 3) of either. Row n is person n // 2 from the one pose to the other, or back. `train` has 3,000 persons, `test` 250
     others."""
-
-    draws, broken, label_names = 0, (), ()
 
     def __init__(self, split: str, size: tuple[int, int] = (48, 32)):
         self.name, self.split, self.image_shape = "figures", split, (*size, 3)

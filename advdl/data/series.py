@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.errors import UserError, nearest
 
 
@@ -232,13 +232,9 @@ class Parts:
         return at(-self.history, self.history), at(0, self.horizon)
 
 
-class Windows:
+class Windows(Bare):
     """A source: `{"history": float32 (B, T), "future": float32 (B, H), "test": bool (B,)}`, normalized; `test` is whether the
     window is of the test part. random: every example draws its origin among these, whatever its row."""
-
-    broken: tuple[pathlib.Path, ...] = ()
-    label_names: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
 
     def __init__(self, parts: Parts, split: str, origins: np.ndarray, random: bool = False):
         self.name, self.split, self.draws, self.origins = parts.series.name, split, int(random), origins

@@ -62,10 +62,17 @@ class ArraySource:
         return {"image": self._images[rows], "label": self._labels[rows]}
 
 
-class Columns:
-    """A source in memory of whatever arrays there are: name -> (N, …). Raises ValueError where they are not equally long."""
+class Bare:
+    """What a source of other things than labeled images says of those."""
 
-    draws, broken, label_names, image_shape = 0, (), (), ()
+    draws: int = 0
+    broken: tuple[pathlib.Path, ...] = ()
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+
+
+class Columns(Bare):
+    """A source in memory of whatever arrays there are: name -> (N, …). Raises ValueError where they are not equally long."""
 
     def __init__(self, name: str, split: str, columns: Mapping[str, np.ndarray]):
         self.name, self.split, self._columns = name, split, dict(columns)

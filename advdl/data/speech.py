@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advdl.data.audio import dial, log_mel, read_wav
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.errors import UserError, nearest
 
 RATE, WINDOW, HOP, BANDS = 8000, 0.032, 0.020, 40
@@ -37,17 +37,13 @@ def features(samples: np.ndarray) -> np.ndarray:
     return ((x - x.mean(0)) / (x.std(0) + 1e-3)).astype(np.float32)
 
 
-class Strings:
+class Strings(Bare):
     """`{"frames": float32 (B, T, M), "frames_length": int32 (B,), "label": int32 (B, L), "label_length": int32 (B,)}`: strings
     of one speaker's recordings, from one to `most` of them, each with the features of the whole.
 
     With `fixed` it is a list of so many strings, and T that of the longest. Else every place in the line of examples has a
     string of its own, which is left shorter where it would not fit into `most` recordings of nearly the greatest length.
     """
-
-    broken: tuple[pathlib.Path, ...] = ()
-    label_names: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
 
     def __init__(self, name: str, split: str, recordings: Sequence[Recording], most: int, fixed: int = 0, seed: int = 0):
         self.name, self.split, self._recordings, self._most = name, split, recordings, most

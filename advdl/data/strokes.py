@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advdl.data.keypoints import read_json
+from advdl.data.text import read_json
 from advdl.errors import UserError, nearest
 
 KINDS = {"color": ("color", "points", "radius"), "sketch": ("points", "radius"), "warp": ("from", "to", "radius")}

@@ -4,22 +4,17 @@ Axes: B batch, T time. In `train` every place in the line of examples has a sequ
 the length of the source means nothing; `test` is fixed.
 """
 
-import pathlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 
 EPOCH = 10_000
 
 
-class Made:
+class Made(Bare):
     """A source of what `make(u (B, draws))` gives: a batch of sequences as a dict of arrays."""
-
-    broken: tuple[pathlib.Path, ...] = ()
-    label_names: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
 
     def __init__(self, name: str, split: str, draws: int, make: Callable[[np.ndarray], dict[str, np.ndarray]], count: int):
         self.name, self.split = name, split
@@ -90,12 +85,8 @@ def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
     return Made("temporal_order", split, steps + 4, make, count)
 
 
-class Beside:
+class Beside(Bare):
     """Sources of sequences read together, by name: their entries are called `entry/name`. Rows and splits are those of all."""
-
-    broken: tuple[pathlib.Path, ...] = ()
-    label_names: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
 
     def __init__(self, sources: Mapping[str, Made]):
         self._sources = dict(sources)

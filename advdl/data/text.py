@@ -1,4 +1,4 @@
-"""Text: lines of files, words, and vocabularies of words, characters or subwords.
+"""Text: lines of files, JSON, words, and vocabularies of words, characters or subwords.
 
 Ids are int32, and the first four are the same in every vocabulary: what fills up, the unknown, the beginning and the end.
 """
@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,16 @@ def read_lines(path: str | pathlib.Path) -> list[str]:
     if not text.strip():
         raise UserError(f"{path} has no text; expected one sentence a line")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What a JSON file holds. Raises UserError, with its path, where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); mend it") from error
 
 
 def read_parallel(source_path: str | pathlib.Path, target_path: str | pathlib.Path) -> list[tuple[str, str]]:

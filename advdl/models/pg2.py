@@ -47,12 +47,6 @@ def pose_mask(
     return covered.any(-1).astype(jnp.float32)
 
 
-def masked_l1(made_BHWC: jax.Array, target_BHWC: jax.Array, mask_BHW: jax.Array) -> jax.Array:
-    """Mean over pixels and channels of |made - target|·(1 + mask), (B,): the pose mask loss (equation 1)."""
-    error = jnp.abs(made_BHWC.astype(jnp.float32) - target_BHWC) * (1 + mask_BHW[..., None])
-    return error.mean((1, 2, 3))
-
-
 def _residual(module: nn.Module, x: jax.Array, name: str) -> jax.Array:
     """Two convolutions that keep the features, and what came in."""
     y = x

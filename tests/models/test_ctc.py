@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advdl import losses
 from advdl.models import ctc
 from advdl.models.listener import Listener
 
@@ -33,14 +34,14 @@ def test_the_loss_adds_up_all_paths():
         for string, chance in every_string(LOGITS[n]).items():
             label = np.zeros((1, FRAMES), np.int32)
             label[0, : len(string)] = string
-            loss = ctc.ctc_loss(LOGITS[n][None], jnp.array([FRAMES]), jnp.asarray(label), jnp.array([len(string)]))
+            loss = losses.ctc(LOGITS[n][None], jnp.array([FRAMES]), jnp.asarray(label), jnp.array([len(string)]))
             assert float(loss[0]) == pytest.approx(-np.log(chance), abs=1e-4), string
 
 
 def test_frames_behind_the_end_have_no_effect():
     label, length = jnp.array([[1, 2], [2, 0]]), jnp.array([2, 1])
     frames = jnp.array([4, 2])
-    total = lambda logits: ctc.ctc_loss(logits, frames, label, length).sum()  # noqa: E731
+    total = lambda logits: losses.ctc(logits, frames, label, length).sum()  # noqa: E731
     run = jax.jit(jax.value_and_grad(total))
     loss, gradient = run(LOGITS)
     dirty = jnp.where(jnp.arange(FRAMES)[None, :, None] < frames[:, None, None], LOGITS, jnp.nan)
@@ -69,8 +70,8 @@ def test_a_wide_beam_gives_every_string_its_probability():
                 assert log_probability == pytest.approx(np.log(exact[string]), abs=1e-6)
 
 
-def test_the_likeliest_word_is_that_of_the_single_strings():
-    found = ctc.likeliest_word(LOGITS, jnp.full(2, FRAMES), range(1, LABELS))
+def test_the_likeliest_word_is_that_of_the_single_strings(load):
+    found = load("speech").likeliest_word(LOGITS, jnp.full(2, FRAMES), range(1, LABELS))
     for n in range(2):
         exact = every_string(LOGITS[n])
         assert int(found[n]) == max(range(1, LABELS), key=lambda word: exact[(word,)])
