@@ -34,11 +34,13 @@ class Loss(NamedTuple):
       added over micro-batches and replicas and divided by the added counts, so an unequal split changes nothing.
     metrics: mergeable metrics of the same forward pass.
     collections: the mutable collections after it (`{}` keeps the old ones); the same on every replica.
+    carried: what the next batch starts from, see `minimize`.
     """
 
     objective: Mean
     metrics: Metrics = {}
     collections: Variables = {}
+    carried: Any = None
 
 
 class Player(NamedTuple):
@@ -88,10 +90,12 @@ class PlayerState:
 
 @flax.struct.dataclass
 class State:
-    """A whole run at one step: `step` (int32, updates done) and the players by name."""
+    """A whole run at one step: `step` (int32, updates done), the players by name, and what some of them carry from batch to
+    batch, laid out like the batch (B, …)."""
 
     step: jax.Array
     players: dict[str, PlayerState]
+    carried: dict[str, Any] = flax.struct.field(default_factory=dict)
 
     def __getitem__(self, player: str) -> PlayerState:
         return self.players[player]
@@ -111,19 +115,29 @@ class Learner(NamedTuple):
     evaluate: Callable[[State, Batch], Metrics]
 
 
-def minimize(player: Player, evaluate: Callable[[Variables, Batch], Metrics]) -> Learner:
+def minimize(
+    player: Player,
+    evaluate: Callable[[Variables, Batch], Metrics],
+    begin: Callable[[Batch], Any] | None = None,
+) -> Learner:
     """A learner that descends one objective.
 
     The state has one player, `"model"`. Step metrics: those of the loss, `loss` and `gradient_norm` (of the mean
     gradient, before the optimizer). `evaluate(variables, batch)` sees the moving average where one is kept.
+
+    begin: for truncated back-propagation through time, `batch -> tree of (B, …)`, the hidden state before the first batch.
+    The loss then finds as `batch["carried"]` what it returned as `Loss.carried` for the batch before, example i going on
+    where example i stopped; no gradient flows through it.
     """
 
     def init(key, batch):
-        return State(jnp.int32(0), {"model": _init(player, key, batch)})
+        carried = {} if begin is None else {"model": begin(batch)}
+        return State(jnp.int32(0), {"model": _init(player, key, _with(batch, carried))}, carried)
 
     def step(state, batch, key):
-        model, metrics = _update(player, state["model"], batch, jax.random.fold_in(key, state.step))
-        return State(state.step + 1, {"model": model}), metrics
+        batch = _with(batch, state.carried)
+        model, carried, metrics = _update(player, state["model"], batch, jax.random.fold_in(key, state.step))
+        return State(state.step + 1, {"model": model}, {name: carried for name in state.carried}), metrics
 
     return Learner(init, step, lambda state, batch: replica.sum(evaluate(state["model"].average, batch)))
 
@@ -159,11 +173,12 @@ def alternate(
 
         def update(carry, minibatch, number):
             key = jax.random.fold_in(key_d, number)
-            return _update(discriminator, carry, minibatch, key, opponent, name="discriminator_")
+            carry, _, metrics = _update(discriminator, carry, minibatch, key, opponent, name="discriminator_")
+            return carry, metrics, None
 
-        d, metrics_d = _repeat(update, state["discriminator"], minibatches)
+        d, metrics_d, _ = _repeat(update, state["discriminator"], minibatches)
         last = jax.tree.map(lambda x: x[-1], minibatches)
-        g, metrics_g = _update(generator, state["generator"], last, key_g, d.variables, name="generator_")
+        g, _, metrics_g = _update(generator, state["generator"], last, key_g, d.variables, name="generator_")
         return State(state.step + 1, {"discriminator": d, "generator": g}), {**metrics_d, **metrics_g}
 
     def score(state, batch):
@@ -195,25 +210,30 @@ def together(learners: Mapping[str, Learner]) -> Learner:
 
     def own_part(state, name):
         head = f"{name}/"
-        return State(state.step, {path.removeprefix(head): p for path, p in state.players.items() if path.startswith(head)})
+        own = lambda parts: {path.removeprefix(head): p for path, p in parts.items() if path.startswith(head)}  # noqa: E731
+        return State(state.step, own(state.players), own(state.carried))
 
     def joined(parts):
         return {f"{name}/{what}": value for name, part in parts.items() for what, value in part.items()}
 
+    def whole(step, states):
+        parts = {name: (state.players, state.carried) for name, state in states.items()}
+        players, carried = (joined({name: part[n] for name, part in parts.items()}) for n in range(2))
+        return State(step, players, carried)
+
     def init(key, batch):
-        players = {}
+        begun = {}
         for member, own in names.items():
             keys = jnp.stack([own_key(key, name) for name in own])
-            stacked = jax.lax.map(lambda key, member=member: member.init(key, batch).players, keys)
-            players |= {name: jax.tree.map(lambda x, n=n: x[n], stacked) for n, name in enumerate(own)}
-        return State(jnp.int32(0), joined(players))
+            stacked = jax.lax.map(lambda key, member=member: member.init(key, batch), keys)
+            begun |= {name: jax.tree.map(lambda x, n=n: x[n], stacked) for n, name in enumerate(own)}
+        return whole(jnp.int32(0), begun)
 
     def step(state, batch, key):
-        players, metrics = {}, {}
+        new, metrics = {}, {}
         for name, member in learners.items():
-            new, metrics[name] = jax.jit(member.step)(own_part(state, name), batch, own_key(key, name))
-            players[name] = new.players
-        return State(state.step + 1, joined(players)), joined(metrics)
+            new[name], metrics[name] = jax.jit(member.step)(own_part(state, name), batch, own_key(key, name))
+        return whole(state.step + 1, new), joined(metrics)
 
     def evaluate(state, batch):
         return joined({name: jax.jit(own.evaluate)(own_part(state, name), batch) for name, own in learners.items()})
@@ -235,7 +255,8 @@ def repeated(learner: Learner, times: int) -> Learner:
         return learner.init(key, jax.tree.map(lambda x: x[0], _deal(batch, times)))
 
     def step(state, batch, key):
-        return _repeat(lambda state, part, _: learner.step(state, part, key), state, _deal(batch, times))
+        state, metrics, _ = _repeat(lambda state, part, _: (*learner.step(state, part, key), None), state, _deal(batch, times))
+        return state, metrics
 
     return Learner(init, step, learner.evaluate)
 
@@ -262,7 +283,7 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
 
 
 def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""):
-    """One optimizer step of one player: (state, metrics)."""
+    """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
 
     def micro(collections, part, number):
         def total(params):
@@ -271,9 +292,9 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
             return loss.objective.total, loss
 
         gradient, loss = jax.grad(total, has_aux=True)(state.params)
-        return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics)
+        return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
 
-    collections, sums = _repeat(micro, state.collections, _deal(batch, player.accumulate))
+    collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
     gradient, objective, metrics = replica.sum(sums)
     gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
     updates, optimizer = player.optimizer.update(gradient, state.optimizer, state.params)
@@ -283,7 +304,12 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
         ema = jax.tree.map(lambda old, new: _towards(old, new, 1 - player.ema), ema, {"params": params, **collections})
     norm = Mean.of(optax.tree.norm(gradient)[None])
     metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
-    return PlayerState(params, collections, optimizer, ema), metrics
+    return PlayerState(params, collections, optimizer, ema), carried, metrics
+
+
+def _with(batch: Batch, carried: Mapping[str, Any]) -> Batch:
+    """The batch, and what its player carries where it does."""
+    return {**batch, "carried": carried["model"]} if carried else batch
 
 
 def _towards(old: jax.Array, new: jax.Array, rate: float) -> jax.Array:
@@ -308,14 +334,21 @@ def _deal(batch: Batch, hands: int) -> Batch:
     return jax.tree.map(deal, batch)
 
 
+def _gather(hands: Any) -> Any:
+    """What `_deal` dealt, (hands, m, …) -> (hands·m, …)."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), hands)
+
+
 def _repeat(body, carry, parts):
-    """`carry, out = body(carry, part, number)` over the parts in turn; the outs are added. The body is compiled once."""
+    """`carry, sums, rows = body(carry, part, number)` over the parts in turn: (carry, the sums added, the rows (m, …) as they
+    stood before the parts were dealt). The body is compiled once."""
     count = jax.tree.leaves(parts)[0].shape[0]
     if count == 1:
         return body(carry, jax.tree.map(lambda x: x[0], parts), 0)
 
     def scanned(carry, item):
-        return body(carry, *item)
+        carry, *found = body(carry, *item)
+        return carry, found
 
-    carry, outs = jax.lax.scan(scanned, carry, (parts, jnp.arange(count)))
-    return carry, jax.tree.map(lambda x: x.sum(0), outs)
+    carry, (sums, rows) = jax.lax.scan(scanned, carry, (parts, jnp.arange(count)))
+    return carry, jax.tree.map(lambda x: x.sum(0), sums), _gather(rows)

@@ -96,9 +96,8 @@ def fit(
                     hooks.save(t, state)
             with clock.waiting():
                 batch = next(batches)
-            if t == start:
-                with clock.paused():
-                    placed.step.compile(state, batch, key)
+            with clock.paused():  # of the first batch, and of the first of another shape
+                placed.step.compile(state, batch, key)
             state, metrics = placed.step(state, batch, key)
             if _due(t, every.log) and t > start:
                 flush(t)

@@ -25,27 +25,34 @@ Rule = tuple[str, PartitionSpec]
 
 
 class Once:
-    """A function compiled at its first call and only run afterwards: one shape, one program.
+    """A function compiled at its first call with a batch of some shape, and only run afterwards: one program a shape.
 
-    `seconds` is what tracing and compiling took, `executable` JAX's compiled program (cost and memory analysis).
+    `seconds` is what tracing and compiling took in all, `executable` the first of JAX's compiled programs (cost and memory
+    analysis).
     """
 
     def __init__(self, lower: Callable[..., Any]):
-        """`lower(*arguments)`: the traced program, as `jax.jit(f).lower` gives it."""
+        """`lower(first, second, …)`: the traced program, as `jax.jit(f).lower` gives it. Batches are the second argument."""
         self._lower = lower
-        self.executable: Any = None
+        self._programs: dict[Any, Any] = {}
         self.seconds = 0.0
 
-    def compile(self, *arguments) -> None:
-        """Compiles for arguments of these shapes, if that is still to be done."""
-        if self.executable is None:
+    @property
+    def executable(self) -> Any:
+        """None before the first call."""
+        return next(iter(self._programs.values()), None)
+
+    def compile(self, *arguments) -> Any:
+        """The program for a batch of this shape, compiled if that is still to be done."""
+        shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[1]))
+        if shape not in self._programs:
             start = time.perf_counter()
-            self.executable = self._lower(*arguments).compile(compiler_options=compiler_options())
-            self.seconds = time.perf_counter() - start
+            self._programs[shape] = self._lower(*arguments).compile(compiler_options=compiler_options())
+            self.seconds += time.perf_counter() - start
+        return self._programs[shape]
 
     def __call__(self, *arguments):
-        self.compile(*arguments)
-        result = self.executable(*arguments)
+        result = self.compile(*arguments)(*arguments)
         if _simulated_devices():
             jax.block_until_ready(result)
         return result
@@ -108,7 +115,8 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
 
     The batch is split over data × fsdp. Each state leaf follows the first rule whose regular expression is found in its
     path (`players/model/params/Dense_0/kernel`); a leaf that no rule names is split over `fsdp` along its largest
-    dimension that divides, and whole on every device where none does. Parameters are born sharded.
+    dimension that divides, and whole on every device where none does. What is carried from batch to batch is split as the
+    batch is. Parameters are born sharded.
 
     Raises UserError for an unknown axis, more devices than there are, a batch that does not divide, or a rule that does
     not fit the leaf it names.
@@ -126,7 +134,8 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
     over_batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
     def shardings(state):
-        return jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
+        spread = jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
+        return spread.replace(carried=jax.tree.map(lambda _: over_batch, state.carried))
 
     def check(batch):
         _check_divides(batch, shape[0] * shape[1], f"mesh {given}", "data × fsdp")
@@ -137,26 +146,63 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
 
 
 def pmap(learner: Learner) -> Placed:
-    """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and `mesh` leads."""
+    """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and `mesh` leads.
+
+    What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every placement.
+    """
     devices = jax.local_device_count()
-    mapped = functools.partial(jax.pmap, axis_name=replica.AXIS, out_axes=None)
-    whole = NamedSharding(Mesh(np.array(jax.devices()), (replica.AXIS,)), PartitionSpec())
+    mesh = Mesh(np.array(jax.devices()), (replica.AXIS,))
+    whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(replica.AXIS))
+    mapped = functools.partial(jax.pmap, axis_name=replica.AXIS)
+    state_axes = State(None, None, 0)
+    init = mapped(learner.init, in_axes=(None, 0), out_axes=state_axes)
+    step = mapped(learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0)
+    evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
+
+    def dealt(tree):
+        return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), tree)
+
+    def to_replicas(state):
+        return state.replace(carried=dealt(state.carried))
+
+    def from_replicas(state):
+        return state.replace(carried=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carried))
 
     def put(batch):
         _check_divides(batch, devices, f"{devices} devices", "replicas")
-        return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), batch)
+        return dealt(batch)
 
     def abstract(key, batch):
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
-        return _sharded(jax.eval_shape(learner.init, key, one), lambda state: jax.tree.map(lambda _: whole, state))
+        state = jax.eval_shape(learner.init, key, one)
+        times = lambda x: jax.ShapeDtypeStruct((devices * x.shape[0], *x.shape[1:]), x.dtype)  # noqa: E731
+        return _sharded(state.replace(carried=jax.tree.map(times, state.carried)), layout)
 
-    return Placed(
-        Once(mapped(learner.init, in_axes=(None, 0)).lower),
-        Once(mapped(learner.step, in_axes=(None, 0, None), donate_argnums=0).lower),
-        Once(mapped(learner.evaluate, in_axes=(None, 0)).lower),
-        put,
-        abstract,
-    )
+    def layout(state):
+        return jax.tree.map(lambda _: whole, state).replace(carried=jax.tree.map(lambda _: over_batch, state.carried))
+
+    def lower_init(key, batch):
+        born = abstract(key, batch)
+        if not born.carried:
+            return init.lower(key, batch)
+        return jax.jit(lambda *given: from_replicas(init(*given)), out_shardings=layout(born)).lower(key, batch)
+
+    def lower_step(state, batch, key):
+        if not state.carried:
+            return step.lower(state, batch, key)
+
+        def around(state, batch, key):
+            state, metrics = step(to_replicas(state), batch, key)
+            return from_replicas(state), metrics
+
+        return jax.jit(around, out_shardings=(layout(state), whole), donate_argnums=0).lower(state, batch, key)
+
+    def lower_evaluate(state, batch):
+        if not state.carried:
+            return evaluate.lower(state, batch)
+        return jax.jit(lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole).lower(state, batch)
+
+    return Placed(Once(lower_init), Once(lower_step), Once(lower_evaluate), put, abstract)
 
 
 @functools.cache
