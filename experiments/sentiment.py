@@ -98,7 +98,7 @@ class Predict(cli.Predict):
         folder = Path(self.run or Path("runs") / "sentiment")
         stored, variables = train.trained_player(folder, "sentiment", "model")
         config = Config(**{name: value for name, value in stored.items() if name in Config.__dataclass_fields__})
-        return predict(Reader(config, *read_vocabulary(folder / SAVED)), variables, self, Path(self.out or folder / "predict"))
+        return predict(Reader(config, *read_vocabulary(folder)), variables, self, Path(self.out or folder / "predict"))
 
 
 class Reader:
@@ -150,14 +150,13 @@ class Reader:
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
 
 
-def read_vocabulary(path: Path) -> tuple[data.Vocabulary, tuple[str, ...]]:
+def read_vocabulary(folder: Path) -> tuple[data.Vocabulary, tuple[str, ...]]:
     """(vocabulary, class names) of a run. Raises UserError where they cannot be read or are none."""
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; train the run anew") from error
-    vocabulary = data.Vocabulary.from_json(content, str(path))
-    labels = json.loads(content).get("labels")
+    path, content = folder / SAVED, train.Run(folder).read(SAVED)
+    if content is None:
+        raise UserError(f"{path} is not there; train the run anew")
+    vocabulary = data.Vocabulary.from_json(json.dumps(content), str(path))
+    labels = content.get("labels")
     if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(name, str) for name in labels):
         raise UserError(f"{path} names no two classes under labels; train the run anew")
     return vocabulary, tuple(labels)
@@ -171,11 +170,6 @@ def build(config: Config) -> cli.Experiment:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 0 and less than 1")
     found = data.open_sentences(config.data, config.data_dir, config.seed)
     vocabulary = data.Vocabulary.of_words(map(data.words, found.train.texts), config.least)
-    saved = Path(config.run or Path("runs") / "sentiment") / SAVED
-    if saved.exists() and read_vocabulary(saved) != (vocabulary, found.label_names):
-        raise UserError(
-            f"{config.data} has other words or classes than when {saved} was written; restore it or give another --run"
-        )
     reader = Reader(config, vocabulary, found.label_names)
     shelf = Shelf(reader, found)
     both = data.Texts(found.validation.texts + found.test.texts, np.concatenate([found.validation.label, found.test.label]))
@@ -190,6 +184,7 @@ def build(config: Config) -> cli.Experiment:
         report=shelf.report,
         snapshot=shelf.snapshot,
         best=("validation accuracy", "max"),
+        kept={SAVED: json.loads(vocabulary.to_json()) | {"labels": found.label_names}},
         baselines=lambda: baselines(found),
     )
 
@@ -222,12 +217,10 @@ class Shelf:
         self.reader, self.found = reader, found
 
     def snapshot(self, state: train.State, step: int, folder: Path) -> None:
-        """At the start: the vocabulary, with which the run can be used without its data; and what is worth telling of that."""
+        """At the start: what is worth telling of the data."""
         if step:
             return
         reader, found = self.reader, self.found
-        content = json.loads(reader.vocabulary.to_json()) | {"labels": reader.label_names}
-        train.Run(folder.parent).write(SAVED, content)
         parts = ", ".join(f"{name} {len(getattr(found, name).texts)}" for name in ("train", "validation", "test"))
         lengths = np.array([len(data.words(text)) for part in found[1:4] for text in part.texts])
         cut = int((lengths > reader.config.longest).sum())

@@ -25,6 +25,8 @@ class Experiment(NamedTuple):
     bench: `() -> figures` that `bench` prints beside its own.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
+    kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on; a run that is resumed must
+      come to the same.
     """
 
     learner: train.Learner
@@ -39,6 +41,7 @@ class Experiment(NamedTuple):
     bench: Callable[[], Mapping[str, Any]] | None = None
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
     alarms: Sequence[train.Alarm] = ()
+    kept: Mapping[str, Mapping[str, Any]] = {}
 
 
 class Session(NamedTuple):
@@ -59,6 +62,8 @@ class Session(NamedTuple):
         """Config, mesh, data, shapes. Raises UserError for what does not fit."""
         train.place(config.placement, config.mesh)  # a mesh that cannot be is told before data is read
         experiment = build(config)
+        for file, content in experiment.kept.items():
+            run.check_kept(file, content)
         learner = train.repeated(experiment.learner, config.per_call)
         placed = train.place(config.placement, config.mesh, experiment.rules)(learner)
         batches = data.Several(experiment.train, config.per_call)

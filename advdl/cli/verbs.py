@@ -30,6 +30,8 @@ def run_train(session: Session) -> Mapping[str, Any]:
         say(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
     run.start(session.name, dataclasses.asdict(config))
+    for name, content in experiment.kept.items():
+        run.write(name, content)
     if state is None:
         state = session.new()
     else:

@@ -37,7 +37,7 @@ class TrainBatches:
     ):
         self.source, self.batch_size = source, batch_size
         self._seed, self._transform = seed, transform
-        self._first, self._count = _part(batch_size, process, processes)
+        self._first, self._count = part_of_process(batch_size, process, processes)
         self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __call__(self, t: int) -> Batch:
@@ -95,7 +95,7 @@ class EvalBatches:
         if source.draws:
             raise ValueError(f"{source.name} shows random parts of its images; evaluate on cover or center_crop")
         self.source, self.batch_size, self._transform = source, batch_size, transform
-        self._first, self._count = _part(batch_size, process, processes)
+        self._first, self._count = part_of_process(batch_size, process, processes)
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
@@ -168,7 +168,7 @@ def _attempt(batches, put, t):
         return _Failed(error)
 
 
-def _part(batch_size: int, process: int, processes: int) -> tuple[int, int]:
+def part_of_process(batch_size: int, process: int, processes: int) -> tuple[int, int]:
     """(first, count) of this process in a global batch. Raises UserError where they do not come out even."""
     if batch_size % processes:
         raise UserError(f"a batch of {batch_size} does not divide over {processes} processes; take a multiple of {processes}")

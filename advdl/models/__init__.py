@@ -32,6 +32,7 @@ from advdl.models.forecaster import Forecaster
 from advdl.models.generators import generator
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
+from advdl.models.language import LanguageModel
 from advdl.models.reader import Reader, Window, at_end
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
 from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters

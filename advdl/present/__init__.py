@@ -31,7 +31,7 @@ from advdl.present.segmentation import (
     tile_overlays,
 )
 from advdl.present.sequences import draw_attention, draw_by_step, draw_states
-from advdl.present.words import draw_weighed, draw_words
+from advdl.present.words import draw_characters, draw_weighed, draw_words
 
 __all__ = [
     "Cloud",
@@ -62,6 +62,7 @@ __all__ = [
     "draw_receptive_field",
     "draw_rows",
     "draw_states",
+    "draw_characters",
     "draw_weighed",
     "draw_words",
     "draw_trade",

@@ -1,4 +1,4 @@
-"""Sentences whose words are colored. Axes: T words."""
+"""Texts whose words or characters are colored. Axes: T words or characters."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ def draw_words(
     A word is red the more its weight is above zero and blue the more below, by the largest of its sentence. note: what the
     colors mean. Raises ValueError where a sentence has not one weight for each word.
     """
-    lines: list[tuple[str, list[tuple[int, str, float]]]] = []  # caption or none; (column, word, weight in [-1, 1])
+    lines: list[tuple[str, list[tuple[int, str, float]]]] = []
     for caption, words, weights in sentences:
         weights = np.asarray(weights, np.float64)
         if weights.shape != (len(words),):
@@ -41,6 +41,36 @@ def draw_words(
             lines[-1][1].append((column, word, weight / most))
             column += len(word) + 1
         lines.append(("", []))
+    return _draw(lines, path, title, note, 0.3)
+
+
+def draw_characters(
+    texts: Sequence[tuple[str, str, np.ndarray]], path: str | os.PathLike, title: str = "", note: str = ""
+) -> pathlib.Path:
+    """As `draw_words`, of texts (caption, T characters, (T,) weights) with their line ends and spaces."""
+    lines: list[tuple[str, list[tuple[int, str, float]]]] = []
+    for caption, text, weights in texts:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (len(text),):
+            raise ValueError(f"{len(text)} characters with weights of shape {weights.shape}")
+        most = max(float(np.abs(weights).max(initial=0)), 1e-12)
+        lines += [(part, []) for part in textwrap.wrap(caption, _COLUMNS) or [""]]
+        lines.append(("", []))
+        for character, weight in zip(text, weights, strict=True):
+            if len(lines[-1][1]) == _COLUMNS:
+                lines.append(("", []))
+            shown = {"\n": "↵", "\t": "→"}.get(character, character)
+            lines[-1][1].append((len(lines[-1][1]), shown, weight / most))
+            if character == "\n":
+                lines.append(("", []))
+        lines.append(("", []))
+    return _draw(lines, path, title, note, 0.0)
+
+
+def _draw(
+    lines: Sequence[tuple[str, Sequence[tuple[int, str, float]]]], path: str | os.PathLike, title: str, note: str, around: float
+) -> pathlib.Path:
+    """Lines, each a caption or parts (column, text, weight in [-1, 1]), whose color goes so far `around` them."""
     notes = textwrap.wrap(note, _COLUMNS)
     with figure.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # shown as an empty box
@@ -65,7 +95,7 @@ def draw_words(
                 axis.text(0, row, caption, color=figure.GRAY, **at)
             for column, word, weight in words:
                 color = matplotlib.colormaps["RdBu_r"](0.5 + 0.4 * weight)
-                axis.add_patch(Rectangle((column - 0.3, row - 0.42), len(word) + 0.6, 0.84, color=color, linewidth=0))
+                axis.add_patch(Rectangle((column - around, row - 0.42), len(word) + 2 * around, 0.84, color=color, linewidth=0))
                 axis.text(column, row, word, color="white" if abs(weight) > 0.75 else "black", **at)
             row += 1
         return figure.save(drawing, path)

@@ -1,6 +1,7 @@
 """The folder of a run: what was asked, what happened, how it ended.
 
 config.json      the experiment's name and its configuration
+*.json           what an experiment keeps from the start on, such as a vocabulary
 metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
 events.out.*     the same for TensorBoard
 checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
@@ -43,7 +44,7 @@ class Run:
 
         Raises UserError where it is another experiment's, or cannot be read.
         """
-        stored = self._read("config.json")
+        stored = self.read("config.json")
         if stored is None:
             return None
         if stored.get("experiment") != experiment:
@@ -54,7 +55,7 @@ class Run:
 
     def summary(self) -> dict[str, Any] | None:
         """How the run ended; None while it has not."""
-        return self._read("summary.json")
+        return self.read("summary.json")
 
     def start(self, experiment: str, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes config.json. Raises UserError where that cannot be done."""
@@ -71,7 +72,16 @@ class Run:
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             os.replace(temporary, self.folder / name)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def check_kept(self, name: str, content: Mapping[str, Any]) -> None:
+        """Raises UserError where a JSON file is there that the run depends on and says something else than this."""
+        if self.read(name) not in (None, json.loads(json.dumps(content))):
+            raise UserError(
+                f"{self.folder / name} is not what --data gives now; restore the data that the run was started with, or give "
+                "another --run"
+            )
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder; None where it is not there. Raises UserError where it cannot be read."""
         path = self.folder / name
         try:
             content = json.loads(path.read_text())

@@ -71,7 +71,7 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, texts, tmp_path):
     assert "good" in first["words by integrated gradients"] and list(answer.values())[-1]["words not read"] == 2
     with Image.open(tmp_path / "out" / "words.png") as image:
         assert image.width > 500
-    for damage, line in (("{", "is not JSON"), ('{"vocabulary": ["a"]}', "is not a vocabulary"), (None, "cannot read")):
+    for damage, line in (("{", "cannot be read"), ('{"vocabulary": ["a"]}', "is not a vocabulary"), (None, "cannot be read")):
         (run / "vocabulary.json").unlink()
         if damage:
             (run / "vocabulary.json").write_text(damage)
@@ -92,7 +92,7 @@ def test_a_run_does_not_go_on_with_other_words(verb, finished, texts, tmp_path):
     (run / "config.json").write_text(json.dumps(stored))
     for what in ("train", "evaluate"):
         status, _, err = verb("sentiment", what, "--run", run)
-        assert status == 2 and "has other words" in err and err.count("\n") == 1, err
+        assert status == 2 and "is not what --data gives now" in err and err.count("\n") == 1, err
 
 
 def test_what_cannot_be_asked_is_told_in_one_line(verb, finished, tmp_path):

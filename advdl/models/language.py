@@ -1,0 +1,92 @@
+"""A language model: what the next token is, from all before it. Axes: B batch, T tokens, V vocabulary, H features.
+
+Zaremba, Sutskever & Vinyals 2014 (arXiv:1409.2329): embedding, LSTM layers, softmax; dropout on what goes up, on nothing that
+goes on in time.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.nn import CELLS, Dropout, Stack, replica
+
+
+class LanguageModel(nn.Module):
+    """Tokens (B, T), the carry of `begin` or of an earlier call -> (logits (B, T, V) of the tokens after them, {"carry",
+    "states": (B, T, H) of the last layer}).
+
+    size: V. cell: `rnn`, `lstm` or `gru`. tied: logits are products with the embedding (Press & Wolf 2016, arXiv:1608.05859;
+    needs embedding = features). dropout: of embeddings, between layers and before the logits, needs a key called dropout.
+    uniform: kernels and embedding are born uniform in ± this and no forget gate open, as Zaremba et al. have it; 0: the layers'
+    own way. sampling: the probability with which the network is fed its own likeliest token in place of the given one, for each
+    by itself but the first, as in `seq2seq.Translator`; needs a key called sampling.
+    """
+
+    size: int
+    embedding: int = 128
+    features: int = 256
+    layers: int = 1
+    cell: str = "lstm"
+    tied: bool = False
+    dropout: float = 0.0
+    uniform: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def setup(self):
+        """The layers."""
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        born = partial(_uniform, scale=self.uniform)
+        each, own = (dict(kernel_init=born), dict(embedding_init=born)) if self.uniform else ({}, {})
+        recurrent = {**each, "recurrent_init": born} if self.uniform else {}
+        if self.uniform and self.cell == "lstm":
+            recurrent["forget_bias"] = 0.0
+        self.words = nn.Embed(self.size, self.embedding, **own, **dtypes)
+        self.stack = Stack(partial(CELLS[self.cell], self.features, **recurrent, **dtypes), self.layers, dropout=self.dropout)
+        self.answer = None if self.tied else nn.Dense(self.size, **each, **dtypes)
+        self.drop = Dropout(self.dropout)
+
+    def __call__(
+        self, token_BT: jax.Array, carry: Any = None, train: bool = False, sampling: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        if (isinstance(sampling, float) and not sampling) or self.is_initializing():
+            return self._read(token_BT, carry, train)
+        batch, steps = token_BT.shape
+        uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), self.make_rng("sampling"), batch)
+        coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
+
+        def step(module, carry, item):
+            (carry, said), (given, coin) = carry, item
+            logits, found = module._read(jnp.where(coin, said, given)[:, None], carry, train)
+            said = jax.lax.stop_gradient(logits[:, 0]).argmax(-1).astype(given.dtype)
+            return (found["carry"], said), (logits[:, 0], found["states"][:, 0])
+
+        scan = nn.scan(
+            step, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
+        )  # fmt: skip
+        begun = self.begin(batch) if carry is None else carry
+        (carry, _), (logits, states) = scan(self, (begun, token_BT[:, 0]), (token_BT, coin_BT))
+        return logits, {"carry": carry, "states": states}
+
+    def _read(self, token_BT, carry, train):
+        x, carry = self.stack(self.drop(self.words(token_BT), train), None, carry, train)
+        dropped = self.drop(x, train)
+        logits = self.words.attend(dropped) if self.tied else self.answer(dropped)
+        return logits, {"carry": carry, "states": x}
+
+    def begin(self, batch: int) -> tuple[Any, ...]:
+        """The carry before the first token."""
+        layer = CELLS[self.cell](self.features, dtype=self.dtype, param_dtype=self.param_dtype, parent=None)
+        return (layer.begin(batch),) * self.layers
+
+    def next(self, carry: Any, token_B: jax.Array) -> tuple[jax.Array, Any]:
+        """As `models.decoding` has a step: (logits (B, V), carry)."""
+        logits, found = self._read(token_B[:, None], carry, False)
+        return logits[:, 0], found["carry"]
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -scale, scale)
