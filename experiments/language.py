@@ -96,7 +96,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 SAVED = "vocabulary.json"
-HORIZON, ROWS = 60, 256
+HORIZON, ROWS = 60, 1000
 """Tokens that the network writes on its own, from so many places of the test part, to be held against the truth."""
 
 
@@ -303,9 +303,8 @@ class Desk:
         sections = []
         if free:
             ends = {name: float(line[len(line) // 2 :].mean()) for name, line in free.items()}
-            said += (
-                f"; {ends['right, fed the truth']:.1%} fed the truth and {ends['right, fed its own']:.1%} fed its own tokens"
-            )
+            truth, own = (f"{ends[f'right, fed {what}']:.1%}" for what in ("the truth", "its own"))
+            said += f"; on its own far from the last given token {own}, there {truth} fed the truth"
             often = float(np.mean(self.ids["test"] == np.bincount(self.ids["train"]).argmax()))
             present.draw_by_step(
                 {"fed the truth (teacher forcing)": [free["right, fed the truth"]],
@@ -349,7 +348,7 @@ class Desk:
         """Characters of the test part, colored: by their surprise, and by the units that go best with what can be told of the
         text before."""
         text = self.writer.speller.decode(self.ids["test"][1:])
-        begin = text.find("\n", len(text) // 3) + 1
+        begin = text.find("\n", len(text) // 2) + 1
         part = slice(begin, begin + shown)
         present.draw_characters(
             [("bits of each character, given all before it", text[part], error[part] / math.log(2))], folder / "surprise.png"
@@ -394,7 +393,7 @@ def predict(writer: Writer, variables: train.Variables, options: Predict) -> dic
     return found
 
 
-FREE = """From 256 places of the test part: the network has read a window of it, and then goes on. Fed the truth, its next \
+FREE = """From 1,000 places of the test part: the network has read a window of it, and then goes on. Fed the truth, its next \
 token is as good as ever; fed its own likeliest ones, what it says departs from the truth, which is no error of the network \
 alone: there are many ways to go on."""
 SURPRISE = "Red is what the network did not expect."

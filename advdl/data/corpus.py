@@ -116,9 +116,7 @@ class Speller:
         if self.keeps_all:
             return self.vocabulary.encode(text)
         lines = filter(None, (self._words(self.kind, line) for line in text.split("\n")))
-        return np.concatenate([np.zeros(0, np.int32), *([*self.vocabulary.encode(line), END] for line in lines)]).astype(
-            np.int32
-        )
+        return np.array([number for line in lines for number in (*self.vocabulary.encode(line), END)], np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
         """A text to read."""

@@ -1,0 +1,84 @@
+"""A language model: the carry goes on, its own words where it is told to, and padding behind changes nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import LanguageModel, decoding
+
+KEY = jax.random.key(5)
+TOKENS = np.random.default_rng(0).integers(0, 11, (3, 12)).astype(np.int32)
+
+
+@functools.cache
+def network(**fields):
+    module = LanguageModel(11, 6, 6, 2, **fields)
+    return module, jax.jit(module.init)(KEY, TOKENS)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_windows_in_turn_are_one_reading(cell):
+    module, variables = network(cell=cell)
+    apply, carry, parts = jax.jit(module.apply), module.begin(3), []
+    whole, found = apply(variables, TOKENS)
+    for part in np.split(TOKENS, 4, 1):
+        logits, after = apply(variables, part, carry)
+        carry = after["carry"]
+        parts.append(logits)
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), carry, found["carry"])
+
+
+def test_a_token_changes_no_answer_before_it():
+    module, variables = network()
+    other = TOKENS.copy()
+    other[:, 7:] = (other[:, 7:] + 1) % 11
+    np.testing.assert_array_equal(module.apply(variables, TOKENS)[0][:, :7], module.apply(variables, other)[0][:, :7])
+
+
+def test_sampling_with_probability_0_is_teacher_forcing_and_1_is_writing_alone():
+    module, variables = network()
+    apply = lambda share: module.apply(variables, TOKENS, sampling=share, rngs={"sampling": KEY})  # noqa: E731
+    forced, traced = module.apply(variables, TOKENS), apply(jnp.float32(0))
+    np.testing.assert_allclose(traced[0], forced[0], atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), traced[1], forced[1])
+
+    step = lambda carry, token: module.apply(variables, carry, token, method="next")  # noqa: E731
+    written = decoding.sample(step, module.begin(3), TOKENS[:, 0], 12, -1).token
+    np.testing.assert_array_equal(apply(1.0)[0].argmax(-1), written)
+
+
+def test_half_of_the_tokens_are_its_own_each_by_itself():
+    module, variables = network()
+    forced = jax.jit(lambda tokens: module.apply(variables, tokens)[0])
+    logits, _ = module.apply(variables, TOKENS, sampling=0.5, rngs={"sampling": KEY})
+    given = TOKENS.copy()  # what it was fed, found step by step: its own word where the answer after it says so
+    for t in range(1, 12):
+        own = np.asarray(forced(given).argmax(-1))[:, t - 1]
+        fed = given.copy()
+        fed[:, t] = own
+        as_fed, as_given = (np.asarray(forced(x))[:, t] for x in (fed, given))
+        mine = np.abs(as_fed - logits[:, t]).max(-1) < np.abs(as_given - logits[:, t]).max(-1)
+        given[mine, t] = own[mine]
+    np.testing.assert_allclose(forced(given), logits, atol=1e-6)
+    changed = (given != TOKENS)[:, 1:]
+    assert 0.2 < changed.mean() < 0.8 and len({tuple(row) for row in changed.tolist()}) == 3
+
+
+def test_the_medium_network_has_the_parameters_that_its_layers_have():
+    """Embedding, two layers of four gates with input, state and bias, and the softmax, at 10,000 words."""
+    module = LanguageModel(10_000, 650, 650, 2, dropout=0.5, uniform=0.05)
+    count = lambda module: sum(x.size for x in jax.tree.leaves(jax.eval_shape(module.init, KEY, TOKENS)))  # noqa: E731
+    assert count(module) == 10_000 * 650 + 2 * 4 * 650 * (650 + 650 + 1) + 10_000 * 651
+    tied = LanguageModel(10_000, 650, 650, 2, tied=True)
+    assert count(tied) == 10_000 * 650 + 2 * 4 * 650 * 1301
+
+
+def test_born_uniform_with_no_gate_open():
+    _, variables = network(uniform=0.05)
+    values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(variables)])
+    assert np.abs(values).max() <= 0.05 and np.abs(values).max() > 0.049
+    assert not variables["params"]["stack"]["layer0"]["bias"].any()
