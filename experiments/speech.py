@@ -52,6 +52,10 @@ class Config(cli.Config):
     """Of the stack."""
     dropout: float = 0.0
     """Rate between layers and before the answer."""
+    speed: float = 0.0
+    """Share by which recordings are played faster or slower in training."""
+    masks: int = 0
+    """Stretches of frames, and as many of bands, that are silenced in a recording in training."""
     strings: int = 300
     """Held-out strings that are scored, of either held-out part."""
 
@@ -87,8 +91,10 @@ def likeliest_word(logits_BTK: jax.Array, frames_B: jax.Array, words: Sequence[i
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "most", "features", "layers", "strings")
-    if not 0 <= config.dropout < 1:
-        raise UserError(f"--dropout is {config.dropout}; expected at least 0 and less than 1")
+    cli.at_least(0, config, "masks")
+    for name in ("dropout", "speed"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"--{name} is {getattr(config, name)}; expected at least 0 and less than 1")
     metrics.word_error_rate(["one"], ["one"])  # a library that is missing is told now and not after the training
     recordings = {part: speech.open_recordings(config.data, part) for part in ("train", "val", "test")}
     names = recordings["train"][1]
@@ -112,13 +118,12 @@ def build(config: Config) -> cli.Experiment:
     init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
     rule = train.clipped(optax.adam(config.scheduled()), config.clip)
     learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
-    ear = Ear(config, module, names, recordings["test"][0])
+    ear = Ear(config, module, names, recordings["test"][0], recordings["val"][0])
+    strings = speech.Strings(config.data, "train", recordings["train"][0], config.most, speed=config.speed, masks=config.masks)
     held_out = speech.Strings(config.data, "val", recordings["val"][0], config.most, config.strings, seed=1)
     return cli.Experiment(
         learner=learner,
-        train=data.TrainBatches(
-            speech.Strings(config.data, "train", recordings["train"][0], config.most), config.batch, config.seed
-        ),
+        train=data.TrainBatches(strings, config.batch, config.seed),
         test=data.EvalBatches(held_out, config.batch),
         report=ear.report,
         predict=ear.predict,
@@ -129,8 +134,15 @@ def build(config: Config) -> cli.Experiment:
 class Ear:
     """What a listener came to."""
 
-    def __init__(self, config: Config, module: Listener, names: tuple[str, ...], recordings: list[speech.Recording]):
-        self.config, self.names, self.recordings = config, names, recordings
+    def __init__(
+        self,
+        config: Config,
+        module: Listener,
+        names: tuple[str, ...],
+        recordings: list[speech.Recording],
+        validation: list[speech.Recording],
+    ):
+        self.config, self.names, self.recordings, self.validation = config, names, recordings, validation
         self.logits = jax.jit(module.apply)
         words = range(1, len(names) + 1)
         self.words = jax.jit(lambda variables, x, length: likeliest_word(module.apply(variables, x, length), length, words))
@@ -165,16 +177,19 @@ class Ear:
             }
         often = max(set(wanted), key=wanted.count)
         found["the commonest string"] = {"word error rate": metrics.word_error_rate(wanted, [often] * len(wanted))}
-        alone = [recording for recording in self.recordings if len(recording.labels) == 1]
-        x = [speech.features(recording.samples) for recording in alone]
+        found["words alone"] = self.alone(variables, self.recordings)
+        found["words alone, val"] = self.alone(variables, self.validation)
+        return found
+
+    def alone(self, variables: train.Variables, recordings: Sequence[speech.Recording]) -> dict[str, float]:
+        """How many recordings of one word are heard right."""
+        recordings = [recording for recording in recordings if len(recording.labels) == 1]
+        x = [speech.features(recording.samples) for recording in recordings]
         padded = data.pad(x, max(map(len, x)))
         said = models.in_portions(lambda *part: self.words(variables, *part), padded.ids, padded.lengths, rows=50)
-        label = np.array([recording.labels[0] for recording in alone])
-        found["words alone"] = {
-            "right": float((said == label).mean()), "of": len(label),
-            "the commonest": float(np.bincount(label).max() / len(label)),
-        }  # fmt: skip
-        return found
+        label = np.array([recording.labels[0] for recording in recordings])
+        commonest = float(np.bincount(label).max() / len(label))
+        return {"right": float((said == label).mean()), "of": len(label), "the commonest": commonest}
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, variables = run.report, state["model"].average

@@ -43,17 +43,32 @@ class Strings(Bare):
 
     With `fixed` it is a list of so many strings, and T that of the longest. Else every place in the line of examples has a
     string of its own, which is left shorter where it would not fit into `most` recordings of nearly the greatest length.
+
+    speed: each recording is played up to this share faster or slower, pitch with it. masks: in each recording so many stretches
+    of up to MASKED frames, and as many of bands, are silenced (SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2,
+    without its warping). Neither changes a list.
     """
 
-    def __init__(self, name: str, split: str, recordings: Sequence[Recording], most: int, fixed: int = 0, seed: int = 0):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        recordings: Sequence[Recording],
+        most: int,
+        fixed: int = 0,
+        seed: int = 0,
+        speed: float = 0.0,
+        masks: int = 0,
+    ):
+        self._speed, self._masks = (0.0, 0) if fixed else (speed, masks)
         self.name, self.split, self._recordings, self._most = name, split, recordings, most
         self._speakers: dict[str, list[int]] = {}
         for row, recording in enumerate(recordings):
             self._speakers.setdefault(recording.speaker, []).append(row)
         self._labels = most * max(len(recording.labels) for recording in recordings)
-        self.draws, self._fixed = (0 if fixed else 2 + most), None
+        self.draws, self._fixed = (0 if fixed else 2 + most * (1 + bool(speed) + 4 * masks)), None
         lengths = sorted(len(recording.samples) for recording in recordings)
-        self._room = max(lengths[-1], most * lengths[-1 - len(lengths) // 50])
+        self._room = 1 / (1 - self._speed) * max(lengths[-1], most * lengths[-1 - len(lengths) // 50])
         if fixed:
             u = np.random.default_rng([0x73706B, seed]).random((fixed, 2 + most))
             made = [self._made(row, np.inf) for row in u]
@@ -73,11 +88,19 @@ class Strings(Bare):
         speakers = list(self._speakers)
         own = self._speakers[speakers[int(u[0] * len(speakers))]]
         count = 1 + int(u[1] * self._most)
+        most = self._most
         chosen = [self._recordings[own[int(x * len(own))]] for x in u[2 : 2 + count]]
-        while sum(len(recording.samples) for recording in chosen) > room:
-            chosen.pop()
-        samples = np.concatenate([recording.samples for recording in chosen])
-        return features(samples), tuple(label for recording in chosen for label in recording.labels)
+        samples = [recording.samples for recording in chosen]
+        if self._speed:
+            samples = [played(x, 1 + self._speed * (2 * v - 1)) for x, v in zip(samples, u[2 + most :], strict=False)]
+        while sum(map(len, samples)) > room:
+            samples.pop()
+        x = features(np.concatenate(samples))
+        if self._masks:
+            ends = np.linspace(0, len(x), len(samples) + 1).astype(int)  # recordings of about equal length
+            for first, last, v in zip(ends[:-1], ends[1:], u[-4 * most * self._masks :].reshape(most, -1, 4), strict=False):
+                silence(x[first:last], v)
+        return x, tuple(label for recording in chosen[: len(samples)] for label in recording.labels)
 
     def _batch(self, made: Sequence[tuple[np.ndarray, tuple[int, ...]]], most: int) -> dict[str, np.ndarray]:
         frames = np.zeros((len(made), most, BANDS), np.float32)
@@ -90,6 +113,25 @@ class Strings(Bare):
             "frames": frames, "frames_length": np.array(lengths, np.int32),
             "label": label, "label_length": np.array([len(said) for _, said in made], np.int32),
         }  # fmt: skip
+
+
+MASKED = (6, 8)
+"""Frames and bands of the widest mask."""
+
+
+def played(samples: np.ndarray, speed: float) -> np.ndarray:
+    """(N,) -> (N / speed,): faster or slower, by linear interpolation."""
+    place = np.arange(max(1, round(len(samples) / speed))) * speed
+    return np.interp(place, np.arange(len(samples)), samples).astype(samples.dtype)
+
+
+def silence(x_TM: np.ndarray, u: np.ndarray) -> None:
+    """Sets stretches of frames and of bands to 0, their mean, in place. u: (masks, 4) uniform: width and place of either."""
+    for own in u:
+        for axis, (size, (width, place)) in enumerate(zip(MASKED, own.reshape(2, 2), strict=True)):
+            wide = min(int(width * (size + 1)), x_TM.shape[axis])
+            begin = int(place * (x_TM.shape[axis] - wide + 1))
+            x_TM[(slice(None),) * axis + (slice(begin, begin + wide),)] = 0
 
 
 def open_recordings(spec: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:

@@ -9,11 +9,11 @@ from advdl.data import speech
 from advdl.errors import UserError
 
 
-def recordings():
+def recordings(least=800):
     """Of two speakers, each word a length of its own, so that what is in a string can be told."""
     rng = np.random.default_rng(0)
     return [
-        speech.Recording(rng.standard_normal(800 + 400 * word).astype(np.float32), (word + 1,), speaker)
+        speech.Recording(rng.standard_normal(least + 400 * word).astype(np.float32), (word + 1,), speaker)
         for speaker in "ab" for word in range(3)
     ]  # fmt: skip
 
@@ -83,3 +83,27 @@ def test_what_is_not_there_is_told(tmp_path):
     ):
         with pytest.raises(UserError, match=line):
             speech.open_recordings(spec, part)
+
+
+def test_faster_and_slower_recordings_have_other_lengths_and_the_same_labels():
+    plain, fast = (speech.Strings("made", "train", recordings(), 3, speed=speed) for speed in (0.0, 0.2))
+    u = np.random.default_rng(2).random((50, fast.draws))
+    one, two = plain.read(np.arange(50), u[:, : plain.draws]), fast.read(np.arange(50), u)
+    np.testing.assert_array_equal(one["label"], two["label"])
+    was, now = one["frames_length"], two["frames_length"]
+    assert (now <= was / 0.8 + 1).all() and (now >= was / 1.2 - 1).all() and (now < was).any() and (now > was + 1).any()
+    wave = np.sin(np.arange(800) * 0.1)
+    np.testing.assert_allclose(speech.played(wave, 1.25), np.sin(np.arange(640) * 0.125), atol=2e-3)
+
+
+def test_masks_silence_stretches_of_each_recording_and_no_label():
+    plain, masked = (speech.Strings("made", "train", recordings(8000), 3, masks=masks) for masks in (0, 2))
+    u = np.random.default_rng(3).random((40, masked.draws))
+    one, two = plain.read(np.arange(40), u[:, : plain.draws]), masked.read(np.arange(40), u)
+    np.testing.assert_array_equal(one["label"], two["label"])
+    same, silent = one["frames"] == two["frames"], two["frames"] == 0
+    assert (same | silent).all() and 0.05 < (silent & ~same).sum() / (one["frames"] != 0).sum() < 0.6
+    x = np.ones((20, 40), np.float32)
+    speech.silence(x, np.array([[0.99, 0.0, 0.99, 0.999]]))
+    assert not x[: speech.MASKED[0]].any() and not x[:, -speech.MASKED[1] :].any()
+    assert x[speech.MASKED[0] :, : -speech.MASKED[1]].all()

@@ -117,6 +117,10 @@ def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
 
 
 def test_predict_refuses_what_cannot_be_drawn(verb, finished):
-    for flags, line in ((["--length", 0], "--length is 0"), (["--top-p", 0], "--top-p is 0"), (["--top-k", -1], "--top-k is -1")):
+    for flags, line in (
+        (["--length", 0], "--length is 0"),
+        (["--top-p", 0], "--top-p is 0"),
+        (["--top-k", -1], "--top-k is -1"),
+    ):
         status, _, err = verb("language", "predict", *flags, "--run", finished)
         assert status == 2 and line in err and err.count("\n") == 1, err
