@@ -48,6 +48,8 @@ class Config(cli.Config):
     file; or tfds:imdb_reviews. Without parts of its own for test and validation, a tenth each, chosen by the seed."""
     longest: int = 24
     """Words that are read of a sentence; longer ones are cut, and how many is said."""
+    buckets: int = 1
+    """Lengths to pad to, so that short sentences cost less; the step is compiled once for each."""
     least: int = 1
     """Times that a word must occur in the training part to be known."""
     embedding: int = 32
@@ -79,7 +81,7 @@ PRESETS = {
     # bentrevett/pytorch-sentiment-analysis, chapter 2: 86.2 % of the 25,000 test reviews, there from GloVe's vectors, which are
     # not read here. Not run here.
     "imdb": Config(
-        preset="imdb", data="tfds:imdb_reviews", longest=256, least=5, embedding=300, features=300, layers=2, pool="last",
+        preset="imdb", data="tfds:imdb_reviews", longest=256, buckets=4, least=5, embedding=300, features=300, layers=2, pool="last",
         dropout=0.5, steps=440, batch=512, learning_rate=5e-4, evaluate_every=44, save_every=44, log_every=22,
     ),
 }  # fmt: skip
@@ -163,7 +165,7 @@ def read_vocabulary(folder: Path) -> tuple[data.Vocabulary, tuple[str, ...]]:
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(1, config, "longest", "least", "embedding", "features", "layers")
+    cli.at_least(1, config, "longest", "buckets", "least", "embedding", "features", "layers")
     cli.at_least(0, config, "weight_decay")
     for name in ("word_dropout", "dropout"):
         if not 0 <= getattr(config, name) < 1:
@@ -174,12 +176,12 @@ def build(config: Config) -> cli.Experiment:
     shelf = Shelf(reader, found)
     both = data.Texts(found.validation.texts + found.test.texts, np.concatenate([found.validation.label, found.test.label]))
     tested = np.repeat(np.float32([0, 1]), [len(found.validation.texts), len(found.test.texts)])
-    # One shape, since a step is compiled for one.
     columns = lambda part: {"token": reader.encode(part.texts), "label": part.label}  # noqa: E731
-    bounds = {"token": (config.longest,)}
+    learned = columns(found.train)
+    bounds = {"token": data.boundaries([len(ids) for ids in learned["token"]], config.buckets, config.longest)}
     return cli.Experiment(
         learner=reader.learner(),
-        train=data.BucketBatches(columns(found.train), bounds, config.batch, config.seed),
+        train=data.BucketBatches(learned, bounds, config.batch, config.seed),
         test=data.BucketEvalBatches(columns(both) | {"tested": tested}, bounds, config.batch),
         report=shelf.report,
         snapshot=shelf.snapshot,

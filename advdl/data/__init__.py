@@ -38,7 +38,7 @@ from advdl.data.scenes import (
     single_digits,
 )
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
-from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, buckets, pad
+from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
 from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.strokes import Edit, parse_strokes, read_strokes

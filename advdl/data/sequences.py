@@ -56,6 +56,13 @@ def buckets(lengths: Sequence[int], boundaries: Sequence[int], name: str = "sequ
     return np.searchsorted(ends, lengths)
 
 
+def boundaries(lengths: Sequence[int], count: int, longest: int) -> tuple[int, ...]:
+    """At most so many lengths to pad to, of which `longest` is the last: between them lie about equally many sequences."""
+    within = np.minimum(np.asarray(lengths, np.int64), longest)
+    inner = np.ceil(np.quantile(within, np.arange(1, count) / count)).astype(int) if within.size else []
+    return tuple(sorted({max(1, int(end)) for end in inner} | {longest}))
+
+
 class BucketBatches:
     """`batches(t)`: what `TrainBatches` is, of sequences: a function of the seed and the step, of few shapes.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advdl.data import BucketBatches, BucketEvalBatches, Transform, buckets, pad, prefetch
+from advdl.data import BucketBatches, BucketEvalBatches, Transform, boundaries, buckets, pad, prefetch
 from advdl.errors import UserError
 
 ENDS = {"source": (4, 8, 20), "target": (5, 9, 30)}
@@ -215,3 +215,12 @@ def test_mistakes_are_told(examples):
             kind({"a": [[1]], "b": [[1], [2]]}, {"a": (4,)}, 4)
     with pytest.raises(UserError, match="4 does not divide over 3"):
         BucketBatches(examples, ENDS, 4, 0, process=0, processes=3)
+
+
+def test_between_the_boundaries_lie_about_equally_many():
+    lengths = np.random.default_rng(0).geometric(0.1, 1000)
+    ends = boundaries(lengths, 4, 30)
+    assert len(ends) == 4 and ends[-1] == 30
+    found = np.bincount(buckets(np.minimum(lengths, 30), ends))
+    assert found.min() > 180
+    assert boundaries(lengths, 1, 30) == (30,) and boundaries([3, 3, 3], 3, 9) == (3, 9) and boundaries([], 3, 9) == (9,)

@@ -35,7 +35,7 @@ def finished(load, texts, tmp_path_factory):
 
 def test_opinions_are_trained_on_resumed_and_reported(verb, tmp_path):
     run = tmp_path / "run"
-    flags = ["--pool", "last", "--dropout", 0.5, "--word-dropout", 0.1]
+    flags = ["--pool", "last", "--dropout", 0.5, "--word-dropout", 0.1, "--buckets", 2]
     status, _, err = verb("sentiment", "train", "--run", run, *flags, *TINY)
     assert status == 0 and "cut to 8" in err, err
     assert all((run / "report" / name).exists() for name in ("confusion.png", "curves.png", "right.png", "words.png"))
