@@ -19,10 +19,12 @@ from advdl.nn import formulation
 
 ROUNDS = 7
 SECONDS = 2.0
+COUNTED = 16
+"""Batches."""
 
 
 def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[str, Any]:
-    """Milliseconds per step (bare, in the loop, plain), examples/s, compile seconds, share of the loop spent waiting for
+    """Milliseconds per step (bare, in the loop, plain), examples/s (and tokens/s or frames/s), compile seconds, share of the loop spent waiting for
     data, memory in MiB and FLOPs of one step (XLA's cost analysis)."""
     with formulation.use("plain"):
         plain = Session.open(session.name, session.config, session.run, build)
@@ -48,6 +50,7 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         "step ms (plain formulation)": step["plain"] * 1e3,
         "plain / fast": step["plain"] / step["bare"],
         "examples/s (loop)": session.examples / step["loop"],
+        **{f"{name}/s (loop)": count / step["loop"] for name, count in _counted(session).items()},
         "waiting for data %": 100 * loop.waited / loop.total,
         "compile s": session.placed.step.seconds,
         "compiled memory MiB": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else None,
@@ -100,6 +103,12 @@ class _Loop:
         self.waited += outcome.waited
         self.total += outcome.seconds
         return outcome.seconds / steps
+
+
+def _counted(session: Session) -> dict[str, float]:
+    """What a step uses beside examples, in the mean of the first few batches of all processes."""
+    found = [session.experiment.counts(session.experiment.train(t)) for t in range(COUNTED)]
+    return {name: jax.process_count() * statistics.mean(float(one[name]) for one in found) for name in found[0]}
 
 
 def _flops(executable: Any) -> float:

@@ -88,14 +88,16 @@ class Translator(nn.Module):
         def step(module, carry, item):
             state, said = carry
             given, coin = item
-            logits, state, weight = module.step(memory, state, jnp.where(coin, said, given), train)
-            return (state, jax.lax.stop_gradient(logits).argmax(-1).astype(given.dtype)), (logits, weight)
+            joined, state, weight = module.advance(memory, state, jnp.where(coin, said, given), train)
+            if sampled:
+                said = jax.lax.stop_gradient(module.answer(joined)).argmax(-1).astype(given.dtype)
+            return (state, said), (joined, weight)
 
         scan = nn.scan(
             step, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
         )  # fmt: skip
-        _, (logits, weights) = scan(self, (state, target_BT[:, 0]), (target_BT, coin_BT))
-        return logits, weights
+        _, (joined, weights) = scan(self, (state, target_BT[:, 0]), (target_BT, coin_BT))
+        return self.answer(joined), weights  # one product over all steps, and one gradient of its kernel
 
     def encode(self, source_BS: jax.Array, length_B: jax.Array, train: bool = False) -> tuple[Memory, State]:
         """What the decoder starts from."""
@@ -109,6 +111,13 @@ class Translator(nn.Module):
 
     def step(self, memory: Memory, state: State, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, State, jax.Array]:
         """One token more: (logits (B, V) of the next one, state, weights (B, S))."""
+        joined, state, weight = self.advance(memory, state, token_B, train)
+        return self.answer(joined), state, weight
+
+    def advance(
+        self, memory: Memory, state: State, token_B: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, State, jax.Array]:
+        """`step` before its logits: (what the answer is made of (B, H), state, weights (B, S))."""
         word, (cell, context) = self.drop(self.target_words(token_B), train), state
         weight = jnp.zeros(memory.values.shape[:2])
         if self.attention == "additive":
@@ -120,7 +129,7 @@ class Translator(nn.Module):
             context, weight = self.attend(hidden, memory.keys, memory.values, memory.length)
         said = [hidden, word] if self.attention == "none" else [hidden, context, word]
         joined = jnp.tanh(self.joined(self.drop(jnp.concatenate(said, -1), train)))
-        return self.answer(joined), State(cell, context), weight
+        return joined, State(cell, context), weight
 
     def next(self, carry: tuple[Memory, State], token_B: jax.Array) -> tuple[jax.Array, tuple[Memory, State]]:
         """As `models.decoding` has a step: (logits, carry)."""
