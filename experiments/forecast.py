@@ -172,6 +172,7 @@ def build(config: Config) -> cli.Experiment:
         report=board.report,
         predict=board.predict,
         baselines=lambda: board.baselines,
+        counts=lambda batch: {"steps of the series": batch["history"].size + batch["future"].size},
     )
 
 

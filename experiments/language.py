@@ -117,10 +117,8 @@ class Predict(cli.Predict):
 
     def alone(self) -> Mapping[str, Any]:
         """A trained run is all that is needed, its text is not."""
-        folder = Path(self.run or Path("runs") / "language")
-        stored, variables = train.trained_player(folder, "language", "model")
-        config = Config(**{name: value for name, value in stored.items() if name in Config.__dataclass_fields__})
-        speller = data.Speller.from_json(train.Run(folder).read(SAVED), str(folder / SAVED))
+        run, config, variables, _ = self.trained("language", Config)
+        speller = data.Speller.from_json(run.read(SAVED), str(run.folder / SAVED))
         return predict(Writer(config, speller), variables, self)
 
 
@@ -219,6 +217,7 @@ def build(config: Config) -> cli.Experiment:
         best=(NATS, "min"),
         baselines=desk.baselines,
         kept={SAVED: speller.to_json()},
+        counts=lambda batch: {"tokens": batch["inputs"].size},
     )
 
 

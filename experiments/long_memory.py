@@ -137,6 +137,7 @@ def build(config: Config) -> cli.Experiment:
         report=board.report,
         predict=board.predict,
         snapshot=board.snapshot,
+        counts=lambda batch: {"tokens": sum(batch[f"sequence/{lag}"][..., 0].size for lag in lags)},
     )
 
 

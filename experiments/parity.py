@@ -128,6 +128,7 @@ def build(config: Config) -> cli.Experiment:
         test=data.EvalBatches(data.bits("test", config.scored, config.scored), config.batch),
         report=board.report,
         predict=board.predict,
+        counts=lambda batch: {"tokens": batch["length"].sum()},
     )
 
 

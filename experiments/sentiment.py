@@ -97,10 +97,8 @@ class Predict(cli.Predict):
 
     def alone(self) -> Mapping[str, Any]:
         """A trained run is all that is needed, its data is not."""
-        folder = Path(self.run or Path("runs") / "sentiment")
-        stored, variables = train.trained_player(folder, "sentiment", "model")
-        config = Config(**{name: value for name, value in stored.items() if name in Config.__dataclass_fields__})
-        return predict(Reader(config, *read_vocabulary(folder)), variables, self, Path(self.out or folder / "predict"))
+        run, config, variables, out = self.trained("sentiment", Config)
+        return predict(Reader(config, *read_vocabulary(run)), variables, self, out)
 
 
 class Reader:
@@ -152,9 +150,9 @@ class Reader:
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
 
 
-def read_vocabulary(folder: Path) -> tuple[data.Vocabulary, tuple[str, ...]]:
+def read_vocabulary(run: train.Run) -> tuple[data.Vocabulary, tuple[str, ...]]:
     """(vocabulary, class names) of a run. Raises UserError where they cannot be read or are none."""
-    path, content = folder / SAVED, train.Run(folder).read(SAVED)
+    path, content = run.folder / SAVED, run.read(SAVED)
     if content is None:
         raise UserError(f"{path} is not there; train the run anew")
     vocabulary = data.Vocabulary.from_json(json.dumps(content), str(path))
@@ -188,6 +186,7 @@ def build(config: Config) -> cli.Experiment:
         best=("validation accuracy", "max"),
         kept={SAVED: json.loads(vocabulary.to_json()) | {"labels": found.label_names}},
         baselines=lambda: baselines(found),
+        counts=lambda batch: {"tokens": batch["token_length"].sum()},
     )
 
 

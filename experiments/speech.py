@@ -79,6 +79,22 @@ class Predict(cli.Predict):
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """WAV files."""
 
+    def alone(self) -> Mapping[str, Any]:
+        """A trained run is all that is needed, its recordings are not."""
+        run, config, variables, out = self.trained("speech", Config)
+        return predict(Ear(config, read_names(run)), variables, self, out)
+
+
+SAVED = "labels.json"
+
+
+def read_names(run: train.Run) -> tuple[str, ...]:
+    """What the labels of a run from 1 on are called. Raises UserError where that cannot be read."""
+    names = (run.read(SAVED) or {}).get("labels")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{run.folder / SAVED} names no labels; train the run anew")
+    return tuple(names)
+
 
 def likeliest_word(logits_BTK: jax.Array, frames_B: jax.Array, words: Sequence[int]) -> jax.Array:
     """(B,): which of these labels is the likeliest to be all that is said."""
@@ -98,7 +114,8 @@ def build(config: Config) -> cli.Experiment:
     metrics.word_error_rate(["one"], ["one"])  # a library that is missing is told now and not after the training
     recordings = {part: speech.open_recordings(config.data, part) for part in ("train", "val", "test")}
     names = recordings["train"][1]
-    module = Listener(len(names) + 1, config.features, config.layers, config.dropout, config.dtype)
+    ear = Ear(config, names)
+    module = ear.module
 
     def loss(variables, batch, key):
         logits = module.apply(variables, batch["frames"], batch["frames_length"], train=True, rngs={"dropout": key})
@@ -118,31 +135,26 @@ def build(config: Config) -> cli.Experiment:
     init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
     rule = train.clipped(optax.adam(config.scheduled()), config.clip)
     learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
-    ear = Ear(config, module, names, recordings["test"][0], recordings["val"][0])
+    desk = Desk(ear, config, recordings["test"][0], recordings["val"][0])
     strings = speech.Strings(config.data, "train", recordings["train"][0], config.most, speed=config.speed, masks=config.masks)
     held_out = speech.Strings(config.data, "val", recordings["val"][0], config.most, config.strings, seed=1)
     return cli.Experiment(
         learner=learner,
         train=data.TrainBatches(strings, config.batch, config.seed),
         test=data.EvalBatches(held_out, config.batch),
-        report=ear.report,
-        predict=ear.predict,
+        report=desk.report,
         best=("nats a string", "min"),
+        kept={SAVED: {"labels": names}},
+        counts=lambda batch: {"frames": batch["frames_length"].sum()},
     )
 
 
 class Ear:
-    """What a listener came to."""
+    """The network and what its labels are called."""
 
-    def __init__(
-        self,
-        config: Config,
-        module: Listener,
-        names: tuple[str, ...],
-        recordings: list[speech.Recording],
-        validation: list[speech.Recording],
-    ):
-        self.config, self.names, self.recordings, self.validation = config, names, recordings, validation
+    def __init__(self, config: Config, names: tuple[str, ...]):
+        self.names = names
+        self.module = module = Listener(len(names) + 1, config.features, config.layers, config.dropout, config.dtype)
         self.logits = jax.jit(module.apply)
         words = range(1, len(names) + 1)
         self.words = jax.jit(lambda variables, x, length: likeliest_word(module.apply(variables, x, length), length, words))
@@ -161,26 +173,6 @@ class Ear:
         """Labels as words."""
         return " ".join(self.names[label - 1] for label in labels)
 
-    def score(self, variables: train.Variables) -> dict[str, Any]:
-        """Of the test part: word error rates of strings, and words alone that are right, each beside a guess."""
-        config = self.config
-        strings = speech.Strings(config.data, "test", self.recordings, config.most, config.strings, seed=2).read(
-            np.arange(config.strings)
-        )
-        wanted = [self.text(row[:n]) for row, n in zip(strings["label"], strings["label_length"], strict=True)]
-        found = {}
-        for title, width in (("greedy", 0), (f"prefix beam of {WIDTH}", WIDTH)):
-            heard = self.heard(variables, strings, width)
-            found[title] = {
-                "word error rate": metrics.word_error_rate(wanted, heard),
-                "strings right": float(np.mean([a == b for a, b in zip(wanted, heard, strict=True)])),
-            }
-        often = max(set(wanted), key=wanted.count)
-        found["the commonest string"] = {"word error rate": metrics.word_error_rate(wanted, [often] * len(wanted))}
-        found["words alone"] = self.alone(variables, self.recordings)
-        found["words alone, val"] = self.alone(variables, self.validation)
-        return found
-
     def alone(self, variables: train.Variables, recordings: Sequence[speech.Recording]) -> dict[str, float]:
         """How many recordings of one word are heard right."""
         recordings = [recording for recording in recordings if len(recording.labels) == 1]
@@ -190,6 +182,42 @@ class Ear:
         label = np.array([recording.labels[0] for recording in recordings])
         commonest = float(np.bincount(label).max() / len(label))
         return {"right": float((said == label).mean()), "of": len(label), "the commonest": commonest}
+
+    def draw(self, variables: train.Variables, samples: np.ndarray, path: Path) -> str:
+        """The sound and the probability of every label over time; returns what is heard."""
+        x = speech.features(samples)[None]
+        logits = self.logits(variables, x, np.array([x.shape[1]], np.int32))
+        chance = np.asarray(jax.nn.softmax(logits))[0]
+        rows = {"log mel bands, the high ones above": x[0][:, ::-1], f"labels: blank, {', '.join(self.names)}": chance}
+        present.draw_states(rows, path, xlabel=f"frames of {speech.HOP * 1000:.0f} ms")
+        return self.text(ctc.prefix_beam(np.log(chance + 1e-30), WIDTH)[0][0])
+
+
+class Desk:
+    """What a listener came to."""
+
+    def __init__(self, ear: Ear, config: Config, recordings: list[speech.Recording], validation: list[speech.Recording]):
+        self.ear, self.config, self.recordings, self.validation = ear, config, recordings, validation
+
+    def score(self, variables: train.Variables) -> dict[str, Any]:
+        """Of the test part: word error rates of strings, and words alone that are right, each beside a guess."""
+        config = self.config
+        strings = speech.Strings(config.data, "test", self.recordings, config.most, config.strings, seed=2).read(
+            np.arange(config.strings)
+        )
+        wanted = [self.ear.text(row[:n]) for row, n in zip(strings["label"], strings["label_length"], strict=True)]
+        found = {}
+        for title, width in (("greedy", 0), (f"prefix beam of {WIDTH}", WIDTH)):
+            heard = self.ear.heard(variables, strings, width)
+            found[title] = {
+                "word error rate": metrics.word_error_rate(wanted, heard),
+                "strings right": float(np.mean([a == b for a, b in zip(wanted, heard, strict=True)])),
+            }
+        often = max(set(wanted), key=wanted.count)
+        found["the commonest string"] = {"word error rate": metrics.word_error_rate(wanted, [often] * len(wanted))}
+        found["words alone"] = self.ear.alone(variables, self.recordings)
+        found["words alone, val"] = self.ear.alone(variables, self.validation)
+        return found
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, variables = run.report, state["model"].average
@@ -203,39 +231,33 @@ class Ear:
         cli.say(said)
         shown = list({recording.labels: recording for recording in reversed(self.recordings)}.values())[:3]
         samples = np.concatenate([recording.samples for recording in shown])
-        self.draw(variables, samples, folder / "heard.png")
+        self.ear.draw(variables, samples, folder / "heard.png")
         lines = present.read_metrics(run.folder / "metrics.jsonl")
         panels = [
             present.Panel("nats a string", {"training": "train/loss", "val": "test/nats a string"}, log=True),
             present.Panel(EXACT, {"val": f"test/{EXACT}"}),
         ]
         present.draw_curves(lines, folder / "curves.png", panels)
-        truth = self.text([label for recording in shown for label in recording.labels])
+        truth = self.ear.text([label for recording in shown for label in recording.labels])
         return [
             present.Section("The verdict", said, ["curves.png"], found),
             present.Section("What it hears, and when", f"{HEARD} Said: {truth}.", ["heard.png"]),
         ]
 
-    def draw(self, variables: train.Variables, samples: np.ndarray, path: Path) -> str:
-        """The sound and the probability of every label over time; returns what is heard."""
-        x = speech.features(samples)[None]
-        logits = self.logits(variables, x, np.array([x.shape[1]], np.int32))
-        chance = np.asarray(jax.nn.softmax(logits))[0]
-        rows = {"log mel bands, the high ones above": x[0][:, ::-1], f"labels: blank, {', '.join(self.names)}": chance}
-        present.draw_states(rows, path, xlabel=f"frames of {speech.HOP * 1000:.0f} ms")
-        return self.text(ctc.prefix_beam(np.log(chance + 1e-30), WIDTH)[0][0])
 
-    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
-        """What is said in files."""
-        if not options.files:
-            raise UserError("give WAV files, as in: predict recording.wav")
-        answer = {}
-        for path in options.files:
-            samples, rate = data.read_wav(path, speech.RATE)
-            if rate != speech.RATE:
-                cli.say(f"{path} has {rate} Hz and was resampled to {speech.RATE}")
-            answer[str(path)] = self.draw(state["model"].average, samples, folder / f"{path.stem}.png")
-        return answer
+def predict(ear: Ear, variables: train.Variables, options: Predict, folder: Path) -> dict[str, Any]:
+    """What is said in files."""
+    if not options.files:
+        raise UserError("give WAV files, as in: predict recording.wav")
+    with train.told(f"folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    answer = {}
+    for path in options.files:
+        samples, rate = data.read_wav(path, speech.RATE)
+        if rate != speech.RATE:
+            cli.say(f"{path} has {rate} Hz and was resampled to {speech.RATE}")
+        answer[str(path)] = ear.draw(variables, samples, folder / f"{path.stem}.png")
+    return answer
 
 
 HEARD = """Test recordings laid one behind the other: the sound, and below the probability of the blank and of each label at \

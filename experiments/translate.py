@@ -21,7 +21,9 @@ sentences of `val` in 145 is right as a whole. The attention is seldom a diagona
 in the backward states of the words before.
 """
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,8 @@ class Config(cli.Config):
     """How often a word must occur in the training part to be known."""
     longest: int = 30
     """Words of a sentence; longer training sentences are left out, longer ones to translate are cut."""
+    buckets: int = 1
+    """Lengths to pad to, so that short sentences cost less; the step is compiled once for each."""
 
 
 PRESETS = {
@@ -86,43 +90,31 @@ class Predict(cli.Predict):
     width: int = WIDTH
     """Of the beam; 1 takes the likeliest word at every step."""
 
+    def alone(self) -> Mapping[str, Any]:
+        """A trained run is all that is needed, its sentences are not."""
+        run, config, variables, out = self.trained("translate", Config)
+        lexicon = Lexicon.from_json(run.read(SAVED), str(run.folder / SAVED))
+        return predict(Interpreter(config, lexicon), variables, self, out)
 
-class Corpus:
-    """Sentences as the networks see them. Tokens are ids; a target is fed with the beginning before it and answered with the
-    end behind it, so both have one more than it has words."""
 
-    def __init__(self, config: Config):
-        self.config = config
-        pairs = data.open_parallel(config.data, config.source, config.target)
-        self.pairs = {part: [tuple(map(data.words, pair)) for pair in own] for part, own in pairs.items()}
-        self.raw = {part: [target for _, target in own] for part, own in pairs.items()}
-        fits = lambda pair: max(map(len, pair)) <= config.longest  # noqa: E731
-        learned = [pair for pair in self.pairs["train"] if fits(pair)]
-        self.left_out = len(self.pairs["train"]) - len(learned)
-        if not learned:
-            raise UserError(f"no training pair has at most --longest {config.longest} words on both sides; take more")
-        whole = [*learned, *(self.cut(pair) for part in ("val", "test") for pair in self.pairs[part])]
-        self.sizes = [max(map(len, side)) for side in zip(*whole, strict=True)]
-        self.vocabularies = [data.Vocabulary.of_words(side, config.least) for side in zip(*learned, strict=True)]
-        self.parts = {"train": self.columns(learned)}
-        self.parts |= {part: self.columns([self.cut(pair) for pair in self.pairs[part]]) for part in ("val", "test")}
+@dataclass(frozen=True)
+class Lexicon:
+    """The vocabularies of both languages, and how many words the longest sentence of either has. A target is fed with the
+    beginning before it and answered with the end behind it, so both have one more than it has words."""
 
-    def cut(self, pair: tuple[list[str], list[str]]) -> tuple[list[str], ...]:
-        """Both sides at most as long as the networks read."""
-        return tuple(side[: self.config.longest] for side in pair)
+    vocabularies: tuple[data.Vocabulary, data.Vocabulary]
+    sizes: tuple[int, int]
 
-    def columns(self, pairs: Sequence[tuple[list[str], ...]]) -> dict[str, np.ndarray]:
-        """source (N, S), source_length, target (N, T + 2) from the beginning to the end, target_length with the end."""
-        source, target = zip(*pairs, strict=True)
-        source, source_length = self.read(source)
-        ids = [[data.BEGIN, *self.vocabularies[1].encode(words), data.END] for words in target]
-        padded = data.pad(ids, self.sizes[1] + 2)
+    def ids(self, pairs: Sequence[tuple[list[str], ...]]) -> dict[str, list[np.ndarray]]:
+        """source, and target from the beginning to the end, each a list of (T,)."""
+        source, target = self.vocabularies
         return {
-            "source": source, "source_length": source_length, "target": padded.ids, "target_length": padded.lengths - 1,
-        }  # fmt: skip
+            "source": [source.encode(words) for words, _ in pairs],
+            "target": [np.r_[data.BEGIN, target.encode(words), data.END].astype(np.int32) for _, words in pairs],
+        }
 
     def read(self, sentences: Sequence[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Source sentences as (N, S) and their lengths."""
+        """Source sentences as (N, S) and their lengths; what is too long is cut."""
         padded = data.pad([self.vocabularies[0].encode(words) for words in sentences], self.sizes[0])
         return padded.ids, padded.lengths
 
@@ -130,13 +122,60 @@ class Corpus:
         """A target sentence of its ids, to the end."""
         return data.join(self.vocabularies[1].decode(ids))
 
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it."""
+        return {
+            side: {"longest": size, **json.loads(vocabulary.to_json())}
+            for side, vocabulary, size in zip(SIDES, self.vocabularies, self.sizes, strict=True)
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None, name: str) -> "Lexicon":
+        """What `to_json` made. Raises UserError, about `name`, for anything else."""
+        sides = [(content or {}).get(side) for side in SIDES]
+        sizes = [side.get("longest") if isinstance(side, dict) else None for side in sides]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise UserError(f"{name} has no vocabularies of {' and '.join(SIDES)}; train the run anew")
+        return cls(tuple(data.Vocabulary.from_json(json.dumps(side), name) for side in sides), tuple(sizes))
+
+
+SIDES, SAVED = ("source", "target"), "vocabulary.json"
+
+
+class Corpus:
+    """Pairs of sentences, by part, and what is known of their words."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        pairs = data.open_parallel(config.data, config.source, config.target)
+        self.pairs = {part: [tuple(map(data.words, pair)) for pair in own] for part, own in pairs.items()}
+        fits = lambda pair: max(map(len, pair)) <= config.longest  # noqa: E731
+        self.learned = [pair for pair in self.pairs["train"] if fits(pair)]
+        self.left_out = len(self.pairs["train"]) - len(self.learned)
+        if not self.learned:
+            raise UserError(f"no training pair has at most --longest {config.longest} words on both sides; take more")
+        vocabularies = [data.Vocabulary.of_words(side, config.least) for side in zip(*self.learned, strict=True)]
+        whole = [*self.learned, *self.cut("val"), *self.cut("test")]
+        sizes = [max(map(len, side)) for side in zip(*whole, strict=True)]
+        self.lexicon = Lexicon(tuple(vocabularies), tuple(sizes))
+
+    def cut(self, part: str) -> list[tuple[list[str], ...]]:
+        """Pairs of a part, both sides at most as long as the networks read."""
+        return [tuple(side[: self.config.longest] for side in pair) for pair in self.pairs[part]]
+
+    def boundaries(self) -> dict[str, tuple[int, ...]]:
+        """What both sides are padded to; a target has the beginning and the end besides."""
+        longest = [max(map(len, pair)) for pair in self.learned]
+        ends = data.boundaries(longest, self.config.buckets, max(self.lexicon.sizes))
+        return {"source": ends, "target": tuple(end + 2 for end in ends)}
+
 
 class Interpreter:
     """The network and how it learns and writes."""
 
-    def __init__(self, config: Config, corpus: Corpus):
-        self.config, self.corpus = config, corpus
-        source, target = map(len, corpus.vocabularies)
+    def __init__(self, config: Config, lexicon: Lexicon):
+        self.config, self.lexicon = config, lexicon
+        source, target = map(len, lexicon.vocabularies)
         self.network = seq2seq.Translator(
             source, target, config.embedding, config.features, config.attention, config.dropout, config.dtype
         )
@@ -148,7 +187,7 @@ class Interpreter:
         config = self.config
 
         def judged(logits, batch, counted=None):
-            label, length = batch["target"][:, 1:], batch["target_length"]
+            label, length = batch["target"][:, 1:], batch["target_length"] - 1
             mask = jnp.arange(label.shape[1])[None] < length[:, None]
             mask = mask.astype(jnp.float32) if counted is None else mask * counted[:, None]
             error = losses.cross_entropy(logits.reshape(-1, logits.shape[-1]), label.reshape(-1)).reshape(label.shape)
@@ -194,12 +233,24 @@ class Interpreter:
         carry = self.network.apply(variables, source, length, method="encode")
         step = lambda carry, token: self.network.apply(variables, carry, token, method="next")  # noqa: E731
         begin = jnp.full(len(source), data.BEGIN, jnp.int32)
-        return decoding.beam_search(step, carry, begin, width, self.corpus.sizes[1] + 1, data.END, ALPHA)
+        return decoding.beam_search(step, carry, begin, width, self.lexicon.sizes[1] + 1, data.END, ALPHA)
 
     def translate(self, variables: train.Variables, source: np.ndarray, length: np.ndarray, width: int) -> list[str]:
         """Sentences (N, S) as text."""
         write = lambda *given: self.write(variables, *given, width=width).token[:, 0]  # noqa: E731
-        return [self.corpus.written(ids) for ids in models.in_portions(write, source, length, rows=50)]
+        return [self.lexicon.written(ids) for ids in models.in_portions(write, source, length, rows=50)]
+
+    def draw(self, variables: train.Variables, sources: Sequence[list[str]], path: Path) -> None:
+        """Which words were looked at while each was written."""
+        read, length = self.lexicon.read(sources)
+        tokens = np.asarray(self.write(variables, read, length, width=WIDTH).token[:, 0])
+        fed = np.concatenate([np.full((len(read), 1), data.BEGIN, np.int32), tokens[:, :-1]], 1)
+        weights = np.asarray(self.weights(variables, read, length, fed))
+        pairs = []
+        for source, ids, weight in zip(sources, tokens, weights, strict=True):
+            target = [*self.lexicon.vocabularies[1].decode(ids), "."]
+            pairs.append((source, target, weight[: len(target), : len(source)]))
+        present.draw_attention(pairs, path)
 
 
 def _own(variables: train.Variables) -> train.Variables:
@@ -211,29 +262,31 @@ EXACT = "sentences right as a whole"
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(1, config, "embedding", "features", "least", "longest")
+    cli.at_least(1, config, "embedding", "features", "least", "longest", "buckets")
     for name in ("dropout", "sampling"):
         if not 0 <= getattr(config, name) <= (1 if name == "sampling" else 0.99):
             raise UserError(f"--{name} is {getattr(config, name)}; expected at least 0 and at most 1")
     metrics.corpus_bleu(["one"], ["one"])  # a library that is missing is told now and not after the training
     corpus = Corpus(config)
-    interpreter = Interpreter(config, corpus)
-    desk = Desk(interpreter)
+    interpreter, bounds = Interpreter(config, corpus.lexicon), corpus.boundaries()
+    desk = Desk(interpreter, corpus)
+    ids = corpus.lexicon.ids
     return cli.Experiment(
         learner=interpreter.learner(),
-        train=data.TrainBatches(data.Columns(config.data, "train", corpus.parts["train"]), config.batch, config.seed),
-        test=data.EvalBatches(data.Columns(config.data, "val", corpus.parts["val"]), config.batch),
+        train=data.BucketBatches(ids(corpus.learned), bounds, config.batch, config.seed),
+        test=data.BucketEvalBatches(ids(corpus.cut("val")), bounds, config.batch),
         report=desk.report,
-        predict=desk.predict,
         best=("nats a word, the given ones fed", "min"),
+        kept={SAVED: corpus.lexicon.to_json()},
+        counts=lambda batch: {"tokens": (batch["source_length"] + batch["target_length"] - 1).sum()},
     )
 
 
 class Desk:
     """What an interpreter came to."""
 
-    def __init__(self, interpreter: Interpreter):
-        self.interpreter, self.corpus, self.config = interpreter, interpreter.corpus, interpreter.config
+    def __init__(self, interpreter: Interpreter, corpus: Corpus):
+        self.interpreter, self.corpus, self.config = interpreter, corpus, interpreter.config
 
     def scored(self, written: Sequence[str]) -> dict[str, Any]:
         """Of the test part: BLEU with its signature, in lower case and without, and sentences right as a whole."""
@@ -247,14 +300,14 @@ class Desk:
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, corpus, variables = run.report, self.corpus, state["model"].average
-        part, found = corpus.parts["test"], {}
+        (source, length), found = corpus.lexicon.read([source for source, _ in corpus.cut("test")]), {}
         for title, width in (("greedy", 1), (f"beam of {WIDTH}", WIDTH)):
-            written = self.interpreter.translate(variables, part["source"], part["source_length"], width)
+            written = self.interpreter.translate(variables, source, length, width)
             found[title] = self.scored(written)
         copied = [data.join(source) for source, _ in corpus.pairs["test"]]
-        often = [data.join(target) for _, target in corpus.pairs["train"]]
+        often = Counter(data.join(target) for _, target in corpus.pairs["train"])
         found["the source as it is"] = self.scored(copied)
-        found["the commonest sentence"] = self.scored([max(set(often), key=often.count)] * len(copied))
+        found["the commonest sentence"] = self.scored([often.most_common(1)[0][0]] * len(copied))
         best = found[f"beam of {WIDTH}"]
         said = f"test: BLEU {best['BLEU']:.1f} ({best['signature']}), {best[EXACT]:.1%} {EXACT}"
         run.write("verdict.json", {"verdict": said, **found, "training pairs left out as too long": corpus.left_out})
@@ -275,43 +328,29 @@ class Desk:
         )
         sections = [present.Section("The verdict", said, ["curves.png"], found), present.Section("Test sentences", shown)]
         if self.config.attention != "none":
-            self.draw(variables, [corpus.cut(pair)[0] for pair in corpus.pairs["test"][:6]], folder / "attention.png")
+            self.interpreter.draw(variables, [source for source, _ in corpus.cut("test")[:6]], folder / "attention.png")
             sections.insert(1, present.Section("Where it looks", LOOKS, ["attention.png"]))
         return sections
 
-    def draw(self, variables: train.Variables, sources: Sequence[list[str]], path: Path) -> None:
-        """Which words were looked at while each was written."""
-        read, length = self.corpus.read(sources)
-        tokens = np.asarray(self.interpreter.write(variables, read, length, width=WIDTH).token[:, 0])
-        fed = np.concatenate([np.full((len(read), 1), data.BEGIN, np.int32), tokens[:, :-1]], 1)
-        weights = np.asarray(self.interpreter.weights(variables, read, length, fed))
-        pairs = []
-        for source, ids, weight in zip(sources, tokens, weights, strict=True):
-            target = [*self.corpus.vocabularies[1].decode(ids), "."]
-            pairs.append((source, target, weight[: len(target), : len(source)]))
-        present.draw_attention(pairs, path)
 
-    def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
-        """Translations of sentences."""
-        cli.at_least(1, options, "width")
-        given = [line.rstrip("\n") for line in (options.sentences or sys.stdin)]
-        variables, answer, (known, _) = state["model"].average, {}, self.corpus.vocabularies
-        sources = [data.words(sentence) for sentence in given]
-        if not sources or not all(sources):
-            raise UserError("a sentence to translate is empty; give words")
-        for source, sentence in zip(sources, given, strict=True):
-            if strange := known.unknown(source):
-                cli.say(f"unknown: {', '.join(strange)}")
-            if len(source) > self.corpus.sizes[0]:
-                cli.say(f"{sentence[:40]!r} has {len(source)} words; only {self.corpus.sizes[0]} are read")
-        cut = [source[: self.corpus.sizes[0]] for source in sources]
-        for sentence, made in zip(
-            given, self.interpreter.translate(variables, *self.corpus.read(cut), options.width), strict=True
-        ):
-            answer[sentence] = made
-        if self.config.attention != "none":
-            self.draw(variables, cut[:6], folder / "attention.png")
-        return answer
+def predict(interpreter: Interpreter, variables: train.Variables, options: Predict, folder: Path) -> dict[str, Any]:
+    """Translations of sentences; and a picture of where the first few were looked at."""
+    cli.at_least(1, options, "width")
+    given = [line.rstrip("\n") for line in (options.sentences or sys.stdin)]
+    sources, lexicon = [data.words(sentence) for sentence in given], interpreter.lexicon
+    if not sources or not all(sources):
+        raise UserError("a sentence to translate is empty; give words")
+    for source, sentence in zip(sources, given, strict=True):
+        if strange := lexicon.vocabularies[0].unknown(source):
+            cli.say(f"unknown: {', '.join(strange)}")
+        if len(source) > lexicon.sizes[0]:
+            cli.say(f"{sentence[:40]!r} has {len(source)} words; only {lexicon.sizes[0]} are read")
+    made = interpreter.translate(variables, *lexicon.read(sources), options.width)
+    if interpreter.config.attention != "none":
+        with train.told(f"folder {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            interpreter.draw(variables, [source[: lexicon.sizes[0]] for source in sources[:6]], folder / "attention.png")
+    return dict(zip(given, made, strict=True))
 
 
 LOOKS = """Test sentences, not picked. Each row is a word that was written, dark where it looked while it was."""

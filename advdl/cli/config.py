@@ -1,8 +1,9 @@
 """What every experiment is told, and which of it a resumed run may change."""
 
 import dataclasses
+import pathlib
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -90,8 +91,27 @@ class Predict:
     """Folder to write to (default: RUN/predict)."""
 
     def alone(self) -> Mapping[str, Any] | None:
-        """Results, where these options suffice and no run is needed; else None."""
+        """Results, where these options suffice, as where nothing of the run but what it learned is needed (`trained`); else
+        None, and the experiment is built with its data."""
         return None
+
+    def trained(self, experiment: str, kind: type[Config], player: str = "model") -> "Trained":
+        """What the run of this experiment, whose configuration is of this kind, has learned. Raises UserError where there is
+        no such run, or no whole checkpoint."""
+        run = train.Run(self.run or pathlib.Path("runs") / experiment)
+        stored, variables = train.trained_player(run.folder, experiment, player)
+        known = {field.name for field in dataclasses.fields(kind)}
+        config = kind(**{name: value for name, value in stored.items() if name in known})
+        return Trained(run, config, variables, pathlib.Path(self.out or run.folder / "predict"))
+
+
+class Trained(NamedTuple):
+    """A run without its data: its folder, its configuration, the variables a player is evaluated with, and where to write."""
+
+    run: train.Run
+    config: Any
+    variables: train.Variables
+    out: pathlib.Path
 
 
 def at_least(minimum: float, config: Config, *names: str) -> None:
