@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import CELLS, Dropout, Stack, replica
+from advdl.models.feeding import feed, forced
+from advdl.nn import CELLS, Dropout, Stack
 
 
 class LanguageModel(nn.Module):
@@ -52,30 +53,26 @@ class LanguageModel(nn.Module):
     def __call__(
         self, token_BT: jax.Array, carry: Any = None, train: bool = False, sampling: jax.Array | float = 0.0
     ) -> tuple[jax.Array, dict[str, Any]]:
-        if (isinstance(sampling, float) and not sampling) or self.is_initializing():
-            return self._read(token_BT, carry, train)
-        batch, steps = token_BT.shape
-        uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), self.make_rng("sampling"), batch)
-        coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
+        if forced(self, sampling):
+            dropped, states, carry = self._read(token_BT, carry, train)
+        else:
 
-        def step(module, carry, item):
-            (carry, said), (given, coin) = carry, item
-            logits, found = module._read(jnp.where(coin, said, given)[:, None], carry, train)
-            said = jax.lax.stop_gradient(logits[:, 0]).argmax(-1).astype(given.dtype)
-            return (found["carry"], said), (logits[:, 0], found["states"][:, 0])
+            def step(module, carry, token_B):
+                dropped, states, carry = module._read(token_B[:, None], carry, train)
+                return dropped[:, 0], carry, states[:, 0]
 
-        scan = nn.scan(
-            step, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
-        )  # fmt: skip
-        begun = self.begin(batch) if carry is None else carry
-        (carry, _), (logits, states) = scan(self, (begun, token_BT[:, 0]), (token_BT, coin_BT))
-        return logits, {"carry": carry, "states": states}
+            begun = self.begin(len(token_BT)) if carry is None else carry
+            carry, (dropped, states) = feed(self, step, lambda module, x: module._answer(x), begun, token_BT, sampling)
+        return self._answer(dropped), {"carry": carry, "states": states}
 
     def _read(self, token_BT, carry, train):
+        """(what the logits are made of (B, T, H), states of the last layer (B, T, H), carry)."""
         x, carry = self.stack(self.drop(self.words(token_BT), train), None, carry, train)
-        dropped = self.drop(x, train)
-        logits = self.words.attend(dropped) if self.tied else self.answer(dropped)
-        return logits, {"carry": carry, "states": x}
+        return self.drop(x, train), x, carry
+
+    def _answer(self, dropped):
+        """Logits (…, V)."""
+        return self.words.attend(dropped) if self.tied else self.answer(dropped)
 
     def begin(self, batch: int) -> tuple[Any, ...]:
         """The carry before the first token."""
@@ -84,8 +81,8 @@ class LanguageModel(nn.Module):
 
     def next(self, carry: Any, token_B: jax.Array) -> tuple[jax.Array, Any]:
         """As `models.decoding` has a step: (logits (B, V), carry)."""
-        logits, found = self._read(token_B[:, None], carry, False)
-        return logits[:, 0], found["carry"]
+        dropped, _, carry = self._read(token_B[:, None], carry, False)
+        return self._answer(dropped[:, 0]), carry
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1) -> jax.Array:

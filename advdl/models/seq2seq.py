@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import LSTM, Additive, Dot, Dropout, Stack, replica
+from advdl.models.feeding import feed
+from advdl.nn import LSTM, Additive, Dot, Dropout, Stack
 
 ATTENTION = ("additive", "dot", "general", "none")
 
@@ -40,9 +41,7 @@ class Translator(nn.Module):
 
     source_size, target_size: tokens of the vocabularies. embedding, features: of words and of the states; the memory has
     2·features. attention: one of ATTENTION. dropout: the rate on embeddings and on what the answer is made of, needs a key
-    called dropout. sampling: the probability with which the decoder is fed its own likeliest word in place of the given one,
-    for each token by itself (Bengio et al. 2015, arXiv:1506.03099), needs a key called sampling; 0 is teacher forcing, 1 free
-    running.
+    called dropout. sampling: see `feeding.feed`.
     """
 
     source_size: int
@@ -78,26 +77,12 @@ class Translator(nn.Module):
         sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         memory, state = self.encode(source_BS, source_length_B, train)
-        batch, steps = target_BT.shape
-        sampled = not isinstance(sampling, float) or sampling > 0
-        coin_BT = jnp.zeros((batch, steps), bool)
-        if sampled and not self.is_initializing():
-            uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), self.make_rng("sampling"), batch)
-            coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
 
-        def step(module, carry, item):
-            state, said = carry
-            given, coin = item
-            joined, state, weight = module.advance(memory, state, jnp.where(coin, said, given), train)
-            if sampled:
-                said = jax.lax.stop_gradient(module.answer(joined)).argmax(-1).astype(given.dtype)
-            return (state, said), (joined, weight)
+        def step(module, state, token_B):
+            return module.advance(memory, state, token_B, train)
 
-        scan = nn.scan(
-            step, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
-        )  # fmt: skip
-        _, (joined, weights) = scan(self, (state, target_BT[:, 0]), (target_BT, coin_BT))
-        return self.answer(joined), weights  # one product over all steps, and one gradient of its kernel
+        _, (joined, weights) = feed(self, step, lambda module, x: module.answer(x), state, target_BT, sampling)
+        return self.answer(joined), weights
 
     def encode(self, source_BS: jax.Array, length_B: jax.Array, train: bool = False) -> tuple[Memory, State]:
         """What the decoder starts from."""

@@ -1,0 +1,53 @@
+"""What a decoder is fed in training: the given tokens, or its own, for each token by itself.
+
+Axes: B batch, T tokens, H features of what an answer is made of.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.nn import replica
+
+def forced(module: nn.Module, sampling: jax.Array | float) -> bool:
+    """Whether nothing but the given tokens is fed (teacher forcing), so that all of them may be read at once."""
+    return (isinstance(sampling, float) and not sampling) or module.is_initializing()
+
+
+def feed(
+    module: nn.Module,
+    step: Callable[..., tuple[Any, ...]],
+    answer: Callable[[nn.Module, jax.Array], jax.Array],
+    carry: Any,
+    given_BT: jax.Array,
+    sampling: jax.Array | float = 0.0,
+) -> tuple[Any, tuple[jax.Array, ...]]:
+    """A decoder over T tokens: (carry after the last, (hidden (B, T, H), …)), where each step is
+    `step(module, carry, token (B,)) -> (hidden (B, H), carry, …)`, and what it gives beside is stacked along T too. The logits
+    are `answer(module, hidden)`, left to who calls: one product over all steps, and one gradient of its kernel.
+
+    sampling: the probability with which it is fed its own likeliest token in place of the given one, for each by itself but
+    the first (Bengio et al. 2015, arXiv:1506.03099), needs a key called sampling; 0 is teacher forcing, 1 free running. No
+    gradient flows through the choice.
+    """
+    batch, steps = given_BT.shape
+    sampled, coin_BT = not forced(module, sampling), jnp.zeros((batch, steps), bool)
+    if sampled:
+        uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), module.make_rng("sampling"), batch)
+        coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
+
+    def body(module, carry, item):
+        (carry, said), (given, coin) = carry, item
+        hidden, carry, *more = step(module, carry, jnp.where(coin, said, given))
+        if sampled:
+            said = jax.lax.stop_gradient(answer(module, hidden)).argmax(-1).astype(given.dtype)
+        return (carry, said), (hidden, *more)
+
+    scan = nn.scan(
+        body, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
+    )  # fmt: skip
+    (carry, _), found = scan(module, (carry, given_BT[:, 0]), (given_BT, coin_BT))
+    return carry, found
