@@ -37,6 +37,13 @@ def cross_entropy(logits_BK: jax.Array, label_B: jax.Array, label_smoothing: flo
     return loss_B
 
 
+def token_cross_entropy(logits_BTV: jax.Array, target_BT: jax.Array, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of every token of sequences and whether it counts, (B, T) each, float32, for
+    `Mean.of(*token_cross_entropy(…))`, which is a mean over the first `length` tokens of each, whatever the padding holds."""
+    counted_BT = (jnp.arange(target_BT.shape[-1])[None] < length_B[:, None]).astype(jnp.float32)
+    return cross_entropy(logits_BTV, jnp.where(counted_BT > 0, target_BT, 0)), counted_BT
+
+
 def pixel_cross_entropy(
     logits_BHWK: jax.Array,
     mask_BHW: jax.Array,

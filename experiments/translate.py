@@ -187,10 +187,9 @@ class Interpreter:
         config = self.config
 
         def judged(logits, batch, counted=None):
-            label, length = batch["target"][:, 1:], batch["target_length"] - 1
-            mask = jnp.arange(label.shape[1])[None] < length[:, None]
-            mask = mask.astype(jnp.float32) if counted is None else mask * counted[:, None]
-            error = losses.cross_entropy(logits.reshape(-1, logits.shape[-1]), label.reshape(-1)).reshape(label.shape)
+            label = batch["target"][:, 1:]
+            error, mask = losses.token_cross_entropy(logits, label, batch["target_length"] - 1)
+            mask = mask if counted is None else mask * counted[:, None]
             right = logits.argmax(-1) == label
             return Mean.of(error, mask), {"words right, the given ones fed": Mean.of(right, mask)}, right, mask
 

@@ -277,9 +277,7 @@ def _pictures(split: str):
 
 
 def _scene(rng: np.random.Generator, size, diameter, counters, pictures, label_N) -> tuple[np.ndarray, np.ndarray]:
-    down, across = (np.linspace(-0.5, 0.5, n) for n in size)
-    slope = rng.uniform(-40, 40, 2)
-    image = rng.uniform(90, 140) + slope[0] * down[:, None] + slope[1] * across
+    image = ground(rng, size)
     mask = np.zeros(size, np.uint8)
     placed: list[tuple[float, float, float]] = []
     for n in rng.integers(len(pictures), size=counters):
@@ -292,18 +290,41 @@ def _scene(rng: np.random.Generator, size, diameter, counters, pictures, label_N
             continue  # no room left
         placed.append((y, x, radius))
         paper, ink = rng.uniform(190, 250), rng.uniform(0, 40)
-        box = tuple(slice(max(int(c - radius) - 1, 0), int(c + radius) + 3) for c in (y, x))
-        part = image[box]
-        rows, columns = (np.arange(n)[s] + 0.5 for n, s in zip(size, box, strict=True))
-        distance = np.hypot(rows[:, None] - y, columns - x)
-        part += np.clip(radius - distance + 0.5, 0, 1) * (paper - part)  # a rim's pixel is covered in part
-        part += np.clip(1 - np.abs(distance - radius + 0.5), 0, 1) * (ink - part)
-        side = round(1.4 * radius)
-        top, left = round(y - side / 2), round(x - side / 2)
-        place = image[top : top + side, left : left + side]
-        place += np.asarray(pictures[n].resize((side, side), Image.Resampling.BICUBIC), np.float64) / 255 * (ink - place)
-        mask[box][distance < radius] = 1 + label_N[n]
-    return (image + rng.normal(0, 5, size)).clip(0, 255).astype(np.uint8), mask
+        mask[draw_counter(image, (y, x), radius, pictures[n], paper, ink)] = 1 + label_N[n]
+    return grainy(rng, image), mask
+
+
+def ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """What scenes lie on, (H, W) float64: a gradient."""
+    down, across = (np.linspace(-0.5, 0.5, n) for n in size)
+    slope = rng.uniform(-40, 40, 2)
+    return rng.uniform(90, 140) + slope[0] * down[:, None] + slope[1] * across
+
+
+def grainy(rng: np.random.Generator, image_HW: np.ndarray) -> np.ndarray:
+    """With noise, as uint8."""
+    return (image_HW + rng.normal(0, 5, image_HW.shape)).clip(0, 255).astype(np.uint8)
+
+
+def draw_counter(
+    image_HW: np.ndarray, middle: tuple[float, float], radius: float, picture: Image.Image, paper: float, ink: float
+) -> np.ndarray:
+    """Draws a round counter with a picture of a digit on it into an image, in place; returns which pixels are its, (H, W) bool.
+    middle: (y, x) in pixels. paper, ink: its gray levels."""
+    y, x = middle
+    box = tuple(slice(max(int(c - radius) - 1, 0), int(c + radius) + 3) for c in (y, x))
+    part = image_HW[box]
+    rows, columns = (np.arange(n)[s] + 0.5 for n, s in zip(image_HW.shape, box, strict=True))
+    distance = np.hypot(rows[:, None] - y, columns - x)
+    part += np.clip(radius - distance + 0.5, 0, 1) * (paper - part)  # a rim's pixel is covered in part
+    part += np.clip(1 - np.abs(distance - radius + 0.5), 0, 1) * (ink - part)
+    side = round(1.4 * radius)
+    top, left = round(y - side / 2), round(x - side / 2)
+    place = image_HW[top : top + side, left : left + side]
+    place += np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64) / 255 * (ink - place)
+    covered = np.zeros(image_HW.shape, bool)
+    covered[box] = distance < radius
+    return covered
 
 
 class ClassPixels(NamedTuple):

@@ -13,6 +13,7 @@ from advdl.errors import UserError, nearest
 from advdl.models import (
     alexnet,
     autoencoder,
+    captioner,
     dcgan,
     dilation,
     discogan,
@@ -28,6 +29,7 @@ from advdl.models import (
     unet,
     vgg,
 )
+from advdl.models.captioner import Captioner
 from advdl.models.forecaster import Forecaster
 from advdl.models.generators import generator
 from advdl.models.gradcam import grad_cam, last_maps
@@ -81,6 +83,7 @@ def classifier(name: str) -> Variant:
 
 __all__ = [
     "CLASSIFIERS",
+    "Captioner",
     "Forecaster",
     "Variant",
     "abstract",
@@ -91,6 +94,7 @@ __all__ = [
     "probabilities",
     "alexnet",
     "autoencoder",
+    "captioner",
     "count_multiply_adds",
     "count_parameters",
     "dcgan",

@@ -104,11 +104,12 @@ class AlexNet(nn.Module):
 
     towers: 2 as in the paper; 1 is the same net with every layer dense.
     padding: of conv1. 2 makes the paper's 55×55 maps of 224×224 images; 0 is Caffe's, for 227×227.
+    num_classes: None leaves out everything after conv5, which is then the first result.
     hidden_bias: at which conv2, conv4, conv5, fc6 and fc7 start: 1 in the paper (section 5), 0.1 in Caffe's net.
     Intermediates: conv1 to conv5 (B, H', W', T·C) after the rectifier, fc6 and fc7 (B, T·D).
     """
 
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     towers: int = 2
     padding: int = 2
     hidden_bias: float = 1.0
@@ -131,6 +132,9 @@ class AlexNet(nn.Module):
         x = seen3 = self._tap("conv3", relu(layer(384, 3, padding=1, across=True, name="conv3")(x)))
         x = seen4 = self._tap("conv4", relu(lifted(384, 3, padding=1, name="conv4")(x)))
         x = seen5 = self._tap("conv5", relu(lifted(256, 3, padding=1, name="conv5")(x)))
+        seen = dict(conv1=seen1, conv2=seen2, conv3=seen3, conv4=seen4, conv5=seen5)
+        if self.num_classes is None:
+            return _together(x), {name: _together(y) for name, y in seen.items()}
         x = pool(x)
         x_TBD = x.reshape(*x.shape[:2], -1)
         x_TBD = seen6 = relu(dense(4096, name="fc6")(x_TBD))
@@ -138,7 +142,7 @@ class AlexNet(nn.Module):
         x_TBD = seen7 = relu(dense(4096, name="fc7")(x_TBD))
         x_TBD = self._drop(x_TBD, train)
         logits_BK = TowerLogits(self.num_classes, name="fc8", **dtypes)(x_TBD)
-        seen = dict(conv1=seen1, conv2=seen2, conv3=seen3, conv4=seen4, conv5=seen5, fc6=seen6, fc7=seen7)
+        seen |= dict(fc6=seen6, fc7=seen7)
         return logits_BK, {name: _together(y) for name, y in seen.items()}
 
     def _tap(self, name, x_TBHWC):
@@ -160,10 +164,10 @@ class AlexNetTorchvision(nn.Module):
     """torchvision's `alexnet`, of Krizhevsky 2014 (arXiv:1404.5997): (B, H, W, C) -> logits (B, K), intermediates.
 
     One tower of other widths, no response normalization, dropout before fc6 and fc7, and an average to 6×6 before fc6
-    that makes any size from 63 on possible. Intermediates as `AlexNet`'s.
+    that makes any size from 63 on possible. num_classes and intermediates as `AlexNet`'s.
     """
 
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     dropout: float = 0.5
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -179,6 +183,8 @@ class AlexNetTorchvision(nn.Module):
             x = seen[name] = tap(self, name, x)
             if number in (1, 2, 5):
                 x = max_pool(x, 3, 2)
+            if number == 5 and self.num_classes is None:
+                return seen[name], seen
         x = adaptive_avg_pool(x, 6)
         x = x.reshape(len(x), -1)
         for name in ("fc6", "fc7"):

@@ -101,7 +101,7 @@ def beam_search(
     """The best sequences found by keeping `width` beginnings at every step, ranked by the log-probability divided by
     `length_penalty`; a closed one keeps its place in the beam while it is among the best. A width of 1 is the greedy choice."""
     batch, rows = len(begin_B), jnp.arange(len(begin_B))[:, None]
-    fold = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)  # noqa: E731
+    fold = lambda tree: jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), tree)  # noqa: E731
     unfold = lambda tree: jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), tree)  # noqa: E731
     pick = lambda tree, parent: jax.tree.map(lambda x: x[rows, parent], tree)  # noqa: E731
 

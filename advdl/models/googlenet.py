@@ -126,12 +126,13 @@ class GoogLeNet(nn.Module):
     Intermediates: stem, 3a … 5b (B, H', W', C'), pooled (B, 1024); and, if `train`, aux1 and aux2, the logits of the
     auxiliary classifiers.
 
+    num_classes: None leaves out all classifiers, and the first result is the maps of 5b.
     auxiliary: whether there are auxiliary classifiers. norm: batch normalization instead of biases and response
     normalization. large, pool4, auxiliary_pool: the side of the 5×5 kernels, of the pooling window after 4e, and the
     auxiliary classifiers' pooling, in which torchvision differs. dropout, auxiliary_dropout: before the classifiers.
     """
 
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     auxiliary: bool = True
     norm: Callable[..., nn.Module] | None = None
     large: int = 5
@@ -147,6 +148,7 @@ class GoogLeNet(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         unit = partial(Unit, norm=self.norm, **dtypes)
         auxiliary = partial(Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes)
+        heads = self.auxiliary and self.num_classes is not None
         respond = (lambda x: x) if self.norm is not None else partial(local_response_norm, k=1.0, convention="mean")
         x = unit(64, 7, 2, 3, name="conv1")(x_BHWC, train)
         x = respond(max_pool(x, 3, 2, ceil=True))
@@ -158,13 +160,15 @@ class GoogLeNet(nn.Module):
         for name, features in BLOCKS.items():
             x = Inception(features, self.large, unit, name=f"inception{name}")(x, train)
             x = seen[name] = tap(self, name, x)
-            if name in ("4a", "4d") and self.auxiliary and (train or self.is_initializing()):
+            if name in ("4a", "4d") and heads and (train or self.is_initializing()):
                 number = 1 if name == "4a" else 2
                 seen[f"aux{number}"] = auxiliary(name=f"aux{number}")(x, train)
             if name == "3b":
                 x = max_pool(x, 3, 2, ceil=True)
             elif name == "4e":
                 x = max_pool(x, self.pool4, 2, ceil=True)
+        if self.num_classes is None:
+            return x, seen
         seen["pooled"] = global_average_pool(x)
         x_BC = Dropout(self.dropout)(seen["pooled"], train)
         return nn.Dense(self.num_classes, name="classify", **dtypes)(x_BC), seen

@@ -75,10 +75,11 @@ class VGG(nn.Module):
     """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 32 on.
 
     An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with dropout 1/2 after each.
+    num_classes: None leaves out everything after pool5, which is then the first result.
     Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096).
     """
 
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     norm: Callable[..., nn.Module] | None = None
     dropout: float = 0.5
     dtype: Any = None
@@ -89,6 +90,8 @@ class VGG(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         seen = Trunk(self.norm, name="trunk", **dtypes)(x_BHWC, train)
         x = seen["pool5"]
+        if self.num_classes is None:
+            return x, seen
         if x.shape[1:3] != (7, 7):
             x = adaptive_avg_pool(x, 7)
         x = x.reshape(len(x), -1)

@@ -15,6 +15,7 @@ from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.forecasts import draw_forecasts
 from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
 from advdl.present.grid import animate, draw_grid, tile
+from advdl.present.looks import draw_looks
 from advdl.present.painter import browser, data_url, from_data_url, photograph, serve
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
 from advdl.present.report import Picture, Section, read_metrics, write_report
@@ -57,6 +58,7 @@ __all__ = [
     "draw_grid",
     "draw_histogram",
     "draw_lines",
+    "draw_looks",
     "draw_map",
     "draw_overlays",
     "draw_receptive_field",

@@ -1,4 +1,4 @@
-"""Weights of a classifier as the beginning of a network for dense prediction."""
+"""Weights of a classifier as the beginning of another network: one for dense prediction, or one that tells what it sees."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,26 @@ import jax
 import numpy as np
 
 from advdl.errors import UserError
-from advdl.models import abstract, dilation, fcn, resnet, segnet, vgg
+from advdl.models import abstract, captioner, dilation, fcn, resnet, segnet, vgg
 from advdl.nn import BatchNorm
 from advdl.weights import files
 from advdl.weights.load import Report, load
 
 
-def load_backbone(path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
+def load_backbone(
+    path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any], shape: tuple[int, int, int] = (224, 224, 3)
+) -> tuple[dict[str, Any], Report]:
     """(variables with the backbone's numbers, the classifier's report): VGG-16's or a ResNet's published ImageNet weights.
 
     FCN and the dilated front end take VGG-16's convolutions and its fc6 and fc7 as convolutions (Long et al. 2015, section
-    3.1); SegNet takes the convolutions, and the normalizations where the file has them; FCNResNet takes the ResNet.
-    Everything else stays as it is in `variables`. Raises UserError for a file that does not fit, a network without a
-    published backbone, or one whose width is not the published one.
+    3.1); SegNet takes the convolutions, and the normalizations where the file has them; FCNResNet takes the ResNet; a captioner
+    its encoder, which is a classifier without its last layers. shape: (H, W, C) of the images that the classifier is for.
+    Everything else stays as it is in `variables`. Raises UserError for a file that does not fit, a network without a published
+    backbone, or one whose width is not the published one.
     """
-    if isinstance(model, fcn.FCNResNet):
+    if isinstance(model, captioner.Captioner):
+        network = model.encoder.clone(num_classes=1000)
+    elif isinstance(model, fcn.FCNResNet):
         network = resnet.ResNet(model.blocks, resnet.Bottleneck, stride_on="3x3")
     elif isinstance(model, fcn.FCN | dilation.Dilation | segnet.SegNet):
         normalized = any(name.endswith("running_mean") for name in files.read(path))
@@ -33,9 +38,9 @@ def load_backbone(path: str | pathlib.Path, model: nn.Module, variables: Mapping
             raise UserError(f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without")
     else:
         raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
-    if model.width != 1:
+    if getattr(model, "width", 1) != 1:
         raise UserError(f"published weights are of the full width; take --width 1, not {model.width}")
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, (224, 224, 3)))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, shape))
     read, report = load(path, network, zeros, new_head=True)
     result = place_backbone(model, variables, read)
     shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
@@ -45,15 +50,17 @@ def load_backbone(path: str | pathlib.Path, model: nn.Module, variables: Mapping
 
 
 def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """`variables` of a network for dense prediction with a classifier's in the place of its encoder.
+    """`variables` of a network for dense prediction, or of a captioner, with a classifier's in the place of its encoder.
 
-    backbone: variables of a ResNet for FCNResNet, else of `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken
-    where it has them. Raises ValueError for a network that has no such place.
+    backbone: variables of a ResNet for FCNResNet, of the encoder, with its classifier or without, for a captioner, else of
+    `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it has them. Raises ValueError for a network that has no such place.
     """
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
     for collection, modules in backbone.items():
         own = result[collection]
-        if isinstance(model, fcn.FCNResNet):
+        if isinstance(model, captioner.Captioner):
+            own["encoder"] = {name: modules[name] for name in own["encoder"]}
+        elif isinstance(model, fcn.FCNResNet):
             own["backbone"] = {name: module for name, module in modules.items() if name != "classify"}
         elif isinstance(model, segnet.SegNet):
             own |= modules["trunk"]
@@ -79,6 +86,8 @@ def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:
     Raises ValueError for a network that has no such place.
     """
     first = path[0]
+    if isinstance(model, captioner.Captioner):
+        return first == "encoder"
     if isinstance(model, fcn.FCNResNet):
         return first == "backbone"
     if isinstance(model, segnet.SegNet):

@@ -1,0 +1,116 @@
+"""Sentences that say what an image shows: a convolutional network that sees, an LSTM that tells.
+
+Axes: B batch, H height, W width, C channels, S places of a map, D its features, T tokens, V vocabulary.
+
+Without attention the image is what the LSTM reads before the first word, and nothing else is known of it: Vinyals et al. 2014
+(*Show and Tell*, arXiv:1411.4555, section 3.1). With it, every word has a look of its own at the places of the map: Xu et al.
+2015 (*Show, Attend and Tell*, arXiv:1502.03044), the soft form of section 4.2 with its gate (4.2.1) and output (equation 7).
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdl.models.feeding import feed, forced
+from advdl.models.seq2seq import Memory
+from advdl.nn import LSTM, Additive, Dropout
+
+Carry = tuple[Memory, Any]
+
+
+class Captioner(nn.Module):
+    """Images (B, H, W, C), tokens (B, T) as they are fed, the beginning first -> (logits (B, T, V) of the tokens after them,
+    weights (B, T, S) of places; S is 0 without attention).
+
+    encoder: a network from images to (whatever, intermediates by name), called with `train`. layer: the intermediate that is
+    looked at, maps (B, h, w, D) or features (B, D); without attention, its mean. size: V. frozen: the encoder is as it is: no
+    gradient reaches it, and it sees as in evaluation. embedding, features: of words and of the states. dropout: the rate on
+    what the LSTM reads and on what the answer is made of, needs a key called dropout. sampling: see `feeding.feed`.
+    """
+
+    encoder: nn.Module
+    layer: str
+    size: int
+    embedding: int = 512
+    features: int = 512
+    attention: bool = False
+    frozen: bool = False
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def setup(self):
+        """The layers."""
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        dense = partial(nn.Dense, **dtypes)
+        self.words = nn.Embed(self.size, self.embedding, **dtypes)
+        self.decoder = LSTM(self.features, **dtypes)
+        self.answer = dense(self.size)
+        self.drop = Dropout(self.dropout)
+        if self.attention:
+            self.begin_cell, self.begin_hidden = dense(self.features), dense(self.features)
+            self.keys = dense(self.features, use_bias=False)
+            self.attend = Additive(**dtypes)
+            self.gate = dense(1)
+            self.of_hidden, self.of_context = dense(self.embedding, use_bias=False), dense(self.embedding)
+        else:
+            self.picture = dense(self.embedding)
+
+    def __call__(
+        self, image_BHWC: jax.Array, token_BT: jax.Array, train: bool = False, sampling: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, jax.Array]:
+        return self.tell(self.encode(image_BHWC, train), token_BT, train, sampling)
+
+    def see(self, image_BHWC: jax.Array, train: bool = False) -> jax.Array:
+        """The places (B, S, D) of the encoder's layer; S is 1 for one of features."""
+        _, seen = self.encoder(image_BHWC, train and not self.frozen)
+        values = seen[self.layer]
+        values = values.reshape(len(values), -1, values.shape[-1])
+        return jax.lax.stop_gradient(values) if self.frozen else values
+
+    def encode(self, image_BHWC: jax.Array, train: bool = False) -> Carry:
+        """What the decoder starts from."""
+        values = self.see(image_BHWC, train)
+        mean = values.mean(1)
+        if self.attention:
+            cell = jnp.tanh(self.begin_cell(mean)), jnp.tanh(self.begin_hidden(mean))
+            return Memory(values, self.keys(values), jnp.full(len(values), values.shape[1])), cell
+        _, cell = self.decoder(self.drop(self.picture(mean), train)[:, None])
+        nothing = values[:, :0]
+        return Memory(nothing, nothing, jnp.zeros(len(values), int)), cell
+
+    def tell(
+        self, carry: Carry, token_BT: jax.Array, train: bool = False, sampling: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, jax.Array]:
+        """(logits (B, T, V), weights (B, T, S)), from what `encode` gave."""
+        memory, cell = carry
+        if not self.attention and forced(self, sampling):
+            hidden, _ = self.decoder(self.drop(self.words(token_BT), train), None, cell)
+            return self.answer(self.drop(hidden, train)), jnp.zeros((*token_BT.shape, 0))
+
+        def step(module, cell, token_B):
+            return module.step(memory, cell, token_B, train)
+
+        _, (logits, weights) = feed(self, step, cell, token_BT, sampling)
+        return logits, weights
+
+    def step(self, memory: Memory, cell: Any, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
+        """One token more: (logits (B, V) of the next one, the LSTM's carry, weights (B, S))."""
+        word = self.drop(self.words(token_B), train)
+        if not self.attention:
+            hidden, cell = self.decoder(word[:, None], None, cell)
+            return self.answer(self.drop(hidden[:, 0], train)), cell, jnp.zeros((len(token_B), 0))
+        context, weight = self.attend(cell[1], memory.keys, memory.values, memory.length)
+        context = jax.nn.sigmoid(self.gate(cell[1])) * context
+        hidden, cell = self.decoder(jnp.concatenate([word, context], -1)[:, None], None, cell)
+        said = word + self.of_hidden(self.drop(hidden[:, 0], train)) + self.of_context(context)
+        return self.answer(self.drop(said, train)), cell, weight
+
+    def next(self, carry: Carry, token_B: jax.Array) -> tuple[jax.Array, Carry]:
+        """As `models.decoding` has a step: (logits, carry)."""
+        memory, cell = carry
+        logits, cell, _ = self.step(memory, cell, token_B)
+        return logits, (memory, cell)
