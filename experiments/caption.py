@@ -49,6 +49,8 @@ class Config(cli.Config):
     """Factor on the learning rate of the encoder; 0 leaves it as --init gives it, its statistics too."""
     attention: bool = False
     """A look at the image for every word, in place of one before the first."""
+    pooled: bool = True
+    """Without attention: the mean of the maps is read, or (--no-pooled) all of their places side by side."""
     stochastic: float = 0.0
     """Weight of the penalty on places that get more or less than 1 over all words (Xu et al. 2015, equation 14)."""
     embedding: int = 64
@@ -70,7 +72,7 @@ class Config(cli.Config):
 
 
 DIGITS = dict(
-    width=16, batch=64, steps=3000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8, evaluate_every=500,
+    width=16, batch=32, steps=3000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8, evaluate_every=500,
     save_every=1000, log_every=50,
 )  # fmt: skip
 PRESETS = {
@@ -132,8 +134,8 @@ class Narrator:
             raise UserError(f"{config.encoder} has no layer {layer!r} to look at; there are {', '.join(known)}{nearest(layer, known)}")
         self.map_shape = seen[layer].shape[1:3]
         self.network = models.Captioner(
-            encoder, layer, len(vocabulary), config.embedding, config.features, config.attention, config.encoder_rate == 0,
-            config.dropout, config.dtype,
+            encoder, layer, len(vocabulary), config.embedding, config.features, config.attention, config.pooled,
+            config.encoder_rate == 0, config.dropout, config.dtype,
         )  # fmt: skip
         published = models.classifier(config.encoder).input[0] > 32 and config.encoder != "googlenet_torchvision"
         scale = dict(mean=data.IMAGENET_MEAN, std=data.IMAGENET_STD) if published and self.shape[2] == 3 else {}
@@ -378,7 +380,7 @@ class Desk:
         cli.say(said)
         lines = present.read_metrics(run.folder / "metrics.jsonl")
         panels = [
-            present.Panel(NATS, {"training, dropout on": f"train/{NATS}", "val": f"test/{NATS}"}, log=True),
+            present.Panel(NATS, {"training": f"train/{NATS}", "val": f"test/{NATS}"}, log=True),
             present.Panel(f"{EXACT}, val", {"greedy": f"test/{EXACT}"}),
         ]
         present.draw_curves(lines, folder / "curves.png", panels)

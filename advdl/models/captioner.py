@@ -26,7 +26,8 @@ class Captioner(nn.Module):
     weights (B, T, S) of places; S is 0 without attention).
 
     encoder: a network from images to (whatever, intermediates by name), called with `train`. layer: the intermediate that is
-    looked at, maps (B, h, w, D) or features (B, D); without attention, its mean. size: V. frozen: the encoder is as it is: no
+    looked at, maps (B, h, w, D) or features (B, D). pooled: without attention, the mean of the maps is read (as GoogLeNet and
+    ResNet end in), or else all of their places side by side (as in front of VGG's and AlexNet's fc6). size: V. frozen: the encoder is as it is: no
     gradient reaches it, and it sees as in evaluation. embedding, features: of words and of the states. dropout: the rate on
     what the LSTM reads and on what the answer is made of, needs a key called dropout. sampling: see `feeding.feed`.
     """
@@ -37,6 +38,7 @@ class Captioner(nn.Module):
     embedding: int = 512
     features: int = 512
     attention: bool = False
+    pooled: bool = True
     frozen: bool = False
     dropout: float = 0.0
     dtype: Any = None
@@ -74,11 +76,12 @@ class Captioner(nn.Module):
     def encode(self, image_BHWC: jax.Array, train: bool = False) -> Carry:
         """What the decoder starts from."""
         values = self.see(image_BHWC, train)
-        mean = values.mean(1)
         if self.attention:
+            mean = values.mean(1)
             cell = jnp.tanh(self.begin_cell(mean)), jnp.tanh(self.begin_hidden(mean))
             return Memory(values, self.keys(values), jnp.full(len(values), values.shape[1])), cell
-        _, cell = self.decoder(self.drop(self.picture(mean), train)[:, None])
+        read = values.mean(1) if self.pooled else values.reshape(len(values), -1)
+        _, cell = self.decoder(self.drop(self.picture(read), train)[:, None])
         nothing = values[:, :0]
         return Memory(nothing, nothing, jnp.zeros(len(values), int)), cell
 
