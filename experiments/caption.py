@@ -71,13 +71,11 @@ class Config(cli.Config):
     """Words of a caption; of longer ones so many are read, and no more are written."""
 
 
-DIGITS = dict(
-    width=16, batch=32, steps=3000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8, evaluate_every=500,
-    save_every=1000, log_every=50,
-)  # fmt: skip
 PRESETS = {
-    "laptop": Config(**DIGITS),
-    "attention": Config(preset="attention", attention=True, **DIGITS),
+    "laptop": Config(
+        attention=True, width=16, batch=32, steps=2000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8,
+        evaluate_every=250, save_every=1000, log_every=50,
+    ),
     # As many words as there are, so that it can know the captions of 80 photographs by heart, and nothing of others.
     "coco_overfit": Config(
         preset="coco_overfit", data="folder:coco_mini", image_size=64, attention=True, width=16, embedding=128, features=256,
@@ -172,7 +170,7 @@ class Narrator:
             flat = caption.reshape(-1, caption.shape[-1])
             logits, _ = network.apply(variables, each, flat[:, :-1], method="tell")
             error, counted = losses.token_cross_entropy(logits, flat[:, 1:], length.reshape(-1))
-            written = self._search(variables, carry, 1).token[:, 0]
+            written = self._search(variables, carry, 1)
             known = (length > 0) & (caption != data.UNKNOWN).all(-1)
             right = ((written[:, None] == caption[:, :, 1:]).all(-1) & known).any(1)
             return {
@@ -201,14 +199,18 @@ class Narrator:
             return optax.chain(optax.masked(rule, others), optax.masked(optax.set_to_zero(), encoder))
         return optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
 
-    def _search(self, variables, carry, width: int) -> decoding.Decoded:
+    def _search(self, variables, carry, width: int) -> jax.Array:
+        """Ids (B, T), greedily or by a beam."""
         step = lambda carry, token: self.network.apply(variables, carry, token, method="next")  # noqa: E731
-        begin = jnp.full(len(jax.tree.leaves(carry)[0]), data.BEGIN, jnp.int32)
-        return decoding.beam_search(step, carry, begin, width, self.config.longest + 1, data.END, ALPHA)
+        given = step, carry, jnp.full(len(carry[1][0]), data.BEGIN, jnp.int32)
+        steps = self.config.longest + 1
+        if width == 1:
+            return decoding.greedy(*given, steps, data.END).token
+        return decoding.beam_search(*given, width, steps, data.END, ALPHA).token[:, 0]
 
     def _decode(self, variables, image, *, width: int):
         variables = _own(variables)
-        return self._search(variables, self.network.apply(variables, image, method="encode"), width).token[:, 0]
+        return self._search(variables, self.network.apply(variables, image, method="encode"), width)
 
     def write(self, variables: train.Variables, images: np.ndarray, width: int) -> np.ndarray:
         """Ids (N, T) of the caption of each image (uint8)."""
