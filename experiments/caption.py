@@ -1,9 +1,9 @@
 """A sentence that says what an image shows: a convolutional network sees, an LSTM tells; single to multiple.
 
-    python experiments/caption.py train                                     # laptop: scenes of digits, "a three left of a seven"
-    python experiments/caption.py train --preset attention                  # every word has a look of its own (Xu et al. 2015)
-    python experiments/caption.py train --preset coco_overfit --data folder:PATH    # PATH/captions_train.json and PATH/train, val
-    python experiments/caption.py predict photo.jpg                         # its caption; with attention also where it looked
+    python experiments/caption.py train                          # laptop: scenes of digits, "a three left of a seven"
+    python experiments/caption.py train --no-attention           # one look before the first word (Vinyals et al. 2014)
+    python experiments/caption.py train --preset coco_overfit --data folder:PATH    # PATH/captions_train.json, PATH/train, val
+    python experiments/caption.py predict photo.jpg              # its caption and, with attention, where it looked
 
 Vinyals et al. 2014 (*Show and Tell*, arXiv:1411.4555) and, with `--attention`, Xu et al. 2015 (*Show, Attend and Tell*,
 arXiv:1502.03044). The part `val` is looked at in training, `test`, where there is one, at the end alone.
@@ -34,7 +34,7 @@ from advdl.models import decoding
 @dataclass(frozen=True)
 class Config(cli.Config):
     data: str = "digit_scenes"
-    """digit_scenes; or folder:PATH with PATH/captions_train.json as COCO has it, images in PATH/train, the same of val, test."""
+    """digit_scenes; or folder:PATH with PATH/captions_train.json as COCO has it and images in PATH/train, the same of val."""
     image_size: int = 0
     """Side of the images, of photographs the middle square (0: 64)."""
     encoder: str = "resnet18"
@@ -79,14 +79,13 @@ PRESETS = {
     # As many words as there are, so that it can know the captions of 80 photographs by heart, and nothing of others.
     "coco_overfit": Config(
         preset="coco_overfit", data="folder:coco_mini", image_size=64, attention=True, width=16, embedding=128, features=256,
-        batch=40, steps=1500, learning_rate=1e-3, schedule="cosine", warmup=50, clip=1.0, evaluate_every=250, save_every=500,
+        batch=40, steps=1000, learning_rate=2e-3, schedule="cosine", warmup=50, clip=1.0, evaluate_every=250, save_every=500,
         log_every=25,
     ),
-    # Show and Tell on MS COCO: 27.7 BLEU-4 (table 1; there an ensemble, beam of 20). SGD without momentum, 512 features, words
-    # that occur five times (sections 4.3.1); what the paper leaves open as the authors' im2txt has it: rate 2, halved every eight
-    # epochs, batches of 32 captions, clip 5, dropout 0.3, a million updates with the encoder frozen (one to two weeks on a K20m
-    # there, and two million more to fine-tune it at rate 0.0005; its Inception v3 is newer than the paper's GoogLeNet with batch
-    # normalization). Give --init googlenet's published weights. Not run here.
+    # Show and Tell on MS COCO: 27.7 BLEU-4. SGD without momentum, 512 features, words that occur five times; what the paper
+    # leaves open is as the authors' im2txt has it: rate 2, halved every eight epochs, batches of 32 captions, clip 5, dropout
+    # 0.3, a million updates with the encoder frozen. That took one to two weeks on a K20m, with Inception v3; two million more
+    # fine-tune it at rate 0.0005, here --encoder-rate. Give --init GoogLeNet's published weights. Not run here.
     "paper": Config(
         preset="paper", data="folder:coco", image_size=224, encoder="googlenet_torchvision", encoder_rate=0.0, embedding=512,
         features=512, dropout=0.3, optimizer="sgd", learning_rate=2.0, halve_every=146_590, clip=5.0, least=5, longest=30,
@@ -129,7 +128,9 @@ class Narrator:
         )
         if layer not in seen or (config.attention and len(seen[layer].shape) != 4):
             known = [name for name, x in seen.items() if len(x.shape) == 4 or not config.attention]
-            raise UserError(f"{config.encoder} has no layer {layer!r} to look at; there are {', '.join(known)}{nearest(layer, known)}")
+            raise UserError(
+                f"{config.encoder} has no layer {layer!r} to look at; there are {', '.join(known)}{nearest(layer, known)}"
+            )
         self.map_shape = seen[layer].shape[1:3]
         self.network = models.Captioner(
             encoder, layer, len(vocabulary), config.embedding, config.features, config.attention, config.pooled,
@@ -160,7 +161,8 @@ class Narrator:
             if config.stochastic:
                 missed = jnp.square(1 - (looks * counted[..., None]).sum(1)).sum()
                 objective = Mean(objective.total + config.stochastic * missed, objective.count)
-            return train.Loss(objective, {NATS: Mean.of(error, counted)}, {**new, "progress": {"updates": done + 1.0 / config.accumulate}})
+            progress = {"progress": {"updates": done + 1.0 / config.accumulate}}
+            return train.Loss(objective, {NATS: Mean.of(error, counted)}, {**new, **progress})
 
         def evaluate(variables, batch):
             variables, caption, length = _own(variables), batch["caption"], batch["caption_length"]
@@ -313,8 +315,12 @@ def scored(written: Sequence[str], captions: Sequence[Sequence[str]]) -> dict[st
     figures = metrics.caption_figures(written, captions)
     if len(written) == 1:
         del figures["CIDEr-D"]
-    spelled = [(metrics.tokenize(one), [metrics.tokenize(own) for own in known]) for one, known in zip(written, captions, strict=True)]
-    return figures | {EXACT: float(np.mean([one in known for one, known in spelled]))}
+    return figures | {EXACT: float(np.mean([among(*pair) for pair in zip(written, captions, strict=True)]))}
+
+
+def among(written: str, captions: Sequence[str]) -> bool:
+    """Whether it is one of them, word for word."""
+    return metrics.tokenize(written) in map(metrics.tokenize, captions)
 
 
 class Desk:
@@ -328,10 +334,11 @@ class Desk:
         """At the start: what is worth telling of the data."""
         if step:
             return
-        parts = ", ".join(f"{part} {len(album.captions)} ({sum(map(len, album.captions))} captions)" for part, album in self.albums.items())
+        counts = {part: [len(album.captions), sum(map(len, album.captions))] for part, album in self.albums.items()}
+        parts = ", ".join(f"{part} {images} with {captions} captions" for part, (images, captions) in counts.items())
         cli.say(
-            f"images: {parts}; {len(self.narrator.vocabulary) - len(data.SPECIALS)} words are known; {self.cut} training captions "
-            f"have more than {self.config.longest} words, of which so many are read"
+            f"images: {parts}; {len(self.narrator.vocabulary) - len(data.SPECIALS)} words are known; {self.cut} training "
+            f"captions have more than {self.config.longest} words, of which so many are read"
         )
 
     def read(self, part: str, most: int | None = None) -> np.ndarray:
@@ -387,7 +394,7 @@ class Desk:
         ]
         present.draw_curves(lines, folder / "curves.png", panels)
         sections = [present.Section("The verdict", said, ["curves.png"], found)]
-        right = np.array([metrics.tokenize(one) in [metrics.tokenize(own) for own in known] for one, known in zip(written, captions, strict=True)])
+        right = np.array([among(*pair) for pair in zip(written, captions, strict=True)])
         for title, rows, file in ((SAME, np.flatnonzero(right), "right.png"), (OTHER, np.flatnonzero(~right), "other.png")):
             if len(rows):
                 draw(images[rows], [written[n] for n in rows], [captions[n] for n in rows], folder / file)
@@ -396,17 +403,16 @@ class Desk:
         sections.append(present.Section("Training images", FIRST, ["learned.png"]))
         if self.config.attention:
             narrator.draw_looks(variables, images[:6], ids[:6], folder / "looks.png")
-            narrator.draw_looks(variables, learned_images[:6], narrator.write(variables, learned_images[:6], WIDTH), folder / "looks_learned.png")
+            shown = narrator.write(variables, learned_images[:6], WIDTH)
+            narrator.draw_looks(variables, learned_images[:6], shown, folder / "looks_learned.png")
             sections.insert(1, present.Section("Where it looks", LOOKS, ["looks.png", "looks_learned.png"]))
         return sections
 
 
 def draw(images: np.ndarray, written: Sequence[str], captions: Sequence[Sequence[str]], path: Path, most: int = 18) -> None:
     """Images with what was written below, and, where it is not of theirs, one of their captions."""
-    below = [
-        one if metrics.tokenize(one) in [metrics.tokenize(own) for own in known] else f"{one} ({known[0]})"
-        for one, known in zip(written[:most], captions[:most], strict=True)
-    ]
+    pairs = zip(written[:most], captions[:most], strict=True)
+    below = [one if among(one, known) else f"{one} ({known[0]})" for one, known in pairs]
     present.draw_grid(images[:most], path, columns=6, scale=max(1, 192 // images.shape[1]), captions=below)
 
 

@@ -1,5 +1,5 @@
-"""Images with sentences that say what they show: scenes of digits, whose sentence is a function of the scene, and photographs with
-the captions of a JSON file as COCO has it.
+"""Images with sentences that say what they show: scenes of digits, whose sentence is a function of the scene, and photographs
+with the captions of a JSON file as COCO has it.
 
 Axes: B batch, N images, R captions of an image, T tokens, H height, W width, C channels.
 """
@@ -161,7 +161,7 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> A
 def _places(rng: np.random.Generator, size: int, radius: np.ndarray, relation: str) -> list[tuple[tuple[float, float], float]]:
     """Middles (y, x) and radii of the counters, that to the left or above first."""
     while True:
-        places = radius[:, None] + 1 + rng.random((64, 2, 2)) * (size - 2 * radius[:, None] - 2)  # as many tries, counter, (y, x)
+        places = radius[:, None] + 1 + rng.random((64, 2, 2)) * (size - 2 * radius[:, None] - 2)  # tries, counters, (y, x)
         apart = places[:, 1] - places[:, 0]
         along, across = (apart if relation == "above" else apart[:, ::-1]).T
         fits = np.flatnonzero((along > radius.sum() + 1) & (np.abs(across) <= along / 2)) if relation else [0]
@@ -178,7 +178,7 @@ def _folder(root: pathlib.Path, part: str, size: int) -> Album:
     for name in captions:
         if name not in there:
             raise UserError(
-                f"{file} names the image {name!r}, which is not in {folder}; expected a file ({', '.join(ENDINGS)}) of that name"
+                f"{file} names the image {name!r}, which is not in {folder}; expected a file ({', '.join(ENDINGS)}) called so"
             )
     source = Photographs(f"folder:{root}", part, [there[name] for name in captions], cover(size))
     natural_shape(pathlib.Path(source.files[0]), source.files[0])  # a first file that is none is told at once
@@ -197,7 +197,8 @@ def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
     if not all(isinstance(part, list) for part in parts):
         raise UserError(f"{file} is not captions as COCO has them; expected an object with the lists images and annotations")
     images, annotations = parts
-    names = {_entry(file, "images", n, image, "id"): _entry(file, "images", n, image, "file_name") for n, image in enumerate(images)}
+    keys, named = ([_entry(file, "images", n, image, name) for n, image in enumerate(images)] for name in ("id", "file_name"))
+    names = dict(zip(keys, named, strict=True))
     if len(names) < len(images) or len(set(names.values())) < len(images):
         raise UserError(f"{file} has an image twice, by its id or its file_name; remove one")
     found: dict[Any, list[str]] = {key: [] for key in names}

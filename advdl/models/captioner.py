@@ -27,9 +27,10 @@ class Captioner(nn.Module):
 
     encoder: a network from images to (whatever, intermediates by name), called with `train`. layer: the intermediate that is
     looked at, maps (B, h, w, D) or features (B, D). pooled: without attention, the mean of the maps is read (as GoogLeNet and
-    ResNet end in), or else all of their places side by side (as in front of VGG's and AlexNet's fc6). size: V. frozen: the encoder is as it is: no
-    gradient reaches it, and it sees as in evaluation. embedding, features: of words and of the states. dropout: the rate on
-    what the LSTM reads and on what the answer is made of, needs a key called dropout. sampling: see `feeding.feed`.
+    ResNet end in), or else all of their places side by side (as in front of VGG's and AlexNet's fc6). size: V. frozen: the
+    encoder stays as it is: no gradient reaches it, and it sees as in evaluation. embedding, features: of words and of the
+    states. dropout: the rate on what the LSTM reads and on what the answer is made of, needs a key called dropout. sampling:
+    see `feeding.feed`.
     """
 
     encoder: nn.Module

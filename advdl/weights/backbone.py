@@ -53,7 +53,8 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
     """`variables` of a network for dense prediction, or of a captioner, with a classifier's in the place of its encoder.
 
     backbone: variables of a ResNet for FCNResNet, of the encoder, with its classifier or without, for a captioner, else of
-    `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it has them. Raises ValueError for a network that has no such place.
+    `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it has them. Raises ValueError for a network that has no
+    such place.
     """
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
     for collection, modules in backbone.items():

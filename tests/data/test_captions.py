@@ -68,11 +68,12 @@ def test_digits_of_the_parts_have_none_in_common(monkeypatch):
     draw = data.captions.draw_counter
     for part, count in (("train", 150), ("val", 150), ("test", 150)):
         seen = used[part] = set()
-        monkeypatch.setattr(
-            data.captions,
-            "draw_counter",
-            lambda image, middle, r, picture, *rest, seen=seen: (seen.add(picture.tobytes()), draw(image, middle, r, picture, *rest)),
-        )
+
+        def drawn(image, middle, radius, picture, *rest, seen=seen):
+            seen.add(picture.tobytes())
+            return draw(image, middle, radius, picture, *rest)
+
+        monkeypatch.setattr(data.captions, "draw_counter", drawn)
         data.captioned_digits(part, count=count)
     assert min(map(len, used.values())) > 50
     assert not (used["train"] & used["val"] or used["train"] & used["test"] or used["val"] & used["test"])
@@ -149,7 +150,8 @@ def test_broken_files_are_told_in_one_line(tmp_path):
     write(tmp_path), write(tmp_path, "val")
     file = tmp_path / "captions_train.json"
     whole = file.read_text()
-    for damage, line in ((b"{", "is not JSON"), (b"\xff\xfe", "is not JSON"), (b"[" * 100_000, "is not JSON"), (b"[]", "is not captions")):
+    wrong = {b"{": "is not JSON", b"\xff\xfe": "is not JSON", b"[" * 100_000: "is not JSON", b"[]": "is not captions"}
+    for damage, line in wrong.items():
         file.write_bytes(damage)
         with pytest.raises(UserError, match=line):
             data.open_captions(f"folder:{tmp_path}")

@@ -1,8 +1,11 @@
 """Captions: a run that is whole, resumed to the same bits, asked without its data, and what is told of what cannot be."""
 
+import dataclasses
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,10 +93,12 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
     assert list(json.loads(out)) == list(map(str, files))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0_looks.png", "1_looks.png"]
     (tmp_path / "no.jpg").write_bytes(b"no image")
-    for asked, line in (([], "predict needs image files"), ([tmp_path / "no.jpg"], "does not decode"), (["gone.png"], "no file")):
+    wrong = ([], "predict needs image files"), ([tmp_path / "no.jpg"], "does not decode"), (["gone.png"], "no file")
+    for asked, line in wrong:
         status, _, err = verb("caption", "predict", *asked, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
-    for damage, line in (('{"vocabulary": ["a"]}', "names no image_shape"), ('{"image_shape": [1, 1, 1]}', "is not a vocabulary")):
+    damaged = ('{"vocabulary": ["a"]}', "names no image_shape"), ('{"image_shape": [1, 1, 1]}', "is not a vocabulary")
+    for damage, line in damaged:
         (run / "vocabulary.json").write_text(damage)
         status, _, err = verb("caption", "predict", *files, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
@@ -101,24 +106,21 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
 
 def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_path):
     """Parameters and statistics, bit for bit, while the decoder learns."""
-    import dataclasses
-
-    import jax
-
     module = load("caption")
     whole = models.classifier("resnet8").build(num_classes=3).clone(width=2)
     rng = np.random.default_rng(0)
     given = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype(x.dtype), models.abstract(whole, (16, 16, 3)))
     weights.export(tmp_path / "eye.safetensors", whole, given)
     config = dataclasses.replace(
-        module.PRESETS["laptop"], data=f"folder:{photographs}", image_size=16, encoder="resnet8", width=2, embedding=4, features=5,
-        batch=4, init=str(tmp_path / "eye.safetensors"), encoder_rate=0.0,
+        module.PRESETS["laptop"], data=f"folder:{photographs}", image_size=16, encoder="resnet8", width=2, layer="stage1",
+        embedding=4, features=5, batch=4, init=str(tmp_path / "eye.safetensors"), encoder_rate=0.0,
     )  # fmt: skip
     experiment = module.build(config)
     batch = experiment.train(0)
-    state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
-    state = state.replace(players={"model": state["model"].starting_from(experiment.warm_start["model"](jax.device_get(state["model"].variables)))})
-    before = jax.device_get(state["model"].variables)
+    shapes = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
+    state = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0, 1, x.shape).astype(x.dtype)), shapes)
+    before = experiment.warm_start["model"](jax.device_get(state["model"].variables))
+    state = state.replace(players={"model": state["model"].starting_from(before)})
     after = jax.device_get(jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))[0]["model"].variables)
     for part in ("params", "batch_stats"):
         own = {name: given[part][name] for name in after[part]["encoder"]}

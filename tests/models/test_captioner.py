@@ -137,7 +137,9 @@ def test_a_frozen_encoder_gets_no_gradient_and_keeps_its_statistics():
 def test_dropout_is_for_training():
     network, variables = made(False, dropout=0.5)
     apply = jax.jit(
-        lambda train, key: network.apply(variables, IMAGE, CAPTION, train, rngs={"dropout": key}, mutable=["batch_stats"])[0][0],
+        lambda train, key: network.apply(
+            variables, IMAGE, CAPTION, train, rngs={"dropout": key}, mutable=["batch_stats"]
+        )[0][0],
         static_argnums=0,
     )  # fmt: skip
     keys = KEY, jax.random.key(1)
