@@ -48,6 +48,24 @@ def test_cross_entropy_takes_any_leading_axes():
     np.testing.assert_array_equal(loss_BT.ravel(), losses.cross_entropy(LOGITS_BK, LABEL_B))
 
 
+def test_tokens_behind_a_length_count_for_nothing_whatever_they_are():
+    """The mean is over three tokens, and their gradients are those of the three alone."""
+    logits, target, length = LOGITS_BK.reshape(4, 4, 5), LABEL_B.reshape(4, 4), jnp.array([2, 0, 1, 0])
+
+    def mean(logits, target):
+        found = Mean.of(*losses.token_cross_entropy(logits, target, length))
+        return found.total / found.count
+
+    counted = np.arange(4)[None] < np.asarray(length)[:, None]
+    alone = np.asarray(losses.cross_entropy(logits, target))[counted]
+    value, gradient = jax.value_and_grad(mean)(logits, target)
+    np.testing.assert_allclose(value, alone.sum() / 3, rtol=1e-6)
+    dirty = jax.value_and_grad(mean)(jnp.where(counted[..., None], logits, jnp.nan), jnp.where(counted, target, 99))
+    np.testing.assert_allclose(dirty[0], value, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(gradient)[counted], np.asarray(dirty[1])[counted], rtol=1e-6)
+    assert not np.asarray(gradient)[~counted].any()
+
+
 def test_a_label_that_is_no_class_has_no_loss_and_no_gradient():
     label_B = LABEL_B.at[0].set(-1).at[1].set(5)
     np.testing.assert_array_equal(jnp.isnan(losses.cross_entropy(LOGITS_BK, label_B)), jnp.arange(16) < 2)
