@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import models, weights
+from advdl import data, models, weights
 
 TINY = [
     "--encoder", "resnet8", "--width", 2, "--embedding", 4, "--features", 5, "--batch", 4, "--steps", 4, "--evaluate-every", 2,
@@ -155,3 +155,15 @@ def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp
     ):
         status, _, err = verb("caption", "train", "--run", tmp_path / "run", *given, *flags)
         assert status == 2 and line in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape", "places"),
+    [("laptop", (64, 64, 1), (4, 4)), ("coco_overfit", (64, 64, 3), (4, 4)), ("paper", (224, 224, 3), (7, 7))],
+)
+def test_presets_look_at_maps_that_their_networks_have(load, preset, shape, places):
+    module = load("caption")
+    vocabulary = data.Vocabulary.of_words([["a", "cat"]])
+    config = module.PRESETS[preset]
+    assert config.preset == preset
+    assert module.Narrator(config, vocabulary, shape).map_shape == places
