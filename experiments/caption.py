@@ -110,10 +110,8 @@ class Predict(cli.Predict):
     def alone(self) -> Mapping[str, Any]:
         """A trained run is all that is needed, its data is not."""
         cli.at_least(1, self, "width")
-        folder = Path(self.run or Path("runs") / "caption")
-        stored, variables = train.trained_player(folder, "caption", "model")
-        config = Config(**{name: value for name, value in stored.items() if name in Config.__dataclass_fields__})
-        return predict(Narrator(config, *read_vocabulary(folder)), variables, self, Path(self.out or folder / "predict"))
+        run, config, variables, out = self.trained("caption", Config)
+        return predict(Narrator(config, *read_vocabulary(run)), variables, self, out)
 
 
 class Narrator:
@@ -156,7 +154,7 @@ class Narrator:
             (logits, looks), new = network.apply(
                 _own(variables), batch["image"], caption[:, :-1], train=True, sampling=share, rngs=keys, mutable=["batch_stats"]
             )
-            error, counted = losses.token_cross_entropy(logits, caption[:, 1:], batch["caption_length"])
+            error, counted = losses.token_cross_entropy(logits, caption[:, 1:], batch["caption_length"] - 1)
             objective = Mean.of(error, counted)
             if config.stochastic:
                 missed = jnp.square(1 - (looks * counted[..., None]).sum(1)).sum()
@@ -171,7 +169,7 @@ class Narrator:
             each = jax.tree.map(lambda x: jnp.repeat(x, several, 0), carry)
             flat = caption.reshape(-1, caption.shape[-1])
             logits, _ = network.apply(variables, each, flat[:, :-1], method="tell")
-            error, counted = losses.token_cross_entropy(logits, flat[:, 1:], length.reshape(-1))
+            error, counted = losses.token_cross_entropy(logits, flat[:, 1:], length.reshape(-1) - 1)
             written = self._search(variables, carry, 1)
             known = (length > 0) & (caption != data.UNKNOWN).all(-1)
             right = ((written[:, None] == caption[:, :, 1:]).all(-1) & known).any(1)
@@ -256,9 +254,9 @@ def build_encoder(config: Config, shape: tuple[int, ...]) -> nn.Module:
     return network
 
 
-def read_vocabulary(folder: Path) -> tuple[data.Vocabulary, tuple[int, ...]]:
+def read_vocabulary(run: train.Run) -> tuple[data.Vocabulary, tuple[int, ...]]:
     """(vocabulary, shape of an image) of a run. Raises UserError where they cannot be read or are none."""
-    path, content = folder / SAVED, train.Run(folder).read(SAVED)
+    path, content = run.folder / SAVED, run.read(SAVED)
     if content is None:
         raise UserError(f"{path} is not there; train the run anew")
     shape = content.get("image_shape")
@@ -306,6 +304,7 @@ def build(config: Config) -> cli.Experiment:
         warm_start={"model": warm_start} if config.init else {},
         baselines=lambda: desk.baselines("val"),
         kept={SAVED: json.loads(vocabulary.to_json()) | {"image_shape": list(shape)}},
+        counts=lambda batch: {"tokens": (batch["caption_length"] - 1).sum()},
     )
 
 

@@ -42,8 +42,8 @@ class Captioned(Of):
     padding. Of captions longer than `longest` words as many are read, and no end.
 
     words: from a caption to its words. drawn: an image comes with one of its captions, chosen by the example's own number:
-    `{"image", "caption" (B, longest + 2), "caption_length"}`, the length that of the answer (words and end). Else with all:
-    `{"image", "caption" (B, R, longest + 2), "caption_length" (B, R)}`, of length 0 where an image has fewer than another.
+    `{"image", "caption" (B, longest + 2), "caption_length" (B,)}`, the beginning counted. Else with all: `{"image", "caption"
+    (B, R, longest + 2), "caption_length" (B, R)}`, of length 0 where an image has fewer than another.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Captioned(Of):
             rows = [[BEGIN, *ids, END] if len(ids) <= longest else [BEGIN, *ids[:longest]] for ids in spelled]
             padded = pad(rows, longest + 2)
             self._ids.append(padded.ids)
-            self._lengths.append((padded.lengths - 1).astype(np.int32))
+            self._lengths.append(padded.lengths)
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`, and above."""

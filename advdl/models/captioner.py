@@ -96,25 +96,25 @@ class Captioner(nn.Module):
             return self.answer(self.drop(hidden, train)), jnp.zeros((*token_BT.shape, 0))
 
         def step(module, cell, token_B):
-            return module.step(memory, cell, token_B, train)
+            return module.advance(memory, cell, token_B, train)
 
-        _, (logits, weights) = feed(self, step, cell, token_BT, sampling)
-        return logits, weights
+        _, (said, weights) = feed(self, step, lambda module, x: module.answer(x), cell, token_BT, sampling)
+        return self.answer(said), weights
 
-    def step(self, memory: Memory, cell: Any, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
-        """One token more: (logits (B, V) of the next one, the LSTM's carry, weights (B, S))."""
+    def advance(self, memory: Memory, cell: Any, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
+        """One token more: (what the answer is made of (B, H), the LSTM's carry, weights (B, S))."""
         word = self.drop(self.words(token_B), train)
         if not self.attention:
             hidden, cell = self.decoder(word[:, None], None, cell)
-            return self.answer(self.drop(hidden[:, 0], train)), cell, jnp.zeros((len(token_B), 0))
+            return self.drop(hidden[:, 0], train), cell, jnp.zeros((len(token_B), 0))
         context, weight = self.attend(cell[1], memory.keys, memory.values, memory.length)
         context = jax.nn.sigmoid(self.gate(cell[1])) * context
         hidden, cell = self.decoder(jnp.concatenate([word, context], -1)[:, None], None, cell)
         said = word + self.of_hidden(self.drop(hidden[:, 0], train)) + self.of_context(context)
-        return self.answer(self.drop(said, train)), cell, weight
+        return self.drop(said, train), cell, weight
 
     def next(self, carry: Carry, token_B: jax.Array) -> tuple[jax.Array, Carry]:
         """As `models.decoding` has a step: (logits, carry)."""
         memory, cell = carry
-        logits, cell, _ = self.step(memory, cell, token_B)
-        return logits, (memory, cell)
+        said, cell, _ = self.advance(memory, cell, token_B)
+        return self.answer(said), (memory, cell)

@@ -97,7 +97,7 @@ def test_a_folder_is_read_with_all_its_captions(tmp_path):
     a, cat, the, two, dogs = words.encode(["a", "cat", "the", "two", "dogs"])
     assert batch["caption"][0].tolist() == [[data.BEGIN, a, cat, data.END], [data.BEGIN, the, cat, 0]]  # cut: no end is taught
     assert batch["caption"][1].tolist() == [[data.BEGIN, two, dogs, data.END], [0] * 4]
-    assert batch["caption_length"][:2].tolist() == [[3, 2], [3, 0]]
+    assert batch["caption_length"][:2].tolist() == [[4, 3], [4, 0]]
 
 
 def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_seed_and_step():
