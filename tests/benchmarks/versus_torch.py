@@ -212,8 +212,8 @@ ROWS: Mapping[str, Row] = {
 class Side:
     """One of the programs that take turns, in a process of its own: `_step()` and `_infer()` do not wait for the device."""
 
-    def __init__(self):
-        self._counts = {}
+    def __init__(self, clock: str):
+        self._counts, self._clock = {}, {"wall": time.perf_counter, "process": time.process_time}[clock]
         start = time.perf_counter()
         self._wait(self._step())
         self.first = time.perf_counter() - start
@@ -230,18 +230,18 @@ class Side:
         if what not in self._counts:
             several(1)
             self._counts[what] = max(1, min(200, round(SECONDS / seconds(lambda: several(1)))))
-        return seconds(lambda: several(self._counts[what])) / self._counts[what]
+        return seconds(lambda: several(self._counts[what]), self._clock) / self._counts[what]
 
     def multiply(self) -> float:
         """Seconds of one product of square matrices."""
         self._wait(self._product())
-        return min(seconds(lambda: self._wait(self._product())) for _ in range(5))
+        return min(seconds(lambda: self._wait(self._product()), self._clock) for _ in range(5))
 
 
 class Ours(Side):
     """advdl."""
 
-    def __init__(self, name: str, batch: int, size: int, precision: str):
+    def __init__(self, name: str, batch: int, size: int, precision: str, clock: str):
         train.keep_memory()
         dtype = None if precision == "float32" else jnp.dtype(precision)
         row = ROWS[name]
@@ -250,7 +250,7 @@ class Ours(Side):
         self._state = self._placed.init(self._key, self._batch)
         self._matrix = jnp.ones((PEAK_SIZE, PEAK_SIZE), dtype or jnp.float32)
         self._product = jax.jit(lambda: self._matrix @ self._matrix)
-        super().__init__()
+        super().__init__(clock)
 
     def _step(self):
         self._state, metrics = self._placed.step(self._state, self._batch, self._key)
@@ -279,7 +279,7 @@ class Ours(Side):
 class Theirs(Side):
     """PyTorch. way: "eager", "channels_last" or "compiled"."""
 
-    def __init__(self, name: str, batch: int, size: int, precision: str, way: str, keep_memory: bool):
+    def __init__(self, name: str, batch: int, size: int, precision: str, clock: str, way: str, keep_memory: bool):
         import torch
         import twins
 
@@ -309,7 +309,7 @@ class Theirs(Side):
             self._cast = functools.partial(torch.autocast, device.type, getattr(torch, precision))
         matrix = torch.ones(PEAK_SIZE, PEAK_SIZE, device=device, dtype=getattr(torch, precision))
         self._product = lambda: matrix @ matrix
-        super().__init__()
+        super().__init__(clock)
 
     def _step(self):
         with self._cast():
@@ -350,7 +350,7 @@ class Theirs(Side):
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One row: times, ratios and facts."""
     row = ROWS[name]
-    given = (name, options.batch or row.batch, options.size or row.size, options.precision)
+    given = (name, options.batch or row.batch, options.size or row.size, options.precision, options.clock)
     sides = {"ours": Apart(Ours, *given)}
     failed = {}
     for way in options.ways:
@@ -393,6 +393,9 @@ def main():
     parser.add_argument("--batch", type=int, default=0, help="of every row (default: each row's own)")
     parser.add_argument("--size", type=int, default=0, help="side of images, or tokens (default: each row's own)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--clock", choices=("wall", "process"), default="wall", help="process: of all threads, which other work beside disturbs less"
+    )
     parser.add_argument("--keep-memory", action="store_true", help="give PyTorch's processes our setting of the allocator")
     options = parser.parse_args()
     options.ways = options.ways.split(",")
@@ -400,7 +403,10 @@ def main():
         parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
     if importlib.util.find_spec("torch") is None:
         parser.error("this needs PyTorch: pip install -e '.[parity]'")
-    print(f"{machine('jax', 'flax', 'torch', 'torchvision')}, {options.precision}, medians of {options.rounds} rounds")
+    print(
+        f"{machine('jax', 'flax', 'torch', 'torchvision')}, {options.precision}, {options.clock} time, "
+        f"medians of {options.rounds} rounds"
+    )
     every = [measure_and_tell(name, options) for name in options.rows.split(",")]
     heads = "".join(f" {way} / ours |" for way in options.ways)
     print(f"\n| ms, ratios | training step |{heads} inference |{heads}\n|---|" + "---|" * (2 + 2 * len(options.ways)))
