@@ -78,12 +78,19 @@ class Translator(nn.Module):
         sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         memory, state = self.encode(source_BS, source_length_B, train)
+        options = dict(variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1)
+        if (isinstance(sampling, float) and not sampling) or self.is_initializing():  # no step needs the answer of another
+            word = self.drop(self.target_words(target_BT), train)
+
+            def look(module, state, word):
+                state, *seen = module._look(memory, state, word)
+                return state, tuple(seen)
+
+            _, (said, weights) = nn.scan(look, **options)(self, state, word)
+            return self._say(said, train), weights
         batch, steps = target_BT.shape
-        sampled = not isinstance(sampling, float) or sampling > 0
-        coin_BT = jnp.zeros((batch, steps), bool)
-        if sampled and not self.is_initializing():
-            uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), self.make_rng("sampling"), batch)
-            coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
+        uniform = replica.sample(lambda key: jax.random.uniform(key, (steps,)), self.make_rng("sampling"), batch)
+        coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
 
         def step(module, carry, item):
             state, said = carry
@@ -91,10 +98,7 @@ class Translator(nn.Module):
             logits, state, weight = module.step(memory, state, jnp.where(coin, said, given), train)
             return (state, jax.lax.stop_gradient(logits).argmax(-1).astype(given.dtype)), (logits, weight)
 
-        scan = nn.scan(
-            step, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
-        )  # fmt: skip
-        _, (logits, weights) = scan(self, (state, target_BT[:, 0]), (target_BT, coin_BT))
+        _, (logits, weights) = nn.scan(step, **options)(self, (state, target_BT[:, 0]), (target_BT, coin_BT))
         return logits, weights
 
     def encode(self, source_BS: jax.Array, length_B: jax.Array, train: bool = False) -> tuple[Memory, State]:
@@ -109,7 +113,12 @@ class Translator(nn.Module):
 
     def step(self, memory: Memory, state: State, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, State, jax.Array]:
         """One token more: (logits (B, V) of the next one, state, weights (B, S))."""
-        word, (cell, context) = self.drop(self.target_words(token_B), train), state
+        state, said, weight = self._look(memory, state, self.drop(self.target_words(token_B), train))
+        return self._say(said, train), state, weight
+
+    def _look(self, memory, state, word):
+        """(state, what the answer is made of, weights) after a word (B, embedding)."""
+        cell, context = state
         weight = jnp.zeros(memory.values.shape[:2])
         if self.attention == "additive":
             context, weight = self.attend(cell[1], memory.keys, memory.values, memory.length)
@@ -119,8 +128,11 @@ class Translator(nn.Module):
         if self.attention in ("dot", "general"):
             context, weight = self.attend(hidden, memory.keys, memory.values, memory.length)
         said = [hidden, word] if self.attention == "none" else [hidden, context, word]
-        joined = jnp.tanh(self.joined(self.drop(jnp.concatenate(said, -1), train)))
-        return self.answer(joined), State(cell, context), weight
+        return State(cell, context), jnp.concatenate(said, -1), weight
+
+    def _say(self, said, train):
+        """Logits."""
+        return self.answer(jnp.tanh(self.joined(self.drop(said, train))))
 
     def next(self, carry: tuple[Memory, State], token_B: jax.Array) -> tuple[jax.Array, tuple[Memory, State]]:
         """As `models.decoding` has a step: (logits, carry)."""

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from advdl.nn import formulation
+from advdl.nn.normalization import add_bias
 
 Pair = int | Sequence[int]
 Padding = int | Sequence[int | Sequence[int]]
@@ -260,7 +261,7 @@ class Conv(nn.Module):
         shape = (*pair(self.kernel_size), channels // self.groups, self.features)
         x, kernel, bias = _operands(self, x_BHWC, shape)
         y = conv(x, kernel, self.strides, self.padding, self.dilation, self.groups)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        return y if bias is None else add_bias(y, bias)
 
 
 class ConvTranspose(nn.Module):
@@ -285,7 +286,7 @@ class ConvTranspose(nn.Module):
         shape = (*pair(self.kernel_size), x_BHWC.shape[-1], self.features)
         x, kernel, bias = _operands(self, x_BHWC, shape)
         y = conv_transpose(x, kernel, self.strides, self.padding, self.output_padding)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        return y if bias is None else add_bias(y, bias)
 
 
 def _operands(module, x, shape):
