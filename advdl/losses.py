@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from advdl.nn import replica
+from advdl.nn import replica, softmax_cross_entropy
 
 Score = Callable[[jax.Array], jax.Array]
 
@@ -28,13 +28,7 @@ def cross_entropy(logits_BK: jax.Array, label_B: jax.Array, label_smoothing: flo
     ε = label_smoothing, section 7 of Szegedy et al. 2016 (arXiv:1512.00567); a Python float. Any leading axes in place
     of B. A label outside 0..K-1 gives NaN rather than some other class's loss; mask it.
     """
-    log_p_BK = jax.nn.log_softmax(_float(logits_BK))
-    classes = log_p_BK.shape[-1]
-    index_B = jnp.where(label_B < 0, classes, label_B)  # a negative index would count from the end
-    loss_B = -jnp.take_along_axis(log_p_BK, index_B[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
-    if label_smoothing:
-        loss_B = (1 - label_smoothing) * loss_B - label_smoothing * log_p_BK.mean(-1)
-    return loss_B
+    return softmax_cross_entropy(_float(logits_BK), jnp.asarray(label_B), label_smoothing)
 
 
 def token_cross_entropy(logits_BTV: jax.Array, target_BT: jax.Array, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,5 @@
 """From the command line to a verb."""
 
-import ctypes
 import errno
 import inspect
 import json
@@ -106,21 +105,9 @@ def _settle() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
-    _keep_memory()
+    train.keep_memory()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
-
-
-def _keep_memory() -> None:
-    """On Linux, large blocks of host memory stay with the process.
-
-    The C library would map them afresh for every step and the system fill them with zeros: a fifth of the time of a
-    ResNet-20 step on two cores. The options are those of mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):
-            mallopt(option, value)
 
 
 def _print(results: Mapping[str, Any], as_json: bool) -> None:

@@ -71,7 +71,7 @@ def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
     time, so that other work beside it does not count.
     """
     rng = np.random.default_rng(0)
-    files, view = [_photograph(rng) for _ in range(8)], random_resized_crop(size)
+    files, view = [photograph(rng) for _ in range(8)], random_resized_crop(size)
 
     def plain(file: bytes, u: np.ndarray) -> np.ndarray:
         with Image.open(io.BytesIO(file)) as image:
@@ -92,7 +92,7 @@ def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
     return {name: count / spent[name] for name in ways}
 
 
-def _photograph(rng: np.random.Generator) -> bytes:
+def photograph(rng: np.random.Generator) -> bytes:
     """A JPEG of noise whose strength falls with its frequency, as that of photographs does."""
     image = np.zeros((375, 500, 3), np.float32)
     for cells in (2, 4, 8, 16, 32, 64, 128):

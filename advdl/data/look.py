@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from advdl.data.transforms import Transform, compose, standardize, to_float
+from advdl.data.transforms import Transform, standardize, to_float
 from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop
 
 
@@ -45,7 +45,7 @@ class Look(NamedTuple):
         """uint8 to what the network sees, float32."""
         if (*self.mean, *self.std) == (0.5, 0.5):
             return to_float(-1.0, 1.0)
-        return compose(to_float(0.0, 1.0), standardize(self.mean, self.std))
+        return standardize(*(255 * np.asarray(value) for value in (self.mean, self.std)))
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """What `normalize` was given: uint8."""

@@ -92,21 +92,22 @@ class Captioner(nn.Module):
         """(logits (B, T, V), weights (B, T, S)), from what `encode` gave."""
         memory, cell = carry
         if not self.attention and forced(self, sampling):
-            hidden, _ = self.decoder(self.drop(self.words(token_BT), train), None, cell)
+            hidden, _ = self.decoder(self.read(token_BT, train), None, cell)
             return self.answer(self.drop(hidden, train)), jnp.zeros((*token_BT.shape, 0))
-
-        def step(module, cell, token_B):
-            return module.advance(memory, cell, token_B, train)
-
-        _, (said, weights) = feed(self, step, lambda module, x: module.answer(x), cell, token_BT, sampling)
+        read = lambda module, token: module.read(token, train)  # noqa: E731
+        step = lambda module, cell, word: module.advance(memory, cell, word, train)  # noqa: E731
+        _, (said, weights) = feed(self, read, step, lambda module, said: module.answer(said), cell, token_BT, sampling)
         return self.answer(said), weights
 
-    def advance(self, memory: Memory, cell: Any, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
-        """One token more: (what the answer is made of (B, H), the LSTM's carry, weights (B, S))."""
-        word = self.drop(self.words(token_B), train)
+    def read(self, token: jax.Array, train: bool = False) -> jax.Array:
+        """Tokens (…) as words (…, embedding)."""
+        return self.drop(self.words(token), train)
+
+    def advance(self, memory: Memory, cell: Any, word: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
+        """A word (B, embedding) more: (what the answer is made of (B, H), the LSTM's carry, weights (B, S))."""
         if not self.attention:
             hidden, cell = self.decoder(word[:, None], None, cell)
-            return self.drop(hidden[:, 0], train), cell, jnp.zeros((len(token_B), 0))
+            return self.drop(hidden[:, 0], train), cell, jnp.zeros((len(word), 0))
         context, weight = self.attend(cell[1], memory.keys, memory.values, memory.length)
         context = jax.nn.sigmoid(self.gate(cell[1])) * context
         hidden, cell = self.decoder(jnp.concatenate([word, context], -1)[:, None], None, cell)
@@ -116,5 +117,5 @@ class Captioner(nn.Module):
     def next(self, carry: Carry, token_B: jax.Array) -> tuple[jax.Array, Carry]:
         """As `models.decoding` has a step: (logits, carry)."""
         memory, cell = carry
-        said, cell, _ = self.advance(memory, cell, token_B)
+        said, cell, _ = self.advance(memory, cell, self.read(token_B))
         return self.answer(said), (memory, cell)

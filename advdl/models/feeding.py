@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from advdl.nn import replica
 
+
 def forced(module: nn.Module, sampling: jax.Array | float) -> bool:
     """Whether nothing but the given tokens is fed (teacher forcing), so that all of them may be read at once."""
     return (isinstance(sampling, float) and not sampling) or module.is_initializing()
@@ -19,6 +20,7 @@ def forced(module: nn.Module, sampling: jax.Array | float) -> bool:
 
 def feed(
     module: nn.Module,
+    read: Callable[[nn.Module, jax.Array], jax.Array],
     step: Callable[..., tuple[Any, ...]],
     answer: Callable[[nn.Module, jax.Array], jax.Array],
     carry: Any,
@@ -26,8 +28,9 @@ def feed(
     sampling: jax.Array | float = 0.0,
 ) -> tuple[Any, tuple[jax.Array, ...]]:
     """A decoder over T tokens: (carry after the last, (hidden (B, T, H), …)), where each step is
-    `step(module, carry, token (B,)) -> (hidden (B, H), carry, …)`, and what it gives beside is stacked along T too. The logits
-    are `answer(module, hidden)`, left to who calls: one product over all steps, and one gradient of its kernel.
+    `step(module, carry, word (B, E)) -> (hidden (B, H), carry, …)`, and what it gives beside is stacked along T too. A word is
+    `read(module, token)`; the given ones are read all at once, before the loop. The logits are `answer(module, hidden)`, left to
+    who calls: one product over all steps, and one gradient of its kernel.
 
     sampling: the probability with which it is fed its own likeliest token in place of the given one, for each by itself but
     the first (Bengio et al. 2015, arXiv:1506.03099), needs a key called sampling; 0 is teacher forcing, 1 free running. No
@@ -40,14 +43,16 @@ def feed(
         coin_BT = (uniform < sampling) & (jnp.arange(steps)[None] > 0)
 
     def body(module, carry, item):
-        (carry, said), (given, coin) = carry, item
-        hidden, carry, *more = step(module, carry, jnp.where(coin, said, given))
+        (carry, said), (word, coin) = carry, item
         if sampled:
-            said = jax.lax.stop_gradient(answer(module, hidden)).argmax(-1).astype(given.dtype)
+            word = jnp.where(coin[:, None], read(module, said), word)
+        hidden, carry, *more = step(module, carry, word)
+        if sampled:
+            said = jax.lax.stop_gradient(answer(module, hidden)).argmax(-1).astype(given_BT.dtype)
         return (carry, said), (hidden, *more)
 
     scan = nn.scan(
         body, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
     )  # fmt: skip
-    (carry, _), found = scan(module, (carry, given_BT[:, 0]), (given_BT, coin_BT))
+    (carry, _), found = scan(module, (carry, given_BT[:, 0]), (read(module, given_BT), coin_BT))
     return carry, found

@@ -53,21 +53,27 @@ class LanguageModel(nn.Module):
     def __call__(
         self, token_BT: jax.Array, carry: Any = None, train: bool = False, sampling: jax.Array | float = 0.0
     ) -> tuple[jax.Array, dict[str, Any]]:
+        read = lambda module, token: module._words(token, train)  # noqa: E731
         if forced(self, sampling):
-            dropped, states, carry = self._read(token_BT, carry, train)
+            dropped, states, carry = self._advance(read(self, token_BT), carry, train)
         else:
 
-            def step(module, carry, token_B):
-                dropped, states, carry = module._read(token_B[:, None], carry, train)
+            def step(module, carry, word):
+                dropped, states, carry = module._advance(word[:, None], carry, train)
                 return dropped[:, 0], carry, states[:, 0]
 
             begun = self.begin(len(token_BT)) if carry is None else carry
-            carry, (dropped, states) = feed(self, step, lambda module, x: module._answer(x), begun, token_BT, sampling)
+            answer = lambda module, dropped: module._answer(dropped)  # noqa: E731
+            carry, (dropped, states) = feed(self, read, step, answer, begun, token_BT, sampling)
         return self._answer(dropped), {"carry": carry, "states": states}
 
-    def _read(self, token_BT, carry, train):
+    def _words(self, token, train):
+        """Tokens (…) as words (…, embedding)."""
+        return self.drop(self.words(token), train)
+
+    def _advance(self, word_BTE, carry, train):
         """(what the logits are made of (B, T, H), states of the last layer (B, T, H), carry)."""
-        x, carry = self.stack(self.drop(self.words(token_BT), train), None, carry, train)
+        x, carry = self.stack(word_BTE, None, carry, train)
         return self.drop(x, train), x, carry
 
     def _answer(self, dropped):
@@ -81,7 +87,7 @@ class LanguageModel(nn.Module):
 
     def next(self, carry: Any, token_B: jax.Array) -> tuple[jax.Array, Any]:
         """As `models.decoding` has a step: (logits (B, V), carry)."""
-        dropped, _, carry = self._read(token_B[:, None], carry, False)
+        dropped, _, carry = self._advance(self._words(token_B[:, None], False), carry, False)
         return self._answer(dropped[:, 0]), carry
 
 

@@ -77,12 +77,10 @@ class Translator(nn.Module):
         sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         memory, state = self.encode(source_BS, source_length_B, train)
-
-        def step(module, state, token_B):
-            return module.advance(memory, state, token_B, train)
-
-        _, (joined, weights) = feed(self, step, lambda module, x: module.answer(x), state, target_BT, sampling)
-        return self.answer(joined), weights
+        read = lambda module, token: module.read(token, train)  # noqa: E731
+        step = lambda module, state, word: module.advance(memory, state, word, train)  # noqa: E731
+        _, (said, weights) = feed(self, read, step, lambda module, said: module.say(said), state, target_BT, sampling)
+        return self.say(said), weights
 
     def encode(self, source_BS: jax.Array, length_B: jax.Array, train: bool = False) -> tuple[Memory, State]:
         """What the decoder starts from."""
@@ -96,14 +94,18 @@ class Translator(nn.Module):
 
     def step(self, memory: Memory, state: State, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, State, jax.Array]:
         """One token more: (logits (B, V) of the next one, state, weights (B, S))."""
-        joined, state, weight = self.advance(memory, state, token_B, train)
-        return self.answer(joined), state, weight
+        said, state, weight = self.advance(memory, state, self.read(token_B, train), train)
+        return self.say(said), state, weight
+
+    def read(self, token: jax.Array, train: bool = False) -> jax.Array:
+        """Target tokens (…) as words (…, embedding)."""
+        return self.drop(self.target_words(token), train)
 
     def advance(
-        self, memory: Memory, state: State, token_B: jax.Array, train: bool = False
+        self, memory: Memory, state: State, word: jax.Array, train: bool = False
     ) -> tuple[jax.Array, State, jax.Array]:
-        """`step` before its logits: (what the answer is made of (B, H), state, weights (B, S))."""
-        word, (cell, context) = self.drop(self.target_words(token_B), train), state
+        """`step` between reading a word (B, embedding) and saying the next: (what is said of (B, X), state, weights (B, S))."""
+        cell, context = state
         weight = jnp.zeros(memory.values.shape[:2])
         if self.attention == "additive":
             context, weight = self.attend(cell[1], memory.keys, memory.values, memory.length)
@@ -113,8 +115,11 @@ class Translator(nn.Module):
         if self.attention in ("dot", "general"):
             context, weight = self.attend(hidden, memory.keys, memory.values, memory.length)
         said = [hidden, word] if self.attention == "none" else [hidden, context, word]
-        joined = jnp.tanh(self.joined(self.drop(jnp.concatenate(said, -1), train)))
-        return joined, State(cell, context), weight
+        return self.drop(jnp.concatenate(said, -1), train), State(cell, context), weight
+
+    def say(self, said: jax.Array) -> jax.Array:
+        """Logits (…, V) of what `advance` gave."""
+        return self.answer(jnp.tanh(self.joined(said)))
 
     def next(self, carry: tuple[Memory, State], token_B: jax.Array) -> tuple[jax.Array, tuple[Memory, State]]:
         """As `models.decoding` has a step: (logits, carry)."""

@@ -8,11 +8,12 @@ from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
-from advdl.nn.normalization import BatchNorm, Bias, GroupNorm, normalize
+from advdl.nn.normalization import BatchNorm, Bias, GroupNorm, add_bias, normalize
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack
 from advdl.nn.response import local_response_norm
+from advdl.nn.softmax import softmax_cross_entropy
 from advdl.nn.spectral import SpectralNorm, spectral
 from advdl.nn.tap import tap
 from advdl.nn.unpooling import max_pool_with_indices, max_unpool
@@ -38,6 +39,7 @@ __all__ = [
     "SpectralNorm",
     "Stack",
     "adaptive_avg_pool",
+    "add_bias",
     "attend",
     "avg_pool",
     "bilinear_init",
@@ -58,6 +60,7 @@ __all__ = [
     "receptive_field",
     "replica",
     "resize_bilinear",
+    "softmax_cross_entropy",
     "spectral",
     "tap",
     "towers",

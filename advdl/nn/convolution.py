@@ -8,7 +8,8 @@ the fast formulation below serves derivatives of any order by reverse mode.
 
 Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one, as a convolution of
 an input dilated by s with zeros, s² times the products needed. Here it is s² convolutions of the undilated input, each
-with the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009).
+with the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of
+3×3 with stride 1 and many channels go by tiles, as in `advdl.nn.winograd`.
 """
 
 import functools
@@ -20,7 +21,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advdl.nn import formulation
+from advdl.nn import formulation, winograd
+from advdl.nn.normalization import add_bias
 
 Pair = int | Sequence[int]
 Padding = int | Sequence[int | Sequence[int]]
@@ -47,7 +49,7 @@ def conv(
     I is the number of channels in each group. x and kernel have one dtype, which is the result's.
     """
     geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
-    if _reformulated(geometry) and geometry.strides != (1, 1):
+    if _reformulated(geometry) and (geometry.strides != (1, 1) or kernel.shape[:2] == (3, 3)):
         return _fast_conv(x_BHWI, kernel, geometry)
     return _conv(x_BHWI, kernel, geometry)
 
@@ -132,20 +134,35 @@ def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
 # The same, fast.
 
 
+def _by_tiles(x, taps, geometry, channels_out):
+    outputs = tuple(n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], geometry.padding, taps, strict=True))
+    return geometry.strides == (1, 1) and winograd.suits(x, outputs, channels_out, taps)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fast_conv(x_BHWI, kernel, geometry):
+    if _by_tiles(x_BHWI, kernel.shape[:2], geometry, kernel.shape[3]):
+        return winograd.conv(x_BHWI, kernel, geometry.padding)
     return _conv(x_BHWI, kernel, geometry)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_adjoint(y_BHWO, kernel, geometry, size):
-    if geometry.strides == (1, 1) or kernel.shape[2] <= FEW:
+    if geometry.strides == (1, 1):
+        padding = tuple(
+            (k - 1 - before, n + before - m)
+            for k, (before, _), n, m in zip(kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False)
+        )
+        return _fast_conv(y_BHWO, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=padding))
+    if kernel.shape[2] <= FEW:
         return _adjoint(y_BHWO, kernel, geometry, size)
     return _sub_pixel(y_BHWO, kernel, geometry, size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
+    if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3]):
+        return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
     return _kernel_gradient(x_BHWI, y_BHWO, geometry, taps)
 
 
@@ -260,7 +277,7 @@ class Conv(nn.Module):
         shape = (*pair(self.kernel_size), channels // self.groups, self.features)
         x, kernel, bias = _operands(self, x_BHWC, shape)
         y = conv(x, kernel, self.strides, self.padding, self.dilation, self.groups)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        return y if bias is None else add_bias(y, bias)
 
 
 class ConvTranspose(nn.Module):
@@ -285,7 +302,7 @@ class ConvTranspose(nn.Module):
         shape = (*pair(self.kernel_size), x_BHWC.shape[-1], self.features)
         x, kernel, bias = _operands(self, x_BHWC, shape)
         y = conv_transpose(x, kernel, self.strides, self.padding, self.output_padding)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        return y if bias is None else add_bias(y, bias)
 
 
 def _operands(module, x, shape):

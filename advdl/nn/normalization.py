@@ -21,15 +21,31 @@ from advdl.nn import formulation, replica
 
 def channel_mean(x: jax.Array) -> jax.Array:
     """Mean over all axes but the last, in float32: (B, …, C) -> (C,). Of what this replica sees."""
+    return channel_sum(x) / (x.size // x.shape[-1])
+
+
+def channel_sum(x: jax.Array) -> jax.Array:
+    """Sum over all axes but the last, otherwise as `channel_mean`."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if not formulation.fast():
-        return x.mean(range(x.ndim - 1))
-    count = x.size // x.shape[-1]
+        return x.sum(range(x.ndim - 1))
     if x.ndim == 2:
-        return (jnp.ones((1, count), x.dtype) @ x).reshape(-1) / count
+        return (jnp.ones((1, len(x)), x.dtype) @ x).reshape(-1)
     rows = x.reshape(len(x), -1, x.shape[-1])
-    sums = jnp.ones((len(x), 1, rows.shape[1]), x.dtype) @ rows
-    return sums.sum((0, 1)) / count
+    return (jnp.ones((len(x), 1, rows.shape[1]), x.dtype) @ rows).sum((0, 1))
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x (B, …, C) + bias (C,), of one dtype."""
+    return (_fast_add_bias if formulation.fast() else _add_bias)(x, bias)
+
+
+def _add_bias(x, bias):
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+_fast_add_bias = jax.custom_vjp(_add_bias)
+_fast_add_bias.defvjp(lambda x, bias: (_fast_add_bias(x, bias), None), lambda _, g: (g, channel_sum(g).astype(g.dtype)))
 
 
 def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -148,7 +164,7 @@ class Bias(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         bias = self.param("bias", self.bias_init, (x.shape[-1],), self.param_dtype)
         x, bias = nn.dtypes.promote_dtype(x, bias, dtype=self.dtype)
-        return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+        return add_bias(x, bias)
 
 
 class GroupNorm(nn.Module):

@@ -2,6 +2,9 @@
 
 Axes: B batch, T time, D features of the input, H features of the layer, G gates·H.
 
+The loop's products with the hidden state need h_{t-1}, but the gradient of their weights does not need the loop: it is one product
+over all steps, after the loop has gone back (`plain`: one in each step, added up, as JAX derives it).
+
 Where lengths are given, a sequence ends at its length: outputs after it are zero, the carry stays what it was at its last real
 step, and what the padding holds (NaN included) has no effect on outputs, losses or gradients. A length may be 0.
 """
@@ -17,6 +20,7 @@ from jax.experimental import rnn as cudnn
 
 from advdl.nn import formulation
 from advdl.nn.dropout import Dropout
+from advdl.nn.normalization import add_bias
 
 Carry = Any
 Initializer = Callable[..., jax.Array]
@@ -43,6 +47,8 @@ class Recurrent(nn.Module):
 
     gates: ClassVar[int] = 1
     """Of the product with the input, each H wide."""
+    apart: ClassVar[bool] = False
+    """Whether a step wants the products with input and hidden state one by one, or their sum."""
 
     def begin(self, batch: int) -> Carry:
         """Zeros, as every sequence begins with unless told otherwise."""
@@ -56,8 +62,9 @@ class Recurrent(nn.Module):
         """Of the bias (G,)."""
         return jnp.zeros(shape, dtype)
 
-    def advance(self, weights: dict[str, jax.Array], carry: Carry, gates_BG: jax.Array) -> Carry:
-        """One step, from the product with its input and the bias."""
+    def advance(self, extra: dict[str, jax.Array], carry: Carry, *gates_BG: jax.Array) -> Carry:
+        """One step, from the sum of the products with its input and with the hidden state and the bias; or, if `apart`, from
+        the product with the input and the bias, and the one with the hidden state. extra: the parameters of `extra()`."""
         raise NotImplementedError
 
     @staticmethod
@@ -80,10 +87,10 @@ class Recurrent(nn.Module):
             "kernel": self.param("kernel", each(self.kernel_init), (inputs, width), self.param_dtype),
             "recurrent": self.param("recurrent", each(self.recurrent_init), (self.features, width), self.param_dtype),
             "bias": self.param("bias", self.bias_init, (width,), self.param_dtype),
-            **self.extra(),
         }
+        extra = self.extra()
         dtype = self.dtype or jnp.result_type(x_BTD, self.param_dtype)
-        weights = {name: value.astype(dtype) for name, value in weights.items()}
+        weights, extra = ({name: value.astype(dtype) for name, value in part.items()} for part in (weights, extra))
         x_BTD = x_BTD.astype(dtype)
         carry = self.begin(batch) if carry is None else carry
         carry = jax.tree.map(lambda value: value.astype(dtype), carry)
@@ -94,26 +101,29 @@ class Recurrent(nn.Module):
         if steps > 1 and (found := self.kernel(weights, carry, x_BTD, length_B, reverse)) is not None:
             y_BTH, carry = found
         else:
-            y_BTH, carry = self._scanned(weights, carry, x_BTD, mask_BT, reverse)
+            y_BTH, carry = self._scanned(weights, extra, carry, x_BTD, mask_BT, reverse)
         return (y_BTH if mask_BT is None else jnp.where(mask_BT[..., None], y_BTH, 0)), carry
 
-    def _scanned(self, weights, carry, x_BTD, mask_BT, reverse):
-        hoisted, steps = not formulation.plain(), x_BTD.shape[1]
-        project = lambda x: x @ weights["kernel"] + weights["bias"].reshape((1,) * (x.ndim - 1) + (-1,))  # noqa: E731
+    def _scanned(self, weights, extra, carry, x_BTD, mask_BT, reverse):
+        steps, recurrent = x_BTD.shape[1], weights["recurrent"]
+        project = lambda x: add_bias(x @ weights["kernel"], weights["bias"])  # noqa: E731
+        time_first = lambda x: None if x is None else x.swapaxes(0, 1)  # noqa: E731
+        items = time_first(x_BTD), time_first(mask_BT)
 
         def step(carry, item):
             x, keep = item
-            new = self.advance(weights, carry, x if hoisted else project(x))
-            if keep is not None:
-                new = jax.tree.map(lambda new, old: jnp.where(keep[:, None], new, old), new, carry)
+            gates = project(x), self.shown(carry) @ recurrent
+            new = _kept(self.advance(extra, carry, *(gates if self.apart else (sum(gates),))), carry, keep)
             return new, self.shown(new)
 
-        time_first = lambda x: None if x is None else x.swapaxes(0, 1)  # noqa: E731
-        items = time_first(project(x_BTD) if hoisted else x_BTD), time_first(mask_BT)
         if steps == 1:
             carry, y = step(carry, jax.tree.map(lambda x: x[0], items))
             return y[:, None], carry
-        run = partial(jax.lax.scan, step, reverse=reverse, unroll=self.unroll)
+        if not formulation.plain():
+            items = project(items[0]), items[1]
+            run = partial(_loop(self.advance, self.shown, self.apart, reverse, self.unroll), recurrent, extra)
+        else:
+            run = partial(jax.lax.scan, step, reverse=reverse, unroll=self.unroll)
         if not self.chunk or self.chunk >= steps:
             carry, y_TBH = run(carry, items)
             return y_TBH.swapaxes(0, 1), carry
@@ -127,14 +137,66 @@ class Recurrent(nn.Module):
         return y.reshape(-1, *y.shape[2:])[:steps].swapaxes(0, 1), carry
 
 
+def _kept(new: Carry, old: Carry, keep_B: jax.Array | None) -> Carry:
+    """The new carry, or the old one of a sequence that has ended."""
+    return new if keep_B is None else jax.tree.map(lambda new, old: jnp.where(keep_B[:, None], new, old), new, old)
+
+
+def _loop(advance, shown, apart: bool, reverse: bool, unroll: int):
+    """`run(recurrent, extra, carry, (given (T, B, G), keep (T, B) or none)) -> (carry, outputs (T, B, H))`, its gradient by the
+    recurrent kernel taken of all steps at once."""
+
+    def cell(extra, carry, gates, keep):
+        """(carry, output) of the sum, or of both products."""
+        new = _kept(advance(extra, carry, *gates), carry, keep)
+        return new, shown(new)
+
+    @jax.custom_vjp
+    def run(recurrent, extra, carry, items):
+        return forward(recurrent, extra, carry, items)[0]
+
+    def forward(recurrent, extra, carry, items):
+        def step(carry, item):
+            given, keep = item
+            product = shown(carry) @ recurrent
+            gates = (given, product) if apart else (given + product,)
+            new, y = cell(extra, carry, gates, keep)
+            return new, (y, carry, gates)
+
+        last, (y_TBH, before, gates) = jax.lax.scan(step, carry, items, reverse=reverse, unroll=unroll)
+        return (last, y_TBH), (recurrent, extra, before, gates, items[1])
+
+    def backward(saved, given):
+        recurrent, extra, before, gates, keep = saved
+        dlast, dy_TBH = given
+
+        def step(state, item):
+            dcarry, dextra = state
+            dy, carry, gates, keep = item
+            _, pull = jax.vjp(lambda *of: cell(*of, keep), extra, carry, gates)
+            more, dbefore, dgates = pull((dcarry, dy))
+            (dhidden,) = jax.vjp(shown, carry)[1](dgates[-1] @ recurrent.T)
+            add = partial(jax.tree.map, jnp.add)
+            return (add(dbefore, dhidden), add(dextra, more)), dgates
+
+        begun = dlast, jax.tree.map(jnp.zeros_like, extra)
+        items = dy_TBH, before, gates, keep
+        (dcarry, dextra), dgates = jax.lax.scan(step, begun, items, reverse=not reverse, unroll=unroll)
+        drecurrent = jnp.tensordot(shown(before), dgates[-1], ((0, 1), (0, 1)))
+        return drecurrent, dextra, dcarry, (dgates[0], None)
+
+    run.defvjp(forward, backward)
+    return run
+
+
 class RNN(Recurrent):
     """The basic cell: h_t = f(W x_t + U h_{t-1} + b), which is its output (Elman 1990). activation: f. Carry: h (B, H)."""
 
     activation: Callable[[jax.Array], jax.Array] = jnp.tanh
 
-    def advance(self, weights, carry, gates_BG):
+    def advance(self, extra, carry, gates_BG):
         """h_t."""
-        return self.activation(gates_BG + carry @ weights["recurrent"])
+        return self.activation(gates_BG)
 
 
 class LSTM(Recurrent):
@@ -159,10 +221,10 @@ class LSTM(Recurrent):
         """Zero but for the forget gate's."""
         return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(self.forget_bias if self.forget else 0.0)
 
-    def advance(self, weights, carry, gates_BG):
+    def advance(self, extra, carry, gates_BG):
         """(c_t, h_t)."""
         cell, hidden = carry
-        i, f, g, o = jnp.split(gates_BG + hidden @ weights["recurrent"], 4, axis=-1)
+        i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
         kept = jax.nn.sigmoid(f) * cell if self.forget else cell
         cell = kept + jax.nn.sigmoid(i) * jnp.tanh(g)
         return cell, jax.nn.sigmoid(o) * jnp.tanh(cell)
@@ -185,17 +247,18 @@ class GRU(Recurrent):
     after the product. Carry: h (B, H)."""
 
     gates: ClassVar[int] = 3
+    apart: ClassVar[bool] = True
 
     def extra(self):
         """b'."""
         return {"recurrent_bias": self.param("recurrent_bias", nn.initializers.zeros, (self.features,), self.param_dtype)}
 
-    def advance(self, weights, carry, gates_BG):
+    def advance(self, extra, carry, given_BG, product_BG):
         """h_t."""
-        given = jnp.split(gates_BG, 3, axis=-1)
-        r, z, n = jnp.split(carry @ weights["recurrent"], 3, axis=-1)
+        given = jnp.split(given_BG, 3, axis=-1)
+        r, z, n = jnp.split(product_BG, 3, axis=-1)
         r, z = jax.nn.sigmoid(given[0] + r), jax.nn.sigmoid(given[1] + z)
-        n = jnp.tanh(given[2] + r * (n + weights["recurrent_bias"][None]))
+        n = jnp.tanh(given[2] + r * (n + extra["recurrent_bias"][None]))
         return (1 - z) * n + z * carry
 
 

@@ -16,6 +16,7 @@ from advdl.train.learner import (
     together,
 )
 from advdl.train.loop import Every, Hooks, Outcome, evaluate, fit
+from advdl.train.memory import keep_memory
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, told, trained_player
 from advdl.train.schedule import SCHEDULES, clipped, schedule

@@ -7,8 +7,6 @@
 """
 
 import argparse
-import math
-import time
 from functools import partial
 
 import flax.linen as nn
@@ -16,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from timing import in_turns, seconds
 
 from advdl.models import dcgan, resnet
 from advdl.nn import BatchNorm, Conv, ConvTranspose, formulation, global_average_pool
@@ -183,13 +182,9 @@ def compiled(case, ours, name, options):
 
 def least(programs, runs):
     """Least seconds of each program, run in turns."""
-    times = dict.fromkeys(programs, math.inf)
-    for _ in range(runs):
-        for name, (f, arguments) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(f(*arguments))
-            times[name] = min(times[name], time.perf_counter() - start)
-    return times
+    once = lambda f, arguments: seconds(lambda: jax.block_until_ready(f(*arguments)))  # noqa: E731
+    times = in_turns({name: partial(once, *program) for name, program in programs.items()}, runs, warmup=0)
+    return {name: min(taken) for name, taken in times.items()}
 
 
 def main():

@@ -65,3 +65,11 @@ def test_what_is_given_is_not_changed(batch):
     before = batch["image"].copy()
     compose(random_crop(1), random_flip())(batch, uniforms(3))
     np.testing.assert_array_equal(batch["image"], before)
+
+
+def test_standardize_is_by_channel_and_takes_bytes():
+    image = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    mean, std = np.array([1.0, 20.0, 130.0]), np.array([2.0, 50.0, 70.0])
+    seen = standardize(mean, std)({"image": image})["image"]
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen, (image - mean) / std, rtol=1e-6, atol=1e-6)
