@@ -10,7 +10,7 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, Several, TrainBatches, prefetch
+from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, prefetch
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.corpus import Corpus, Speller, StreamBatches, StreamEvalBatches, open_text
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
