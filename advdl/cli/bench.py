@@ -29,7 +29,8 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         state_plain = _Bare(plain)
     bare = _Bare(session)
     per_call = session.config.per_call
-    steps = per_call * max(10, min(2000, round(SECONDS / (per_call * bare.seconds(3 * per_call)))))
+    once = bare.seconds(3 * per_call)
+    steps = train.agreed(lambda: per_call * max(10, min(2000, round(SECONDS / (per_call * once)))))
     loop = _Loop(session)
     timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
     loop.seconds(steps)
