@@ -155,7 +155,7 @@ def pmap(learner: Learner) -> Placed:
 
     What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every placement.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     mesh = Mesh(np.array(jax.devices()), (replica.AXIS,))
     whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(replica.AXIS))
     mapped = functools.partial(jax.pmap, axis_name=replica.AXIS)
@@ -164,7 +164,7 @@ def pmap(learner: Learner) -> Placed:
     step = mapped(learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0)
     evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
 
-    def dealt(tree):
+    def dealt(tree, devices=devices):
         return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), tree)
 
     def to_replicas(state):
@@ -175,7 +175,7 @@ def pmap(learner: Learner) -> Placed:
 
     def put(batch):
         _check_divides(batch, jax.process_count(), jax.device_count(), f"{jax.device_count()} devices", "replicas")
-        return dealt(batch)
+        return jax.make_array_from_process_local_data(over_batch, dealt(batch, jax.local_device_count()))
 
     def abstract(key, batch):
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
