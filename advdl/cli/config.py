@@ -66,7 +66,7 @@ class Config:
     checkpoints: str = ""
     """Where checkpoints go, if not to RUN/checkpoints: a folder, or gs://BUCKET/PATH."""
     profile: str = ""
-    """Trace of so many steps, from the second on, or from a step on as START:COUNT, in RUN/profile for TensorBoard and Perfetto."""
+    """Trace of so many steps, from the second on or, as START:COUNT, from another on, in RUN/profile."""
     watchdog: float = 1800.0
     """Seconds without a finished step after which the run writes where every thread is, and ends (0: never)."""
     distributed: bool = False

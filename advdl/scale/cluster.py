@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 import jax
 
 from advdl.errors import UserError
+from advdl.train import hosts
 from advdl.train.watchdog import STATUS
 
 ALIVE, GONE = "advdl/alive/", "advdl/gone/"
@@ -53,10 +54,12 @@ def joined(meeting: Meeting) -> Iterator[None]:
     _meet(meeting)
     _peers = Peers(meeting.silence)
     try:
+        hosts.meet("joined")
         yield
-    except jax.errors.JaxRuntimeError as error:
-        print(f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True)
-        _peers.hear()  # a collective fails at once where a peer has died; which, is known later
+    except Exception as error:
+        if _of_jax(error):
+            print(f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True)
+            _peers.hear()  # a collective fails at once where a peer has died; which, is known later
         raise
     _peers.close()
     jax.distributed.shutdown()
@@ -74,6 +77,11 @@ def leave(reason: str | BaseException, status: int = 2) -> None:
     _exit(status)
 
 
+def _of_jax(error: BaseException | None) -> bool:
+    """Whether JAX's run time raised it, or what it comes from (a checkpoint that could not be written, say)."""
+    return error is not None and (isinstance(error, jax.errors.JaxRuntimeError) or _of_jax(error.__cause__))
+
+
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
@@ -89,8 +97,8 @@ def _meet(meeting: Meeting) -> None:
     given = (meeting.coordinator, meeting.processes, meeting.process)
     if given.count(None) not in (0, 3):
         raise UserError(
-            "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or none where the cluster says "
-            "them (Cloud TPU, Slurm, Open MPI, Kubernetes)"
+            "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or none where the cluster "
+            "says them (Cloud TPU, Slurm, Open MPI, Kubernetes)"
         )
     if meeting.coordinator is not None:
         _check(*given)
@@ -100,9 +108,9 @@ def _meet(meeting: Meeting) -> None:
     def wait() -> None:
         if not met.wait(meeting.start):
             print(
-                f"{pathlib.Path(sys.argv[0]).name}: not all processes came together {where}within {meeting.start:g} s; start the "
-                "same command for every one of them, with the same --coordinator and --processes and a --process of its own, or "
-                "raise --start-timeout",
+                f"{pathlib.Path(sys.argv[0]).name}: not all processes came together {where}within {meeting.start:g} s; start "
+                "the same command for every one of them, with the same --coordinator and --processes and a --process of its "
+                "own, or raise --start-timeout",
                 file=sys.stderr,
             )  # from here, since JAX would abort
             _exit(2)
@@ -151,7 +159,7 @@ def _await_port(coordinator: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
             return
         except socket.gaierror as error:
-            raise UserError(f"--coordinator {coordinator}: no host {host!r} ({error.strerror}); give that of process 0") from error
+            raise UserError(f"--coordinator {coordinator}: no host {host!r}; give that of process 0") from error
         except OSError:
             time.sleep(0.2)
 

@@ -45,7 +45,8 @@ def digest(state: Any) -> str:
 class Checkpoints:
     """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within `with checkpoints:`.
 
-    folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well.
+    folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the latest to keep. best:
+    `(metric, "max" or "min")`, whose best checkpoint is kept as well.
     """
 
     def __init__(self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
@@ -142,7 +143,7 @@ class Checkpoints:
         return state
 
     def _read_here(self, step: int, abstract: Any = None) -> Any:
-        """By this process alone, all of it: nested dicts of arrays on the host. Where `abstract` is given it is of its layout."""
+        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of `abstract` if that is given."""
         folder, own = self._folder / str(step), jax.process_index()
         alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}")
         given = {"multiprocessing_options": alone}

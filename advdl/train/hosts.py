@@ -21,6 +21,13 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
+def meet(where: str) -> None:
+    """Waits for the other processes to come here too. Between CPUs the first collective of a group of devices has to be begun
+    by all within 30 s (Gloo's), while later ones wait; so processes meet before, when some may have taken longer."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
 def agreed(decide: Callable[[], Any]) -> Any:
     """What `decide()` returns (JSON) on process 0, which alone calls it, on every process; so is the UserError it raises."""
     if jax.process_count() == 1:

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from advdl.errors import UserError, nearest
 from advdl.nn import replica
+from advdl.train import hosts
 from advdl.train.learner import Batch, Key, Learner, State
 
 AXES = ("data", "fsdp", "model")
@@ -49,6 +50,7 @@ class Once:
             start = time.perf_counter()
             self._programs[shape] = self._lower(*arguments).compile(compiler_options=compiler_options())
             self.seconds += time.perf_counter() - start
+            hosts.meet("compiled")
         return self._programs[shape]
 
     def __call__(self, *arguments):

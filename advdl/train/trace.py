@@ -27,7 +27,7 @@ class Trace:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot write {self._folder}: {error.strerror}; make it writable, or leave --profile out") from error
+            raise UserError(f"cannot write {self._folder}: {error.strerror}; make it writable or drop --profile") from error
         jax.profiler.start_trace(self._folder)
         self._on = True
 
