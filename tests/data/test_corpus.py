@@ -105,6 +105,9 @@ def test_every_token_but_the_first_is_evaluated_once_in_its_place(size, batch, l
     batches = StreamEvalBatches(np.arange(size), batch, length)
     (found,) = [batches[n] for n in range(len(batches))]
     assert found["inputs"].shape[0] == batch and found["inputs"].shape[1] % length == 0
+    parts = [batches.part(process, batch)[0] for process in range(batch)]
+    for name, value in found.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
     counted = found["counted"] > 0
     np.testing.assert_array_equal(np.sort(found["targets"][counted]), np.arange(1, size))
     np.testing.assert_array_equal(found["inputs"][counted] + 1, found["targets"][counted])
