@@ -47,7 +47,8 @@ def main(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     file = pathlib.Path(inspect.getfile(build))
     try:
-        _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
+        with cluster.blamed():
+            _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
     except UserError as error:
         _fail(file, error)
     except BrokenPipeError:  # whoever read the output has seen enough

@@ -45,7 +45,8 @@ _peers: "Peers | None" = None
 
 @contextlib.contextmanager
 def joined(meeting: Meeting) -> Iterator[None]:
-    """What happens inside is done together; before it, no device may have been asked for.
+    """What happens inside is done together; before it, no device may have been asked for. An error is for the caller to
+    `leave` with.
 
     Raises UserError where the processes do not find each other. Once they have, a process that dies ends the others within
     `silence` and a few seconds, with status 3 and a line that says which one is gone; so does one that ends by an error.
@@ -53,17 +54,24 @@ def joined(meeting: Meeting) -> Iterator[None]:
     global _peers
     _meet(meeting)
     _peers = Peers(meeting.silence)
-    try:
-        hosts.meet("joined")
-        yield
-    except Exception as error:
-        if _of_jax(error):
-            print(f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True)
-            _peers.hear()  # a collective fails at once where a peer has died; which, is known later
-        raise
+    hosts.meet("joined")
+    yield
     _peers.close()
     jax.distributed.shutdown()
     _peers = None
+
+
+@contextlib.contextmanager
+def blamed() -> Iterator[None]:
+    """Where an error inside may come of another process's end, waits to hear of it, which ends this one with that line; a
+    collective fails at once where a peer has died, and which it was is known later."""
+    try:
+        yield
+    except Exception as error:
+        if _peers is not None and _of_jax(error):
+            print(f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True)
+            _peers.hear()
+        raise
 
 
 def leave(reason: str | BaseException, status: int = 2) -> None:
