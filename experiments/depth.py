@@ -151,6 +151,10 @@ class Both:
     def __init__(self, training: data.EvalBatches, test: data.EvalBatches):
         self._parts = training, test
 
+    def part(self, process: int, processes: int) -> "Both":
+        """See `data.Shared.part`."""
+        return Both(*(both.part(process, processes) for both in self._parts))
+
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 

@@ -31,7 +31,8 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         state_plain = _Bare(plain)
     bare = _Bare(session)
     per_call = session.config.per_call
-    steps = per_call * max(10, min(2000, round(SECONDS / (per_call * bare.seconds(3 * per_call)))))
+    once = bare.seconds(3 * per_call)
+    steps = train.agreed(lambda: per_call * max(10, min(2000, round(SECONDS / (per_call * once)))))
     loop = _Loop(session)
     timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
     loop.seconds(steps)
@@ -106,9 +107,9 @@ class _Loop:
 
 
 def _counted(session: Session) -> dict[str, float]:
-    """What a step uses beside examples, in the mean of the first few batches of all processes."""
+    """What a step uses beside examples, in the mean of the first few batches."""
     found = [session.experiment.counts(session.experiment.train(t)) for t in range(COUNTED)]
-    return {name: jax.process_count() * statistics.mean(float(one[name]) for one in found) for name in found[0]}
+    return {name: statistics.mean(float(one[name]) for one in found) for name in found[0]}
 
 
 def _flops(executable: Any) -> float:

@@ -64,6 +64,24 @@ class Config:
     """For evaluate: also trivial and classic methods on the same split."""
     threads: int = 1
     """Threads that read and transform data."""
+    checkpoints: str = ""
+    """Where checkpoints go, if not to RUN/checkpoints: a folder, or gs://BUCKET/PATH."""
+    profile: str = ""
+    """Trace of so many steps, from the second on or, as START:COUNT, from another on, in RUN/profile."""
+    watchdog: float = 1800.0
+    """Seconds without a finished step after which the run writes where every thread is, and ends (0: never)."""
+    distributed: bool = False
+    """Train in one of several processes that share RUN, the same command for each."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for --distributed where no cluster says it."""
+    processes: int | None = None
+    """How many processes there are, likewise."""
+    process: int | None = None
+    """Number of this process, from 0, likewise."""
+    start_timeout: float = 300.0
+    """Seconds within which all processes have to come."""
+    peer_timeout: float = 60.0
+    """Seconds without a sign of life after which a process is gone, and the others end."""
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -75,9 +93,13 @@ class Config:
         return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup, self.power)
 
 
+SAID_ANEW = ("placement", "mesh", "profile", "distributed", "coordinator", "processes", "process")
+"""Fields that a run does not keep: where and how to run is said anew each time."""
+
 MAY_CHANGE = frozenset(
-    "run preset data_dir steps placement mesh log_every evaluate_every save_every keep threads per_call baselines".split()
-)
+    "run preset data_dir steps log_every evaluate_every save_every keep threads per_call baselines watchdog start_timeout "
+    "peer_timeout".split()
+).union(SAID_ANEW)
 """Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be raised."""
 
 
@@ -148,8 +170,18 @@ def parse_units(text: str, name: str) -> tuple[int, ...]:
     return units
 
 
+def parse_steps(text: str) -> tuple[int | None, int]:
+    """`"100:20"` -> (100, 20), `"20"` -> (None, 20), `""` -> (None, 0). Raises UserError for anything else."""
+    first, colon, count = text.rpartition(":")
+    if not text:
+        return None, 0
+    if not count.isdigit() or not int(count) or colon and not first.isdigit():
+        raise UserError(f"--profile is {text!r}; expected a number of steps, as in 20, or START:COUNT, as in 100:20")
+    return int(first) if colon else None, int(count)
+
+
 def check(config: Config) -> None:
-    """Raises UserError for a number that cannot be."""
+    """Raises UserError for a number that cannot be, and for flags that do not go together."""
     at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads", "per_call")
     at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip", "power")
     if not 0 < config.learning_rate < float("inf"):
@@ -163,6 +195,16 @@ def check(config: Config) -> None:
             f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call {config.per_call}; make it one, or "
             "give --per-call 1"
         )
+    at_least(0, config, "watchdog")
+    at_least(1, config, "start_timeout", "peer_timeout")
+    parse_steps(config.profile)
+    alone = [name for name in ("coordinator", "processes", "process") if getattr(config, name) is not None]
+    if alone and not config.distributed:
+        raise UserError(f"{flag(alone[0])} is for several processes; give --distributed too")
+    if config.distributed and config.placement == "jit":
+        raise UserError("--placement jit is one device of one process; with --distributed give --placement mesh, or pmap")
+    if "://" in config.run:
+        raise UserError(f"--run {config.run} is no folder; give one, and --checkpoints {config.run} for what is large")
     if config.batch % config.accumulate:
         raise UserError(f"--batch {config.batch} does not divide into --accumulate {config.accumulate} micro-batches")
 

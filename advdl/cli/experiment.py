@@ -16,6 +16,7 @@ class Experiment(NamedTuple):
 
     learner: how it learns.
     train: `batch(t)`, with `batch_size`, the examples of one step. test: finite batches, padded and masked.
+      Both are whole; several processes ask them for `part`, see `data.Shared`.
     report: `(state, run, figures) -> sections` of report.html; `figures` are those of the last evaluation.
     predict: `(state, options, folder) -> results`, which are printed; files go to `folder`.
     snapshot: `(state, step, folder)` draws a picture at step 0 and at every evaluation.
@@ -23,7 +24,7 @@ class Experiment(NamedTuple):
     warm_start: for players, `variables -> variables`, on the host, before the first update.
     baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate --baselines`.
     bench: `() -> figures` that `bench` prints beside its own.
-    counts: `batch -> {"tokens": …}`: what a batch of this process holds beside examples, padding not counted; so many a second
+    counts: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so many a second
       are printed by `bench`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
@@ -58,6 +59,7 @@ class Session(NamedTuple):
     key: jax.Array
     key_init: jax.Array
     batches: data.Several
+    test: Any
     batch: Any
 
     @classmethod
@@ -69,9 +71,11 @@ class Session(NamedTuple):
             run.check_kept(file, content)
         learner = train.repeated(experiment.learner, config.per_call)
         placed = train.place(config.placement, config.mesh, experiment.rules)(learner)
-        batches = data.Several(experiment.train, config.per_call)
+        number, parts = placed.part()
+        own = [whole.part(number, parts) if parts > 1 else whole for whole in (experiment.train, experiment.test)]
+        batches = data.Several(own[0], config.per_call)
         key_init, key = jax.random.split(jax.random.key(config.seed))
-        return cls(name, config, run, experiment, placed, key, key_init, batches, placed.put(batches(0)))
+        return cls(name, config, run, experiment, placed, key, key_init, batches, own[1], placed.put(batches(0)))
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
@@ -87,12 +91,12 @@ class Session(NamedTuple):
         state = self.placed.init(self.key_init, self.batch)
         players = dict(state.players)
         for name, start in self.experiment.warm_start.items():
-            players[name] = state[name].starting_from(start(jax.device_get(state[name].variables)))
+            players[name] = state[name].starting_from(start(jax.device_get(train.gathered(state[name].variables))))
         return state.replace(players=players)
 
     def checkpoints(self) -> train.Checkpoints:
         """Those of the run."""
-        return train.Checkpoints(self.run.checkpoints, self.config.keep, self.experiment.best)
+        return train.Checkpoints(self.config.checkpoints or self.run.checkpoints, self.config.keep, self.experiment.best)
 
     def trained(self) -> train.State:
         """The state of the latest whole checkpoint. Raises UserError where there is none."""

@@ -1,5 +1,6 @@
 """From the command line to a verb."""
 
+import contextlib
 import errno
 import inspect
 import json
@@ -19,6 +20,7 @@ from advdl.cli.config import Config, Predict, check, check_same
 from advdl.cli.experiment import Experiment, Session
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
+from advdl.scale import cluster
 
 VERBS = {
     "train": "train, or go on where the run was stopped; then evaluate, draw and write report.html",
@@ -44,15 +46,20 @@ def main(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     file = pathlib.Path(inspect.getfile(build))
     try:
-        _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
+        with cluster.blamed():
+            _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
     except UserError as error:
         _fail(file, error)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in NO_ROOM:
+            cluster.leave(error, 1)
             raise
         _fail(file, f"cannot write {error.filename or 'a file'}: {error.strerror}; make room and run again")
+    except BaseException as error:
+        cluster.leave(error, 1)
+        raise
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
@@ -60,6 +67,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 def _fail(file: pathlib.Path, what: Any) -> NoReturn:
     print(f"{file.name}: {what}", file=sys.stderr)
+    cluster.leave(str(what))
     raise SystemExit(2) from None
 
 
@@ -87,17 +95,27 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
     if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)
-    session = Session.open(file.stem, config, run, build)
-    match verb:
-        case "train":
-            results = verbs.run_train(session)
-        case "evaluate":
-            results = verbs.run_evaluate(session)
-        case "predict":
-            results = verbs.run_predict(session, options)
-        case "bench":
-            results = bench.run_bench(session, build)
-    _print(results, as_json)
+    with _together(config):
+        session = Session.open(file.stem, config, run, build)
+        match verb:
+            case "train":
+                results = verbs.run_train(session)
+            case "evaluate":
+                results = verbs.run_evaluate(session)
+            case "predict":
+                results = verbs.run_predict(session, options)
+            case "bench":
+                results = bench.run_bench(session, build)
+        if train.leads():
+            _print(results, as_json)
+
+
+def _together(config: Config) -> contextlib.AbstractContextManager[None]:
+    """With the other processes, where there are some."""
+    if not config.distributed:
+        return contextlib.nullcontext()
+    meeting = (config.coordinator, config.processes, config.process, config.start_timeout, config.peer_timeout)
+    return cluster.joined(cluster.Meeting(*meeting))
 
 
 def _settle() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from advdl.cli.config import Config, flag
+from advdl.cli.config import SAID_ANEW, Config, flag
 from advdl.errors import UserError, nearest
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")]
@@ -72,7 +72,7 @@ def defaults(presets: Mapping[str, Config], preset: str | None, stored: Mapping[
     fields = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(stored) - fields):
         raise UserError(f"the run's config.json has settings that {kind.__module__} does not know: {', '.join(unknown)}")
-    return dataclasses.replace(kind(**stored), placement=presets["laptop"].placement, mesh=presets["laptop"].mesh)
+    return dataclasses.replace(kind(**stored), **{name: getattr(presets["laptop"], name) for name in SAID_ANEW})
 
 
 def _one_line(box: str) -> str:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -12,8 +13,9 @@ QUIET_SECONDS = 10.0
 
 
 def say(text: str) -> None:
-    """One line for the person."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for the person; of several processes, by the first."""
+    if not jax.distributed.is_initialized() or jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -26,7 +28,7 @@ class Progress:
         self._steps, self._start, self._spoke = steps, start, time.monotonic()
         self._bar = None
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and jax.process_index() == 0:
             columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
             self._bar = Bar(*columns, console=console)
             self._task = self._bar.add_task("compiling", total=steps, completed=start)

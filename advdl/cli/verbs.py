@@ -11,7 +11,7 @@ import jax
 
 import advdl
 from advdl import present, train
-from advdl.cli.config import Predict
+from advdl.cli.config import Predict, parse_steps
 from advdl.cli.experiment import Session
 from advdl.cli.progress import Progress, say
 from advdl.errors import UserError
@@ -25,13 +25,13 @@ def run_train(session: Session) -> Mapping[str, Any]:
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
     step, state = (0, None) if restored is None else restored
-    summary = run.summary()
+    summary = train.agreed(run.summary)
     if summary is not None and step >= config.steps:
         say(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
-    run.start(session.name, dataclasses.asdict(config))
-    for name, content in experiment.kept.items():
-        run.write(name, content)
+    train.agreed(lambda: _begin(session))
+    if not train.everywhere((run.folder / "config.json").exists()):
+        raise UserError(f"{run.folder} of process 0 is not there for every process; give --run a folder that they share")
     if state is None:
         state = session.new()
     else:
@@ -39,16 +39,20 @@ def run_train(session: Session) -> Mapping[str, Any]:
     latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
-        latest.take(step, train.evaluate(placed, state, experiment.test))
+        latest.take(step, train.evaluate(placed, state, session.test))
         log(step, {f"test/{name}": value for name, value in latest.scalars(step).items()})
+        draw(step, state)
+
+    def draw(step: int, state: train.State) -> None:
         if experiment.snapshot:
-            experiment.snapshot(state, step, run.report)
+            whole = train.gathered(state)
+            train.agreed(lambda: experiment.snapshot(whole, step, run.report))
 
     def save(step: int, state: train.State) -> None:
         checkpoints.save(step, state, latest.scalars(step))
 
-    if not step and experiment.snapshot:
-        experiment.snapshot(state, 0, run.report)
+    if not step:
+        draw(0, state)
     with checkpoints, train.Log(run, step) as log, Progress(step, config.steps) as progress:
         watch = train.Watch(experiment.alarms)
         watch.over(present.read_metrics(run.folder / "metrics.jsonl") if step else ())
@@ -61,7 +65,17 @@ def run_train(session: Session) -> Mapping[str, Any]:
         every = train.Every(config.log_every, config.evaluate_every, config.save_every)
         hooks = train.Hooks(log_watched, save, evaluate, progress)
         outcome = train.fit(
-            placed, state, session.stream, session.key, config.steps, every, hooks, session.examples, config.per_call
+            placed,
+            state,
+            session.stream,
+            session.key,
+            config.steps,
+            every,
+            hooks,
+            session.examples,
+            config.per_call,
+            train.Watchdog(config.watchdog, run.stacks),
+            _trace(session, step),
         )
         state, step = outcome.state, step + outcome.steps
         if not outcome.stopped and latest.step != step:
@@ -69,17 +83,15 @@ def run_train(session: Session) -> Mapping[str, Any]:
     if outcome.stopped:
         say(f"stopped at step {step} of {config.steps} and saved; the same command goes on from there")
         return {"stopped": step}
-    summary = _summary(session, step, state, latest)
-    sections = experiment.report(state, run, latest.figures)
-    present.write_report(run.report, f"{session.name}: {run.folder.name}", _shown(summary), sections)
-    run.write("summary.json", summary)
+    whole = train.gathered(state)
+    summary = train.agreed(lambda: _report(session, step, whole, latest))
     say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
     return summary
 
 
 def run_evaluate(session: Session) -> Mapping[str, Any]:
     """Figures of the trained state on the test data."""
-    figures = train.evaluate(session.placed, session.trained(), session.experiment.test)
+    figures = train.evaluate(session.placed, session.trained(), session.test)
     if session.config.baselines:
         if session.experiment.baselines is None:
             raise UserError(f"{session.name} has no baselines to compare with")
@@ -112,6 +124,27 @@ class Latest:
     def scalars(self, step: int) -> dict[str, float]:
         """Those that are single numbers, where they are of this step."""
         return {k: v for k, v in self.figures.items() if isinstance(v, float)} if step == self.step else {}
+
+
+def _begin(session: Session) -> None:
+    session.run.start(session.name, dataclasses.asdict(session.config))
+    for name, content in session.experiment.kept.items():
+        session.run.write(name, content)
+
+
+def _trace(session: Session, step: int) -> train.Trace:
+    """Of the first process alone; the others do the same."""
+    first, count = parse_steps(session.config.profile)
+    first = step + session.config.per_call if first is None else first
+    return train.Trace(session.run.folder / "profile", first, count if train.leads() else 0)
+
+
+def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
+    summary = _summary(session, step, state, latest)
+    sections = session.experiment.report(state, session.run, latest.figures)
+    present.write_report(session.run.report, f"{session.name}: {session.run.folder.name}", _shown(summary), sections)
+    session.run.write("summary.json", summary)
+    return summary
 
 
 def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, Several, TrainBatches, prefetch
+from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, prefetch
 from advdl.data.captions import Album, Captioned, captioned_digits, open_captions, read_captions
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.corpus import Corpus, Speller, StreamBatches, StreamEvalBatches, open_text

@@ -1,13 +1,14 @@
 """batch(t): a function of the seed, the step and the data; nothing about the input is saved in a checkpoint.
 
 Examples stand in an endless line: the data set in a new order every epoch, one epoch after another. Batch t is places
-t·B … (t+1)·B - 1 of it, of which each process reads its own contiguous part. Whatever is random about an example is a
-function of the seed and of its place. Axes: B global batch.
+t·B … (t+1)·B - 1 of it. Where several processes train together, each reads its own contiguous part of every batch, which
+`part` gives. Whatever is random about an example is a function of the seed and of its place. Axes: B global batch.
 """
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import grain
 import numpy as np
@@ -18,26 +19,38 @@ from advdl.data.transforms import Batch, Transform
 from advdl.errors import UserError
 
 
-class TrainBatches:
-    """`batches(t)`: what the source reads, `{"image", "label"}`, and `index` (int32), the row, of global batch t, this
-    process's part.
+class Shared:
+    """Batches of which each process reads its own part: rows `_first` … `_first + _count - 1`, all of them to begin with."""
 
-    batch_size: B, over all processes. transform: applied to the batch, `to_float(…)` at least. An example's numbers go to
+    batch_size: int
+    """B, over all processes."""
+    _first: int
+    _count: int
+
+    def part(self, process: int, processes: int) -> Self:
+        """The same batches, of each only the part that this process reads, a contiguous one of B / processes rows; so the
+        parts of all, one after the other, are the batch. Raises UserError where B does not divide."""
+        if self.batch_size % processes:
+            raise UserError(
+                f"a batch of {self.batch_size} does not divide over {processes} processes; take a multiple of {processes}"
+            )
+        part = copy.copy(self)
+        part._count = self.batch_size // processes
+        part._first = process * part._count
+        return part
+
+
+class TrainBatches(Shared):
+    """`batches(t)`: what the source reads, `{"image", "label"}`, and `index` (int32), the row, of batch t.
+
+    batch_size: B. transform: applied to the batch, `to_float(…)` at least. An example's numbers go to
     the source first (its view's draws), then to the transform.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        batch_size: int,
-        seed: int,
-        transform: Transform | None = None,
-        process: int = 0,
-        processes: int = 1,
-    ):
+    def __init__(self, source: Source, batch_size: int, seed: int, transform: Transform | None = None):
         self.source, self.batch_size = source, batch_size
         self._seed, self._transform = seed, transform
-        self._first, self._count = part_of_process(batch_size, process, processes)
+        self._first, self._count = 0, batch_size
         self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __call__(self, t: int) -> Batch:
@@ -81,7 +94,7 @@ class TrainBatches:
         return ((words >> 11) * 2.0**-53).reshape(count, draws)
 
 
-class EvalBatches:
+class EvalBatches(Shared):
     """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a `mask` (float32): the
     last one is filled up with the last example, masked by 0. Raises ValueError for a source that draws.
 
@@ -89,13 +102,11 @@ class EvalBatches:
     void) in every pixel, so that no statistic over pixels counts it, and `counted` (B,) float32 is 1 for the others.
     """
 
-    def __init__(
-        self, source: Source, batch_size: int, transform: Transform | None = None, process: int = 0, processes: int = 1
-    ):
+    def __init__(self, source: Source, batch_size: int, transform: Transform | None = None):
         if source.draws:
             raise ValueError(f"{source.name} shows random parts of its images; evaluate on cover or center_crop")
         self.source, self.batch_size, self._transform = source, batch_size, transform
-        self._first, self._count = part_of_process(batch_size, process, processes)
+        self._first, self._count = 0, batch_size
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
@@ -166,11 +177,3 @@ def _attempt(batches, put, t):
         return put(batches(t))
     except Exception as error:  # noqa: BLE001 - raised again where the batch is asked for
         return _Failed(error)
-
-
-def part_of_process(batch_size: int, process: int, processes: int) -> tuple[int, int]:
-    """(first, count) of this process in a global batch. Raises UserError where they do not come out even."""
-    if batch_size % processes:
-        raise UserError(f"a batch of {batch_size} does not divide over {processes} processes; take a multiple of {processes}")
-    count = batch_size // processes
-    return process * count, count

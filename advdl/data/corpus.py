@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdl.data.batches import part_of_process
+from advdl.data.batches import Shared
 from advdl.data.text import END, Subwords, Vocabulary, join, read_lines, words
 from advdl.data.transforms import Batch
 from advdl.errors import UserError, nearest
@@ -156,7 +156,7 @@ class Speller:
         return cls(kind, kept.from_json(content["vocabulary"], name))
 
 
-class StreamBatches:
+class StreamBatches(Shared):
     """`batches(t)`: windows of a text (N,) in turn, for truncated back-propagation through time; a function of seed and step.
 
     The text is cut into B streams that lie one behind the other; batch t holds the next T tokens of each: `inputs` (B, T), and
@@ -165,7 +165,7 @@ class StreamBatches:
     either end, another share in every epoch. Raises UserError for a text of less than a window for each stream.
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, length: int, seed: int, process: int = 0, processes: int = 1):
+    def __init__(self, ids: np.ndarray, batch_size: int, length: int, seed: int):
         self._ids, self.batch_size, self._length, self._seed = np.asarray(ids, np.int32), batch_size, length, seed
         self.windows = (len(ids) - 1) // (batch_size * length)
         if not self.windows:
@@ -173,7 +173,7 @@ class StreamBatches:
                 f"the text to train on has {len(ids)} tokens, fewer than {batch_size} windows of {length} need; give a longer "
                 "text, or smaller --batch or --window"
             )
-        self._first, self._count = part_of_process(batch_size, process, processes)
+        self._first, self._count = 0, batch_size
 
     def __call__(self, t: int) -> Batch:
         epoch, number = divmod(t, self.windows)
@@ -186,11 +186,11 @@ class StreamBatches:
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "fresh": fresh, "index": first.astype(np.int32)}
 
 
-class StreamEvalBatches:
+class StreamEvalBatches(Shared):
     """A finite sequence of one batch: a text (N,) as B streams of whole windows, `inputs` and `targets` (B, n·T) and `counted`
     (B, n·T) float32, which is 1 for every token but the first of the text, once, and 0 for what fills up."""
 
-    def __init__(self, ids: np.ndarray, batch_size: int, length: int, process: int = 0, processes: int = 1):
+    def __init__(self, ids: np.ndarray, batch_size: int, length: int):
         targets = len(ids) - 1
         if targets < 1:
             raise UserError(f"a text to evaluate on has {len(ids)} tokens; give a longer one")
@@ -199,11 +199,9 @@ class StreamEvalBatches:
         place = np.arange(batch_size)[:, None] * own + np.arange(whole)[None]
         counted = (np.arange(whole)[None] < own) & (place < targets)
         place = np.minimum(place, targets - 1)
-        first, count = part_of_process(batch_size, process, processes)
-        part, ids = slice(first, first + count), np.asarray(ids, np.int32)
-        self._batch = {
-            "inputs": ids[place][part], "targets": ids[place + 1][part], "counted": counted[part].astype(np.float32),
-        }  # fmt: skip
+        self.batch_size, self._first, self._count = batch_size, 0, batch_size
+        ids = np.asarray(ids, np.int32)
+        self._whole = {"inputs": ids[place], "targets": ids[place + 1], "counted": counted.astype(np.float32)}
 
     def __len__(self) -> int:
         return 1
@@ -211,4 +209,4 @@ class StreamEvalBatches:
     def __getitem__(self, number: int) -> Batch:
         if number:
             raise IndexError(number)
-        return self._batch
+        return {name: rows[self._first : self._first + self._count] for name, rows in self._whole.items()}

@@ -6,11 +6,11 @@ Axes: B global batch, N examples, T steps of a sequence.
 import bisect
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from advdl.data.batches import EvalBatches, TrainBatches
+from advdl.data.batches import EvalBatches, Shared, TrainBatches
 from advdl.data.transforms import Batch, Transform, compose
 from advdl.errors import UserError
 
@@ -63,7 +63,19 @@ def boundaries(lengths: Sequence[int], count: int, longest: int) -> tuple[int, .
     return tuple(sorted({max(1, int(end)) for end in inner} | {longest}))
 
 
-class BucketBatches:
+class InBuckets(Shared):
+    """Batches of which each is of a bucket's own line."""
+
+    _lines: list[Shared]
+
+    def part(self, process: int, processes: int) -> Self:
+        """See `Shared.part`."""
+        part = super().part(process, processes)
+        part._lines = [line.part(process, processes) for line in self._lines]
+        return part
+
+
+class BucketBatches(InBuckets):
     """`batches(t)`: what `TrainBatches` is, of sequences: a function of the seed and the step, of few shapes.
 
     examples: columns of N entries. Those that `boundaries` names hold sequences (T, …) and are padded: `name` (B, boundary,
@@ -76,7 +88,7 @@ class BucketBatches:
     batches of all buckets come in a random order. So nothing is left out or topped up, a batch is of a bucket with a
     probability proportional to its size, and after e epochs each example of a bucket with n ≥ B was drawn e or e - 1 times.
 
-    Raises UserError as `buckets` does, and where boundaries do not go with each other, or batch and processes do not.
+    Raises UserError as `buckets` does, and where boundaries do not go with each other.
     """
 
     def __init__(
@@ -86,15 +98,13 @@ class BucketBatches:
         batch_size: int,
         seed: int,
         transform: Transform | None = None,
-        process: int = 0,
-        processes: int = 1,
     ):
         self.batch_size, self._seed = batch_size, seed
         found = _buckets(examples, boundaries)
         self._sizes = [len(bucket) for bucket in found]
+        self._first, self._count = 0, batch_size
         self._lines = [
-            TrainBatches(bucket, batch_size, _seed(seed, bucket.number), bucket.then(transform), process, processes)
-            for bucket in found
+            TrainBatches(bucket, batch_size, _seed(seed, bucket.number), bucket.then(transform)) for bucket in found
         ]
         self._order = functools.lru_cache(4)(self._new_order)  # the last few, since threads read ahead
 
@@ -120,7 +130,7 @@ class BucketBatches:
         return np.random.default_rng([self._seed, epoch, 0x6275636B]).permutation(np.array(batches, np.int64).reshape(-1, 2))
 
 
-class BucketEvalBatches:
+class BucketEvalBatches(InBuckets):
     """A finite sequence of batches as `BucketBatches` has them, bucket after bucket in the order of the examples, with a `mask`
     (B,) float32: the last one of each bucket is filled up with its last example, masked by 0. Every example is there once."""
 
@@ -130,12 +140,10 @@ class BucketEvalBatches:
         boundaries: Mapping[str, Sequence[int]],
         batch_size: int,
         transform: Transform | None = None,
-        process: int = 0,
-        processes: int = 1,
     ):
-        self.batch_size = batch_size
+        self.batch_size, self._first, self._count = batch_size, 0, batch_size
         found = _buckets(examples, boundaries)
-        self._lines = [EvalBatches(bucket, batch_size, bucket.then(transform), process, processes) for bucket in found]
+        self._lines = [EvalBatches(bucket, batch_size, bucket.then(transform)) for bucket in found]
         self._ends = np.cumsum([len(line) for line in self._lines]).tolist()
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, digest, layout, same_layout
+from advdl.train.hosts import agreed, everywhere, gathered, leads
 from advdl.train.learner import (
     Learner,
     Loss,
@@ -20,3 +21,5 @@ from advdl.train.memory import keep_memory
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, told, trained_player
 from advdl.train.schedule import SCHEDULES, clipped, schedule
+from advdl.train.trace import Trace
+from advdl.train.watchdog import STATUS, Watchdog

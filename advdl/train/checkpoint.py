@@ -1,7 +1,8 @@
 """Checkpoints: asynchronous, the last few and the best, checked when they are read.
 
 Orbax writes them; beside each state lies its SHA-256, so that damage which still parses is noticed too. Nothing is ever
-deleted because it is damaged: it is named and set aside.
+deleted because it is damaged: it is named and set aside. Of several processes each writes and reads what its devices hold;
+process 0 alone decides which checkpoint is whole.
 """
 
 import contextlib
@@ -19,42 +20,48 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from advdl.errors import UserError
+from advdl.train import hosts
 
 log = logging.getLogger(__name__)
 
 
 def digest(state: Any) -> str:
     """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the order of the paths. Equal trees, equal digests; so
-    are those of a tree of classes and of nested dicts of the same names."""
+    are those of a tree of classes and of nested dicts of the same names. All processes that hold parts of it take part."""
     hasher = hashlib.sha256()
-    leaves = jax.tree.leaves_with_path(jax.device_get(state))
+    leaves = jax.tree.leaves_with_path(state)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
     for name, leaf in sorted(named, key=lambda item: item[0]):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(jax.device_get(hosts.gathered(leaf)))
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run; saving happens within `with checkpoints:`.
+    """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within `with checkpoints:`.
 
-    keep: how many of the latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well.
+    folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the latest to keep. best:
+    `(metric, "max" or "min")`, whose best checkpoint is kept as well.
     """
 
-    def __init__(self, folder: pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
-        self._folder = pathlib.Path(folder).absolute()
+    def __init__(self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
+        self._folder = epath.Path(folder if "://" in str(folder) else os.path.abspath(folder))
         self._keep, self._best = keep, best
         self._manager: ocp.CheckpointManager | None = None
 
     def steps(self) -> list[int]:
-        """Steps that have a finished checkpoint, the latest first."""
-        if not self._folder.is_dir():
-            return []
-        return sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()), reverse=True)
+        """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket that cannot be reached."""
+        try:
+            if not self._folder.is_dir():
+                return []
+            return sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()), reverse=True)
+        except ImportError as error:
+            raise UserError(f"{self._folder} is a bucket, and {error}; install what reads it, or give a folder") from error
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Starts writing the state after `step` updates; returns once it is copied off the devices.
@@ -90,7 +97,10 @@ class Checkpoints:
         `checkpoints/`, so that the run can write this step again. Raises UserError where every checkpoint is damaged,
         or where a whole one is of another network.
         """
-        return self._latest(lambda step: self._read(step, abstract), set_aside)
+        if jax.process_count() == 1:
+            return self._latest(lambda step: self._read(step, abstract, checked=True), set_aside)
+        found = hosts.agreed(lambda: self._latest(lambda step: self._check(step, abstract), set_aside))
+        return None if found is None else (found[0], self._read(found[0], abstract, checked=False))
 
     def player(self, name: str) -> tuple[int, dict[str, Any]] | None:
         """(step, variables that a player is evaluated with) of the latest checkpoint that is whole, as nested dicts of arrays
@@ -121,28 +131,41 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, abstract: Any) -> Any:
+    def _read(self, step: int, abstract: Any, checked: bool) -> Any:
+        """By all processes, each what it is to hold."""
         folder = self._folder / str(step)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
             facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
             same_layout(facts["layout"], layout(abstract), folder)
             state = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
-        if facts["digest"] != digest(state):
-            raise ValueError("its contents do not have the SHA-256 written beside them")
+        if checked:
+            _same_digest(facts, state)
         return state
 
-    def _read_player(self, step: int, name: str) -> dict[str, Any]:
-        folder = self._folder / str(step)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
+    def _read_here(self, step: int, abstract: Any = None) -> Any:
+        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of `abstract` if that is given."""
+        folder, own = self._folder / str(step), jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}")
+        given = {"multiprocessing_options": alone}
+        composite = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**given))
+        with ocp.Checkpointer(composite, **given) as reader, _quiet_siblings():
             facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, _quiet_siblings():
+        if abstract is not None:
+            same_layout(facts["layout"], layout(abstract), folder)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**given), **given) as reader, _quiet_siblings():
             tree = reader.metadata(folder / "state").item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             state = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host))
-        if facts["digest"] != digest(state):
-            raise ValueError("its contents do not have the SHA-256 written beside them")
+        _same_digest(facts, state)
+        return state
+
+    def _check(self, step: int, abstract: Any) -> None:
+        self._read_here(step, abstract)
+
+    def _read_player(self, step: int, name: str) -> dict[str, Any]:
+        state = self._read_here(step)
         if name not in state["players"]:
-            raise UserError(f"{folder} has no player {name!r}; there are {', '.join(state['players'])}")
+            raise UserError(f"{self._folder / str(step)} has no player {name!r}; there are {', '.join(state['players'])}")
         player = state["players"][name]
         return player["ema"] or {"params": player["params"], **player["collections"]}
 
@@ -185,6 +208,11 @@ class Checkpoints:
         whole = self.steps()
         last = f"the checkpoint of step {whole[0]} is whole" if whole else "there is no earlier checkpoint"
         return UserError(f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run again")
+
+
+def _same_digest(facts: Mapping[str, Any], state: Any) -> None:
+    if facts["digest"] != digest(state):
+        raise ValueError("its contents do not have the SHA-256 written beside them")
 
 
 DISK_ERRORS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS))

@@ -5,17 +5,22 @@ It is the only impure part of training, and it holds no state that a checkpoint 
 
 import contextlib
 import math
+import os
+import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 
 from advdl.errors import UserError
 from advdl.metrics import compute, merge
 from advdl.train.learner import Batch, Key, State
 from advdl.train.placement import Placed
+from advdl.train.trace import Trace
+from advdl.train.watchdog import Watchdog
 
 
 class Every(NamedTuple):
@@ -57,13 +62,16 @@ def fit(
     hooks: Hooks,
     examples: int,
     per_call: int = 1,
+    watchdog: Watchdog | None = None,
+    trace: Trace | None = None,
 ) -> Outcome:
     """Trains from `state.step` to `steps` updates.
 
     stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples a step uses, for the
     rate. per_call: steps that `placed.step` does (`repeated`), each batch then being that of as many. SIGTERM and SIGINT
-    end it after the current call, with a save. Raises UserError where `state.step`, `steps` or `every` are no multiples of
-    `per_call`.
+    end it after the current call, with a save; sent to one of several processes, they end all of them after the same call.
+    watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`, `steps` or `every` are no
+    multiples of `per_call`.
 
     Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the device never waits for
     the host; each step's loss and gradient norm is looked at. Raises UserError where one is not finite, naming the step;
@@ -76,6 +84,13 @@ def fit(
             f"{every.evaluate}, {every.save} between lines, evaluations, checkpoints; make them multiples, or give --per-call 1"
         )
     clock, window, told = Clock(), Window(per_call), start
+    watchdog, trace = watchdog or Watchdog(0, pathlib.Path()), trace or Trace(pathlib.Path())
+
+    @contextlib.contextmanager
+    def apart():
+        """What happens inside is no training, neither for the rate nor for the watchdog."""
+        with clock.paused(), watchdog.paused():
+            yield
 
     def flush(last: int) -> None:
         nonlocal told
@@ -87,33 +102,44 @@ def fit(
             hooks.log(last, {f"train/{name}": value for name, value in figures.items()})
             hooks.progress(last, figures)
 
-    with _signals() as stopped, contextlib.closing(stream(start, steps)) as batches:
+    with _signals() as stopped, watchdog, contextlib.closing(stream(start, steps)) as batches:
         t = start
-        while t < steps and not stopped():
+        while t < steps and not stopped((t - start) // per_call):
             if t > start and _due(t, every.save):
                 window.fetch()
-                with clock.paused():
+                with apart():
                     hooks.save(t, state)
             with clock.waiting():
                 batch = next(batches)
-            with clock.paused():  # of the first batch, and of the first of another shape
+            with apart():  # of the first batch, and of the first of another shape
                 placed.step.compile(state, batch, key)
+                if trace.begins(t):
+                    jax.block_until_ready(state)
+                    trace.start()
             state, metrics = placed.step(state, batch, key)
+            watchdog.begun(t + per_call, metrics)
             if _due(t, every.log) and t > start:
                 flush(t)
             window.add(t, metrics)
             t += per_call
+            if trace.ends(t):
+                jax.block_until_ready(state)
+                with apart():
+                    trace.stop()
             if _due(t, every.evaluate) and t < steps:
                 jax.block_until_ready(state)
-                with clock.paused():
+                with apart():
                     hooks.evaluate(t, state)
         jax.block_until_ready(state)
         flush(t)
-        if t > start:
-            if not stopped():
-                hooks.evaluate(t, state)
-            hooks.save(t, state)
-        return Outcome(state, t - start, clock.total, clock.waited, stopped())
+        early = t < steps
+        with apart():
+            trace.stop()
+            if t > start:
+                if not early:
+                    hooks.evaluate(t, state)
+                hooks.save(t, state)
+        return Outcome(state, t - start, clock.total, clock.waited, early)
 
 
 def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
@@ -193,20 +219,29 @@ def _due(step: int, every: int) -> bool:
 
 @contextlib.contextmanager
 def _signals():
-    """`stopped()` is true once SIGTERM or SIGINT has come; a second SIGINT interrupts at once."""
+    """`stopped(call)`, asked before each call of the step, is true once SIGTERM or SIGINT has come; a second SIGINT interrupts
+    at once. Of several processes, all stop before the same call, whichever it came to: JAX then takes SIGTERM (and passes on
+    a notice of the cloud that it knows), and has them agree."""
     came: list[int] = []
+    together = jax.process_count() > 1
 
     def note(number, frame):
         if came and number == signal.SIGINT:
             raise KeyboardInterrupt
         came.append(number)
+        if together:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stopped(call):
+        return multihost_utils.reached_preemption_sync_point(call) if together else bool(came)
 
     try:
-        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        noted = (signal.SIGINT,) if together else (signal.SIGTERM, signal.SIGINT)
+        previous = {number: signal.signal(number, note) for number in noted}
     except ValueError:  # not the main thread: whoever runs us there handles signals
         previous = {}
     try:
-        yield lambda: bool(came)
+        yield stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

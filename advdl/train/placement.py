@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from advdl.errors import UserError, nearest
 from advdl.nn import replica
+from advdl.train import hosts
 from advdl.train.learner import Batch, Key, Learner, State
 
 AXES = ("data", "fsdp", "model")
@@ -49,6 +50,7 @@ class Once:
             start = time.perf_counter()
             self._programs[shape] = self._lower(*arguments).compile(compiler_options=compiler_options())
             self.seconds += time.perf_counter() - start
+            hosts.meet("compiled")
         return self._programs[shape]
 
     def __call__(self, *arguments):
@@ -62,8 +64,9 @@ class Placed(NamedTuple):
     """A learner in its place.
 
     init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its buffers are reused).
-    put: host batch (this process's slice) -> device batch, laid out as `step` and `evaluate` want it.
+    put: host batch (this process's part) -> device batch, laid out as `step` and `evaluate` want it.
     abstract: `(key, batch) -> state` of shapes with shardings, for restoring without making one.
+    part: `() -> (number, parts)`: which of how many equal parts of a batch this process's devices hold, see `data.Shared`.
     """
 
     init: Once
@@ -71,6 +74,7 @@ class Placed(NamedTuple):
     evaluate: Once
     put: Callable[[Batch], Batch]
     abstract: Callable[[Key, Batch], State]
+    part: Callable[[], tuple[int, int]]
 
 
 Placement = Callable[[Learner], Placed]
@@ -137,12 +141,15 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
         spread = jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
         return spread.replace(carried=jax.tree.map(lambda _: over_batch, state.carried))
 
+    ways = shape[0] * shape[1]
+
     def check(batch):
-        _check_divides(batch, shape[0] * shape[1], f"mesh {given}", "data × fsdp")
+        _check_divides(batch, _part(over_batch, ways)[1], ways, f"mesh {given}", "data × fsdp")
         return batch
 
     whole = NamedSharding(mesh, PartitionSpec())
-    return lambda learner: _jitted(learner, shardings, over_batch, whole, check, functools.partial(jax.set_mesh, mesh))
+    within = functools.partial(jax.set_mesh, mesh)
+    return lambda learner: _jitted(learner, shardings, over_batch, whole, check, within, ways)
 
 
 def pmap(learner: Learner) -> Placed:
@@ -150,7 +157,7 @@ def pmap(learner: Learner) -> Placed:
 
     What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every placement.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     mesh = Mesh(np.array(jax.devices()), (replica.AXIS,))
     whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(replica.AXIS))
     mapped = functools.partial(jax.pmap, axis_name=replica.AXIS)
@@ -159,7 +166,7 @@ def pmap(learner: Learner) -> Placed:
     step = mapped(learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0)
     evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
 
-    def dealt(tree):
+    def dealt(tree, devices=devices):
         return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), tree)
 
     def to_replicas(state):
@@ -169,8 +176,8 @@ def pmap(learner: Learner) -> Placed:
         return state.replace(carried=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carried))
 
     def put(batch):
-        _check_divides(batch, devices, f"{devices} devices", "replicas")
-        return dealt(batch)
+        _check_divides(batch, jax.process_count(), jax.device_count(), f"{jax.device_count()} devices", "replicas")
+        return jax.make_array_from_process_local_data(over_batch, dealt(batch, jax.local_device_count()))
 
     def abstract(key, batch):
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
@@ -202,7 +209,8 @@ def pmap(learner: Learner) -> Placed:
             return evaluate.lower(state, batch)
         return jax.jit(lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole).lower(state, batch)
 
-    return Placed(Once(lower_init), Once(lower_step), Once(lower_evaluate), put, abstract)
+    part = functools.partial(_part, over_batch, jax.device_count())
+    return Placed(Once(lower_init), Once(lower_step), Once(lower_evaluate), put, abstract, part)
 
 
 @functools.cache
@@ -229,9 +237,9 @@ def _simulated_devices() -> bool:
     return jax.default_backend() == "cpu" and jax.local_device_count() > 1
 
 
-def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext) -> Placed:
-    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit, and
-    `within()` is the context to trace in, which tells layers of the mesh."""
+def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext, ways=1) -> Placed:
+    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit,
+    `within()` is the context to trace in, which tells layers of the mesh, and the batch is split `ways`."""
 
     def abstract(key, batch):
         return _sharded(jax.eval_shape(learner.init, key, batch), state_sharding)
@@ -259,7 +267,17 @@ def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, with
     def put(batch):
         return jax.make_array_from_process_local_data(batch_sharding, check(batch))
 
-    return Placed(Once(init), Once(step), Once(evaluate), put, abstract)
+    return Placed(Once(init), Once(step), Once(evaluate), put, abstract, functools.partial(_part, batch_sharding, ways))
+
+
+def _part(sharding, ways: int) -> tuple[int, int]:
+    """Which of how many parts of a batch that is split so many ways lie on this process's devices. Processes whose devices
+    hold the same rows, such as those that share a model, read the same part."""
+    rows: dict[int, set[int]] = {}
+    for device, (held,) in sharding.devices_indices_map((ways,)).items():
+        rows.setdefault(device.process_index, set()).add(held.start or 0)
+    parts = sorted(map(sorted, {frozenset(held) for held in rows.values()}))
+    return parts.index(sorted(rows[jax.process_index()])), len(parts)
 
 
 def _sharded(shapes, state_sharding):
@@ -294,8 +312,8 @@ def path_name(path) -> str:
     return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
 
 
-def _check_divides(batch, ways: int, where: str, over: str) -> None:
-    size = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
-    ways *= jax.process_count() if over == "replicas" else 1
+def _check_divides(batch, parts: int, ways: int, where: str, over: str) -> None:
+    """batch: one of so many parts of the whole one."""
+    size = jax.tree.leaves(batch)[0].shape[0] * parts
     if size % ways:
         raise UserError(f"a batch of {size} examples does not divide over {ways} {over} ({where}); take a multiple of {ways}")

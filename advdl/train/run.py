@@ -1,10 +1,12 @@
-"""The folder of a run: what was asked, what happened, how it ended.
+"""The folder of a run: what was asked, what happened, how it ended. Of several processes, which share it, process 0 writes.
 
 config.json      the experiment's name and its configuration
 *.json           what an experiment keeps from the start on, such as a vocabulary
 metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
 events.out.*     the same for TensorBoard
 checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
+profile/         a trace, where one was asked for
+stacks.txt       where every thread was, if the run hung; of process I, stacks.I.txt
 report/          pictures, and report.html that shows them
 summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
 """
@@ -17,9 +19,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from tensorboardX import SummaryWriter
 
 from advdl.errors import UserError
+from advdl.train import hosts
 from advdl.train.checkpoint import Checkpoints
 
 
@@ -38,6 +42,11 @@ class Run:
     def report(self) -> pathlib.Path:
         """The folder of its pictures."""
         return self.folder / "report"
+
+    @property
+    def stacks(self) -> pathlib.Path:
+        """Where it is written where every thread was, if the run hung: for each process another file."""
+        return self.folder / ("stacks.txt" if hosts.leads() else f"stacks.{jax.process_index()}.txt")
 
     def config(self, experiment: str) -> dict[str, Any] | None:
         """The configuration that the run was started with; None where the folder holds no run.
@@ -99,7 +108,7 @@ def trained_player(folder: str | pathlib.Path, experiment: str, player: str) -> 
     what it has learned, to build on. Raises UserError where the folder holds no such run, or no whole checkpoint."""
     run = Run(folder)
     config = run.config(experiment)
-    found = None if config is None else Checkpoints(run.checkpoints).player(player)
+    found = None if config is None else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player)
     if config is None or found is None:
         what = f"run of {experiment}" if config is None else "checkpoint yet"
         raise UserError(f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run {folder}")
@@ -110,11 +119,13 @@ class Log:
     """Writes metrics.jsonl and TensorBoard events of a run that goes on from `step`.
 
     Lines of later steps, left by a run that was killed after its last checkpoint, make way for the same lines written
-    again.
+    again. Of several processes only the first writes.
     """
 
     def __init__(self, run: Run, step: int):
-        self._path = run.folder / "metrics.jsonl"
+        self._path, self._writes = run.folder / "metrics.jsonl", hosts.leads()
+        if not self._writes:
+            return
         with told(str(self._path)):
             if self._path.exists():
                 temporary = self._path.with_name(".metrics.jsonl.tmp")
@@ -125,6 +136,8 @@ class Log:
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
         """Appends one line; a figure that is not finite is written as a string, since JSON has no such number."""
+        if not self._writes:
+            return
         line = {"step": step} | {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
         with told(str(self._path)):
             self._file.write(json.dumps(line) + "\n")
@@ -136,6 +149,8 @@ class Log:
 
     def __exit__(self, *_) -> None:
         """Closes both files."""
+        if not self._writes:
+            return
         with told(str(self._path)):
             self._file.close()
             self._events.close()

@@ -63,7 +63,7 @@ def test_seeds_and_epochs_do_not_share_their_orders(source):
 @pytest.mark.parametrize("processes", [2, 3, 4, 12])
 def test_processes_together_see_what_one_would(source, processes):
     whole = TrainBatches(source, 12, 5, augment())
-    parts = [TrainBatches(source, 12, 5, augment(), process, processes) for process in range(processes)]
+    parts = [TrainBatches(source, 12, 5, augment()).part(process, processes) for process in range(processes)]
     for t in (0, 1, 7):
         seen = [part(t) for part in parts]
         equal({key: np.concatenate([part[key] for part in seen]) for key in seen[0]}, whole(t))
@@ -89,13 +89,13 @@ def test_evaluation_counts_every_example_once(source):
     index, mask = (np.concatenate([batch[key] for batch in seen]) for key in ("index", "mask"))
     np.testing.assert_array_equal(index[mask > 0], np.arange(SIZE))
     assert mask.dtype == np.float32 and mask.sum() == SIZE
-    halves = [EvalBatches(source, 8, to_float(0, 1), process, 2) for process in range(2)]
+    halves = [EvalBatches(source, 8, to_float(0, 1)).part(process, 2) for process in range(2)]
     equal({key: np.concatenate([half[2][key] for half in halves]) for key in seen[2]}, seen[2])
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(source):
     with pytest.raises(UserError, match="10 does not divide over 3"):
-        TrainBatches(source, 10, 0, process=1, processes=3)
+        TrainBatches(source, 10, 0).part(1, 3)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

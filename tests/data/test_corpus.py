@@ -94,7 +94,7 @@ def test_streams_go_on_where_they_stopped_and_use_the_text_once_an_epoch():
     seen = np.sort(np.concatenate(first[: batches.windows]).ravel())
     assert len(np.unique(seen)) == len(seen) == 21 * batches.windows and np.ptp(seen) == len(seen) - 1
     assert first[0][0, 0] != first[batches.windows][0, 0]  # another share is left over
-    parts = [StreamBatches(np.arange(1000), 4, 7, 0, process, 2)(5) for process in range(2)]
+    parts = [StreamBatches(np.arange(1000), 4, 7, 0).part(process, 2)(5) for process in range(2)]
     whole = StreamBatches(np.arange(1000), 4, 7, 0)(5)
     for name, value in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
@@ -105,6 +105,9 @@ def test_every_token_but_the_first_is_evaluated_once_in_its_place(size, batch, l
     batches = StreamEvalBatches(np.arange(size), batch, length)
     (found,) = [batches[n] for n in range(len(batches))]
     assert found["inputs"].shape[0] == batch and found["inputs"].shape[1] % length == 0
+    parts = [batches.part(process, batch)[0] for process in range(batch)]
+    for name, value in found.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
     counted = found["counted"] > 0
     np.testing.assert_array_equal(np.sort(found["targets"][counted]), np.arange(1, size))
     np.testing.assert_array_equal(found["inputs"][counted] + 1, found["targets"][counted])

@@ -159,7 +159,7 @@ def test_neither_buckets_nor_epochs_share_their_orders():
 def test_processes_together_see_what_one_would(examples, processes):
     noise = Transform(1, lambda batch, u: {**batch, "noise": u[:, 0]})
     whole = BucketBatches(examples, ENDS, 6, 5, noise)
-    parts = [BucketBatches(examples, ENDS, 6, 5, noise, process, processes) for process in range(processes)]
+    parts = [BucketBatches(examples, ENDS, 6, 5, noise).part(process, processes) for process in range(processes)]
     for t in (0, 1, 7, 100):
         equal(joined([part(t) for part in parts]), whole(t))
     assert all(part.batch_size == 6 for part in parts)
@@ -193,7 +193,7 @@ def test_evaluation_counts_every_example_once(examples, batch_size):
 
 def test_processes_evaluate_what_one_would(examples):
     whole = BucketEvalBatches(examples, ENDS, 8)
-    parts = [BucketEvalBatches(examples, ENDS, 8, process=process, processes=2) for process in range(2)]
+    parts = [BucketEvalBatches(examples, ENDS, 8).part(process, 2) for process in range(2)]
     for n in range(len(whole)):
         equal(joined([part[n] for part in parts]), whole[n])
 
@@ -214,7 +214,7 @@ def test_mistakes_are_told(examples):
         with pytest.raises(ValueError, match="equally long"):
             kind({"a": [[1]], "b": [[1], [2]]}, {"a": (4,)}, 4)
     with pytest.raises(UserError, match="4 does not divide over 3"):
-        BucketBatches(examples, ENDS, 4, 0, process=0, processes=3)
+        BucketBatches(examples, ENDS, 4, 0).part(0, 3)
 
 
 def test_between_the_boundaries_lie_about_equally_many():

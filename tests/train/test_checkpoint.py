@@ -1,5 +1,6 @@
 """What was saved comes back bit for bit, damage is noticed, and nothing is deleted for being damaged."""
 
+import importlib.util
 import logging
 
 import flax.linen as nn
@@ -40,6 +41,14 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     checkpoints = saved(tmp_path, {10: None, 20: None})
     step, back = checkpoints.restore(abstract(state()))
     assert step == 20 and digest(back) == digest(state(20))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is there and would ask the network")
+def test_a_bucket_is_no_folder_here_and_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="gs://bucket/run is a bucket.*gcsfs"):
+        Checkpoints("gs://bucket/run").restore(abstract(state()))
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_saved_is_none(tmp_path):

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.train import Loss, Player, minimize, place
+from advdl.train import Loss, Player, minimize, place, placement
 from advdl.train.placement import on_mesh, parse_mesh
 
 KEY = jax.random.key(2)
@@ -124,3 +124,25 @@ def test_mesh_words():
     for words in ("data", "data=", "data=0", "data=-1", "data=1.5", "=2", ""):
         with pytest.raises(UserError):
             parse_mesh(words)
+
+
+@pytest.mark.parametrize(
+    ("held", "parts"),
+    [
+        ([[0, 1], [2, 3]], [(0, 2), (1, 2)]),  # two processes of two devices
+        ([[0], [0], [2], [2]], [(0, 2), (0, 2), (1, 2), (1, 2)]),  # a model over two processes each: they read the same rows
+        ([[0, 2], [1, 3]], [(0, 2), (1, 2)]),  # devices in another order than processes
+    ],
+)
+def test_processes_read_the_rows_that_their_devices_hold(monkeypatch, held, parts):
+    class Device:
+        def __init__(self, process):
+            self.process_index = process
+
+    class Sharding:
+        def devices_indices_map(self, shape):
+            return {Device(process): (slice(row, row + 1),) for process, rows in enumerate(held) for row in rows}
+
+    for process, part in enumerate(parts):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        assert placement._part(Sharding(), 4) == part

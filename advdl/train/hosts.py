@@ -1,0 +1,66 @@
+"""What processes that train one network together have to agree on, and what of a state another one holds.
+
+All of this is called by every process, in the same order; in a process of its own it does nothing but what it says.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from advdl.errors import UserError
+
+BLOCK = 1024
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def meet(where: str) -> None:
+    """Waits for the other processes to come here too. Between CPUs the first collective of a group of devices has to be begun
+    by all within 30 s (Gloo's), while later ones wait; so processes meet before, when some may have taken longer."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def agreed(decide: Callable[[], Any]) -> Any:
+    """What `decide()` returns (JSON) on process 0, which alone calls it, on every process; so is the UserError it raises."""
+    if jax.process_count() == 1:
+        return decide()
+    said: dict[str, Any] = {}
+    if leads():
+        try:
+            said = {"value": decide()}
+        except UserError as error:
+            said = {"error": str(error)}
+    text = json.dumps(said).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK) * BLOCK)))  # few shapes to compile for
+    told = multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(size)[:size], np.uint8))
+    said = json.loads(bytes(np.asarray(told, np.uint8)))
+    if "error" in said:
+        raise UserError(said["error"])
+    return said["value"]
+
+
+def everywhere(here: bool) -> bool:
+    """Whether it holds on every process."""
+    return bool(np.all(multihost_utils.process_allgather(np.bool_(here))))
+
+
+def gathered(tree: Any) -> Any:
+    """The tree with every array within reach of this process: one of which other processes hold parts is brought to the host
+    of each, one after the other; what every device has is that of a device here; the others stay what they are."""
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        return leaf
+    if leaf.is_fully_replicated:
+        return leaf.addressable_data(0)
+    return multihost_utils.process_allgather(leaf, tiled=True)
