@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from advdl.errors import UserError, nearest
 from advdl.nn import formulation, replica
+from advdl.train import sharing
 from advdl.train.learner import Batch, Key, Learner, State
 
 AXES = ("data", "fsdp", "model")
@@ -152,7 +153,17 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devic
     def check(size):
         _check_divides(size, shape[0] * shape[1], f"mesh {given}", "data × fsdp")
 
-    whole, within = NamedSharding(mesh, PartitionSpec()), functools.partial(jax.set_mesh, mesh)
+    def layout(path, leaf):
+        spec = _spec(path, leaf, mesh, rules)
+        together = PartitionSpec(*[None if axis == "fsdp" else axis for axis in spec])
+        return NamedSharding(mesh, together), NamedSharding(mesh, spec)
+
+    @contextlib.contextmanager
+    def within():
+        with jax.set_mesh(mesh), sharing.laid_out(layout):
+            yield
+
+    whole = NamedSharding(mesh, PartitionSpec())
     return lambda learner: _jitted(learner, devices[0].platform, shardings, over_batch, whole, check, within)
 
 

@@ -1,0 +1,1 @@
+"""Many devices: which there are, and what a step would cost on some that are not there."""
