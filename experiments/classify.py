@@ -227,7 +227,7 @@ def build(config: Config) -> cli.Experiment:
         return new
 
     return cli.Experiment(
-        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate),
+        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, augmentation(config, look, training)),
         test=test,
         report=lambda state, run, figures: report(network, state, names, look, test, run, figures),

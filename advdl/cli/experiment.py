@@ -23,6 +23,7 @@ class Experiment(NamedTuple):
     warm_start: for players, `variables -> variables`, on the host, before the first update.
     baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate --baselines`.
     bench: `() -> figures` that `bench` prints beside its own.
+    unit: what an example is called, or what it holds of, and how many, for rates: `("tokens", 64)`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
     kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on; a run that is resumed must
@@ -39,6 +40,7 @@ class Experiment(NamedTuple):
     warm_start: Mapping[str, Callable[[train.Variables], train.Variables]] = {}
     baselines: Callable[[], Mapping[str, Any]] | None = None
     bench: Callable[[], Mapping[str, Any]] | None = None
+    unit: tuple[str, int] = ("examples", 1)
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
     alarms: Sequence[train.Alarm] = ()
     kept: Mapping[str, Mapping[str, Any]] = {}

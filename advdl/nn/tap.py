@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
 COLLECTION = "taps"
+STAGE = "stage"
+"""What `jax.checkpoint` knows these places by."""
 
 
 def tap(module: nn.Module, name: str, x: jax.Array, lay: Callable[[jax.Array], jax.Array] = lambda x: x) -> jax.Array:
     """x, plus `lay` of the variable `name` of the collection "taps" where the caller of `apply` gave one: zeros, usually,
     whose gradient is the gradient by x. Without it, x itself."""
+    x = checkpoint_name(x, STAGE)
     return x + lay(module.get_variable(COLLECTION, name)) if module.has_variable(COLLECTION, name) else x

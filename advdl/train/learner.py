@@ -8,6 +8,7 @@ here knows a model or a data set.
 A batch is a tree of arrays whose leading axis B counts examples.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -20,7 +21,15 @@ import optax
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
+from advdl.nn.tap import STAGE
 from advdl.train import sharing
+
+PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
+
+
+def _is_product(primitive, *_, **__) -> bool:
+    return primitive.name in PRODUCTS
+
 
 Key = jax.Array
 Batch = dict[str, jax.Array]
@@ -53,6 +62,7 @@ class Player(NamedTuple):
     ema: decay of an exponential moving average of the parameters and of the mutable collections (both: an average
       network whose batch statistics were not averaged is another network). None keeps none, 0 follows exactly.
     accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i mod accumulate.
+    remat: what is computed again for the gradient instead of being kept, a key of REMAT.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -60,6 +70,15 @@ class Player(NamedTuple):
     optimizer: optax.GradientTransformation
     ema: float | None = None
     accumulate: int = 1
+    remat: str = "none"
+
+
+REMAT = {
+    "none": lambda loss: loss,
+    "products": functools.partial(jax.checkpoint, policy=_is_product),
+    "stages": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(STAGE)),
+}
+"""Losses that keep less for their gradient: what products and convolutions gave, or the stages that a network marks by `tap`."""
 
 
 @flax.struct.dataclass
@@ -294,7 +313,7 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
             loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
             return loss.objective.total, loss
 
-        gradient, loss = jax.grad(total, has_aux=True)(state.params)
+        gradient, loss = jax.grad(REMAT[player.remat](total), has_aux=True)(state.params)
         return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
 
     collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
