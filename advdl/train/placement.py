@@ -21,7 +21,7 @@ from advdl.nn import formulation, replica
 from advdl.train import sharing
 from advdl.train.learner import Batch, Key, Learner, State
 
-AXES = ("data", "fsdp", "model")
+AXES = (*replica.SPLIT, "model")
 Rule = tuple[str, PartitionSpec]
 Devices = Sequence[jax.Device] | None
 
@@ -144,7 +144,7 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devic
     if len({device.process_index for device in devices}) > 1 and need < have:
         raise UserError(f"mesh {given} covers {need} of {have} devices; over several processes it must cover all")
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:need])
-    over_batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    over_batch = NamedSharding(mesh, PartitionSpec(replica.SPLIT))
 
     def shardings(state):
         spread = jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
