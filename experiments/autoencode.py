@@ -166,12 +166,14 @@ def build(config: Config) -> cli.Experiment:
         return {name: Mean.of(figure, mask) for name, figure in {"loss": value, **figures}.items()}
 
     rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
-    player = train.Player(lambda key, b: network.init(key, b["image"]), loss, rule, config.ema or None, config.accumulate, config.remat)
+    init = lambda key, batch: network.init(key, batch["image"])  # noqa: E731
+    player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     coder = Coder(config, network, training, held_out)
     return cli.Experiment(
         learner=train.minimize(player, evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, as_float),
         test=data.EvalBatches(held_out, config.batch, as_float),
+        unit=("images", 1),
         report=coder.report,
         predict=coder.predict,
         best=("ELBO", "max") if variational else ("MSE", "min"),

@@ -230,6 +230,7 @@ def build(config: Config) -> cli.Experiment:
         learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, augmentation(config, look, training)),
         test=test,
+        unit=("images", 1),
         report=lambda state, run, figures: report(network, state, names, look, test, run, figures),
         predict=lambda state, options, folder: predict(network, state["model"].average, names, look, shape, options, folder),
         best=("accuracy", "max"),

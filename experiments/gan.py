@@ -283,6 +283,7 @@ def build(config: Config) -> cli.Experiment:
         learner=learner,
         train=data.TrainBatches(real, config.batch * config.discriminator_steps, config.seed, transform),
         test=data.EvalBatches(held_out, config.batch, transform),
+        unit=("images", 1),
         report=artist.report,
         predict=artist.predict,
         snapshot=artist.snapshot,

@@ -235,6 +235,7 @@ def build(config: Config) -> cli.Experiment:
         learner=painter.refiner() if config.coarse else painter.learner(),
         train=data.TrainBatches(training, config.batch, config.seed, transform),
         test=test,
+        unit=("images", 1),
         report=album.report,
         predict=album.predict,
         snapshot=album.snapshot,

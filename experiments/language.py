@@ -214,6 +214,7 @@ def build(config: Config) -> cli.Experiment:
         learner=writer.learner(windows.windows, characters),
         train=windows,
         test=data.StreamEvalBatches(ids["validation"], config.batch, config.window),
+        unit=("tokens", config.window),
         report=desk.report,
         snapshot=desk.snapshot,
         best=(NATS, "min"),

@@ -201,6 +201,7 @@ def build(config: Config) -> cli.Experiment:
         learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, data.compose(*augment, as_float)),
         test=test,
+        unit=("images", 1),
         report=lambda state, run, figures: report(network, state, training, test, run, figures),
         predict=lambda state, options, folder: predict(network, state, training, as_float, options, folder),
         best=("mean IoU", "max"),

@@ -125,6 +125,7 @@ def build(config: Config) -> cli.Experiment:
         learner=learner,
         train=data.TrainBatches(strings, config.batch, config.seed),
         test=data.EvalBatches(held_out, config.batch),
+        unit=("recordings", 1),
         report=ear.report,
         predict=ear.predict,
         best=("nats a string", "min"),

@@ -223,6 +223,7 @@ def build(config: Config) -> cli.Experiment:
         learner=interpreter.learner(),
         train=data.TrainBatches(data.Columns(config.data, "train", corpus.parts["train"]), config.batch, config.seed),
         test=data.EvalBatches(data.Columns(config.data, "val", corpus.parts["val"]), config.batch),
+        unit=("pairs of sentences", 1),
         report=desk.report,
         predict=desk.predict,
         best=("nats a word, the given ones fed", "min"),

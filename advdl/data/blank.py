@@ -14,8 +14,7 @@ FORM = "blank:HEIGHTxWIDTHxCHANNELS:CLASSES"
 
 
 class Blank:
-    """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes, every pixel of an image has its
-    class."""
+    """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes, every pixel has the class."""
 
     broken = ()
     void, palette = None, None

@@ -20,8 +20,8 @@ def open_source(
 ) -> Source:
     """The source that a person named.
 
-    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`; `blank:224x224x3:1000`
-    stands in for what is not there, gray images of that shape and so many classes.
+    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`;
+    `blank:224x224x3:1000` stands in for what is not there, gray images of that shape and so many classes.
     data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is shown, and its size;
     image_size: short for `cover(image_size)`, a square; by default images whole, of the size they have, which must then be
     one. channels: 1 or 3; by default those of the images. skip_broken: leaves out a folder's files that do not decode.

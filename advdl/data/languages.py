@@ -20,7 +20,8 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
 
     spec: `numbers`, numbers below a million in words, no number in two parts (by the library num2words, of its languages); or
     `folder:PATH` with `PATH/train.SOURCE`, `PATH/train.TARGET` and so on for val and test, a sentence a line; a sentence that
-    is empty on either side is left out; or `blank:40:10000`, made up of so many words, a sentence and in all. Raises UserError for what is not there, and for unequal numbers of lines.
+    is empty on either side is left out; or `blank:40:10000`, made up of so many words, a sentence and in all. Raises UserError
+    for what is not there, and for unequal numbers of lines.
     """
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:

@@ -206,8 +206,8 @@ def open_scenes(
 
     spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH` (`FolderScenes`),
     `camvid:PATH`, the same with CamVid's classes, palette and void (11), `tfds:NAME` (`TfdsScenes`), or
-    `blank:360x480x3:11`, made up. data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default what they have. void: the id of pixels
-    that do not count (see `coding`).
+    `blank:360x480x3:11`, made up. data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image, by
+    default what they have. void: the id of pixels that do not count (see `coding`).
 
     Raises UserError for a name, folder, split or size that is not there, and on reading, naming the file, for what is wrong.
     """

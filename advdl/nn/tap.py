@@ -7,12 +7,17 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 COLLECTION = "taps"
-STAGE = "stage"
-"""What `jax.checkpoint` knows these places by."""
+BLOCK = "block"
+"""What `jax.checkpoint` knows the places by that are marked."""
+
+
+def mark(x: jax.Array) -> jax.Array:
+    """x, as what a block of a network hands to the next: where the rest is computed again for the gradient, this is kept."""
+    return checkpoint_name(x, BLOCK)
 
 
 def tap(module: nn.Module, name: str, x: jax.Array, lay: Callable[[jax.Array], jax.Array] = lambda x: x) -> jax.Array:
     """x, plus `lay` of the variable `name` of the collection "taps" where the caller of `apply` gave one: zeros, usually,
-    whose gradient is the gradient by x. Without it, x itself."""
-    x = checkpoint_name(x, STAGE)
+    whose gradient is the gradient by x. Without it, x itself; marked."""
+    x = mark(x)
     return x + lay(module.get_variable(COLLECTION, name)) if module.has_variable(COLLECTION, name) else x

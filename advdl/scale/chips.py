@@ -12,8 +12,8 @@ from typing import NamedTuple
 class Chip(NamedTuple):
     """A whole chip.
 
-    name: as libtpu knows the generation. memory: bytes of HBM. flops: peak of bfloat16 products, 1/s. bandwidth: bytes/s of HBM.
-    interconnect: bytes/s to other chips, both ways together. devices: how many devices JAX sees in one; they share all this.
+    name: as libtpu knows the generation. memory: bytes of HBM. flops: peak of bfloat16 products, 1/s. bandwidth: bytes/s of
+    HBM. interconnect: bytes/s to other chips, both ways together. devices: how many devices JAX sees in one; they share all this.
     """
 
     name: str

@@ -14,7 +14,10 @@ import numpy as np
 Groups = frozenset[frozenset[int]]
 
 BYTES = {"pred": 1, "token": 0, "opaque": 0, "s4": 0.5, "u4": 0.5, "bf16": 2, "c64": 8, "c128": 16}
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all", "collective-broadcast")
+KINDS = (
+    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all",
+    "collective-broadcast",
+)  # fmt: skip
 FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id while conditional call iota "
     "opt-barrier add-dependency domain async-done async-update all-reduce-done all-gather-done collective-permute-done "
@@ -23,8 +26,8 @@ FREE = frozenset(
 """What moves no bytes itself."""
 
 SHAPE = re.compile(r"([a-z]+[0-9a-z]*)\[([0-9,<=]*)\](?:\{([^}]*)\})?")
-HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-NAME = re.compile(r"%([\w.\-]+)")
+HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*)?\{$")
+NAME, BARE = re.compile(r"%([\w.\-]+)"), re.compile(r"[A-Za-z_][\w.\-]*")
 CALLED = re.compile(r"\b(?:calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
 
@@ -39,7 +42,7 @@ class Shape(NamedTuple):
     @property
     def bytes(self) -> float:
         """Without what a tiled layout pads."""
-        width = BYTES.get(self.dtype) or int(re.search(r"\d+", self.dtype)[0]) / 8 if self.dtype not in ("token", "opaque") else 0
+        width = BYTES[self.dtype] if self.dtype in BYTES else int(re.search(r"\d+", self.dtype)[0]) / 8
         return math.prod(self.dims) * width
 
 
@@ -142,10 +145,9 @@ def _instruction(line: str) -> Instruction | None:
         Shape(dtype, tuple(int(n.strip("<=")) for n in dims.split(",") if n), "S(1)" in (layout or ""))
         for dtype, dims, layout in SHAPE.findall(shape)
     )
-    root = head.startswith("ROOT ")
-    return Instruction(
-        head.removeprefix("ROOT ").lstrip("%"), shapes, opcode, tuple(NAME.findall(arguments)), arguments, rest[end:], root
-    )
+    operands = tuple((NAME if "%" in arguments else BARE).findall(arguments))
+    name = head.removeprefix("ROOT ").lstrip("%")
+    return Instruction(name, shapes, opcode, operands, arguments, rest[end:], head.startswith("ROOT "))
 
 
 def _closing(text: str) -> int:

@@ -25,8 +25,8 @@ FINE = 16
 class Job(NamedTuple):
     """What is to be planned.
 
-    learner: of a batch of `examples` in all, whose shapes are `batch`. placement, mesh, rules: as `place` takes them. unit: what
-    an example is called, or what it holds, and how many of these.
+    learner, batch: and the shapes of a batch, over all devices. placement, mesh, rules: as `place` takes them. unit: what an
+    example is called, or what it holds, and how many of these.
     """
 
     learner: Learner

@@ -21,7 +21,7 @@ import optax
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.nn.tap import STAGE
+from advdl.nn.tap import BLOCK
 from advdl.train import sharing
 
 PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
@@ -76,9 +76,9 @@ class Player(NamedTuple):
 REMAT = {
     "none": lambda loss: loss,
     "products": functools.partial(jax.checkpoint, policy=_is_product),
-    "stages": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(STAGE)),
+    "blocks": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(BLOCK)),
 }
-"""Losses that keep less for their gradient: what products and convolutions gave, or the stages that a network marks by `tap`."""
+"""Losses that keep less for their gradient: what products and convolutions gave, or what blocks gave that a network marks."""
 
 
 @flax.struct.dataclass
