@@ -13,7 +13,8 @@ from advdl.scale.chips import CHIPS, Chip
 
 KNOWN = (*CHIPS, "cpu")
 FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
-QUIET = {
+ALONE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it would keep to one process a machine, for the sake of devices that are not used here
     "TPU_SKIP_MDS_QUERY": "1",  # the library would ask the cloud which machine this is
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -89,7 +90,7 @@ def _slice(name: str, kind: str, shape: str) -> Topology:
         raise UserError(f"to compile for {name} needs libtpu: pip install -r requirements-tpu.txt (on any Linux machine)")
     from jax.experimental import topologies
 
-    for variable, value in QUIET.items():
+    for variable, value in ALONE.items():
         os.environ.setdefault(variable, value)
     chip = CHIPS[kind]
     try:
