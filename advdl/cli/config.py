@@ -44,8 +44,8 @@ class Config:
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
     accumulate: int = 1
     """Micro-batches an update, for batches that do not fit in memory."""
-    remat: Literal["none", "products", "blocks"] = "none"
-    """What to compute again for the gradient: all but results of products and convolutions, or all but those of blocks."""
+    remat: Literal["none", "products"] = "none"
+    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["jit", "pmap", "mesh"] = "jit"

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, global_average_pool, mark, max_pool, tap
+from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, tap
 from advdl.nn.elementwise import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -182,13 +182,13 @@ class ResNet(nn.Module):
             x = max_pool(x, 3, 2, padding=1)
         for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = mark(block(features, strides, dilations[0], name=f"stage{stage}_block1")(x, train))
+            x = block(features, strides, dilations[0], name=f"stage{stage}_block1")(x, train)
             more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
                 x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)
             else:
                 for number in range(2, count + 1):
-                    x = mark(more(name=f"stage{stage}_block{number}")(x, train))
+                    x = more(name=f"stage{stage}_block{number}")(x, train)
             x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         if self.block.preactivation:
             x = activate(x, "norm")
@@ -211,8 +211,7 @@ class ResNet(nn.Module):
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
-    step = lambda block, x, _: (mark(block(x, train)), None)  # noqa: E731
-    run = nn.scan(step, variable_axes=axes, split_rngs={"params": True}, length=count)
+    run = nn.scan(lambda block, x, _: (block(x, train), None), variable_axes=axes, split_rngs={"params": True}, length=count)
     return run(block, x, None)[0]
 
 

@@ -14,7 +14,7 @@ from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack
 from advdl.nn.response import local_response_norm
 from advdl.nn.spectral import SpectralNorm, spectral
-from advdl.nn.tap import mark, tap
+from advdl.nn.tap import tap
 from advdl.nn.unpooling import max_pool_with_indices, max_unpool
 
 __all__ = [
@@ -59,7 +59,6 @@ __all__ = [
     "replica",
     "resize_bilinear",
     "spectral",
-    "mark",
     "tap",
     "towers",
 ]

@@ -4,20 +4,11 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
 COLLECTION = "taps"
-BLOCK = "block"
-"""What `jax.checkpoint` knows the places by that are marked."""
-
-
-def mark(x: jax.Array) -> jax.Array:
-    """x, as what a block of a network hands to the next: where the rest is computed again for the gradient, this is kept."""
-    return checkpoint_name(x, BLOCK)
 
 
 def tap(module: nn.Module, name: str, x: jax.Array, lay: Callable[[jax.Array], jax.Array] = lambda x: x) -> jax.Array:
     """x, plus `lay` of the variable `name` of the collection "taps" where the caller of `apply` gave one: zeros, usually,
-    whose gradient is the gradient by x. Without it, x itself; marked."""
-    x = mark(x)
+    whose gradient is the gradient by x. Without it, x itself."""
     return x + lay(module.get_variable(COLLECTION, name)) if module.has_variable(COLLECTION, name) else x

@@ -90,6 +90,7 @@ def _slice(name: str, kind: str, shape: str) -> Topology:
         raise UserError(f"to compile for {name} needs libtpu: pip install -r requirements-tpu.txt (on any Linux machine)")
     from jax.experimental import topologies
 
+    jax.config.update("jax_enable_compilation_cache", False)  # programs that never run here, and seconds that are to be true
     for variable, value in ALONE.items():
         os.environ.setdefault(variable, value)
     chip = CHIPS[kind]

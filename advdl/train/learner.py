@@ -21,7 +21,6 @@ import optax
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.nn.tap import BLOCK
 from advdl.train import sharing
 
 PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
@@ -73,12 +72,8 @@ class Player(NamedTuple):
     remat: str = "none"
 
 
-REMAT = {
-    "none": lambda loss: loss,
-    "products": functools.partial(jax.checkpoint, policy=_is_product),
-    "blocks": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(BLOCK)),
-}
-"""Losses that keep less for their gradient: what products and convolutions gave, or what blocks gave that a network marks."""
+REMAT = {"none": lambda loss: loss, "products": functools.partial(jax.checkpoint, policy=_is_product)}
+"""How a loss keeps less for its gradient: only what products and convolutions gave."""
 
 
 @flax.struct.dataclass
