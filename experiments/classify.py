@@ -239,7 +239,7 @@ def build(config: Config) -> cli.Experiment:
         report=lambda state, run, figures: report(network, state, names, look, test, run, figures),
         predict=lambda state, options, folder: predict(network, state["model"].average, names, look, shape, options, folder),
         best=("accuracy", "max"),
-        rules=models.alexnet.RULES if config.model == "alexnet" else (),
+        rules=row.rules,
         warm_start={"model": warm_start} if config.init else {},
         baselines=lambda: baselines(training, held_out, config.seed),
         bench=decoding if photographs(config.model) else None,

@@ -21,12 +21,13 @@ from jax.sharding import PartitionSpec as P
 from advdl import models
 from advdl.errors import UserError
 from advdl.metrics import Mean
+from advdl.models.variant import DENSE
 from advdl.nn import formulation
 from advdl.scale import hlo
 from advdl.scale.chips import CHIPS
 from advdl.scale.plan import Job, Plan, largest, plan, refused, roofline
 from advdl.scale.topology import Topology, open_topologies
-from advdl.train import Loss, Player, minimize
+from advdl.train import Loss, Player, minimize, place
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WIDTH = 256
@@ -145,6 +146,38 @@ def test_blocks_that_are_computed_again_have_the_same_parameters_and_gradients(l
     (kept, least), (again, most) = found
     assert kept == again
     assert 1.25 * least < most < 1.45 * least  # forward, again: a third more
+
+
+def test_wide_layers_over_the_axis_model_divide_their_work_and_add_up_once_each_way():
+    """As VGG and AlexNet have them; the same numbers as on one device."""
+
+    def loss(variables, batch, key):
+        p = variables["params"]
+        y = jnp.tanh(batch["x"] @ p["fc6"]["kernel"] + p["fc6"]["bias"][None])
+        return Loss(Mean.of(jnp.square(y @ p["fc7"]["kernel"] - batch["y"]).sum(1)))
+
+    def init(key, batch):
+        keys = jax.random.split(key)
+        fc6 = {"kernel": jax.random.normal(keys[0], (16, WIDTH)) / 4, "bias": jnp.zeros(WIDTH)}
+        return {"params": {"fc6": fc6, "fc7": {"kernel": jax.random.normal(keys[1], (WIDTH, 8)) / 16}}}
+
+    one = minimize(Player(init, loss, optax.sgd(0.1)), lambda variables, batch: {})
+    shapes = {name: jax.ShapeDtypeStruct((64, n), jnp.float32) for name, n in (("x", 16), ("y", 8))}
+    topology = Topology("cpu", jax.devices("cpu")[:8], None, 2**34)
+    plain, split = (plan(Job(one, shapes, "mesh", mesh, DENSE), topology) for mesh in ("data=2", "data=2,model=4"))
+    assert split.parameters == plain.parameters / 4 and split.flops == plain.flops / 4
+    (over,) = [each for each in split.collectives if each.axes == "model"]
+    assert over.kind == "all-reduce" and over.bytes < 32 * 8 * 4 + 100  # of fc7's sums; x has no gradient
+    batch = {name: jax.random.normal(jax.random.key(n), (64, n)) for name, n in (("x", 16), ("y", 8))}
+    found = []
+    for name, mesh in (("jit", ""), ("mesh", "data=2,model=4"), ("mesh", "data=2,fsdp=2,model=2")):
+        placed = place(name, mesh, DENSE)(one)
+        state = placed.init(jax.random.key(3), placed.put(batch))
+        state, _ = placed.step(state, placed.put(batch), jax.random.key(4))
+        found.append(jax.tree.leaves(jax.device_get(state["model"].params)))
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
 
 
 # What programs do, read from their text.
