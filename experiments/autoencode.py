@@ -166,7 +166,8 @@ def build(config: Config) -> cli.Experiment:
         return {name: Mean.of(figure, mask) for name, figure in {"loss": value, **figures}.items()}
 
     rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
-    player = train.Player(lambda key, b: network.init(key, b["image"]), loss, rule, config.ema or None, config.accumulate)
+    init = lambda key, batch: network.init(key, batch["image"])  # noqa: E731
+    player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     coder = Coder(config, network, training, held_out)
     return cli.Experiment(
         learner=train.minimize(player, evaluate),

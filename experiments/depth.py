@@ -142,7 +142,7 @@ def learner(network: resnet.ResNet, config: Config) -> train.Learner:
         train.clipped(optax.sgd(config.scheduled(), config.momentum), config.clip),
     )
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
-    return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+    return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
 
 class Both:

@@ -261,7 +261,7 @@ def build(config: Config) -> cli.Experiment:
         return figures | {BEST: metrics.PixelDistance.of(batch["image"], fake, batch["mask"])}
 
     def player(init, loss, learning_rate, ema=None):
-        return train.Player(init, loss, optimizer(config, learning_rate), ema, config.accumulate)
+        return train.Player(init, loss, optimizer(config, learning_rate), ema, config.accumulate, config.remat)
 
     learner = train.alternate(
         discriminator=player(

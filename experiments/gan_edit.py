@@ -252,7 +252,7 @@ def build(config: Config) -> cli.Experiment:
     rule = train.clipped(optax.adam(config.scheduled(), b1=0.5), config.clip)
     studio = Studio(manifold)
     return cli.Experiment(
-        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate),
+        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(manifold.real, config.batch, config.seed, transform),
         test=data.EvalBatches(manifold.held_out, config.batch, transform),
         report=studio.report,

@@ -225,7 +225,7 @@ class Translator:
             rule = train.clipped(optax.adam(rate, b1=0.5), config.clip)
             if team is draw and config.weight_decay:
                 rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
-            return train.Player(lambda key, batch: team.init(key, batch["a"]), loss, rule, ema, config.accumulate)
+            return train.Player(lambda key, batch: team.init(key, batch["a"]), loss, rule, ema, config.accumulate, config.remat)
 
         return train.alternate(
             player(judge, discriminator_loss, config.discriminator_learning_rate or config.learning_rate),

@@ -109,7 +109,7 @@ class Recall:
 
         init = lambda key, batch: self.module.init(key, self.given(batch, "sequence"))  # noqa: E731
         rule = train.clipped(optax.adam(config.scheduled()), config.clip)
-        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
     def gradient_norms(self, variables: train.Variables, batch: Mapping[str, jax.Array]) -> jax.Array:
         """(T,): the norm of the error's gradient by the input, by how many steps it lies before the end; the mean of the

@@ -198,7 +198,7 @@ def build(config: Config) -> cli.Experiment:
         return new
 
     return cli.Experiment(
-        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate),
+        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, data.compose(*augment, as_float)),
         test=test,
         report=lambda state, run, figures: report(network, state, training, test, run, figures),

@@ -147,7 +147,7 @@ class Reader:
         config = self.config
         init = lambda key, batch: self.network.init(key, batch["token"], batch["token_length"])  # noqa: E731
         rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
-        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
 
 def read_vocabulary(run: train.Run) -> tuple[data.Vocabulary, tuple[str, ...]]:

@@ -134,7 +134,7 @@ def build(config: Config) -> cli.Experiment:
 
     init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
     rule = train.clipped(optax.adam(config.scheduled()), config.clip)
-    learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+    learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
     desk = Desk(ear, config, recordings["test"][0], recordings["val"][0])
     strings = speech.Strings(config.data, "train", recordings["train"][0], config.most, speed=config.speed, masks=config.masks)
     held_out = speech.Strings(config.data, "val", recordings["val"][0], config.most, config.strings, seed=1)

@@ -224,7 +224,7 @@ class Interpreter:
             return {**self.network.init(key, *given), "progress": {"updates": jnp.float32(0)}}
 
         rule = train.clipped(optax.adam(config.scheduled()), config.clip)
-        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate), evaluate)
+        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
     def _write(self, variables, source, length, *, width: int) -> decoding.Decoded:
         """The best sentences of a beam, (B, W, T)."""

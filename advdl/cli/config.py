@@ -21,7 +21,8 @@ class Config:
     preset: str = "laptop"
     """Row of defaults to start from; flags given beside it win."""
     data: str = "digits"
-    """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png)."""
+    """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png); blank:HxWxC:CLASSES
+    stands in for what is not there."""
     data_dir: str | None = None
     """Where tensorflow-datasets keeps prepared data (default: its own place)."""
     steps: int = 1000
@@ -44,6 +45,8 @@ class Config:
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
     accumulate: int = 1
     """Micro-batches an update, for batches that do not fit in memory."""
+    remat: Literal["none", "products"] = "none"
+    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["jit", "pmap", "mesh"] = "jit"

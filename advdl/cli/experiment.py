@@ -24,8 +24,8 @@ class Experiment(NamedTuple):
     warm_start: for players, `variables -> variables`, on the host, before the first update.
     baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate --baselines`.
     bench: `() -> figures` that `bench` prints beside its own.
-    counts: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so many a second
-      are printed by `bench`.
+    counts: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so many a second are printed by
+      `bench`, and of the first at most by `plan`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
     kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on; a run that is resumed must

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from advdl import train
-from advdl.cli import bench, verbs
+from advdl.cli import bench, plan, verbs
 from advdl.cli.config import Config, Predict, check, check_same
 from advdl.cli.experiment import Experiment, Session
 from advdl.cli.parse import defaults, given, parse
@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": "figures of a trained run on its test data",
     "predict": "use a trained run",
     "bench": "time the compiled step, the loop around it, and the plain formulation of its layers",
+    "plan": "what a step would cost on many devices: memory, work, messages; none of them needs to be there",
 }
 
 
@@ -84,6 +85,8 @@ def _run(file, about, build, presets, predict, arguments) -> None:
     config, options = defaults(presets, given(arguments, "preset"), stored), None
     if verb == "predict":
         options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
+    elif verb == "plan":
+        config, as_json = parse(plan.with_planning(config), arguments, f"{file.name} {verb}", about)
     else:
         config, as_json = parse(config, arguments, f"{file.name} {verb}", about)
     _settle()
@@ -91,6 +94,10 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         _print(results, as_json)
         return
     check(config)
+    if verb == "plan":
+        plans = plan.run_plan(config, plan.start(arguments), build)
+        _print(plan.as_json(plans), True) if as_json else plan.show(plans)
+        return
     if verb in ("evaluate", "predict") and stored is None:
         raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
     if verb == "train" and stored is not None:

@@ -1,5 +1,6 @@
 """From what a person names to a source: built-in sets, `tfds:NAME`, `folder:PATH`."""
 
+from advdl.data.blank import blank_images
 from advdl.data.digits import digits
 from advdl.data.folder import FolderSource
 from advdl.data.source import Source, in_memory
@@ -19,7 +20,8 @@ def open_source(
 ) -> Source:
     """The source that a person named.
 
-    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`.
+    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`;
+    `blank:224x224x3:1000` stands in for what is not there, gray images of that shape and so many classes.
     data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is shown, and its size;
     image_size: short for `cover(image_size)`, a square; by default images whole, of the size they have, which must then be
     one. channels: 1 or 3; by default those of the images. skip_broken: leaves out a folder's files that do not decode.
@@ -34,6 +36,8 @@ def open_source(
         if skip_broken:
             raise UserError(f"{spec} was checked as it was prepared; leave --skip-broken out")
         return in_memory(open_tfds(rest, split, data_dir, wanted, channels))
+    if kind == "blank":
+        return blank_images(rest, split, wanted, channels)
     if spec != "digits":
         known = ["digits", "tfds:NAME", "folder:PATH"]
         raise UserError(f"no data set {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advdl.data.batches import Shared
+from advdl.data.blank import blank_text
 from advdl.data.text import END, Subwords, Vocabulary, join, read_lines, words
 from advdl.data.transforms import Batch
 from advdl.errors import UserError, nearest
@@ -34,13 +35,15 @@ def open_text(spec: str) -> Corpus:
     spec: `pydoc`, the reference of the Python language in `pydoc_data.topics` of the running Python, topics in a fixed random
     order, each paragraph only where it stands first (topics quote each other); or `folder:PATH`, a file, or a folder with
     train.txt, valid.txt and test.txt, or with other *.txt, which are read in the order of their names. What has no parts of its
-    own is parted 90 : 5 : 5, the last lines being the test part.
+    own is parted 90 : 5 : 5, the last lines being the test part. `blank:10000` is made up of so many words.
 
     Raises UserError for another name, and for what cannot be read, is not UTF-8 or is too short to part.
     """
     kind, _, rest = spec.partition(":")
     if spec == "pydoc":
         return Corpus(spec, *_parted(_reference(), spec))
+    if kind == "blank":
+        return Corpus(kind, *_parted(blank_text(rest), spec))
     if kind != "folder" or not rest:
         known = ["pydoc", "folder:PATH"]
         raise UserError(f"no text {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from advdl.data.blank import blank_pairs
 from advdl.data.text import read_parallel
 from advdl.errors import UserError, nearest
 
@@ -19,7 +20,8 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
 
     spec: `numbers`, numbers below a million in words, no number in two parts (by the library num2words, of its languages); or
     `folder:PATH` with `PATH/train.SOURCE`, `PATH/train.TARGET` and so on for val and test, a sentence a line; a sentence that
-    is empty on either side is left out. Raises UserError for what is not there, and for unequal numbers of lines.
+    is empty on either side is left out; or `blank:40:10000`, made up of so many words, a sentence and in all. Raises UserError
+    for what is not there, and for unequal numbers of lines.
     """
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
@@ -30,6 +32,8 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
             if not pairs:
                 raise UserError(f"{root} has no pair of sentences in {part}")
         return found
+    if kind == "blank":
+        return blank_pairs(rest)
     if spec != "numbers":
         known = ["numbers", "folder:PATH"]
         raise UserError(f"no pairs of sentences {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from advdl.data.blank import blank_images
 from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import SPLITS, digits
 from advdl.data.folder import image_files
@@ -204,9 +205,9 @@ def open_scenes(
     """The source of images with masks that a person named; small ones are read once and kept.
 
     spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH` (`FolderScenes`),
-    `camvid:PATH`, the same with CamVid's classes, palette and void (11), or `tfds:NAME` (`TfdsScenes`). data_dir: where
-    tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default what they have. void: the id of pixels
-    that do not count (see `coding`).
+    `camvid:PATH`, the same with CamVid's classes, palette and void (11), `tfds:NAME` (`TfdsScenes`), or
+    `blank:360x480x3:11`, made up. data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image, by
+    default what they have. void: the id of pixels that do not count (see `coding`).
 
     Raises UserError for a name, folder, split or size that is not there, and on reading, naming the file, for what is wrong.
     """
@@ -219,6 +220,9 @@ def open_scenes(
         features = builder.info.features
         rows = records(builder, rest, split, "image", mask_feature(rest, features))
         return _kept(TfdsScenes(rest, split, rows, features, size, void))
+    if kind == "blank":
+        view = View(size, 0, lambda height, width, u: (0, 0, height, width)) if size else None
+        return blank_images(rest, split, view, scenes=True)
     if kind != "digit_scenes" or not (rest.isdigit() or spec == kind):
         known = ["digit_scenes", "digit_scenes:DIAMETER", "folder:PATH", "camvid:PATH", "tfds:NAME"]
         raise UserError(f"no scenes {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")

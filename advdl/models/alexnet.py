@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from advdl.models.variant import Variant
+from advdl.models.variant import DENSE, Variant
 from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, tap, towers
 from advdl.nn.elementwise import relu
 
@@ -195,10 +195,10 @@ class AlexNetTorchvision(nn.Module):
 
 VARIANTS: Mapping[str, Variant] = {
     "alexnet": Variant(
-        AlexNet, "Krizhevsky 2012", 2012, (224, 224, 3), 60_965_224, 724_406_816, "18.2 % top-5 error (one net)"
+        AlexNet, "Krizhevsky 2012", 2012, (224, 224, 3), 60_965_224, 724_406_816, "18.2 % top-5 error (one net)", RULES
     ),
     "alexnet_one_tower": Variant(partial(AlexNet, towers=1), "Krizhevsky 2012", 2012, (224, 224, 3), 62_378_344, 1_135_256_096),
     "alexnet_torchvision": Variant(
-        AlexNetTorchvision, "Krizhevsky 2014", 2014, (224, 224, 3), 61_100_840, 714_188_480, "43.478 % top-1 error"
+        AlexNetTorchvision, "Krizhevsky 2014", 2014, (224, 224, 3), 61_100_840, 714_188_480, "43.478 % top-1 error", DENSE
     ),
 }

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from advdl.nn import formulation
 
@@ -19,7 +20,8 @@ class Variant(NamedTuple):
 
     build: called with the network's own fields, gives the module. paper: first author and year. input: shape of one
     example. parameters: trainable, with the classifier's for the paper's number of classes. multiply_adds: of
-    convolutions and matrix products, one example, `train=False`. figure: the published result it is known by.
+    convolutions and matrix products, one example, `train=False`. figure: the published result it is known by. rules: how its
+    parameters lie on a mesh with an axis `model`, see `advdl.train.placement.on_mesh`.
     """
 
     build: Callable[..., nn.Module]
@@ -29,6 +31,16 @@ class Variant(NamedTuple):
     parameters: int
     multiply_adds: int
     figure: str = ""
+    rules: tuple[tuple[str, PartitionSpec], ...] = ()
+
+
+DENSE = (
+    (r"/fc6/kernel$", PartitionSpec("fsdp", "model")),
+    (r"/fc6/bias$", PartitionSpec("model")),
+    (r"/fc7/kernel$", PartitionSpec("model", "fsdp")),
+)
+"""Rules for two wide layers one behind the other: each device of the axis `model` has some units of fc6 and what they give to
+fc7, whose sums are added up over the devices (Shoeybi et al. 2019, arXiv:1909.08053, section 3)."""
 
 
 def abstract(model: nn.Module, shape: tuple[int, ...]) -> Any:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.models.variant import Variant
+from advdl.models.variant import DENSE, Variant
 from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool, tap
 from advdl.nn.elementwise import relu
 
@@ -102,8 +102,8 @@ class VGG(nn.Module):
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "vgg16": Variant(VGG, "Simonyan 2014", 2014, (224, 224, 3), 138_357_544, 15_470_264_320, "28.408 % top-1 error"),
+    "vgg16": Variant(VGG, "Simonyan 2014", 2014, (224, 224, 3), 138_357_544, 15_470_264_320, "28.408 % top-1 error", DENSE),
     "vgg16_bn": Variant(
-        partial(VGG, norm=BatchNorm), "Simonyan 2014, Ioffe 2015", 2015, (224, 224, 3), 138_365_992, 15_470_264_320
+        partial(VGG, norm=BatchNorm), "Simonyan 2014, Ioffe 2015", 2015, (224, 224, 3), 138_365_992, 15_470_264_320, rules=DENSE
     ),
 }

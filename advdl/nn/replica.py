@@ -7,10 +7,15 @@ in both.
 Axes: B the examples that this replica sees.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 AXIS = "replica"
+SPLIT = ("data", "fsdp")
+"""Axes of a mesh over which examples are split."""
 
 
 def bound() -> bool:
@@ -44,7 +49,17 @@ def keys(key: jax.Array, count: int) -> jax.Array:
     or is split over replicas.
     """
     first = jax.lax.axis_index(AXIS) * count if bound() else 0
-    return jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(count))
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(_spread(first + jnp.arange(count)))
+
+
+def _spread(x_B: jax.Array) -> jax.Array:
+    """Split over the mesh that is compiled for, as a batch is. What is made of noise alone has nothing else that tells the
+    compiler so, and every device would make all of it."""
+    mesh = dict(jax.sharding.get_abstract_mesh().shape)
+    over = tuple(axis for axis in SPLIT if mesh.get(axis, 1) > 1)
+    if not over or len(x_B) % math.prod(mesh[axis] for axis in over):
+        return x_B
+    return jax.lax.with_sharding_constraint(x_B, PartitionSpec(over))
 
 
 def sample(draw, key: jax.Array, count: int) -> jax.Array:

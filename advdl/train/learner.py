@@ -8,6 +8,7 @@ here knows a model or a data set.
 A batch is a tree of arrays whose leading axis B counts examples.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ import optax
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
+from advdl.train import sharing
+
+PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
+
+
+def _is_product(primitive, *_, **__) -> bool:
+    return primitive.name in PRODUCTS
+
 
 Key = jax.Array
 Batch = dict[str, jax.Array]
@@ -52,6 +61,7 @@ class Player(NamedTuple):
     ema: decay of an exponential moving average of the parameters and of the mutable collections (both: an average
       network whose batch statistics were not averaged is another network). None keeps none, 0 follows exactly.
     accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i mod accumulate.
+    remat: what is computed again for the gradient instead of being kept, a key of REMAT.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -59,6 +69,11 @@ class Player(NamedTuple):
     optimizer: optax.GradientTransformation
     ema: float | None = None
     accumulate: int = 1
+    remat: str = "none"
+
+
+REMAT = {"none": lambda loss: loss, "products": functools.partial(jax.checkpoint, policy=_is_product)}
+"""How a loss keeps less for its gradient: only what products and convolutions gave."""
 
 
 @flax.struct.dataclass
@@ -139,7 +154,7 @@ def minimize(
         model, carried, metrics = _update(player, state["model"], batch, jax.random.fold_in(key, state.step))
         return State(state.step + 1, {"model": model}, {name: carried for name in state.carried}), metrics
 
-    return Learner(init, step, lambda state, batch: replica.sum(evaluate(state["model"].average, batch)))
+    return Learner(init, step, lambda state, batch: replica.sum(evaluate(sharing.whole(state["model"].average), batch)))
 
 
 def alternate(
@@ -182,7 +197,8 @@ def alternate(
         return State(state.step + 1, {"discriminator": d, "generator": g}), {**metrics_d, **metrics_g}
 
     def score(state, batch):
-        return replica.sum(evaluate({name: player.average for name, player in state.players.items()}, batch))
+        averages = {name: sharing.whole(player.average) for name, player in state.players.items()}
+        return replica.sum(evaluate(averages, batch))
 
     return Learner(init, step, score)
 
@@ -284,18 +300,20 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
 
 def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
+    opponent = [sharing.whole(variables) for variables in opponent]
 
     def micro(collections, part, number):
         def total(params):
-            variables = {"params": params, **collections}
+            variables = sharing.whole({"params": params, **collections})
             loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
             return loss.objective.total, loss
 
-        gradient, loss = jax.grad(total, has_aux=True)(state.params)
+        gradient, loss = jax.grad(REMAT[player.remat](total), has_aux=True)(state.params)
         return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
 
     collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
     gradient, objective, metrics = replica.sum(sums)
+    gradient = sharing.own({"params": gradient})["params"]
     gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
     updates, optimizer = player.optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -346,9 +364,12 @@ def _repeat(body, carry, parts):
     if count == 1:
         return body(carry, jax.tree.map(lambda x: x[0], parts), 0)
 
-    def scanned(carry, item):
-        carry, *found = body(carry, *item)
-        return carry, found
+    def scanned(running, item):
+        carry, added = running
+        carry, sums, rows = body(carry, *item)
+        return (carry, jax.tree.map(jnp.add, added, sums)), rows
 
-    carry, (sums, rows) = jax.lax.scan(scanned, carry, (parts, jnp.arange(count)))
-    return carry, jax.tree.map(lambda x: x.sum(0), sums), _gather(rows)
+    one = jax.tree.map(lambda x: x[0], parts)
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: body(carry, one, 0)[1]))
+    (carry, sums), rows = jax.lax.scan(scanned, (carry, none), (parts, jnp.arange(count)))
+    return carry, sums, _gather(rows)

@@ -17,12 +17,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from advdl.errors import UserError, nearest
-from advdl.nn import replica
-from advdl.train import hosts
+from advdl.nn import formulation, replica
+from advdl.train import hosts, sharing
 from advdl.train.learner import Batch, Key, Learner, State
 
-AXES = ("data", "fsdp", "model")
+AXES = (*replica.SPLIT, "model")
 Rule = tuple[str, PartitionSpec]
+Devices = Sequence[jax.Device] | None
 
 
 class Once:
@@ -32,9 +33,10 @@ class Once:
     analysis).
     """
 
-    def __init__(self, lower: Callable[..., Any]):
-        """`lower(first, second, …)`: the traced program, as `jax.jit(f).lower` gives it. Batches are the second argument."""
-        self._lower = lower
+    def __init__(self, lower: Callable[..., Any], platform: str):
+        """`lower(first, second, …)`: the traced program, as `jax.jit(f).lower` gives it, for devices of this platform. Batches
+        are the second argument."""
+        self._lower, self._platform = lower, platform
         self._programs: dict[Any, Any] = {}
         self.seconds = 0.0
 
@@ -48,7 +50,9 @@ class Once:
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[1]))
         if shape not in self._programs:
             start = time.perf_counter()
-            self._programs[shape] = self._lower(*arguments).compile(compiler_options=compiler_options())
+            with formulation.compiled_for(self._platform):
+                lowered = self._lower(*arguments)
+            self._programs[shape] = lowered.compile(compiler_options=compiler_options(self._platform))
             self.seconds += time.perf_counter() - start
             hosts.meet("compiled")
         return self._programs[shape]
@@ -65,6 +69,7 @@ class Placed(NamedTuple):
 
     init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its buffers are reused).
     put: host batch (this process's part) -> device batch, laid out as `step` and `evaluate` want it.
+    shapes: the same of the shapes of a whole batch, over all processes: what `step.compile` needs to know of one.
     abstract: `(key, batch) -> state` of shapes with shardings, for restoring without making one.
     part: `() -> (number, parts)`: which of how many equal parts of a batch this process's devices hold, see `data.Shared`.
     """
@@ -73,6 +78,7 @@ class Placed(NamedTuple):
     step: Once
     evaluate: Once
     put: Callable[[Batch], Batch]
+    shapes: Callable[[Batch], Batch]
     abstract: Callable[[Key, Batch], State]
     part: Callable[[], tuple[int, int]]
 
@@ -80,16 +86,19 @@ class Placed(NamedTuple):
 Placement = Callable[[Learner], Placed]
 
 
-def place(name: str, mesh: str = "", rules: Sequence[Rule] = ()) -> Placement:
+def place(name: str, mesh: str = "", rules: Sequence[Rule] = (), devices: Devices = None) -> Placement:
     """The placement called `jit`, `pmap` or `mesh`; `mesh` as in `"data=2,fsdp=2"` (default: all devices on data).
+
+    devices: those to take, by default all there are. For devices that are not there, those of a topology, `abstract`, `shapes`
+    and `compile` can be called and nothing else.
 
     Raises UserError for a mesh that does not fit, an unknown axis, or a mesh given to another placement.
     """
     if name == "mesh":
-        return on_mesh(parse_mesh(mesh) if mesh else {"data": jax.device_count()}, rules)
+        return on_mesh(parse_mesh(mesh) if mesh else {"data": len(devices or jax.devices())}, rules, devices)
     if mesh:
         raise UserError(f"--mesh {mesh} was given with --placement {name}; a mesh needs --placement mesh")
-    return {"jit": jit, "pmap": pmap}[name]
+    return functools.partial({"jit": jit, "pmap": pmap}[name], devices=devices)
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -108,13 +117,15 @@ def parse_mesh(text: str) -> dict[str, int]:
     return sizes
 
 
-def jit(learner: Learner) -> Placed:
+def jit(learner: Learner, devices: Devices = None) -> Placed:
     """On the first device."""
-    sharding = SingleDeviceSharding(jax.local_devices()[0])
-    return _jitted(learner, lambda state: jax.tree.map(lambda _: sharding, state), sharding, sharding, lambda x: x)
+    device = (devices or jax.local_devices())[0]
+    sharding = SingleDeviceSharding(device)
+    layout = lambda state: jax.tree.map(lambda _: sharding, state)  # noqa: E731
+    return _jitted(learner, device.platform, layout, sharding, sharding, lambda size: None)
 
 
-def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
+def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devices = None) -> Placement:
     """On a mesh with axes `data`, `fsdp`, `model` of these sizes (1 where not given).
 
     The batch is split over data × fsdp. Each state leaf follows the first rule whose regular expression is found in its
@@ -128,14 +139,15 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
     if unknown := [axis for axis in sizes if axis not in AXES]:
         raise UserError(f"no mesh axis {unknown[0]!r}; the axes are {', '.join(AXES)}")
     shape = tuple(sizes.get(axis, 1) for axis in AXES)
-    need, have = math.prod(shape), jax.device_count()
+    devices = devices or jax.devices()
+    need, have = math.prod(shape), len(devices)
     given = ",".join(f"{axis}={size}" for axis, size in sizes.items())
     if need > have:
         raise UserError(f"mesh {given} needs {need} devices and there are {have}; take smaller axes or more devices")
-    if jax.process_count() > 1 and need < have:
+    if len({device.process_index for device in devices}) > 1 and need < have:
         raise UserError(f"mesh {given} covers {need} of {have} devices; over several processes it must cover all")
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=jax.devices()[:need])
-    over_batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:need])
+    over_batch = NamedSharding(mesh, PartitionSpec(replica.SPLIT))
 
     def shardings(state):
         spread = jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
@@ -143,31 +155,39 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = ()) -> Placement:
 
     ways = shape[0] * shape[1]
 
-    def check(batch):
-        _check_divides(batch, _part(over_batch, ways)[1], ways, f"mesh {given}", "data × fsdp")
-        return batch
+    def check(size):
+        _check_divides(size, ways, f"mesh {given}", "data × fsdp")
+
+    def layout(path, leaf):
+        spec = _spec(path, leaf, mesh, rules)
+        together = PartitionSpec(*[None if axis == "fsdp" else axis for axis in spec])
+        return NamedSharding(mesh, together), NamedSharding(mesh, spec)
+
+    @contextlib.contextmanager
+    def within():
+        with jax.set_mesh(mesh), sharing.laid_out(layout):
+            yield
 
     whole = NamedSharding(mesh, PartitionSpec())
-    within = functools.partial(jax.set_mesh, mesh)
-    return lambda learner: _jitted(learner, shardings, over_batch, whole, check, within, ways)
+    return lambda learner: _jitted(learner, devices[0].platform, shardings, over_batch, whole, check, within, ways)
 
 
-def pmap(learner: Learner) -> Placed:
+def pmap(learner: Learner, devices: Devices = None) -> Placed:
     """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and `mesh` leads.
 
     What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every placement.
     """
-    devices = jax.device_count()
-    mesh = Mesh(np.array(jax.devices()), (replica.AXIS,))
+    everywhere = jax.devices() if devices is None else devices
+    mesh = Mesh(np.array(everywhere), (replica.AXIS,))
     whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(replica.AXIS))
-    mapped = functools.partial(jax.pmap, axis_name=replica.AXIS)
+    mapped = functools.partial(jax.pmap, axis_name=replica.AXIS, devices=devices)
     state_axes = State(None, None, 0)
     init = mapped(learner.init, in_axes=(None, 0), out_axes=state_axes)
     step = mapped(learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0)
     evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
 
-    def dealt(tree, devices=devices):
-        return jax.tree.map(lambda x: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]), tree)
+    def dealt(tree, ways=len(everywhere)):
+        return jax.tree.map(lambda x: x.reshape(ways, x.shape[0] // ways, *x.shape[1:]), tree)
 
     def to_replicas(state):
         return state.replace(carried=dealt(state.carried))
@@ -175,14 +195,21 @@ def pmap(learner: Learner) -> Placed:
     def from_replicas(state):
         return state.replace(carried=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carried))
 
+    def check(size):
+        _check_divides(size, len(everywhere), f"{len(everywhere)} devices", "replicas")
+
     def put(batch):
-        _check_divides(batch, jax.process_count(), jax.device_count(), f"{jax.device_count()} devices", "replicas")
+        check(_size(batch) * jax.process_count())
         return jax.make_array_from_process_local_data(over_batch, dealt(batch, jax.local_device_count()))
+
+    def shapes(batch):
+        check(_size(batch))
+        return jax.eval_shape(dealt, batch)
 
     def abstract(key, batch):
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
         state = jax.eval_shape(learner.init, key, one)
-        times = lambda x: jax.ShapeDtypeStruct((devices * x.shape[0], *x.shape[1:]), x.dtype)  # noqa: E731
+        times = lambda x: jax.ShapeDtypeStruct((len(everywhere) * x.shape[0], *x.shape[1:]), x.dtype)  # noqa: E731
         return _sharded(state.replace(carried=jax.tree.map(times, state.carried)), layout)
 
     def layout(state):
@@ -209,18 +236,19 @@ def pmap(learner: Learner) -> Placed:
             return evaluate.lower(state, batch)
         return jax.jit(lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole).lower(state, batch)
 
-    part = functools.partial(_part, over_batch, jax.device_count())
-    return Placed(Once(lower_init), Once(lower_step), Once(lower_evaluate), put, abstract, part)
+    once = functools.partial(Once, platform=everywhere[0].platform)
+    part = functools.partial(_part, over_batch, len(everywhere))
+    return Placed(once(lower_init), once(lower_step), once(lower_evaluate), put, shapes, abstract, part)
 
 
 @functools.cache
-def compiler_options() -> dict[str, str]:
-    """What the compiler is told on this backend; one place for all placements.
+def compiler_options(platform: str) -> dict[str, str]:
+    """What the compiler is told for this platform; one place for all placements.
 
     On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library for 3×3 and 1×1
     kernels, forward and backward, while matrix products keep the default (`tests/benchmarks/layers.py`).
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return {}
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     try:  # the option is experimental: a jaxlib that does not know it says so here, and does without
@@ -237,9 +265,11 @@ def _simulated_devices() -> bool:
     return jax.default_backend() == "cpu" and jax.local_device_count() > 1
 
 
-def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext, ways=1) -> Placed:
-    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(batch)` refuses what does not fit,
-    `within()` is the context to trace in, which tells layers of the mesh, and the batch is split `ways`."""
+def _jitted(
+    learner: Learner, platform, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext, ways=1
+) -> Placed:
+    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch of so many examples that
+    does not fit, `within()` is the context to trace in, which tells layers of the mesh, and the batch is split `ways`."""
 
     def abstract(key, batch):
         return _sharded(jax.eval_shape(learner.init, key, batch), state_sharding)
@@ -264,10 +294,18 @@ def _jitted(learner: Learner, state_sharding, batch_sharding, whole, check, with
         with within():
             return jitted.lower(state, batch)
 
-    def put(batch):
-        return jax.make_array_from_process_local_data(batch_sharding, check(batch))
+    part = functools.partial(_part, batch_sharding, ways)
 
-    return Placed(Once(init), Once(step), Once(evaluate), put, abstract, functools.partial(_part, batch_sharding, ways))
+    def put(batch):
+        check(_size(batch) * part()[1])
+        return jax.make_array_from_process_local_data(batch_sharding, batch)
+
+    def shapes(batch):
+        check(_size(batch))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding), batch)
+
+    once = functools.partial(Once, platform=platform)
+    return Placed(once(init), once(step), once(evaluate), put, shapes, abstract, part)
 
 
 def _part(sharding, ways: int) -> tuple[int, int]:
@@ -312,8 +350,10 @@ def path_name(path) -> str:
     return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
 
 
-def _check_divides(batch, parts: int, ways: int, where: str, over: str) -> None:
-    """batch: one of so many parts of the whole one."""
-    size = jax.tree.leaves(batch)[0].shape[0] * parts
+def _size(batch) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]
+
+
+def _check_divides(size: int, ways: int, where: str, over: str) -> None:
     if size % ways:
         raise UserError(f"a batch of {size} examples does not divide over {ways} {over} ({where}); take a multiple of {ways}")
