@@ -181,7 +181,7 @@ class Narrator:
         def init(key, batch):
             return {**network.init(key, batch["image"], batch["caption"][:, :-1]), "progress": {"updates": jnp.float32(0)}}
 
-        player = train.Player(init, loss, self._rule(), config.ema or None, config.accumulate)
+        player = train.Player(init, loss, self._rule(), config.ema or None, config.accumulate, config.remat)
         return train.minimize(player, evaluate)
 
     def _rule(self) -> optax.GradientTransformation:
