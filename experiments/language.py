@@ -16,7 +16,7 @@ writes it is fed its own, so its errors add up: measured, and drawn, in every ru
 import bz2
 import lzma
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal

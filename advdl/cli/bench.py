@@ -24,8 +24,8 @@ COUNTED = 16
 
 
 def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[str, Any]:
-    """Milliseconds per step (bare, in the loop, plain), examples/s (and tokens/s or frames/s), compile seconds, share of the loop spent waiting for
-    data, memory in MiB and FLOPs of one step (XLA's cost analysis)."""
+    """Milliseconds per step (bare, in the loop, plain), examples/s and what else is counted, compile seconds, share of the loop
+    spent waiting for data, memory in MiB and FLOPs of one step (XLA's cost analysis)."""
     with formulation.use("plain"):
         plain = Session.open(session.name, session.config, session.run, build)
         state_plain = _Bare(plain)
