@@ -8,7 +8,25 @@
 Vinyals et al. 2014 (*Show and Tell*, arXiv:1411.4555) and, with `--attention`, Xu et al. 2015 (*Show, Attend and Tell*,
 arXiv:1502.03044). The part `val` is looked at in training, `test`, where there is one, at the end alone.
 
-RECORDED
+Recorded with `train --seed S`, of 1,000 test scenes, whose digits are none of the training part, by a beam of 3; on one core of
+an AMD EPYC beside much other work, JAX 0.10.2:
+
+    seed                                                      0        1        2
+    captions right as a whole                                 0.955    0.938    0.965
+    BLEU-4                                                    0.979    0.972    0.985
+    CIDEr-D                                                   8.800    8.718    8.868
+    right: that of the nearest training image, by features    0.863    0.784    0.837
+    right: that of the nearest training image, by pixels      0.048
+    right: the commonest caption                              0.023
+    seconds of training                                       219      698      673
+
+With `train --no-attention` it did not learn which digits there are in as many updates (seed 0: 0.028 right), nor from maps side
+by side (`--no-pooled`). A word's look is on the digit that it names, or on a place of the map beside that has seen it.
+
+80 photographs of COCO learned by heart, `train --preset coco_overfit --data folder:coco_mini`, seed 0, 1,020 s on the same core:
+each of the 80 gets one of its five captions word for word. Of 79 others, val, by a beam of 3 (a person against the other four in
+parentheses): BLEU-4 0.045 (0.204), ROUGE-L 0.308 (0.480), CIDEr-D 0.059 (1.020), none right; the caption of the nearest training
+image has ROUGE-L 0.258 and CIDEr-D 0.060 by pixels. So many images are enough to write English, not to see.
 """
 
 import json
@@ -76,7 +94,7 @@ PRESETS = {
         attention=True, width=16, batch=32, steps=2000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8,
         evaluate_every=250, save_every=1000, log_every=50,
     ),
-    # As many words as there are, so that it can know the captions of 80 photographs by heart, and nothing of others.
+    # Photographs through the whole of it: 80 are learned by heart, and of others nothing, see above.
     "coco_overfit": Config(
         preset="coco_overfit", data="folder:coco_mini", image_size=64, attention=True, width=16, embedding=128, features=256,
         batch=40, steps=1000, learning_rate=2e-3, schedule="cosine", warmup=50, clip=1.0, evaluate_every=250, save_every=500,
