@@ -37,10 +37,10 @@ class Planning:
 
 
 def with_planning(config: Config) -> Config:
-    """The experiment's settings and those of `plan`, all of its devices on a mesh unless told otherwise."""
+    """The experiment's settings and those of `plan`: on a mesh of all devices, and one step a call, unless told otherwise."""
     kind = type(config)
     both = dataclasses.make_dataclass(kind.__name__, [], bases=(kind, Planning), frozen=True)
-    return both(**dataclasses.asdict(config) | {"placement": "mesh"})
+    return both(**dataclasses.asdict(config) | {"placement": "mesh", "per_call": 1})
 
 
 def start(arguments: Sequence[str]) -> list[Topology]:
@@ -84,8 +84,10 @@ class Shapes:
         self._config, self._build = config, build
         self._small = config.accumulate * -(-min(config.batch, FEW) // config.accumulate)
         small = build(dataclasses.replace(config, batch=self._small))
-        batch = data.Several(small.train, config.per_call)(0)
-        counted = [(name, float(count) / self._small) for name, count in small.counts(small.train(0)).items()]
+        longest = getattr(small.train, "longest", None)  # of batches of several shapes
+        read = small.train if longest is None else lambda t: longest()
+        batch = data.Several(read, config.per_call)(0)
+        counted = [(name, float(count) / self._small) for name, count in small.counts(read(0)).items()]
         self._unit = next(iter(counted), ("examples", 1.0))
         self._one = {name: (x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in batch.items()}
 

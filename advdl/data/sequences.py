@@ -113,6 +113,10 @@ class BucketBatches(InBuckets):
         bucket, number = self._order(epoch)[t - self.steps(epoch)]
         return self._lines[bucket](int(number))
 
+    def longest(self) -> Batch:
+        """One of the longest sequences' bucket, which takes the most memory."""
+        return self._lines[-1](0)
+
     def steps(self, epochs: int) -> int:
         """Batches in this many epochs from the first on."""
         return sum(epochs * size // self.batch_size for size in self._sizes)

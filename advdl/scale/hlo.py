@@ -235,14 +235,9 @@ def _convolution(one: Instruction, computation: Computation) -> float:
         apart, within = value("rhs_dilate", place, 1), value("lhs_dilate", place, 1)
         at = np.arange(out)[:, None] * stride + np.arange(size)[None] * apart - low
         products *= int(np.sum((at >= 0) & (at <= (into - 1) * within) & (at % within == 0)))
-    out_features = one.shapes[0].dims[label_o.index("f")]
-    batch = one.shapes[0].dims[label_o.index("b")]
     groups = re.search(r"batch_group_count=(\d+)", one.rest)
-    # A kernel's input features are those of one group already.
-    in_features = right[label_r.index("i")] if "i" in label_r else 1
-    batch_in = left[label_l.index("b")]
-    if groups:
-        batch = batch_in // int(groups[1])
+    batch = left[label_l.index("b")] // (int(groups[1]) if groups else 1)
+    in_features, out_features = right[label_r.index("i")], one.shapes[0].dims[label_o.index("f")]  # the first, of one group
     return 2.0 * products * batch * out_features * in_features
 
 
@@ -255,7 +250,7 @@ def _moved(one: Instruction, computation: Computation, computations: Mapping[str
         return 0.0
     inner = computations.get(next(_called(one), "")) if one.opcode == "fusion" else None
     read = sum(_read(one, place, name, computation, inner) for place, name in enumerate(one.operands))
-    return read + _written(one, inner)
+    return read + _written(one, computation, inner)
 
 
 def _main(shapes: Sequence[Shape]) -> float:
@@ -292,10 +287,10 @@ def _read(one: Instruction, place: int, name: str, computation: Computation, inn
     return min(whole, part)
 
 
-def _written(one: Instruction, inner: Computation | None) -> float:
+def _written(one: Instruction, computation: Computation, inner: Computation | None) -> float:
     """What is written of a result: of one that is updated in place, the update."""
     if inner is None:
-        return _main(one.shapes)
+        return _main(_shape(one.operands[1], computation) if one.opcode == "dynamic-update-slice" else one.shapes)
     roots = [inner.root]
     if inner.root.opcode == "tuple":
         roots = [inner.instructions[name] for name in inner.root.operands if name in inner.instructions]
