@@ -256,7 +256,7 @@ class Peers:
         return True
 
     def _end(self, peer: int, reason: str) -> NoReturn:
-        if self._closed.is_set() or peer == self._own:
+        if self._closed.is_set():
             threading.Event().wait()  # this process is ending as it is
         print(
             f"process {peer} of {self._all} is gone: {reason}; process {self._own} ends too, and the same command, on as many "
