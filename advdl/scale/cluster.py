@@ -179,7 +179,7 @@ class Peers:
         from jax._src import distributed  # the store has no public name; Orbax takes it from here too
 
         self._store, self._silence = distributed.global_state.client, silence
-        self._every = min(2.0, silence / 5)
+        self._every = min(1.0, silence / 5)
         self._own, self._all = distributed.global_state.process_id, distributed.global_state.num_processes
         self._coordinator = distributed.global_state.coordinator_address
         self._seen = {peer: ("", time.monotonic()) for peer in range(self._all)}
@@ -217,8 +217,6 @@ class Peers:
                 gone = self._store.key_value_dir_get(GONE)
                 alive = self._store.key_value_dir_get(ALIVE) if self._own == 0 else []
             except Exception:  # noqa: BLE001 - whatever it is, process 0 does not answer
-                if not self._reachable():
-                    self._end(0, f"nobody listens at {self._coordinator}")
                 continue
             self._answered = time.monotonic()
             for key, value in alive:
@@ -232,8 +230,11 @@ class Peers:
         """Ends this process where process 0 no longer answers or, in it, where another has been silent for too long."""
         while not self._closed.wait(self._every / 2):
             now = time.monotonic()
-            if self._own and now - self._answered > self._silence:
+            waited = now - self._answered
+            if self._own and waited > self._silence:
                 self._end(0, f"no answer from {self._coordinator} for {self._silence:g} s")
+            if self._own and waited > 1.5 * self._every and not self._reachable():
+                self._end(0, f"nobody listens at {self._coordinator}")
             if self._own:
                 continue
             for peer, (name, at) in self._seen.items():
@@ -256,7 +257,7 @@ class Peers:
         return True
 
     def _end(self, peer: int, reason: str) -> NoReturn:
-        if self._closed.is_set() or peer == self._own:
+        if self._closed.is_set():
             threading.Event().wait()  # this process is ending as it is
         print(
             f"process {peer} of {self._all} is gone: {reason}; process {self._own} ends too, and the same command, on as many "
