@@ -301,6 +301,7 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
 def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
     opponent = [sharing.whole(variables) for variables in opponent]
+    whole = sharing.whole({"params": state.params})["params"]  # brought together once, not in every micro-batch
 
     def micro(collections, part, number):
         def total(params):
@@ -308,7 +309,7 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
             loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
             return loss.objective.total, loss
 
-        gradient, loss = jax.grad(REMAT[player.remat](total), has_aux=True)(state.params)
+        gradient, loss = jax.grad(REMAT[player.remat](total), has_aux=True)(whole)
         return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
 
     collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
