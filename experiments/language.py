@@ -11,6 +11,18 @@
 Truncated back-propagation through time (Williams & Peng 1990): the state at the end of a window is where the next one begins,
 and no gradient goes back to it. Teacher forcing feeds the network the true text in training (Williams & Zipser 1989); when it
 writes it is fed its own, so its errors add up: measured, and drawn, in every run.
+
+Recorded with `train`, seed 0, on one core of an AMD EPYC beside much other work, JAX 0.10.2 (the text is that of Python 3.11.7),
+of the last twentieth of the reference:
+
+                                            bits a character    right
+    the network                             2.232               58.3 %
+    counts of single characters             4.772
+    counts of pairs                         3.687
+    bz2, lzma, told the training part       1.831, 1.867
+    fed its own, 31 to 60 after the given                       10.4 % (fed the truth 58.4 %)
+
+So after 1,500 updates it knows words and how lines are laid out, and less than a compressor that can look up what it has read.
 """
 
 import bz2
