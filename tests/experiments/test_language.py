@@ -107,7 +107,7 @@ def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
         (["--dropout", 1], "--dropout is 1"),
         (["--window", 0], "--window is 0"),
         (["--tied", "--features", 8], "--tied needs --embedding 64 equal to --features 8"),
-        (["--batch", 5000], "windows of 64 need"),
+        (["--batch", 100_000], "windows of 64 need"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
