@@ -2,8 +2,8 @@
 
 Axes: B batch, T time, D features of the input, H features of the layer, G gates·H.
 
-The loop's products with the hidden state need h_{t-1}, but the gradient of their weights does not need the loop: it is one product
-over all steps, after the loop has gone back (`plain`: one in each step, added up, as JAX derives it).
+The loop's products with the hidden state need h_{t-1}, but the gradient of their weights does not need the loop: it is one
+product over all steps, after the loop has gone back (`plain`: one in each step, added up, as JAX derives it).
 
 Where lengths are given, a sequence ends at its length: outputs after it are zero, the carry stays what it was at its last real
 step, and what the padding holds (NaN included) has no effect on outputs, losses or gradients. A length may be 0.

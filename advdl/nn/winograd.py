@@ -2,8 +2,9 @@
 
 Axes: B batch, H height, W width, I channels in, O channels out; T rows and S columns of tiles.
 
-Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2 outputs is, on each of 16 points, a
-matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A. Its adjoint in w is said here too; that in x is a convolution again.
+Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2 outputs is, on each of 16
+points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A. Its adjoint in w is said here too; that in x is a
+convolution again.
 """
 
 import jax

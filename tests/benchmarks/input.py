@@ -2,11 +2,12 @@
 
     python tests/benchmarks/input.py [--rounds 5] [--workers 2] [--images 512] [--data-dir TFDS] [--only jpeg]
 
-`jpeg`: a folder of synthetic photographs (500 by 375 pixels, made in a temporary directory), seen as ImageNet's are in training:
-a random area and aspect brought to 224 by 224, mirrored, normalized, float32. `array_record`: Fashion-MNIST's
-records read by row and decoded, where the set is prepared under --data-dir (a run keeps a set so small in memory). `text`: sentences of many
-lengths padded to the bounds of four buckets; torch's side pads each batch to its longest in `collate_fn`. Batches are ours, read
-ahead by as many threads as torch's side has worker processes. Ours is `data.TrainBatches` through `data.prefetch`, as a run reads.
+`jpeg`: a folder of synthetic photographs (500 by 375 pixels, made in a temporary directory), seen as ImageNet's are in
+training: a random area and aspect brought to 224 by 224, mirrored, normalized, float32. `array_record`: Fashion-MNIST's records
+read by row and decoded, where the set is prepared under --data-dir (a run keeps a set so small in memory). `text`: sentences of
+many lengths padded to the bounds of four buckets; torch's side pads each batch to its longest in `collate_fn`. Batches are
+ours, read ahead by as many threads as torch's side has worker processes. Ours is `data.TrainBatches` through `data.prefetch`,
+as a run reads.
 Both take turns, round by round, and start each round with nothing read ahead.
 """
 

@@ -105,7 +105,9 @@ class Theirs(Side):
             self._torch.cuda.synchronize()
 
 
-def measure(shape: tuple[int, int, int], unrolled: tuple[int, ...], cudnn: bool, rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure(
+    shape: tuple[int, int, int], unrolled: tuple[int, ...], cudnn: bool, rounds: int
+) -> dict[str, dict[str, list[float]]]:
     """For forward and training: seconds of every way, and of torch."""
     ours, theirs = Apart(Ours, shape, unrolled, cudnn), Apart(Theirs, shape)
     names = ["scan", "hoisted", *(f"unroll {n}" for n in unrolled), *(["cuDNN"] if cudnn else [])]
@@ -129,7 +131,8 @@ def main():
     print(f"{jax.devices()[0].device_kind}, {machine('jax', 'torch')}, medians of {options.rounds} rounds")
     print("" if cudnn else "no NVIDIA GPU here, so no cuDNN")
     ways = ["scan", "hoisted", *(f"unroll {n}" for n in unrolled), *(["cuDNN"] if cudnn else [])]
-    print("| T × batch × hidden | | torch ms |" + "".join(f" {way} ms |" for way in ways) + "".join(f" torch / {way} |" for way in ways))
+    heads = "".join(f" {way} ms |" for way in ways) + "".join(f" torch / {way} |" for way in ways)
+    print(f"| T × batch × hidden | | torch ms |{heads}")
     print("|---|---|---|" + "---|" * (2 * len(ways)), flush=True)
     for text in options.shapes.split(","):
         shape = tuple(map(int, text.split("x")))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: programs timed in turns, each in a process of its own where it needs one, and the machine's name."""
+"""What the benchmarks share: programs timed in turns, each in a process of its own where needed; the machine's name."""
 
 import ctypes
 import importlib.metadata

@@ -265,7 +265,7 @@ class Ours(Side):
     def facts(self) -> dict[str, Any]:
         """parameters, seconds of compilation of the training step, MiB of memory, the device."""
         players = self._state.players.values()
-        held = sum(x.nbytes for x in jax.tree.leaves((self._state, self._batch)) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key))
+        held = sum(x.nbytes for x in jax.tree.leaves((self._state, self._batch)))
         stats = jax.devices()[0].memory_stats() or {}
         memory = stats.get("peak_bytes_in_use", 0) / 2**20 or held / 2**20 + peak(lambda: self._wait(self._step()))
         return {
@@ -381,7 +381,8 @@ def lines(found: dict[str, Any], ways: list[str]) -> list[str]:
     rate = found["flops"] / statistics.median(found["train"]["ours"])
     cells = [f"{facts['compile s']:.1f}" if side in ("ours", "compiled") else "–" for side, facts in found["facts"].items()]
     memory = [f"{facts['memory MiB']:.0f}" for facts in found["facts"].values()]
-    rest = f"| {found['row']} | {found['facts']['ours']['parameters']:,} | {rate / 1e9:.0f} | {100 * rate / found['peak']:.0f} % | "
+    counted = found["facts"]["ours"]["parameters"]
+    rest = f"| {found['row']} | {counted:,} | {rate / 1e9:.0f} | {100 * rate / found['peak']:.0f} % | "
     return [title, rest + " / ".join(cells) + " | " + " / ".join(memory) + " |"]
 
 
@@ -394,7 +395,7 @@ def main():
     parser.add_argument("--size", type=int, default=0, help="side of images, or tokens (default: each row's own)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
-        "--clock", choices=("wall", "process"), default="wall", help="process: of all threads, which other work beside disturbs less"
+        "--clock", choices=("wall", "process"), default="wall", help="process: of all threads; other work disturbs it less"
     )
     parser.add_argument("--keep-memory", action="store_true", help="give PyTorch's processes our setting of the allocator")
     options = parser.parse_args()
