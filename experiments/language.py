@@ -12,8 +12,8 @@ Truncated back-propagation through time (Williams & Peng 1990): the state at the
 and no gradient goes back to it. Teacher forcing feeds the network the true text in training (Williams & Zipser 1989); when it
 writes it is fed its own, so its errors add up: measured, and drawn, in every run.
 
-Recorded with `train`, seed 0, on one core of an AMD EPYC beside much other work, JAX 0.10.2 (the text is that of Python 3.11.7),
-of the last twentieth of the reference:
+Recorded with `train`, seed 0, on one core of an AMD EPYC beside much other work, JAX 0.10.2 (the text is that of Python
+3.11.7), of the last twentieth of the reference:
 
                                             bits a character    right
     the network                             2.232               58.3 %

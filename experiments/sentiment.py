@@ -81,8 +81,8 @@ PRESETS = {
     # bentrevett/pytorch-sentiment-analysis, chapter 2: 86.2 % of the 25,000 test reviews, there from GloVe's vectors, which are
     # not read here. Not run here.
     "imdb": Config(
-        preset="imdb", data="tfds:imdb_reviews", longest=256, buckets=4, least=5, embedding=300, features=300, layers=2, pool="last",
-        dropout=0.5, steps=440, batch=512, learning_rate=5e-4, evaluate_every=44, save_every=44, log_every=22,
+        preset="imdb", data="tfds:imdb_reviews", longest=256, buckets=4, least=5, embedding=300, features=300, layers=2,
+        pool="last", dropout=0.5, steps=440, batch=512, learning_rate=5e-4, evaluate_every=44, save_every=44, log_every=22,
     ),
 }  # fmt: skip
 SAVED = "vocabulary.json"

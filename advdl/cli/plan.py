@@ -160,7 +160,8 @@ def _row(one: Plan) -> list[str]:
         one.topology, str(one.chips), str(one.hosts), mesh, str(one.batch), bytes_(one.parameters), bytes_(one.optimizer),
         bytes_(one.other), bytes_(one.examples), bytes_(one.temporary), bytes_(one.total), bytes_(one.memory),
         "yes" if one.fits else "no", f"{one.flops / 1e9:.4g}" if known else "", bytes_(one.bytes),
-        bytes_(sent if known else None), f"{one.seconds[bound] * 1e3:.3g}" if bound else "", bound, f"{one.rate:.3g}" if one.rate else "",
+        bytes_(sent if known else None), f"{one.seconds[bound] * 1e3:.3g}" if bound else "", bound,
+        f"{one.rate:.3g}" if one.rate else "",
         f"{one.compile_seconds:.1f}" if known else "",
     ]  # fmt: skip
 

@@ -34,7 +34,9 @@ with Watchdog(1.0, pathlib.Path(sys.argv[1])) as watchdog:
 
 
 def test_a_run_that_hangs_ends_with_every_stack_and_a_slow_one_does_not(tmp_path):
-    done = subprocess.run([sys.executable, "-c", HANG, str(tmp_path / "stacks.txt")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", HANG, str(tmp_path / "stacks.txt")], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == STATUS
     assert "no step has finished for 1 s, the last was 8" in done.stderr.splitlines()[-1]
     for text in (done.stderr, (tmp_path / "stacks.txt").read_text()):
