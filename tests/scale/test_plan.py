@@ -438,13 +438,13 @@ def test_made_up_data_looks_like_the_real(load):
 
 
 RUN = """
-import json, os, resource
+import json, os, re
 import jax, numpy as np
 from advdl import train
 from test_plan import BATCH, learner
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this program; getrusage would begin with that of the process that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 
 placed = train.place("jit")(learner())
 batch = {name: jax.ShapeDtypeStruct((BATCH, n), np.float32) for name, n in (("x", 16), ("y", 8))}
@@ -518,14 +518,6 @@ def test_a_classifier_for_a_pod_of_256(load):
     assert found["parameters"] == counted(load, "classify", model="resnet8")
     (eight,) = [one for one in found["collectives"] if one["bytes"] > found["parameters"] / 2]
     assert (eight["kind"], eight["axes"], eight["size"]) == ("all-reduce", "data", 256)
-
-
-@needs_libtpu
-@pytest.mark.slow  # compiles with libtpu, in a process
-def test_what_is_computed_again_takes_no_room_on_a_tpu():
-    one = ("classify", "--model", "resnet8", "--topology", "v5e:2x2", "--batch", 2048)
-    (kept,), (again,) = planned_for_tpu(*one), planned_for_tpu(*one, "--remat", "blocks")
-    assert again["temporary"] < kept["temporary"] and again["flops"] > 1.2 * kept["flops"]
 
 
 @needs_libtpu
