@@ -1,6 +1,6 @@
 """What an accelerator has, by generation: memory and the peaks that a roofline is made of.
 
-As published on cloud.google.com/tpu/docs/v4, v5e, v5p, v6e and tpu7x; the interconnect of v4 is that of Jouppi et al. 2023
+As published on cloud.google.com/tpu/docs/v4, v5e, v5p and v6e; the interconnect of v4 is that of Jouppi et al. 2023
 (arXiv:2304.01433), six links of 50 GB/s each way. A TPU multiplies bfloat16; at JAX's default precision float32 matrix
 products and convolutions take one such pass, so one peak holds for both.
 """
@@ -30,5 +30,4 @@ CHIPS: Mapping[str, Chip] = {
     "v5e": Chip("v5e", 16 * GIB, 197e12, 819e9, 400e9),
     "v5p": Chip("v5p", 95 * GIB, 459e12, 2765e9, 1200e9),
     "v6e": Chip("v6e", 32 * GIB, 918e12, 1638e9, 800e9),
-    "v7x": Chip("tpu7x", 192 * GIB, 2307e12, 7380e9, 1200e9, devices=2),
 }
