@@ -29,6 +29,8 @@ Padding = int | Sequence[int | Sequence[int]]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # With this many channels out or fewer, XLA's own way takes less time than a convolution for each phase.
 FEW = 8
+# With fewer examples, the kernel gradient is taken of strips of them.
+EXAMPLES = 16
 
 
 class Geometry(NamedTuple):
@@ -134,9 +136,9 @@ def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
 # The same, fast.
 
 
-def _by_tiles(x, taps, geometry, channels_out):
+def _by_tiles(x, taps, geometry, channels_out, pairs=0):
     outputs = tuple(n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], geometry.padding, taps, strict=True))
-    return geometry.strides == (1, 1) and winograd.suits(x, outputs, channels_out, taps)
+    return geometry.strides == (1, 1) and winograd.suits(x, outputs, channels_out, taps, pairs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -153,7 +155,9 @@ def _fast_adjoint(y_BHWO, kernel, geometry, size):
             (k - 1 - before, n + before - m)
             for k, (before, _), n, m in zip(kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False)
         )
-        return _fast_conv(y_BHWO, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=padding))
+        if _by_tiles(y_BHWO, kernel.shape[:2], geometry._replace(padding=padding), kernel.shape[2]):
+            return winograd.turned(y_BHWO, kernel, padding)
+        return _conv(y_BHWO, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=padding))
     if kernel.shape[2] <= FEW:
         return _adjoint(y_BHWO, kernel, geometry, size)
     return _sub_pixel(y_BHWO, kernel, geometry, size)
@@ -161,9 +165,24 @@ def _fast_adjoint(y_BHWO, kernel, geometry, size):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
-    if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3]):
+    if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3], winograd.PAIRS):
         return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
-    return _kernel_gradient(x_BHWI, y_BHWO, geometry, taps)
+    rows = y_BHWO.shape[1]
+    strips = next((n for n in range(1, rows + 1) if rows % n == 0 and n * len(x_BHWI) >= EXAMPLES), 1)
+    return _kernel_gradient(*_in_strips(x_BHWI, y_BHWO, geometry, taps[0], strips), taps)
+
+
+def _in_strips(x, y, geometry, taps, count):
+    """x, y and geometry of the same kernel gradient, where so many strips of rows stand for each image: XLA's loops run along
+    the examples."""
+    if count == 1:
+        return x, y, geometry
+    (before, after), rows = geometry.padding[0], y.shape[1] // count
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (before, after, 0), (0, 0, 0), (0, 0, 0)))
+    starts = [strip * rows * geometry.strides[0] for strip in range(count)]
+    x = jnp.stack([x[:, start : start + (rows - 1) * geometry.strides[0] + taps] for start in starts], 1)
+    geometry = geometry._replace(padding=((0, 0), geometry.padding[1]))
+    return x.reshape(-1, *x.shape[2:]), y.reshape(-1, rows, *y.shape[2:]), geometry
 
 
 def _fit(geometry: Geometry, size, taps, out) -> Geometry:

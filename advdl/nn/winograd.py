@@ -3,8 +3,8 @@
 Axes: B batch, H height, W width, I channels in, O channels out; T rows and S columns of tiles.
 
 Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2 outputs is, on each of 16
-points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A. Its adjoint in w is said here too; that in x is a
-convolution again.
+points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A. Its adjoint in w is said here too; that in x is the
+convolution by the kernel turned.
 """
 
 import jax
@@ -12,16 +12,18 @@ import jax.numpy as jnp
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-# Less makes too little of the products: fewer channels than this, fewer tiles, or more pixels of tiles for each of the output.
-CHANNELS, TILES, WASTE = 128, 128, 1.2
+# Less makes too little of the products: fewer channels than this, fewer tiles, or more pixels of tiles for each of the output;
+# and for the kernel gradient, fewer pairs of channels.
+CHANNELS, TILES, WASTE, PAIRS = 64, 64, 1.35, 64 * 128
 
 
-def suits(x: jax.Array, outputs: tuple[int, int], channels_out: int, taps: tuple[int, int]) -> bool:
-    """Whether this is worth while, for x (B, H, W, I) in at least 32 bits."""
+def suits(x: jax.Array, outputs: tuple[int, int], channels_out: int, taps: tuple[int, int], pairs: int = 0) -> bool:
+    """Whether this is worth while, for x (B, H, W, I) in at least 32 bits and at least so many pairs of channels."""
     (t, s), (rows, columns) = _tiles(outputs), outputs
     return (
         taps == (3, 3)
         and min(x.shape[-1], channels_out) >= CHANNELS
+        and x.shape[-1] * channels_out >= pairs
         and len(x) * t * s >= TILES
         and 4 * t * s <= WASTE * rows * columns
         and jnp.finfo(x.dtype).bits >= 32
@@ -30,9 +32,19 @@ def suits(x: jax.Array, outputs: tuple[int, int], channels_out: int, taps: tuple
 
 def conv(x_BHWI: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
     """The convolution by a kernel (3, 3, I, O), (B, H', W', O)."""
+    return _by_points(x_BHWI, _kernels(kernel), padding)
+
+
+def turned(y_BHWO: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
+    """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I): as the gradient by x needs it.
+    No turned kernel is made; G reversed is G with its rows in another order."""
+    return _by_points(y_BHWO, [kernels.T for kernels in _kernels(kernel[::-1, ::-1])], padding)
+
+
+def _by_points(x_BHWI, kernels, padding):
     outputs = _outputs(x_BHWI, padding)
-    points = [x @ w for x, w in zip(_inputs(x_BHWI, padding, outputs), _kernels(kernel), strict=True)]
-    tiles = (len(x_BHWI), *_tiles(outputs), kernel.shape[3])
+    points = [x @ w for x, w in zip(_inputs(x_BHWI, padding, outputs), kernels, strict=True)]
+    tiles = (len(x_BHWI), *_tiles(outputs), kernels[0].shape[1])
     y = [[part.reshape(tiles) for part in row] for row in _both(_output, points, 4)]
     y = jnp.stack([jnp.stack(row, 3) for row in y], 2).reshape(len(x_BHWI), 2 * tiles[1], 2 * tiles[2], -1)
     return y[:, : outputs[0], : outputs[1]]

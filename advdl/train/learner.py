@@ -22,6 +22,7 @@ from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
 from advdl.train import sharing
+from advdl.train.schedule import global_norm
 
 PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
 
@@ -321,7 +322,7 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
     ema = state.ema
     if ema is not None:
         ema = jax.tree.map(lambda old, new: _towards(old, new, 1 - player.ema), ema, {"params": params, **collections})
-    norm = Mean.of(optax.tree.norm(gradient)[None])
+    norm = Mean.of(global_norm(gradient)[None])
     metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
     return PlayerState(params, collections, optimizer, ema), carried, metrics
 

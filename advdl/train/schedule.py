@@ -1,8 +1,14 @@
 """Learning-rate schedules and gradient clipping: names for what optax has."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import optax
+from jax import lax
 
 from advdl.errors import UserError, nearest
+from advdl.nn import formulation
 
 SCHEDULES = ("constant", "cosine", "step", "thirds", "poly")
 
@@ -36,6 +42,22 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float =
     return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup])
 
 
+def global_norm(tree: Any) -> jax.Array:
+    """Square root of the sum of squares of all leaves, a scalar.
+
+    Fast formulation (CPU): each leaf's product with itself, half the time of XLA's reduction.
+    """
+    if not formulation.fast():
+        return optax.tree.norm(tree)
+    squares = [lax.dot_general(x, x, ((tuple(range(x.ndim)),) * 2, ((), ()))) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, jnp.float32(0)))
+
+
 def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
     """The optimizer behind a clip of the gradient's global norm (Pascanu et al. 2013); 0 clips nothing."""
-    return optax.chain(optax.clip_by_global_norm(norm), optimizer) if norm else optimizer
+
+    def clip(gradient, params=None):
+        scale = norm / jnp.maximum(global_norm(gradient), norm)
+        return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+
+    return optax.chain(optax.stateless(clip), optimizer) if norm else optimizer

@@ -23,15 +23,18 @@ def test_tiles_are_the_convolution_and_its_gradient(size, padding):
         y, pull = jax.vjp(lambda kernel: convolution._conv(x, kernel, geometry), kernel)
         g = np.float64(normal(*y.shape, seed=2))
         np.testing.assert_allclose(winograd.conv(x, kernel, padding), y, rtol=1e-12, atol=1e-12)
+        turned = convolution._conv(g, kernel[::-1, ::-1].swapaxes(2, 3), geometry)
+        np.testing.assert_allclose(winograd.turned(g, kernel, padding), turned, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(winograd.kernel_gradient(x, g, padding), pull(g)[0], rtol=1e-12, atol=1e-12)
 
 
 def test_wide_convolutions_go_by_tiles_and_no_other():
-    x = jnp.zeros((8, 14, 14, 128))
-    assert winograd.suits(x, (14, 14), 128, (3, 3))
-    assert not winograd.suits(x, (14, 14), 64, (3, 3)), "few channels"
+    x = jnp.zeros((8, 14, 14, 64))
+    assert winograd.suits(x, (14, 14), 128, (3, 3), winograd.PAIRS)
+    assert not winograd.suits(x, (14, 14), 64, (3, 3), winograd.PAIRS), "few pairs of channels"
+    assert not winograd.suits(x, (14, 14), 32, (3, 3)), "few channels"
     assert not winograd.suits(x, (14, 14), 128, (5, 5)), "another kernel"
-    assert not winograd.suits(x, (7, 7), 128, (3, 3)), "much beyond the image"
+    assert not winograd.suits(x, (5, 5), 128, (3, 3)), "much beyond the image"
     assert not winograd.suits(x[:1], (14, 14), 128, (3, 3)), "few tiles"
     assert not winograd.suits(x.astype(jnp.bfloat16), (14, 14), 128, (3, 3)), "half precision"
 
