@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from advdl.models.feeding import feed, forced
 from advdl.models.seq2seq import Memory
-from advdl.nn import LSTM, Additive, Dropout
+from advdl.nn import LSTM, Additive, Dense, Dropout
 
 Carry = tuple[Memory, Any]
 
@@ -48,7 +48,7 @@ class Captioner(nn.Module):
     def setup(self):
         """The layers."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        dense = partial(nn.Dense, **dtypes)
+        dense = partial(Dense, **dtypes)
         self.words = nn.Embed(self.size, self.embedding, **dtypes)
         self.decoder = LSTM(self.features, **dtypes)
         self.answer = dense(self.size)

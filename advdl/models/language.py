@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.feeding import feed, forced
-from advdl.nn import CELLS, Dropout, Stack
+from advdl.nn import CELLS, Dense, Dropout, Stack
 
 
 class LanguageModel(nn.Module):
@@ -47,7 +47,7 @@ class LanguageModel(nn.Module):
             recurrent["forget_bias"] = 0.0
         self.words = nn.Embed(self.size, self.embedding, **own, **dtypes)
         self.stack = Stack(partial(CELLS[self.cell], self.features, **recurrent, **dtypes), self.layers, dropout=self.dropout)
-        self.answer = None if self.tied else nn.Dense(self.size, **each, **dtypes)
+        self.answer = None if self.tied else Dense(self.size, **each, **dtypes)
         self.drop = Dropout(self.dropout)
 
     def __call__(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.feeding import feed
-from advdl.nn import LSTM, Additive, Dot, Dropout, Stack
+from advdl.nn import LSTM, Additive, Dense, Dot, Dropout, Stack
 
 ATTENTION = ("additive", "dot", "general", "none")
 
@@ -56,7 +56,7 @@ class Translator(nn.Module):
     def setup(self):
         """The layers."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        dense, lstm = partial(nn.Dense, **dtypes), partial(LSTM, self.features, **dtypes)
+        dense, lstm = partial(Dense, **dtypes), partial(LSTM, self.features, **dtypes)
         self.source_words = nn.Embed(self.source_size, self.embedding, **dtypes)
         self.target_words = nn.Embed(self.target_size, self.embedding, **dtypes)
         self.encoder = Stack(lstm, bidirectional=True)

@@ -4,6 +4,7 @@ from advdl.nn import formulation, replica, towers
 from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
+from advdl.nn.dense import Dense
 from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
@@ -25,6 +26,7 @@ __all__ = [
     "CELLS",
     "Conv",
     "ConvTranspose",
+    "Dense",
     "Dot",
     "Dropout",
     "Field",
