@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, tap
+from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, replica, tap
 from advdl.nn.elementwise import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -211,7 +211,7 @@ class ResNet(nn.Module):
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
-    run = nn.scan(lambda block, x, _: (block(x, train), None), variable_axes=axes, split_rngs={"params": True}, length=count)
+    run = nn.scan(lambda block, x, _: (replica.spread(block(x, train)), None), variable_axes=axes, split_rngs={"params": True}, length=count)
     return run(block, x, None)[0]
 
 

@@ -49,12 +49,13 @@ def keys(key: jax.Array, count: int) -> jax.Array:
     or is split over replicas.
     """
     first = jax.lax.axis_index(AXIS) * count if bound() else 0
-    return jax.vmap(lambda place: jax.random.fold_in(key, place))(_spread(first + jnp.arange(count)))
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(spread(first + jnp.arange(count)))
 
 
-def _spread(x_B: jax.Array) -> jax.Array:
-    """Split over the mesh that is compiled for, as a batch is. What is made of noise alone has nothing else that tells the
-    compiler so, and every device would make all of it."""
+def spread(x_B: jax.Array) -> jax.Array:
+    """x (B, …) split over the mesh that is compiled for, as a batch is; the identity elsewhere. What is made of noise alone has
+    nothing else that tells the compiler so, nor has what a loop computes again for its gradient, and every device would make
+    all of it."""
     mesh = dict(jax.sharding.get_abstract_mesh().shape)
     over = tuple(axis for axis in SPLIT if mesh.get(axis, 1) > 1)
     if not over or len(x_B) % math.prod(mesh[axis] for axis in over):
