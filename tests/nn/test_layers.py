@@ -1,12 +1,13 @@
-"""Pooling, dropout, maxout, materialization, and who chooses the formulation."""
+"""Pooling, dense layers, dropout, maxout, materialization, and who chooses the formulation."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import Dropout, Maxout, formulation, global_average_pool, materialize, replica
+from advdl.nn import Dense, Dropout, Maxout, formulation, global_average_pool, materialize, replica
 from advdl.nn.elementwise import add_relu, relu
 
 
@@ -124,3 +125,15 @@ def test_materialized_functions_stay_where_the_batch_is():
         text = f.lower(x).compile().as_text()
     assert "all-gather" not in text and "all-reduce" not in text
     np.testing.assert_array_equal(f(x), np.maximum(np.maximum(x, 0) - 1, 0))
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+def test_a_dense_layer_is_flaxs_with_its_parameters_and_gradients(dtype):
+    x, found = normal(2, 3, 5, 4), []
+    for layer in (Dense, nn.Dense):
+        module = layer(7, dtype=dtype, bias_init=nn.initializers.normal())
+        variables = module.init(jax.random.key(0), x)
+        f = lambda variables, x, module=module: jnp.square(module.apply(variables, x).astype(jnp.float32)).sum()  # noqa: E731
+        found.append((variables, jax.value_and_grad(f, (0, 1))(variables, x)))
+    tolerance = 1e-5 if dtype is None else 2e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), *found)

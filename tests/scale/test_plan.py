@@ -415,6 +415,19 @@ def test_the_verb_makes_a_table_and_json(verb):
     assert len({one["parameters"] for one in plans}) == 1
 
 
+@pytest.mark.slow  # compiles a residual network twice
+def test_blocks_computed_again_on_a_mesh_cost_one_more_forward_pass_and_no_message_of_activations(verb):
+    flags = ["--model", "resnet20", "--scan", "--data", "blank:32x32x3:10", "--batch", "256", "--mesh", "fsdp=8", "--json"]
+    kept, again = (
+        json.loads(verb("classify", "plan", "--topology", "cpu:8", *flags, "--remat", remat)[1])["plans"][0]
+        for remat in ("none", "blocks")
+    )
+    assert 1.2 < again["flops"] / kept["flops"] < 4 / 3
+    assert again["temporary"] < 0.7 * kept["temporary"]
+    sent = [sum(each["sent"] for each in found["collectives"]) for found in (kept, again)]
+    assert sent[1] == pytest.approx(sent[0], rel=0.1), "parameters and gradients alone"
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     ((), "plan needs --topology"),
     (("--topology", "v7:2x2"), "no topology"),
