@@ -128,7 +128,8 @@ def test_what_is_computed_again_changes_no_number_and_no_product():
         return flops, text.count("tanh("), lowered.compile()(one.init(key, batch), batch, key)[0]["model"].params
 
     (plain, kept, a), (products, again, b) = map(trained, ("none", "products"))
-    assert products == plain == 4 + 4 + 3  # forward, by kernels, by activations but the first's
+    norm = 4 / 32  # of the gradient, a product on CPU
+    assert products == plain == 4 + 4 + 3 + norm  # forward, by kernels, by activations but the first's
     assert (kept, again) == (4, 8)
     for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-6)
