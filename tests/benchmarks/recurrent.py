@@ -66,7 +66,7 @@ class Ours(Side):
         run = lambda params, x: layer.apply({"params": params}, x)[0]  # noqa: E731
         gradients = jax.value_and_grad(lambda params, x: run(params, x).sum(), (0, 1))
         for what, f in (("forward", run), ("training", gradients)):
-            compiled = jax.jit(f).lower(*self._arguments).compile(compiler_options=compiler_options())
+            compiled = jax.jit(f).lower(*self._arguments).compile(compiler_options=compiler_options(jax.default_backend()))
             self._programs[f"{name} {what}"] = compiled
 
     def _call(self, name):
