@@ -211,7 +211,8 @@ class ResNet(nn.Module):
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
-    run = nn.scan(lambda block, x, _: (replica.spread(block(x, train)), None), variable_axes=axes, split_rngs={"params": True}, length=count)
+    step = lambda block, x, _: (replica.spread(block(x, train)), None)  # noqa: E731
+    run = nn.scan(step, variable_axes=axes, split_rngs={"params": True}, length=count)
     return run(block, x, None)[0]
 
 

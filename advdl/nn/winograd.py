@@ -36,8 +36,8 @@ def conv(x_BHWI: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
 
 
 def turned(y_BHWO: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
-    """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I): as the gradient by x needs it.
-    No turned kernel is made; G reversed is G with its rows in another order."""
+    """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I): as the gradient by x needs
+    it. No exchanged kernel is made: the products take each point's transpose."""
     return _by_points(y_BHWO, [kernels.T for kernels in _kernels(kernel[::-1, ::-1])], padding)
 
 

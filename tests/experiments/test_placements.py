@@ -9,7 +9,7 @@ import pytest
 from advdl import train
 
 STEPS = 20
-PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=2,fsdp=2")]
+PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fsdp=2")]
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {"network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1},

@@ -11,6 +11,7 @@ STEPS = 24
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--discriminator-steps", 2],
     "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--flip"],
+    "autoencode": ["--hidden", "32", "--batch", 16, "--ema", 0.9, "--noise", 0.25],
 }
 
 
