@@ -2,8 +2,9 @@
 
 Axes: B batch, T time, D features of the input, H features of the layer, G gates·H.
 
-The loop's products with the hidden state need h_{t-1}, but the gradient of their weights does not need the loop: it is one
-product over all steps, after the loop has gone back (`plain`: one in each step, added up, as JAX derives it).
+The loop keeps only what needs h_{t-1}. Going back, the squashing functions and their slopes are taken of all steps at once,
+before the loop, and the gradients of the parameters as one product over all steps, after it (`plain`: each in its step, as JAX
+derives it).
 
 Where lengths are given, a sequence ends at its length: outputs after it are zero, the carry stays what it was at its last real
 step, and what the padding holds (NaN included) has no effect on outputs, losses or gradients. A length may be 0.
@@ -20,7 +21,7 @@ from jax.experimental import rnn as cudnn
 
 from advdl.nn import formulation
 from advdl.nn.dropout import Dropout
-from advdl.nn.normalization import add_bias
+from advdl.nn.normalization import add_bias, channel_sum
 
 Carry = Any
 Initializer = Callable[..., jax.Array]
@@ -46,9 +47,7 @@ class Recurrent(nn.Module):
     recurrent_init: Initializer = nn.initializers.orthogonal()
 
     gates: ClassVar[int] = 1
-    """Of the product with the input, each H wide."""
-    apart: ClassVar[bool] = False
-    """Whether a step wants the products with input and hidden state one by one, or their sum."""
+    """Of each product, H wide."""
 
     def begin(self, batch: int) -> Carry:
         """Zeros, as every sequence begins with unless told otherwise."""
@@ -62,9 +61,17 @@ class Recurrent(nn.Module):
         """Of the bias (G,)."""
         return jnp.zeros(shape, dtype)
 
-    def advance(self, extra: dict[str, jax.Array], carry: Carry, *gates_BG: jax.Array) -> Carry:
-        """One step, from the sum of the products with its input and with the hidden state and the bias; or, if `apart`, from
-        the product with the input and the bias, and the one with the hidden state. extra: the parameters of `extra()`."""
+    def joined(self, extra: dict[str, jax.Array], given: jax.Array, product: jax.Array) -> jax.Array:
+        """What is squashed: of the product with the input and the bias, and the one with the hidden state, each (…, G); linear
+        in them and in the parameters of `extra()`. Their sum, unless a cell wants them in another way."""
+        return given + product
+
+    def squashed(self, gates: jax.Array) -> jax.Array:
+        """Squashing functions, elementwise, of what `joined` gave."""
+        raise NotImplementedError
+
+    def advance(self, carry: Carry, gates: jax.Array) -> Carry:
+        """The carry (B, H) after a step, from the squashed gates."""
         raise NotImplementedError
 
     @staticmethod
@@ -112,16 +119,16 @@ class Recurrent(nn.Module):
 
         def step(carry, item):
             x, keep = item
-            gates = project(x), self.shown(carry) @ recurrent
-            new = _kept(self.advance(extra, carry, *(gates if self.apart else (sum(gates),))), carry, keep)
+            gates = self.squashed(self.joined(extra, project(x), self.shown(carry) @ recurrent))
+            new = _kept(self.advance(carry, gates), carry, keep)
             return new, self.shown(new)
 
         if steps == 1:
             carry, y = step(carry, jax.tree.map(lambda x: x[0], items))
             return y[:, None], carry
         if not formulation.plain():
-            items = project(items[0]), items[1]
-            run = partial(_loop(self.advance, self.shown, self.apart, reverse, self.unroll), recurrent, extra)
+            items = items[0] @ weights["kernel"], items[1]
+            run = partial(_loop(self, reverse), recurrent, weights["bias"], extra)
         else:
             run = partial(jax.lax.scan, step, reverse=reverse, unroll=self.unroll)
         if not self.chunk or self.chunk >= steps:
@@ -142,48 +149,71 @@ def _kept(new: Carry, old: Carry, keep_B: jax.Array | None) -> Carry:
     return new if keep_B is None else jax.tree.map(lambda new, old: jnp.where(keep_B[:, None], new, old), new, old)
 
 
-def _loop(advance, shown, apart: bool, reverse: bool, unroll: int):
-    """`run(recurrent, extra, carry, (given (T, B, G), keep (T, B) or none)) -> (carry, outputs (T, B, H))`, its gradient by the
-    recurrent kernel taken of all steps at once."""
+@jax.custom_jvp
+def _squash(x: jax.Array, half: jax.Array) -> jax.Array:
+    """σ(x) = tanh(x / 2) / 2 + 1 / 2 where half is 1/2, tanh(x) where it is 1: one function for all gates, in one pass. Its
+    derivative keeps one array, the slope."""
+    return half * jnp.tanh(half * x) + (1 - half)
 
-    def cell(extra, carry, gates, keep):
-        """(carry, output) of the sum, or of both products."""
-        new = _kept(advance(extra, carry, *gates), carry, keep)
-        return new, shown(new)
+
+@_squash.defjvp
+def _squash_jvp(primals, tangents):
+    x, half = primals
+    t = jnp.tanh(half * x)
+    return half * t + (1 - half), half * half * (1 - t * t) * tangents[0]
+
+
+def _loop(layer: Recurrent, reverse: bool):
+    """`run(recurrent, bias, extra, carry, (given (T, B, G), keep (T, B) or none)) -> (carry, outputs (T, B, H))`, with its own
+    gradient, in which the backward loop has products with the recurrent kernel and arithmetic alone."""
+    shown, scan = layer.shown, partial(jax.lax.scan, unroll=layer.unroll)
+
+    def cell(carry, gates, keep):
+        return _kept(layer.advance(carry, layer.squashed(gates)), carry, keep)
 
     @jax.custom_vjp
-    def run(recurrent, extra, carry, items):
-        return forward(recurrent, extra, carry, items)[0]
+    def run(recurrent, bias, extra, carry, items):
+        return forward(recurrent, bias, extra, carry, items)[0]
 
-    def forward(recurrent, extra, carry, items):
+    def forward(recurrent, bias, extra, carry, items):
+        bias_BG = jnp.broadcast_to(bias, items[0].shape[1:])
+
         def step(carry, item):
             given, keep = item
-            product = shown(carry) @ recurrent
-            gates = (given, product) if apart else (given + product,)
-            new, y = cell(extra, carry, gates, keep)
-            return new, (y, carry, gates)
+            gates = layer.joined(extra, given + bias_BG, shown(carry) @ recurrent)
+            new = cell(carry, gates, keep)
+            return new, (new, gates)
 
-        last, (y_TBH, before, gates) = jax.lax.scan(step, carry, items, reverse=reverse, unroll=unroll)
-        return (last, y_TBH), (recurrent, extra, before, gates, items[1])
+        last, (carries, gates) = scan(step, carry, items, reverse=reverse)
+        return (last, shown(carries)), (recurrent, extra, carry, carries, gates, items[1])
 
     def backward(saved, given):
-        recurrent, extra, before, gates, keep = saved
+        recurrent, extra, carry, carries, gates, keep = saved
         dlast, dy_TBH = given
+        turned = recurrent.T  # once, not in each step's product
 
-        def step(state, item):
-            dcarry, dextra = state
-            dy, carry, gates, keep = item
-            _, pull = jax.vjp(lambda *of: cell(*of, keep), extra, carry, gates)
-            more, dbefore, dgates = pull((dcarry, dy))
-            (dhidden,) = jax.vjp(shown, carry)[1](dgates[-1] @ recurrent.T)
-            add = partial(jax.tree.map, jnp.add)
-            return (add(dbefore, dhidden), add(dextra, more)), dgates
+        def delayed(first, rest):
+            first = first[None]
+            return jnp.concatenate([rest[1:], first] if reverse else [first, rest[:-1]])
 
-        begun = dlast, jax.tree.map(jnp.zeros_like, extra)
-        items = dy_TBH, before, gates, keep
-        (dcarry, dextra), dgates = jax.lax.scan(step, begun, items, reverse=not reverse, unroll=unroll)
-        drecurrent = jnp.tensordot(shown(before), dgates[-1], ((0, 1), (0, 1)))
-        return drecurrent, dextra, dcarry, (dgates[0], None)
+        before = jax.tree.map(delayed, carry, carries)
+        pulls = jax.vmap(lambda carry, gates, keep: jax.vjp(lambda *of: cell(*of, keep), carry, gates)[1])(before, gates, keep)
+
+        def parts(dgates):
+            """Of the extra parameters, the given part and the product."""
+            zeros = jnp.zeros((*dgates.shape[:-1], recurrent.shape[1]), dgates.dtype)
+            return jax.vjp(layer.joined, extra, zeros, zeros)[1](dgates)
+
+        def step(dcarry, item):
+            dy, pull = item
+            dbefore, dgates = pull(jax.tree.map(jnp.add, dcarry, jax.vjp(shown, carry)[1](dy)[0]))
+            (dhidden,) = jax.vjp(shown, carry)[1](parts(dgates)[2] @ turned)
+            return jax.tree.map(jnp.add, dbefore, dhidden), dgates
+
+        dcarry, dgates = scan(step, dlast, (dy_TBH, pulls), reverse=not reverse)
+        dextra, dgiven, dproduct = parts(dgates)
+        drecurrent = jnp.tensordot(shown(before), dproduct, ((0, 1), (0, 1)))
+        return drecurrent, channel_sum(dgiven).astype(dgiven.dtype), dextra, dcarry, (dgiven, None)
 
     run.defvjp(forward, backward)
     return run
@@ -194,9 +224,13 @@ class RNN(Recurrent):
 
     activation: Callable[[jax.Array], jax.Array] = jnp.tanh
 
-    def advance(self, extra, carry, gates_BG):
-        """h_t."""
-        return self.activation(gates_BG)
+    def squashed(self, gates):
+        """f of all."""
+        return self.activation(gates)
+
+    def advance(self, carry, gates):
+        """h_t, which is the squashed sum."""
+        return gates
 
 
 class LSTM(Recurrent):
@@ -221,13 +255,20 @@ class LSTM(Recurrent):
         """Zero but for the forget gate's."""
         return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(self.forget_bias if self.forget else 0.0)
 
-    def advance(self, extra, carry, gates_BG):
+    def squashed(self, gates):
+        """σ of i, f and o, tanh of g."""
+        if not formulation.fast():
+            i, f, g, o = jnp.split(gates, 4, axis=-1)
+            return jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
+        number = jax.lax.broadcasted_iota(jnp.int32, gates.shape, gates.ndim - 1) // self.features
+        return _squash(gates, jnp.where(number == 2, 1, 0.5).astype(gates.dtype))
+
+    def advance(self, carry, gates):
         """(c_t, h_t)."""
         cell, hidden = carry
-        i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
-        kept = jax.nn.sigmoid(f) * cell if self.forget else cell
-        cell = kept + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return cell, jax.nn.sigmoid(o) * jnp.tanh(cell)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        cell = (f * cell if self.forget else cell) + i * g
+        return cell, o * jnp.tanh(cell)
 
     @staticmethod
     def shown(carry):
@@ -247,18 +288,27 @@ class GRU(Recurrent):
     after the product. Carry: h (B, H)."""
 
     gates: ClassVar[int] = 3
-    apart: ClassVar[bool] = True
 
     def extra(self):
         """b'."""
         return {"recurrent_bias": self.param("recurrent_bias", nn.initializers.zeros, (self.features,), self.param_dtype)}
 
-    def advance(self, extra, carry, given_BG, product_BG):
+    def joined(self, extra, given, product):
+        """The sums of r and z, and both parts of n."""
+        both = 2 * self.features
+        candidate = add_bias(product[..., both:], extra["recurrent_bias"])
+        return jnp.concatenate([given[..., :both] + product[..., :both], given[..., both:], candidate], axis=-1)
+
+    def squashed(self, gates):
+        """σ of r and z; the parts of n are as they are."""
+        both, candidate = jnp.split(gates, 2, axis=-1)
+        both = _squash(both, jnp.full_like(both, 0.5)) if formulation.fast() else jax.nn.sigmoid(both)
+        return jnp.concatenate([both, candidate], axis=-1)
+
+    def advance(self, carry, gates):
         """h_t."""
-        given = jnp.split(given_BG, 3, axis=-1)
-        r, z, n = jnp.split(product_BG, 3, axis=-1)
-        r, z = jax.nn.sigmoid(given[0] + r), jax.nn.sigmoid(given[1] + z)
-        n = jnp.tanh(given[2] + r * (n + extra["recurrent_bias"][None]))
+        r, z, given, product = jnp.split(gates, 4, axis=-1)
+        n = jnp.tanh(given + r * product)
         return (1 - z) * n + z * carry
 
 
