@@ -1,14 +1,16 @@
 """Training steps and inference beside PyTorch: the same networks, batch, precision and optimizer, in turns in one run.
 
-    python tests/benchmarks/versus_torch.py                                    # every row, a few minutes each
+    python tests/benchmarks/versus_torch.py                                    # every row, some minutes each
     python tests/benchmarks/versus_torch.py --rows resnet18,dcgan --rounds 9 --ways eager
     python tests/benchmarks/versus_torch.py --rows resnet50 --batch 16 --size 160 --precision bfloat16
 
 Ours is what a run does: the learner's own step, metrics and donated state included, placed by `train.place("jit")` with its
 compiler options, in a process that holds its memory as `advdl.cli` does (`train.keep_memory`). PyTorch's is what its users
 write (`twins.py`): eager, with channels last, and through `torch.compile`, with its own memory; `--keep-memory` gives it ours.
-Every program has a process of its own, and all take turns, round by round. A ratio is PyTorch's time over ours, the median of
-the rounds': above 1 we are faster. Networks must have equally many parameters, or the run ends.
+Every program has a process of its own, and all take turns, round by round. One process may be a third slower than the next of
+the same program, so all are started anew, `--starts` times. A ratio is PyTorch's time over ours, the median of the rounds' in a
+start, and of the starts' (the lowest and the highest beside it): above 1 we are faster. Networks must have equally many
+parameters, or the run ends.
 
 GFLOP/s is of the training step, counted by PyTorch's FLOP counter in its eager program, and its share is of the faster matrix
 product of the two libraries (2048×2048, float32 or what --precision says), measured in the same run. Memory is what a step adds
@@ -348,37 +350,53 @@ class Theirs(Side):
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: times, ratios and facts."""
+    """One row: times of every start, and facts of the first."""
     row = ROWS[name]
     given = (name, options.batch or row.batch, options.size or row.size, options.precision, options.clock)
-    sides = {"ours": Apart(Ours, *given)}
-    failed = {}
-    for way in options.ways:
-        try:
-            sides[way] = Apart(Theirs, *given, way, options.keep_memory)
-        except RuntimeError as error:
-            failed[way] = str(error).splitlines()[0]
-    facts = {side: apart.facts() for side, apart in sides.items()}
-    counts = {side: known["parameters"] for side, known in facts.items()}
-    assert len(set(counts.values())) == 1, f"{name}: {counts}"
-    found: dict[str, Any] = {"row": name, "batch": given[1], "size": given[2], "facts": facts, "failed": failed}
-    found["peak"] = 2 * PEAK_SIZE**3 / min(apart.multiply() for apart in sides.values())
-    found["flops"] = sides["eager"].operations() if "eager" in sides else float("nan")
-    for what in ("train", "infer"):
-        found[what] = in_turns({side: functools.partial(apart.turn, what) for side, apart in sides.items()}, options.rounds)
-    for apart in sides.values():
-        apart.close()
+    found: dict[str, Any] = {"row": name, "batch": given[1], "size": given[2], "failed": {}, "train": [], "infer": []}
+    for start in range(options.starts):
+        sides = {"ours": Apart(Ours, *given)}
+        for way in options.ways:
+            if way not in found["failed"]:
+                try:
+                    sides[way] = Apart(Theirs, *given, way, options.keep_memory)
+                except RuntimeError as error:
+                    found["failed"][way] = str(error).splitlines()[0]
+        if start == 0:
+            found["facts"] = facts = {side: apart.facts() for side, apart in sides.items()}
+            counts = {side: known["parameters"] for side, known in facts.items()}
+            assert len(set(counts.values())) == 1, f"{name}: {counts}"
+            found["peak"] = 2 * PEAK_SIZE**3 / min(apart.multiply() for apart in sides.values())
+            found["flops"] = sides["eager"].operations() if "eager" in sides else float("nan")
+        for what in ("train", "infer"):
+            turns = {side: functools.partial(apart.turn, what) for side, apart in sides.items()}
+            found[what].append(in_turns(turns, options.rounds))
+        for apart in sides.values():
+            apart.close()
     return found
+
+
+def milliseconds(starts: list[dict[str, list[float]]]) -> float:
+    """The median of the starts' medians, of ours."""
+    return statistics.median(statistics.median(times["ours"]) for times in starts) * 1e3
+
+
+def compared(starts: list[dict[str, list[float]]], way: str) -> str:
+    """A ratio, and its range over the starts."""
+    ratios = [ratio(times[way], times["ours"]) for times in starts if way in times]
+    if not ratios:
+        return "–"
+    spread = f" ({min(ratios):.2f}–{max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{spread}"
 
 
 def lines(found: dict[str, Any], ways: list[str]) -> list[str]:
     """A row of each table."""
     title = f"| {found['row']}, {found['batch']} × {found['size']} |"
     for what in ("train", "infer"):
-        times = found[what]
-        title += f" {statistics.median(times['ours']) * 1e3:.1f} |"
-        title += "".join(f" {ratio(times[way], times['ours']):.2f} |" if way in times else " – |" for way in ways)
-    rate = found["flops"] / statistics.median(found["train"]["ours"])
+        title += f" {milliseconds(found[what]):.1f} |"
+        title += "".join(f" {compared(found[what], way)} |" for way in ways)
+    rate = found["flops"] / milliseconds(found["train"]) * 1e3
     cells = [f"{facts['compile s']:.1f}" if side in ("ours", "compiled") else "–" for side, facts in found["facts"].items()]
     memory = [f"{facts['memory MiB']:.0f}" for facts in found["facts"].values()]
     counted = found["facts"]["ours"]["parameters"]
@@ -390,7 +408,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--ways", default="eager,channels_last,compiled")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=3, help="how often every process is started anew")
     parser.add_argument("--batch", type=int, default=0, help="of every row (default: each row's own)")
     parser.add_argument("--size", type=int, default=0, help="side of images, or tokens (default: each row's own)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -406,7 +425,7 @@ def main():
         parser.error("this needs PyTorch: pip install -e '.[parity]'")
     print(
         f"{machine('jax', 'flax', 'torch', 'torchvision')}, {options.precision}, {options.clock} time, "
-        f"medians of {options.rounds} rounds"
+        f"{options.starts} starts of {options.rounds} rounds"
     )
     every = [measure_and_tell(name, options) for name in options.rows.split(",")]
     heads = "".join(f" {way} / ours |" for way in options.ways)
