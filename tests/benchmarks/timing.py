@@ -20,11 +20,15 @@ def seconds(f: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
     return clock() - start
 
 
+REST = 0.05  # s; a library's threads still spin after their last work, and would take a core from the next run
+
+
 def in_turns(runs: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
     """Seconds that each run reports, round by round, so that a machine whose speed drifts is the same for all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warmup, rounds):
         for name, run in runs.items():
+            time.sleep(REST)
             taken = run()
             if number >= 0:
                 times[name].append(taken)
