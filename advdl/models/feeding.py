@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import replica
+from advdl.nn import remat, replica
 
 
 def forced(module: nn.Module, sampling: jax.Array | float) -> bool:
@@ -52,7 +52,7 @@ def feed(
         return (carry, said), (hidden, *more)
 
     scan = nn.scan(
-        body, variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
+        remat.step(body), variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
     )  # fmt: skip
     (carry, _), found = scan(module, (carry, given_BT[:, 0]), (read(module, given_BT), coin_BT))
     return carry, found

@@ -1,6 +1,6 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
-from advdl.nn import formulation, replica, towers
+from advdl.nn import formulation, remat, replica, towers
 from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
@@ -60,6 +60,7 @@ __all__ = [
     "max_unpool",
     "normalize",
     "receptive_field",
+    "remat",
     "replica",
     "resize_bilinear",
     "softmax_cross_entropy",

@@ -8,7 +8,6 @@ here knows a model or a data set.
 A batch is a tree of arrays whose leading axis B counts examples.
 """
 
-import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -20,16 +19,9 @@ import optax
 
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.nn import replica
+from advdl.nn import remat, replica
 from advdl.train import sharing
 from advdl.train.schedule import global_norm
-
-PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
-
-
-def _is_product(primitive, *_, **__) -> bool:
-    return primitive.name in PRODUCTS
-
 
 Key = jax.Array
 Batch = dict[str, jax.Array]
@@ -73,7 +65,7 @@ class Player(NamedTuple):
     remat: str = "none"
 
 
-REMAT = {"none": lambda loss: loss, "products": functools.partial(jax.checkpoint, policy=_is_product)}
+REMAT = {"none": lambda loss: loss, "products": remat.products}
 """How a loss keeps less for its gradient: only what products and convolutions gave."""
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advdl import train
 from advdl.models import decoding, seq2seq
 
 KEY = jax.random.key(0)
@@ -54,6 +55,23 @@ def test_steps_one_by_one_are_the_whole(attention):
     for t in range(TARGET.shape[1]):
         own, carry = network.apply(variables, carry, TARGET[:, t], method="next")
         np.testing.assert_allclose(own, logits[:, t], atol=1e-5)
+
+
+def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gradient():
+    """Additive attention makes a value for each pair of a target's and a source's token: those are not all there at once."""
+    network = seq2seq.Translator(9, 8, embedding=6, features=32)
+    source, length, target = jnp.full((4, 256), 5), jnp.full(4, 250), jnp.full((4, 32), 3)
+    variables = network.init(KEY, source, length, target)
+
+    def compiled(remat):
+        total = lambda variables: jnp.square(network.apply(variables, source, length, target)[0]).sum()  # noqa: E731
+        return jax.jit(jax.grad(train.learner.REMAT[remat](total))).lower(variables).compile()
+
+    whole, less = compiled("none"), compiled("products")
+    assert "f32[32,4,256,32]" in whole.as_text() and "f32[32,4,256,32]" not in less.as_text()
+    pairs = 4 * 32 * 256 * 32 * 4  # bytes of one value for each
+    assert whole.memory_analysis().temp_size_in_bytes - less.memory_analysis().temp_size_in_bytes > pairs
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole(variables), less(variables))
 
 
 def test_what_is_fed_is_what_the_probability_says():
