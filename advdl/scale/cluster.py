@@ -130,7 +130,7 @@ def _meet(meeting: Meeting) -> None:
         jax.distributed.initialize(
             *given,
             initialization_timeout=round(meeting.start) + 60,
-            heartbeat_timeout_seconds=round(meeting.silence) + 20,
+            heartbeat_timeout_seconds=2 * (round(meeting.silence) + 20),  # sent every half of it: the last may be so old
             shutdown_timeout_seconds=300,
         )
     except Exception as error:  # noqa: BLE001 - each cluster's own kind

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from advdl import cli, data, train
+from advdl.scale import cluster
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import one_of_several  # noqa: E402 - lies beside this file
@@ -216,6 +217,16 @@ def test_a_run_killed_on_two_goes_on_on_one_and_on_four_with_the_examples_of_an_
     for found, run in ((on_one, "killed-one"), (on_four, "killed-four")):
         assert set(range(first, LONG)) <= set(found) <= {0, *range(first, LONG)}  # batch 0 is looked at for its shapes
         same_run(folder / run, reference, LONG)
+
+
+@pytest.mark.parametrize("silence", [1, 10, 60, 600])
+def test_a_peer_is_missed_here_before_jax_aborts(monkeypatch, silence):
+    """JAX ends a process by an abort that names nobody, a timeout after a peer's last heartbeat; it sends two in that time, so
+    that a peer may have died half a timeout after its last."""
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: given.update(options))
+    cluster._meet(cluster.Meeting(f"127.0.0.1:{free_port()}", 2, 0, silence=silence))
+    assert given["heartbeat_timeout_seconds"] / 2 >= silence + 10
 
 
 COUNT = """
