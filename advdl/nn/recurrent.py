@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
     recurrent_init: Initializer = nn.initializers.orthogonal()
 
     gates: ClassVar[int] = 1
-    """Of each product, H wide."""
+    """In the product with the input, and in that with the hidden state; each is H wide."""
 
     def begin(self, batch: int) -> Carry:
         """Zeros, as every sequence begins with unless told otherwise."""
@@ -63,11 +63,11 @@ class Recurrent(nn.Module):
 
     def joined(self, extra: dict[str, jax.Array], given: jax.Array, product: jax.Array) -> jax.Array:
         """What is squashed: of the product with the input and the bias, and the one with the hidden state, each (…, G); linear
-        in them and in the parameters of `extra()`. Their sum, unless a cell wants them in another way."""
+        in them and in the parameters of `extra()`. Their sum (…, G), unless a cell wants them in another way."""
         return given + product
 
     def squashed(self, gates: jax.Array) -> jax.Array:
-        """Squashing functions, elementwise, of what `joined` gave."""
+        """Squashing functions, elementwise, of what `joined` gave, in its shape."""
         raise NotImplementedError
 
     def advance(self, carry: Carry, gates: jax.Array) -> Carry:
@@ -191,6 +191,7 @@ def _loop(layer: Recurrent, reverse: bool):
         recurrent, extra, carry, carries, gates, keep = saved
         dlast, dy_TBH = given
         turned = recurrent.T  # once, not in each step's product
+        hide = lambda hidden: jax.vjp(shown, carry)[1](hidden)[0]  # noqa: E731 - the gradient of a carry, of what it shows
 
         def delayed(first, rest):
             first = first[None]
@@ -206,9 +207,8 @@ def _loop(layer: Recurrent, reverse: bool):
 
         def step(dcarry, item):
             dy, pull = item
-            dbefore, dgates = pull(jax.tree.map(jnp.add, dcarry, jax.vjp(shown, carry)[1](dy)[0]))
-            (dhidden,) = jax.vjp(shown, carry)[1](parts(dgates)[2] @ turned)
-            return jax.tree.map(jnp.add, dbefore, dhidden), dgates
+            dbefore, dgates = pull(jax.tree.map(jnp.add, dcarry, hide(dy)))
+            return jax.tree.map(jnp.add, dbefore, hide(parts(dgates)[2] @ turned)), dgates
 
         dcarry, dgates = scan(step, dlast, (dy_TBH, pulls), reverse=not reverse)
         dextra, dgiven, dproduct = parts(dgates)
