@@ -40,9 +40,6 @@ class Config(cli.Config):
     """A network of `python -m advdl.models`; resnetN and plainN of every depth 6n + 2 for small images."""
     shortcut: Literal["", "A", "B", "C"] = ""
     """Of a residual network, where the width grows: zeros appended (A), projections (B), projections everywhere (C)."""
-    remat: Literal["none", "products", "blocks"] = "none"
-    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions, or, of a
-    residual network, all but those of whole blocks."""
     scan: bool = False
     """Run equal blocks of a residual network as a loop: deep ones compile faster, and run slower on CPU."""
     init: str = ""
@@ -216,14 +213,13 @@ def build(config: Config) -> cli.Experiment:
             "confusion": Confusion.of(logits, label, len(names), mask),
         }
 
-    remat = "none" if config.remat == "blocks" else config.remat
     kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
     rule = optax.chain(
         optax.add_decayed_weights(config.weight_decay, kernels if config.decay == "kernels" else None),
         train.clipped(optax.sgd(config.scheduled(), config.momentum, config.nesterov), config.clip),
     )
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
-    player = train.Player(init, loss, rule, config.ema or None, config.accumulate, remat)
+    player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     test = data.EvalBatches(held_out, config.batch, as_float)
 
     def warm_start(variables):
@@ -277,13 +273,11 @@ def held_out_split(spec: str) -> str:
 def build_network(config: Config, row: models.Variant, classes: int, shape: tuple[int, ...]) -> nn.Module:
     """The network for this many classes. Raises UserError for one that does not take such images."""
     network = row.build(num_classes=classes, dtype=config.dtype)
-    blocks = config.remat == "blocks"
-    for name in ("shortcut", "scan") + ("remat",) * blocks:
+    for name in ("shortcut", "scan"):
         if value := getattr(config, name):
             if not isinstance(network, models.resnet.ResNet) or network.shortcut is None:
                 raise UserError(f"--{name} is for residual networks, and {config.model} is none")
-            again = {"block": nn.remat(network.block, static_argnums=(2,))}  # by place, after self and x: train
-            network = network.clone(**again if name == "remat" else {name: value})
+            network = network.clone(**{name: value})
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:

@@ -45,8 +45,9 @@ class Config:
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
     accumulate: int = 1
     """Micro-batches an update, for batches that do not fit in memory."""
-    remat: Literal["none", "products"] = "none"
-    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions."""
+    remat: Literal["none", "products", "blocks"] = "none"
+    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions, or all but
+    what blocks are given (of a residual network, an encoder-decoder's stages, a recurrent decoder's steps)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["jit", "pmap", "mesh"] = "jit"

@@ -51,8 +51,7 @@ def feed(
             said = jax.lax.stop_gradient(answer(module, hidden)).argmax(-1).astype(given_BT.dtype)
         return (carry, said), (hidden, *more)
 
-    scan = nn.scan(
-        remat.step(body), variable_broadcast="params", split_rngs={"params": False, "dropout": True}, in_axes=1, out_axes=1
-    )  # fmt: skip
+    keys = {"params": False, "dropout": True}
+    scan = nn.scan(remat.block(body, loop=True), variable_broadcast="params", split_rngs=keys, in_axes=1, out_axes=1)
     (carry, _), found = scan(module, (carry, given_BT[:, 0]), (read(module, given_BT), coin_BT))
     return carry, found

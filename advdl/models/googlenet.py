@@ -26,6 +26,7 @@ from advdl.nn import (
     global_average_pool,
     local_response_norm,
     max_pool,
+    remat,
     tap,
 )
 from advdl.nn.elementwise import relu
@@ -148,6 +149,7 @@ class GoogLeNet(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         unit = partial(Unit, norm=self.norm, **dtypes)
         auxiliary = partial(Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes)
+        run = remat.block(lambda block, x: block(x, train))
         heads = self.auxiliary and self.num_classes is not None
         respond = (lambda x: x) if self.norm is not None else partial(local_response_norm, k=1.0, convention="mean")
         x = unit(64, 7, 2, 3, name="conv1")(x_BHWC, train)
@@ -158,7 +160,7 @@ class GoogLeNet(nn.Module):
         seen = {"stem": x}
         x = max_pool(x, 3, 2, ceil=True)
         for name, features in BLOCKS.items():
-            x = Inception(features, self.large, unit, name=f"inception{name}")(x, train)
+            x = run(Inception(features, self.large, unit, name=f"inception{name}"), x)
             x = seen[name] = tap(self, name, x)
             if name in ("4a", "4d") and heads and (train or self.is_initializing()):
                 number = 1 if name == "4a" else 2

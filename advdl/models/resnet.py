@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, replica, tap
+from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, remat, replica, tap
 from advdl.nn.elementwise import add_relu, relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -169,6 +169,7 @@ class ResNet(nn.Module):
         conv = partial(self.conv, use_bias=False, kernel_init=HE, **dtypes)
         norm = partial(self.norm, **dtypes)
         block = partial(self.block, shortcut=self.shortcut, zeros=self.zeros, stride_on=self.stride_on, conv=conv, norm=norm)
+        run = remat.block(lambda block, x: block(x, train))
         activate = lambda x, name: relu(norm(name=name)(x, train))  # noqa: E731
         if self.stem == "imagenet":
             x = conv(self.width, 7, strides=2, padding=3, name="conv")(x_BHWC)
@@ -182,13 +183,13 @@ class ResNet(nn.Module):
             x = max_pool(x, 3, 2, padding=1)
         for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = block(features, strides, dilations[0], name=f"stage{stage}_block1")(x, train)
+            x = run(block(features, strides, dilations[0], name=f"stage{stage}_block1"), x)
             more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
                 x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)
             else:
                 for number in range(2, count + 1):
-                    x = more(name=f"stage{stage}_block{number}")(x, train)
+                    x = run(more(name=f"stage{stage}_block{number}"), x)
             x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         if self.block.preactivation:
             x = activate(x, "norm")
@@ -212,7 +213,7 @@ class ResNet(nn.Module):
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
     step = lambda block, x, _: (replica.spread(block(x, train)), None)  # noqa: E731
-    run = nn.scan(step, variable_axes=axes, split_rngs={"params": True}, length=count)
+    run = nn.scan(remat.block(step, loop=True), variable_axes=axes, split_rngs={"params": True}, length=count)
     return run(block, x, None)[0]
 
 

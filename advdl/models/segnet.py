@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import vgg
-from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, tap
+from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, remat, tap
 from advdl.nn.elementwise import relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -47,25 +47,29 @@ class SegNet(nn.Module):
             x = Conv(count, 3, padding=1, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
             return relu(self.norm(name=f"norm{name}", **dtypes)(x, train))
 
-        drop = Dropout(self.dropout)
-        seen, x, places, stages = {}, x_BHWC, [], len(self.features)
-        features = [[round(self.width * n) for n in widths] for widths in self.features]
-        for stage, widths in enumerate(features, 1):
-            for number, count in enumerate(widths, 1):
+        def down(module, x, stage):
+            for number, count in enumerate(features[stage - 1], 1):
                 x = unit(x, count, f"{stage}_{number}")
+            return max_pool_with_indices(x, ceil=True)
+
+        def up(module, x, index, stage, size):
+            x = unpooled = max_unpool(x, index, size, ceil=True)
+            for number in range(len(features[stage - 1]), 1, -1):
+                x = unit(x, features[stage - 1][number - 1], f"{stage}_{number}_up")
+            return unpooled, x if stage == 1 else unit(x, features[stage - 2][-1], f"{stage}_1_up")
+
+        drop = Dropout(self.dropout)
+        features = [[round(self.width * n) for n in widths] for widths in self.features]
+        seen, x, places, stages = {}, x_BHWC, [], len(features)
+        for stage in range(1, stages + 1):
             size = x.shape[1:3]
-            x, index = max_pool_with_indices(x, ceil=True)
+            x, index = remat.block(partial(down, stage=stage))(self, x)
             places.append((index, size))
             x = seen[f"pool{stage}"] = tap(self, f"pool{stage}", drop(x, train or sample) if stage > stages - 3 else x)
         for stage in range(stages, 0, -1):
             index, size = places.pop()
-            x = seen[f"unpool{stage}"] = max_unpool(x, index, size, ceil=True)
-            widths = features[stage - 1]
-            for number in range(len(widths), 1, -1):
-                x = unit(x, widths[number - 1], f"{stage}_{number}_up")
-            if stage > 1:
-                x = unit(x, features[stage - 2][-1], f"{stage}_1_up")
-                x = drop(x, train or sample) if stage > stages - 3 else x
+            seen[f"unpool{stage}"], x = remat.block(partial(up, stage=stage, size=size))(self, x, index)
+            x = drop(x, train or sample) if 1 < stage > stages - 3 else x
         return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import BatchNorm, Conv, ConvTranspose, Dropout, max_pool, resize_bilinear, tap
+from advdl.nn import BatchNorm, Conv, ConvTranspose, Dropout, max_pool, remat, resize_bilinear, tap
 from advdl.nn.elementwise import relu
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -46,10 +46,13 @@ class UNet(nn.Module):
         conv = partial(Conv, kernel_size=3, padding=int(self.same), kernel_init=HE, **dtypes)
 
         def twice(x, features, name):
-            for number in (1, 2):
-                x = conv(features, name=f"{name}_conv{number}")(x)
-                x = relu(x if self.norm is None else self.norm(name=f"{name}_norm{number}", **dtypes)(x, train))
-            return x
+            def layers(module, x):
+                for number in (1, 2):
+                    x = conv(features, name=f"{name}_conv{number}")(x)
+                    x = relu(x if self.norm is None else self.norm(name=f"{name}_norm{number}", **dtypes)(x, train))
+                return x
+
+            return remat.block(layers)(self, x)
 
         seen, x, features = {}, x_BHWC, round(self.width * self.features)
         for level in range(1, self.levels + 1):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.variant import DENSE, Variant
-from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool, tap
+from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool, remat, tap
 from advdl.nn.elementwise import relu
 
 D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -37,16 +37,20 @@ class Trunk(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> dict[str, jax.Array]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-        seen, x = {}, x_BHWC
-        for stage, widths in enumerate(D, 1):
-            for number, features in enumerate(widths, 1):
+
+        def convolved(module, x, stage):
+            for number, features in enumerate(D[stage - 1], 1):
                 padding = self.pad_first if stage == number == 1 else 1
                 name = f"{stage}_{number}"
                 x = Conv(round(features * self.width), 3, padding=padding, kernel_init=he, name=f"conv{name}", **dtypes)(x)
                 if self.norm is not None:
                     x = self.norm(name=f"norm{name}", **dtypes)(x, train)
                 x = relu(x)
-            x = max_pool(x, 2, 2, ceil=self.ceil)
+            return max_pool(x, 2, 2, ceil=self.ceil)
+
+        seen, x = {}, x_BHWC
+        for stage in range(1, len(D) + 1):
+            x = remat.block(partial(convolved, stage=stage))(self, x)
             x = seen[f"pool{stage}"] = tap(self, f"pool{stage}", x)
         return seen
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advdl.nn import formulation, winograd
+from advdl.nn import formulation, remat, winograd
 from advdl.nn.normalization import add_bias
 
 Pair = int | Sequence[int]
@@ -52,7 +52,7 @@ def conv(
     """
     geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
     if _reformulated(geometry) and (geometry.strides != (1, 1) or kernel.shape[:2] == (3, 3)):
-        return _fast_conv(x_BHWI, kernel, geometry)
+        return remat.product(_fast_conv(x_BHWI, kernel, geometry))
     return _conv(x_BHWI, kernel, geometry)
 
 
@@ -73,8 +73,9 @@ def conv_transpose(
     if min(size) < 1:
         raise ValueError(f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}")
     geometry = Geometry(strides, padding)
-    adjoint = _fast_adjoint if _reformulated(geometry) else _adjoint
-    return adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size)
+    if _reformulated(geometry):
+        return remat.product(_fast_adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size))
+    return _adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size)
 
 
 def pair(value: Pair) -> tuple[int, int]:

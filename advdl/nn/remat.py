@@ -1,22 +1,54 @@
-"""Keeping less for the gradient: only what products and convolutions gave; what lies between is computed again.
+"""Keeping less for the gradient, and computing again what was not kept.
 
-Around a loop that is not enough: when its gradient begins, everything that all its steps make is there at once. So a loop says
-of its own step what is kept (`step`).
+Of a whole network alone that would not do: nothing ties what is computed again to the moment when the gradient comes by, so a
+compiler may have all of it there at once; and around a loop it must, since a loop's gradient begins with what all of its
+steps made. So a network says which of its parts are blocks (`block`), a loop's step among them, and each is computed again by
+itself, when its own gradient is due.
 """
 
+import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
 PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
-_within: contextvars.ContextVar[bool] = contextvars.ContextVar("remat", default=False)
+_PRODUCT = "product"
 
 
-def _is_product(primitive, *_, **__) -> bool:
-    return primitive.name in PRODUCTS
+class NoBlocksError(ValueError):
+    """A function was to be computed again by blocks and has none."""
+
+
+class _Within:
+    """What is kept of the blocks that are traced now, and how many there were."""
+
+    def __init__(self, kept: Callable[..., bool]):
+        self.kept, self.blocks = kept, 0
+
+
+_within: contextvars.ContextVar[_Within | None] = contextvars.ContextVar("remat", default=None)
+
+
+def _is_product(primitive, *_, **parameters) -> bool:
+    return primitive.name in PRODUCTS or (primitive.name == "name" and parameters["name"] == _PRODUCT)
+
+
+def product(x: jax.Array) -> jax.Array:
+    """x, known as the result of a product of ours, into which JAX cannot look."""
+    return checkpoint_name(x, _PRODUCT)
+
+
+@contextlib.contextmanager
+def _entered(within: _Within) -> Iterator[_Within]:
+    token = _within.set(within)
+    try:
+        yield within
+    finally:
+        _within.reset(token)
 
 
 def products(f: Callable) -> Callable:
@@ -25,16 +57,35 @@ def products(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def less(*arguments):
-        token = _within.set(True)
-        try:
+        with _entered(_Within(_is_product)):
             return kept(*arguments)
-        finally:
-            _within.reset(token)
 
     return less
 
 
-def step(body: Callable) -> Callable:
-    """A step `body(module, carry, item)` of a loop, for `nn.scan`: as `products` within a function that is itself of that kind,
-    otherwise as it is."""
-    return nn.remat(body, policy=_is_product, prevent_cse=False) if _within.get() else body
+def blocks(f: Callable) -> Callable:
+    """`f`, of whose blocks only what they are given is kept for its gradient. Raises NoBlocksError where there are none."""
+
+    @functools.wraps(f)
+    def less(*arguments):
+        with _entered(_Within(jax.checkpoint_policies.nothing_saveable)) as within:
+            out = f(*arguments)
+        if not within.blocks:
+            raise NoBlocksError("no part of this network is a block that could be computed again")
+        return out
+
+    return less
+
+
+WAYS: Mapping[str, Callable[[Callable], Callable]] = {"none": lambda f: f, "products": products, "blocks": blocks}
+"""By name, how a function keeps less for its gradient."""
+
+
+def block(f: Callable, loop: bool = False) -> Callable:
+    """A part `f(module, *arrays)` of a network, or with `loop` the step of a loop: as it is, but within `products` or `blocks`,
+    where it is computed again by itself when its gradient is due."""
+    within = _within.get()
+    if within is None:
+        return f
+    within.blocks += 1
+    return nn.remat(f, policy=within.kept, prevent_cse=not loop)

@@ -54,7 +54,7 @@ class Player(NamedTuple):
     ema: decay of an exponential moving average of the parameters and of the mutable collections (both: an average
       network whose batch statistics were not averaged is another network). None keeps none, 0 follows exactly.
     accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i mod accumulate.
-    remat: what is computed again for the gradient instead of being kept, a key of REMAT.
+    remat: what is computed again for the gradient instead of being kept, a key of `advdl.nn.remat.WAYS`.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -63,10 +63,6 @@ class Player(NamedTuple):
     ema: float | None = None
     accumulate: int = 1
     remat: str = "none"
-
-
-REMAT = {"none": lambda loss: loss, "products": remat.products}
-"""How a loss keeps less for its gradient: only what products and convolutions gave."""
 
 
 @flax.struct.dataclass
@@ -302,7 +298,10 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
             loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
             return loss.objective.total, loss
 
-        gradient, loss = jax.grad(REMAT[player.remat](total), has_aux=True)(whole)
+        try:
+            gradient, loss = jax.grad(remat.WAYS[player.remat](total), has_aux=True)(whole)
+        except remat.NoBlocksError as error:
+            raise UserError(f"{error}; give --remat products, or none") from error
         return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
 
     collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))

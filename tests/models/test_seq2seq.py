@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl import train
 from advdl.models import decoding, seq2seq
+from advdl.nn import remat
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -63,9 +63,9 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
     source, length, target = jnp.full((4, 256), 5), jnp.full(4, 250), jnp.full((4, 32), 3)
     variables = network.init(KEY, source, length, target)
 
-    def compiled(remat):
+    def compiled(way):
         total = lambda variables: jnp.square(network.apply(variables, source, length, target)[0]).sum()  # noqa: E731
-        return jax.jit(jax.grad(train.learner.REMAT[remat](total))).lower(variables).compile()
+        return jax.jit(jax.grad(remat.WAYS[way](total))).lower(variables).compile()
 
     whole, less = compiled("none"), compiled("products")
     assert "f32[32,4,256,32]" in whole.as_text() and "f32[32,4,256,32]" not in less.as_text()

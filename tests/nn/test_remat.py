@@ -1,0 +1,70 @@
+"""What is computed again for the gradient: the same parameters, numbers and updates, for more work and less memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdl.models import resnet, segnet, unet, vgg
+from advdl.nn import remat
+from advdl.scale import hlo
+
+NETWORKS = {
+    "resnet": functools.partial(resnet.ResNet, (2, 1), width=4, stem="cifar", num_classes=3),
+    "resnet, looped": functools.partial(resnet.ResNet, (3,), width=4, stem="cifar", num_classes=3, scan=True),
+    "segnet": functools.partial(segnet.SegNet, 3, features=((4,), (4, 8)), dropout=0.5),
+    "unet": functools.partial(unet.unet_same, 3, features=4, levels=2),
+    "vgg": functools.partial(vgg.Trunk, width=1 / 16),
+}
+
+
+@functools.cache
+def run(name, way):
+    """(structure of the variables, the gradient and the new statistics, FLOPs)."""
+    network, x = NETWORKS[name](), jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    variables = network.init(jax.random.key(0), x, train=False)
+
+    def loss(params):
+        given = {**variables, "params": params}
+        out, new = network.apply(given, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)})
+        return sum(jnp.square(each).mean() for each in jax.tree.leaves(out)), new
+
+    lowered = jax.jit(jax.grad(remat.WAYS[way](loss), has_aux=True)).lower(variables["params"])
+    found = lowered.compile()(variables["params"])
+    return jax.tree.structure(variables), found, hlo.costs(lowered.as_text(dialect="hlo"), {"device": 1}).flops
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("way", "least", "most"), [("products", 1.0, 1.05), ("blocks", 1.15, 1.45)])
+def test_the_gradient_is_the_same_for_as_many_products_as_promised(name, way, least, most):
+    """Of `products` no convolution again (statistics are products on CPU); of `blocks` a forward pass of what lies in them, as
+    dear as the gradient by kernels, or by activations."""
+    plain, again = run(name, "none"), run(name, way)
+    assert again[0] == plain[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6), plain[1], again[1])
+    assert least <= again[2] / plain[2] <= most
+
+
+def test_blocks_are_remembered_by_what_they_are_given():
+    """Values made within a block are not there when the gradient begins; those between blocks are."""
+    inner = lambda module, x: jnp.sin(jnp.cos(x))  # noqa: E731
+
+    class Chain(resnet.nn.Module):
+        @resnet.nn.compact
+        def __call__(self, x):
+            for _ in range(3):
+                x = remat.block(inner)(self, x)
+            return x
+
+    def kept(way):
+        f = remat.WAYS[way](lambda x: Chain().apply({}, x).sum())
+        return sum(leaf.shape == (64,) for leaf in jax.tree.leaves(jax.vjp(f, jnp.ones(64))[1]))
+
+    assert kept("blocks") <= 3 < kept("none")
+
+
+def test_where_there_are_no_blocks_is_told():
+    with pytest.raises(remat.NoBlocksError, match="no part"):
+        remat.blocks(lambda x: x * 2)(1.0)
