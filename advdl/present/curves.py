@@ -72,11 +72,13 @@ def draw_curves(
 
 def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool) -> None:
     series = panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
+    steps: set[float] = set()
     for number, (label, names) in enumerate(series.items()):
         hue, stroke = panel.styles.get(label, (number, number))
         color, dash = figure.COLORS[hue % len(figure.COLORS)], figure.DASHES[stroke % len(figure.DASHES)]
         each = [points(lines, name, x) for name in ([names] if isinstance(names, str) else names)]
         at, value = each[0] if len(each) == 1 else mean(each)
+        steps |= set(at)
         few = len(at) < _SMOOTH_FROM or not panel.smooth
         if len(each) > 1 or not few:
             for one in each:
@@ -93,9 +95,21 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, 
     axis.set_title(panel.title)
     axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
+    if len(steps) == 1:
+        _alone(axis, steps.pop())
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if legend and (len(series) > 1 or panel.series is series):
         axis.legend(loc="best")
+
+
+def _alone(axis: Axes, step: float) -> None:
+    """Lets the axes of what was measured once begin at zero, since one point spans nothing, and writes the values beside it."""
+    for at, value in {tuple(line.get_xydata()[0]) for line in axis.lines if line.get_marker() == "o" and len(line.get_xydata())}:
+        axis.annotate(f"{value:.3g}", (at, value), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=9)
+    axis.set_xlim(0, 1.02 * step or 1)
+    if axis.get_yscale() == "linear":
+        low, high = axis.dataLim.intervaly
+        axis.set_ylim(1.08 * min(low, 0), 1.08 * max(high, 0) or 1)
 
 
 def _narrow(axis: Axes) -> bool:

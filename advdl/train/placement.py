@@ -198,8 +198,10 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
     def check(size):
         _check_divides(size, len(everywhere), f"{len(everywhere)} devices", "replicas")
 
+    part = functools.cache(functools.partial(_part, over_batch, len(everywhere)))
+
     def put(batch):
-        check(_size(batch) * jax.process_count())
+        check(_size(batch) * part()[1])
         return jax.make_array_from_process_local_data(over_batch, dealt(batch, jax.local_device_count()))
 
     def shapes(batch):
@@ -237,7 +239,6 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
         return jax.jit(lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole).lower(state, batch)
 
     once = functools.partial(Once, platform=everywhere[0].platform)
-    part = functools.partial(_part, over_batch, len(everywhere))
     return Placed(once(lower_init), once(lower_step), once(lower_evaluate), put, shapes, abstract, part)
 
 
@@ -294,7 +295,7 @@ def _jitted(
         with within():
             return jitted.lower(state, batch)
 
-    part = functools.partial(_part, batch_sharding, ways)
+    part = functools.cache(functools.partial(_part, batch_sharding, ways))
 
     def put(batch):
         check(_size(batch) * part()[1])

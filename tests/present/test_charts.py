@@ -80,6 +80,19 @@ def test_a_diverged_or_very_short_run_can_be_drawn(tmp_path):
     assert present.draw_curves(lines, tmp_path / "a.png", panels).stat().st_size > 1000
 
 
+def test_what_was_measured_once_is_shown_against_zero(tmp_path):
+    """At the right, as high as its share of the largest value says; a point alone spans no axis."""
+    heights = []
+    for value in (0.25, 0.5, 0.75):
+        panel = present.Panel("A", {"a": "a"}, references={"all": 1.0})
+        path = present.draw_curves([{"step": 150, "a": value}], tmp_path / f"{value}.png", [panel])
+        rows, columns = np.nonzero(where(path, figure.COLORS[0]))
+        dot = columns > columns.max() - 8  # beside the legend
+        heights.append(rows[dot].mean())
+        assert columns.max() > 0.85 * pixels(path).shape[1]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=3) and heights[0] > heights[2] + 100
+
+
 def test_a_line_of_few_points_is_drawn_where_its_values_are(tmp_path):
     lines = [{"step": t, "a": value} for t, value in enumerate([0.0, 0.0, 1.0, 1.0])]
     path = present.draw_curves(lines, tmp_path / "a.png", [present.Panel("A", ["a"])])
