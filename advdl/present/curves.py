@@ -104,7 +104,8 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, 
 
 def _alone(axis: Axes, step: float) -> None:
     """Lets the axes of what was measured once begin at zero, since one point spans nothing, and writes the values beside it."""
-    for at, value in {tuple(line.get_xydata()[0]) for line in axis.lines if line.get_marker() == "o" and len(line.get_xydata())}:
+    dots = [line.get_xydata() for line in axis.lines if line.get_marker() == "o"]
+    for at, value in {tuple(dot) for each in dots for dot in each}:
         axis.annotate(f"{value:.3g}", (at, value), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=9)
     axis.set_xlim(0, 1.02 * step or 1)
     if axis.get_yscale() == "linear":
