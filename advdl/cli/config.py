@@ -47,7 +47,7 @@ class Config:
     """Micro-batches an update, for batches that do not fit in memory."""
     remat: Literal["none", "products", "blocks"] = "none"
     """What to compute again for the gradient instead of keeping it: all but results of products and convolutions, or all but
-    what blocks are given (of a residual network, an encoder-decoder's stages, a recurrent decoder's steps)."""
+    what blocks are given (residual and inception blocks, stages of VGG, SegNet and U-Net, steps of a recurrent decoder)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["jit", "pmap", "mesh"] = "jit"

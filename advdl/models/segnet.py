@@ -69,7 +69,7 @@ class SegNet(nn.Module):
         for stage in range(stages, 0, -1):
             index, size = places.pop()
             seen[f"unpool{stage}"], x = remat.block(partial(up, stage=stage, size=size))(self, x, index)
-            x = drop(x, train or sample) if 1 < stage > stages - 3 else x
+            x = drop(x, train or sample) if stage > max(1, stages - 3) else x
         return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 

@@ -1,4 +1,4 @@
-"""Keeping less for the gradient, and computing again what was not kept.
+"""Keeping less for the gradient, and computing again what was not kept (Chen et al. 2016, arXiv:1604.06174).
 
 Of a whole network alone that would not do: nothing ties what is computed again to the moment when the gradient comes by, so a
 compiler may have all of it there at once; and around a loop it must, since a loop's gradient begins with what all of its
@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
-_PRODUCT = "product"
+_PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
+_NAME = "product"
 
 
 class NoBlocksError(ValueError):
@@ -34,17 +34,17 @@ _within: contextvars.ContextVar[_Within | None] = contextvars.ContextVar("remat"
 
 
 def _is_product(primitive, *_, **parameters) -> bool:
-    return primitive.name in PRODUCTS or (primitive.name == "name" and parameters["name"] == _PRODUCT)
+    return primitive.name in _PRODUCTS or (primitive.name == "name" and parameters["name"] == _NAME)
 
 
 def product(x: jax.Array) -> jax.Array:
-    """x, known as the result of a product of ours, into which JAX cannot look."""
-    return checkpoint_name(x, _PRODUCT)
+    """x, of any shape, known as the result of a product: of one with a gradient of its own, into which JAX does not look."""
+    return checkpoint_name(x, _NAME)
 
 
 @contextlib.contextmanager
-def _entered(within: _Within) -> Iterator[_Within]:
-    token = _within.set(within)
+def _keeping(kept: Callable[..., bool]) -> Iterator[_Within]:
+    token = _within.set(within := _Within(kept))
     try:
         yield within
     finally:
@@ -57,7 +57,7 @@ def products(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def less(*arguments):
-        with _entered(_Within(_is_product)):
+        with _keeping(_is_product):
             return kept(*arguments)
 
     return less
@@ -68,7 +68,7 @@ def blocks(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def less(*arguments):
-        with _entered(_Within(jax.checkpoint_policies.nothing_saveable)) as within:
+        with _keeping(jax.checkpoint_policies.nothing_saveable) as within:
             out = f(*arguments)
         if not within.blocks:
             raise NoBlocksError("no part of this network is a block that could be computed again")
@@ -78,12 +78,12 @@ def blocks(f: Callable) -> Callable:
 
 
 WAYS: Mapping[str, Callable[[Callable], Callable]] = {"none": lambda f: f, "products": products, "blocks": blocks}
-"""By name, how a function keeps less for its gradient."""
+"""By name, how a function of any arrays keeps less for its gradient."""
 
 
 def block(f: Callable, loop: bool = False) -> Callable:
-    """A part `f(module, *arrays)` of a network, or with `loop` the step of a loop: as it is, but within `products` or `blocks`,
-    where it is computed again by itself when its gradient is due."""
+    """A part `f(module, *arrays)` of a network, arrays of any shape, or with `loop` the step of a loop, for `nn.scan`: as it is,
+    but within `products` or `blocks`, where it is computed again by itself when its gradient is due."""
     within = _within.get()
     if within is None:
         return f

@@ -166,7 +166,7 @@ class Window:
     def fetch(self) -> None:
         """Brings what is pending to the host. Raises UserError at the first loss or gradient that is not finite."""
         pending, self._pending = self._pending, []
-        for (step, _), metrics in zip(pending, _on_host([metrics for _, metrics in pending]), strict=True):
+        for step, metrics in _on_host(pending):
             for name in sorted(metrics, key=lambda name: not name.endswith("loss")):
                 total = metrics[name].total if name.endswith(("loss", "gradient_norm")) else 0.0
                 if not math.isfinite(total):

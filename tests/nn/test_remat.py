@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,8 +52,8 @@ def test_blocks_are_remembered_by_what_they_are_given():
     """Values made within a block are not there when the gradient begins; those between blocks are."""
     inner = lambda module, x: jnp.sin(jnp.cos(x))  # noqa: E731
 
-    class Chain(resnet.nn.Module):
-        @resnet.nn.compact
+    class Chain(nn.Module):
+        @nn.compact
         def __call__(self, x):
             for _ in range(3):
                 x = remat.block(inner)(self, x)
