@@ -82,8 +82,8 @@ WAYS: Mapping[str, Callable[[Callable], Callable]] = {"none": lambda f: f, "prod
 
 
 def block(f: Callable, loop: bool = False) -> Callable:
-    """A part `f(module, *arrays)` of a network, or with `loop` the step of a loop, for `nn.scan`; arrays of any shape. As it is, but
-    within `products` or `blocks`, where it is computed again by itself when its gradient is due."""
+    """A part `f(module, *arrays)` of a network, arrays of any shape; with `loop`, the step of a loop, for `nn.scan`. As it is,
+    but within `products` or `blocks`, where it is computed again by itself when its gradient is due."""
     within = _within.get()
     if within is None:
         return f
