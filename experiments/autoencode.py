@@ -165,7 +165,7 @@ def build(config: Config) -> cli.Experiment:
             figures["noise's MSE"] = losses.squared_error(given, x) / math.prod(shape)
         return {name: Mean.of(figure, mask) for name, figure in {"loss": value, **figures}.items()}
 
-    rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
+    rule = train.chain(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
     init = lambda key, batch: network.init(key, batch["image"])  # noqa: E731
     player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     coder = Coder(config, network, training, held_out)

@@ -209,7 +209,7 @@ class Narrator:
         if config.halve_every:
             whole = rate
             rate = lambda n: whole(n) * 0.5 ** (n // config.halve_every)  # noqa: E731
-        rule = train.clipped({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
+        rule = train.chain({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
         encoder = lambda params: jax.tree.map_with_path(  # noqa: E731
             lambda path, _: weights.in_encoder(self.network, [part.key for part in path]), params
         )

@@ -213,11 +213,8 @@ def build(config: Config) -> cli.Experiment:
             "confusion": Confusion.of(logits, label, len(names), mask),
         }
 
-    kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
-    rule = optax.chain(
-        optax.add_decayed_weights(config.weight_decay, kernels if config.decay == "kernels" else None),
-        train.clipped(optax.sgd(config.scheduled(), config.momentum, config.nesterov), config.clip),
-    )
+    rule = optax.sgd(config.scheduled(), config.momentum, config.nesterov)
+    rule = train.chain(rule, config.clip, config.weight_decay, config.decay)
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     test = data.EvalBatches(held_out, config.batch, as_float)

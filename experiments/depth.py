@@ -137,10 +137,7 @@ def learner(network: resnet.ResNet, config: Config) -> train.Learner:
             for name, figure in zip(("loss", "error"), figures(logits, batch["label"], batch["mask"] * of), strict=True)
         }
 
-    rule = optax.chain(
-        optax.add_decayed_weights(config.weight_decay),
-        train.clipped(optax.sgd(config.scheduled(), config.momentum), config.clip),
-    )
+    rule = train.chain(optax.sgd(config.scheduled(), config.momentum), config.clip, config.weight_decay)
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 

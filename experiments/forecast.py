@@ -142,7 +142,7 @@ class Forecasts:
             }
 
         init = lambda key, batch: module.init(key, batch["history"], batch["future"])  # noqa: E731
-        rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
+        rule = train.chain(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
     def __call__(self, variables: train.Variables, history_BT: np.ndarray) -> np.ndarray:

@@ -177,7 +177,7 @@ def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformat
     """The update rule of one player."""
     rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup)
     rule = optax.adam(rate, *config.betas) if config.optimizer == "adam" else optax.sgd(rate, momentum=0.5)
-    return train.clipped(rule, config.clip)
+    return train.chain(rule, config.clip)
 
 
 def build(config: Config) -> cli.Experiment:

@@ -249,7 +249,7 @@ def build(config: Config) -> cli.Experiment:
         return {**variables, "generator": found}
 
     transform = data.to_float(manifold.low, 1.0)
-    rule = train.clipped(optax.adam(config.scheduled(), b1=0.5), config.clip)
+    rule = train.chain(optax.adam(config.scheduled(), b1=0.5), config.clip)
     studio = Studio(manifold)
     return cli.Experiment(
         learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),

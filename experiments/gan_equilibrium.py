@@ -164,7 +164,7 @@ class Game:
         def player(init, loss, learning_rate, ema=None):
             rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup, config.power)
             rule = optax.adam(rate, b1=0.5) if config.optimizer == "adam" else optax.sgd(rate, momentum=0.5)
-            return train.Player(init, loss, train.clipped(rule, config.clip), ema, config.accumulate, config.remat)
+            return train.Player(init, loss, train.chain(rule, config.clip), ema, config.accumulate, config.remat)
 
         rate = config.learning_rate
         return train.alternate(

@@ -195,7 +195,7 @@ class Painter:
 
     def player(self, init, loss, ema: float | None = None) -> train.Player:
         """Adam with β₁ = 0.5 (section 4.2)."""
-        rule = train.clipped(optax.adam(self.config.scheduled(), b1=0.5), self.config.clip)
+        rule = train.chain(optax.adam(self.config.scheduled(), b1=0.5), self.config.clip)
         return train.Player(init, loss, rule, ema, self.config.accumulate, self.config.remat)
 
 

@@ -222,9 +222,7 @@ class Translator:
 
         def player(team, loss, learning_rate, ema=None):
             rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup, config.power)
-            rule = train.clipped(optax.adam(rate, b1=0.5), config.clip)
-            if team is draw and config.weight_decay:
-                rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
+            rule = train.chain(optax.adam(rate, b1=0.5), config.clip, config.weight_decay)
             return train.Player(lambda key, batch: team.init(key, batch["a"]), loss, rule, ema, config.accumulate, config.remat)
 
         return train.alternate(

@@ -176,7 +176,7 @@ class Writer:
         if config.decay != 1:
             whole = rate
             rate = lambda n: whole(n) * config.decay ** jnp.maximum(n // epoch + 1 - config.decay_after, 0)  # noqa: E731
-        rule = train.clipped({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
+        rule = train.chain({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
         player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
         return train.minimize(player, evaluate, lambda batch: network.begin(len(batch["inputs"])))
 

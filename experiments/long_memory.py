@@ -108,7 +108,7 @@ class Recall:
             return {what: Mean.of(self.errors(variables, batch, self.given(batch, "sequence"))[1], batch["mask"])}
 
         init = lambda key, batch: self.module.init(key, self.given(batch, "sequence"))  # noqa: E731
-        rule = train.clipped(optax.adam(config.scheduled()), config.clip)
+        rule = train.chain(optax.adam(config.scheduled()), config.clip)
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
     def gradient_norms(self, variables: train.Variables, batch: Mapping[str, jax.Array]) -> jax.Array:

@@ -99,7 +99,7 @@ def learner(config: Config, name: str) -> train.Learner:
         }
 
     init = lambda key, batch: module.init(key, jax.nn.one_hot(batch["token"], 2))  # noqa: E731
-    rule = train.clipped(optax.adam(config.scheduled()), config.clip)
+    rule = train.chain(optax.adam(config.scheduled()), config.clip)
     return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
 

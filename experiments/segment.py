@@ -177,8 +177,7 @@ def build(config: Config) -> cli.Experiment:
         return {"loss": loss} | segmentation_metrics(Confusion.of(p, batch["mask"], len(names)))
 
     rule = optax.sgd(config.scheduled(), config.momentum) if config.optimizer == "sgd" else optax.adam(config.scheduled())
-    kernels = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)  # noqa: E731
-    rule = optax.chain(optax.add_decayed_weights(config.weight_decay, kernels), train.clipped(rule, config.clip))
+    rule = train.chain(rule, config.clip, config.weight_decay, "kernels")
     if config.encoder_rate != 1:
         encoder = lambda params: jax.tree.map_with_path(  # noqa: E731
             lambda path, _: weights.in_encoder(network, [part.key for part in path]), params

@@ -146,7 +146,7 @@ class Reader:
 
         config = self.config
         init = lambda key, batch: self.network.init(key, batch["token"], batch["token_length"])  # noqa: E731
-        rule = train.clipped(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
+        rule = train.chain(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
 

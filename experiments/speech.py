@@ -137,7 +137,7 @@ def build(config: Config) -> cli.Experiment:
         return {"nats a string": Mean.of(lost(logits, batch), mask), EXACT: Mean.of(right, mask)}
 
     init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
-    rule = train.clipped(optax.adam(config.scheduled()), config.clip)
+    rule = train.chain(optax.adam(config.scheduled()), config.clip)
     learner = train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
     desk = Desk(ear, config, recordings["test"][0], recordings["val"][0])
     learned = recordings["train"][0] + (recordings["val"][0] if config.final else [])

@@ -228,7 +228,7 @@ class Interpreter:
             given = batch["source"], batch["source_length"], batch["target"][:, :-1]
             return {**self.network.init(key, *given), "progress": {"updates": jnp.float32(0)}}
 
-        rule = train.clipped(optax.adam(config.scheduled()), config.clip)
+        rule = train.chain(optax.adam(config.scheduled()), config.clip)
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
     def _write(self, variables, source, length, *, width: int) -> decoding.Decoded:

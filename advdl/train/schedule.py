@@ -1,6 +1,6 @@
-"""Learning-rate schedules and gradient clipping: names for what optax has."""
+"""Learning-rate schedules and what stands in front of an update rule: clipping and decay. Names for what optax has."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +53,26 @@ def global_norm(tree: Any) -> jax.Array:
     return jnp.sqrt(sum(squares, jnp.float32(0)))
 
 
-def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
-    """The optimizer behind a clip of the gradient's global norm (Pascanu et al. 2013); 0 clips nothing."""
+def chain(
+    rule: optax.GradientTransformation, clip: float = 0.0, decay: float = 0.0, decayed: Literal["all", "kernels"] = "all"
+) -> optax.GradientTransformation:
+    """The update rule behind what every optimizer does first, in this order: the gradient's global norm is clipped to `clip`
+    (Pascanu et al. 2013; 0 does not clip), then `decay` times the parameters is added to it, the gradient of an L2 penalty.
 
-    def clip(gradient, params=None):
-        scale = norm / jnp.maximum(global_norm(gradient), norm)
+    The clip sees the gradient of the loss alone: a norm that is made small by the clip leaves the penalty as it is. decayed:
+    the parameters that the penalty holds for, all of them or the kernels alone, without biases and normalizations.
+    """
+
+    def clipped(gradient, params=None):
+        scale = clip / jnp.maximum(global_norm(gradient), clip)
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
 
-    return optax.chain(optax.stateless(clip), optimizer) if norm else optimizer
+    first = [optax.stateless(clipped)] if clip else []
+    if decay:
+        first.append(optax.add_decayed_weights(decay, kernels if decayed == "kernels" else None))
+    return optax.chain(*first, rule) if first else rule
+
+
+def kernels(params: Any) -> Any:
+    """A tree of the parameters' structure that is True at kernels: what `optax.masked` and decay take as their mask."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)

@@ -164,7 +164,7 @@ def language_model(dtype: Any) -> train.Learner:
         return train.Loss(Mean.of(losses.cross_entropy(logits, batch["targets"])), carried=found["carry"])
 
     init = lambda key, batch: network.init(key, batch["inputs"])  # noqa: E731
-    player = train.Player(init, loss, train.clipped(optax.sgd(1.0), 5.0))
+    player = train.Player(init, loss, train.chain(optax.sgd(1.0), 5.0))
     evaluate = lambda variables, batch: network.apply(variables, batch["inputs"])[0]  # noqa: E731
     return train.minimize(player, evaluate, lambda batch: network.begin(len(batch["inputs"])))
 
@@ -179,7 +179,7 @@ def translator(dtype: Any) -> train.Learner:
 
     given = lambda batch: (batch["source"], batch["source_length"], batch["target"][:, :-1])  # noqa: E731
     network = seq2seq.Translator(*TRANSLATOR, dtype=dtype)
-    return descending(network, train.clipped(optax.adam(1e-3), 1.0), loss, lambda out: out[0], given)
+    return descending(network, train.chain(optax.adam(1e-3), 1.0), loss, lambda out: out[0], given)
 
 
 class Row(NamedTuple):
