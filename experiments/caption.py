@@ -153,9 +153,7 @@ class Narrator:
             encoder, layer, len(vocabulary), config.embedding, config.features, config.attention, config.pooled,
             config.encoder_rate == 0, config.dropout, config.dtype,
         )  # fmt: skip
-        published = models.classifier(config.encoder).input[0] > 32 and config.encoder != "googlenet_torchvision"
-        scale = dict(mean=data.IMAGENET_MEAN, std=data.IMAGENET_STD) if published and self.shape[2] == 3 else {}
-        self.normalize = data.Look(0, 0, 0, **scale).normalize()
+        self.normalize = data.scaled(encoder.pixels)
         self._write = jax.jit(self._decode, static_argnames="width")
         self._weights = jax.jit(lambda variables, *given: self.network.apply(_own(variables), *given)[1])
         self._see = jax.jit(lambda variables, image: self.network.apply(_own(variables), image, method="see").mean(1))

@@ -33,8 +33,9 @@ class Config:
     """Seed of the parameters, the order of the data, augmentation and noise."""
     learning_rate: float = 1e-3
     """Step size of the optimizer, at its peak."""
-    schedule: Literal["constant", "cosine", "step", "thirds", "poly"] = "constant"
-    """How the learning rate goes on from its peak: step divides by 10 at 1/2 and 3/4, thirds at 1/3 and 2/3."""
+    schedule: Literal["constant", "cosine", "step", "thirds", "quarters", "poly"] = "constant"
+    """Course of the learning rate after its peak: step divides it by 10 at 1/2 and 3/4 of the updates, thirds at 1/3 and 2/3,
+    quarters at 1/4, 1/2 and 3/4."""
     power: float = 1.0
     """Of the schedule poly, (1 - update / steps)^power."""
     warmup: int = 0

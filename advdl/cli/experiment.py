@@ -28,6 +28,7 @@ class Experiment(NamedTuple):
       `bench`, and of the first at most by `plan`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
+    ready: whether the players, as `warm_start` leaves them, are what `evaluate` measures; no run is read.
     kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on; a run that is resumed must
       come to the same.
     """
@@ -45,6 +46,7 @@ class Experiment(NamedTuple):
     counts: Callable[[Any], Mapping[str, float]] = lambda batch: {}
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
     alarms: Sequence[train.Alarm] = ()
+    ready: bool = False
     kept: Mapping[str, Mapping[str, Any]] = {}
 
 

@@ -81,7 +81,8 @@ def _run(file, about, build, presets, predict, arguments) -> None:
     if verb not in VERBS:
         raise UserError(f"no verb {verb!r}; there are {', '.join(VERBS)}{nearest(verb, VERBS)}")
     run = train.Run(given(arguments, "run") or pathlib.Path("runs") / file.stem)
-    stored = run.config(file.stem)
+    published = verb in ("evaluate", "predict") and given(arguments, "weights")  # then no run is looked at
+    stored = None if published else run.config(file.stem)
     config, options = defaults(presets, given(arguments, "preset"), stored), None
     if verb == "predict":
         options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
@@ -98,7 +99,7 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         plans = plan.run_plan(config, plan.start(arguments), build)
         _print(plan.as_json(plans), True) if as_json else plan.show(plans)
         return
-    if verb in ("evaluate", "predict") and stored is None:
+    if verb in ("evaluate", "predict") and stored is None and not published:
         raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
     if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)

@@ -91,7 +91,8 @@ def run_train(session: Session) -> Mapping[str, Any]:
 
 def run_evaluate(session: Session) -> Mapping[str, Any]:
     """Figures of the trained state on the test data."""
-    figures = train.evaluate(session.placed, session.trained(), session.test)
+    state = session.new() if session.experiment.ready else session.trained()
+    figures = train.evaluate(session.placed, state, session.test)
     if session.config.baselines:
         if session.experiment.baselines is None:
             raise UserError(f"{session.name} has no baselines to compare with")

@@ -22,11 +22,11 @@ from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import joint_flip, joint_scale_crop
 from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
 from advdl.data.languages import open_parallel
-from advdl.data.look import Look
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.persons import figures
 from advdl.data.points import MIXTURES, Mixture, Points, open_points
+from advdl.data.preprocessing import Preprocessing, scaled
 from advdl.data.scenes import (
     ArrayScenes,
     ClassPixels,
@@ -38,6 +38,7 @@ from advdl.data.scenes import (
     open_scenes,
     single_digits,
 )
+from advdl.data.selection import read_blocks, selected
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series

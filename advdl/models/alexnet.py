@@ -10,7 +10,7 @@ the paper's GPUs do.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 from advdl.models.variant import DENSE, Variant
 from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, tap, towers
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import CENTERED, IMAGENET, Pixels
 
 RULES = ((r"/(conv\d/(kernel|bias)|fc[67]/(kernel|bias)|fc8/kernel)$", PartitionSpec("model")),)
 """Sharding rules for `advdl.train.placement`: one tower for each device of the axis `model`."""
@@ -109,6 +110,7 @@ class AlexNet(nn.Module):
     Intermediates: conv1 to conv5 (B, H', W', T·C) after the rectifier, fc6 and fc7 (B, T·D).
     """
 
+    pixels: ClassVar[Pixels] = CENTERED
     num_classes: int | None = 1000
     towers: int = 2
     padding: int = 2
@@ -167,6 +169,7 @@ class AlexNetTorchvision(nn.Module):
     that makes any size from 63 on possible. num_classes and intermediates as `AlexNet`'s.
     """
 
+    pixels: ClassVar[Pixels] = IMAGENET
     num_classes: int | None = 1000
     dropout: float = 0.5
     dtype: Any = None

@@ -30,6 +30,7 @@ from advdl.nn import (
     tap,
 )
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import CENTERED, UNIT, Pixels
 
 BLOCKS: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -43,6 +44,11 @@ BLOCKS: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 """Table 1: features of 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection."""
+
+XAVIER = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+"""Caffe's "xavier": by the inputs alone, where Glorot and Bengio average inputs and outputs."""
+
+LIFTED = nn.initializers.constant(0.2)
 
 AUXILIARY_WEIGHT = 0.3
 """Of each auxiliary classifier's loss (section 5)."""
@@ -68,8 +74,8 @@ class Unit(nn.Module):
             self.strides,
             self.padding,
             use_bias=self.norm is None,
-            kernel_init=nn.initializers.xavier_uniform(),
-            bias_init=nn.initializers.constant(0.2),
+            kernel_init=XAVIER,
+            bias_init=LIFTED,
             name="conv",
             **dtypes,
         )(x_BHWC)
@@ -116,8 +122,8 @@ class Auxiliary(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         y = avg_pool(x_BHWC, 5, 3) if self.pool == "5x5/3" else adaptive_avg_pool(x_BHWC, 4)
         y = self.unit(128, 1, name="conv")(y, train)
-        y = relu(nn.Dense(1024, name="fc1", **dtypes)(y.reshape(len(y), -1)))
-        return nn.Dense(self.num_classes, name="fc2", **dtypes)(Dropout(self.dropout)(y, train))
+        y = relu(nn.Dense(1024, kernel_init=XAVIER, bias_init=LIFTED, name="fc1", **dtypes)(y.reshape(len(y), -1)))
+        return nn.Dense(self.num_classes, kernel_init=XAVIER, name="fc2", **dtypes)(Dropout(self.dropout)(y, train))
 
 
 class GoogLeNet(nn.Module):
@@ -143,6 +149,11 @@ class GoogLeNet(nn.Module):
     auxiliary_dropout: float = 0.7
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    @property
+    def pixels(self) -> Pixels:
+        """Caffe's; torchvision's weights, of the form with normalization, come from a network that saw [-1, 1]."""
+        return CENTERED if self.norm is None else UNIT
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -173,7 +184,7 @@ class GoogLeNet(nn.Module):
             return x, seen
         seen["pooled"] = global_average_pool(x)
         x_BC = Dropout(self.dropout)(seen["pooled"], train)
-        return nn.Dense(self.num_classes, name="classify", **dtypes)(x_BC), seen
+        return nn.Dense(self.num_classes, kernel_init=XAVIER, name="classify", **dtypes)(x_BC), seen
 
 
 _NORM = partial(BatchNorm, epsilon=1e-3)

@@ -9,13 +9,14 @@ weights (pytorch-fid's file) are read as they are. It is never trained here: nor
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from advdl.nn import BatchNorm, Conv, avg_pool, global_average_pool, max_pool
+from advdl.nn.pixels import UNIT, Pixels
 
 SIZE = 299
 """Side of the images that the distance is defined for."""
@@ -137,6 +138,7 @@ BLOCKS = {
 class InceptionV3(nn.Module):
     """Images (B, H, W, 3), 75 pixels at least -> (logits (B, K), {"pooled": (B, 2048)}). `train` changes nothing."""
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 1008
     dtype: Any = None
     param_dtype: Any = jnp.float32

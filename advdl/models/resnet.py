@@ -9,7 +9,7 @@ rectifier comes after the addition; in the pre-activation form both come before 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, remat, replica, tap
 from advdl.nn.elementwise import add_relu, relu
+from advdl.nn.pixels import IMAGENET, Pixels
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He et al. 2015 (arXiv:1502.01852, equation 10), the paper's reference 13."""
@@ -148,6 +149,7 @@ class ResNet(nn.Module):
     Intermediates: stem, stage1, stage2, … (B, H', W', C'), pooled (B, C').
     """
 
+    pixels: ClassVar[Pixels] = IMAGENET
     blocks: Sequence[int]
     block: Callable[..., nn.Module] = Block
     num_classes: int | None = 1000
@@ -274,7 +276,7 @@ def _imagenet(depth: int, parameters: int, multiply_adds: int, figure: str = "",
 
 def _cifar(depth: int, parameters: int, multiply_adds: int, error: float | None = None, shortcut: Shortcut = "A"):
     figure = f"{error} % error on CIFAR-10" if error else ""
-    build = partial(cifar, depth=depth, shortcut=shortcut)
+    build = partial(cifar, depth=depth, shortcut=shortcut, zeros="symmetric")
     return Variant(build, "He 2015", 2015, (32, 32, 3), parameters, multiply_adds, figure)
 
 
@@ -298,7 +300,8 @@ VARIANTS: Mapping[str, Variant] = {
     "resnet50_preact": _imagenet(
         50, 25_549_352, 4_089_184_256, "", "He 2016", block=PreactBottleneck, stride_on="3x3"
     )._replace(year=2016),
-    # CIFAR-10, table 6; the best of five runs for depth 110.
+    # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of pytorch_resnet_cifar10 have them; the paper
+    # does not say where they are.
     "resnet20": _cifar(20, 269_722, 40_551_040, 8.75),
     "resnet32": _cifar(32, 464_154, 68_862_592, 7.51),
     "resnet44": _cifar(44, 658_586, 97_174_144, 7.17),

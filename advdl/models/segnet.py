@@ -8,7 +8,7 @@ unpooling gives exactly the size that was pooled, so that any size works.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from advdl.models import vgg
 from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, remat, tap
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import BYTES, Pixels
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -80,6 +81,7 @@ class SegNetBasic(nn.Module):
     image's normalization is Caffe's (alpha over the mean, k = 1).
     """
 
+    pixels: ClassVar[Pixels] = BYTES
     num_classes: int = 11
     features: int = 64
     width: float = 1.0

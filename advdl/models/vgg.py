@@ -5,7 +5,7 @@ Axes: B batch, H height, W width, C channels, K classes. Configuration D of tabl
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from advdl.models.variant import DENSE, Variant
 from advdl.nn import BatchNorm, Conv, Dropout, adaptive_avg_pool, max_pool, remat, tap
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import IMAGENET, Pixels
 
 D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Features of each 3×3 convolution; stages end with 2×2 max pooling."""
@@ -83,6 +84,7 @@ class VGG(nn.Module):
     Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096).
     """
 
+    pixels: ClassVar[Pixels] = IMAGENET
     num_classes: int | None = 1000
     norm: Callable[..., nn.Module] | None = None
     dropout: float = 0.5

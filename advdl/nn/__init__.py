@@ -1,6 +1,6 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
-from advdl.nn import formulation, remat, replica, towers
+from advdl.nn import formulation, pixels, remat, replica, towers
 from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
@@ -10,6 +10,7 @@ from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
 from advdl.nn.normalization import BatchNorm, Bias, GroupNorm, add_bias, normalize
+from advdl.nn.pixels import Pixels
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
 from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack
@@ -36,6 +37,7 @@ __all__ = [
     "Layer",
     "Maxout",
     "POLICIES",
+    "Pixels",
     "RNN",
     "Recurrent",
     "SpectralNorm",
@@ -59,6 +61,7 @@ __all__ = [
     "max_pool_with_indices",
     "max_unpool",
     "normalize",
+    "pixels",
     "receptive_field",
     "remat",
     "replica",

@@ -10,7 +10,7 @@ from jax import lax
 from advdl.errors import UserError, nearest
 from advdl.nn import formulation
 
-SCHEDULES = ("constant", "cosine", "step", "thirds", "poly")
+SCHEDULES = ("constant", "cosine", "step", "thirds", "quarters", "poly")
 
 
 def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float = 1.0) -> optax.Schedule:
@@ -18,7 +18,7 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float =
 
     `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten after one half and
     after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k); `thirds`
-    after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `poly` is (1 - update / steps)^power. `warmup`
+    after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `quarters` after one, two and three quarters; `poly` is (1 - update / steps)^power. `warmup`
     updates rise linearly from peak/warmup before it.
 
     Raises UserError for another name.
@@ -33,6 +33,8 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float =
             after = optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, rest * 3 // 4: 0.1})
         case "thirds":
             after = optax.piecewise_constant_schedule(peak, {rest // 3: 0.1, rest * 2 // 3: 0.1})
+        case "quarters":
+            after = optax.piecewise_constant_schedule(peak, {rest * n // 4: 0.1 for n in (1, 2, 3)})
         case "poly":
             after = optax.polynomial_schedule(peak, 0.0, power, rest)
         case _:

@@ -27,6 +27,7 @@ from advdl import data
 from advdl.data.decode import photograph
 from advdl.data.tfds import open_tfds, prepared, records
 from advdl.errors import UserError
+from advdl.nn.pixels import IMAGENET
 
 SIZE, BATCH, AHEAD = 224, 64, 4
 """Of a photograph's view, of every batch, and how many batches either side reads ahead."""
@@ -129,7 +130,7 @@ def jpeg(options: argparse.Namespace, folder: Path):
         file = folder / "train" / f"class{number % 4}" / f"{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(photograph(rng))
-    look = data.Look(SIZE, SIZE, 256, "inception", data.IMAGENET_MEAN, data.IMAGENET_STD)
+    look = data.Preprocessing(SIZE, SIZE, 256, "inception", IMAGENET)
     source = data.FolderSource(str(folder), "train", channels=3, view=look.train())
     ours = data.TrainBatches(source, BATCH, 0, data.compose(data.random_flip(), look.normalize()))
     return read(ours, options), loaded(Photographs(source.files, source.labels), options), 8

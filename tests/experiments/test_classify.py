@@ -1,6 +1,7 @@
 """What classify.py does beyond the verbs that all experiments share."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, models, train, weights
+from advdl import data, models, present, train, weights
 from advdl.cli.experiment import Session
 
 RECIPE = ["--policy", "trivial", "--erasing", 0.5, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1,
           "--color", 0.1, "--colors", "data",
           "--decay", "kernels", "--ema", 0.9, "--flip", "--nesterov"]  # fmt: skip
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]
 
 
@@ -203,3 +205,56 @@ def test_ten_crops_need_more_than_the_network_sees(verb, tmp_path):
 def test_photographs_are_needed_where_they_are(verb, tmp_path):
     status, _, err = verb("classify", "train", "--model", "alexnet", "--run", tmp_path / "run")
     assert status == 2 and "alexnet takes photographs" in err
+
+
+def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, monkeypatch):
+    """Of two classes, one black and one white: the first rows are all black."""
+    for split in ("train", "test"):
+        for name, level in (("black", 0), ("white", 255)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(24):
+                Image.fromarray(np.full((8, 8), level, np.uint8)).save(tmp_path / split / name / f"{n:02}.png")
+    shown = []
+    section = present.heat_section
+    monkeypatch.setattr(present, "heat_section", lambda images, *rest: shown.append(images) or section(images, *rest))
+    flags = ["--model", "resnet8", "--data", f"folder:{tmp_path}", "--run", tmp_path / "run"]
+    status, _, err = verb("classify", "train", *flags, *SHORT)
+    assert status == 0, err
+    assert len(shown[0]) == 16 and 3 <= (shown[0].reshape(16, -1).max(1) == 255).sum() <= 13
+
+
+@pytest.mark.parametrize("depth", [20])
+def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(depth, tmp_path, verb):
+    """A file in the form of pytorch_resnet_cifar10, of a network that was trained a little: every image is called the same."""
+    torch = pytest.importorskip("torch")
+    spec = importlib.util.spec_from_file_location("cifar_reference", ROOT / "weights" / "cifar_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    torch.manual_seed(0)
+    network = reference.ResNet(depth)
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    x, label, rule = reference.normalized(images), torch.arange(60) % 10, torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(20):
+        rule.zero_grad()
+        torch.nn.functional.cross_entropy(network.train()(x), label).backward()
+        rule.step()
+    called = network.eval()(x).argmax(1).numpy()
+    assert len(set(called)) > 3
+    reference.save(network, tmp_path / "resnet.th")
+    for n, image in enumerate(images):
+        folder = tmp_path / "images" / "test" / f"class{n % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{n:02}.png")
+    flags = ["--weights", tmp_path / "resnet.th", "--model", f"resnet{depth}", "--data", f"folder:{tmp_path / 'images'}"]
+    status, out, err = verb("classify", "evaluate", *flags, "--batch", 32, "--json")
+    assert status == 0, err
+    right = int((called == np.arange(60) % 10).sum())
+    assert json.loads(out)["accuracy"] == pytest.approx(right / 60, abs=1e-6)
+    confusion = np.array(json.loads(out)["confusion"])
+    np.testing.assert_array_equal(confusion.sum(0), np.bincount(called, minlength=10))
+
+
+def test_weights_of_other_classes_than_the_folders_are_refused(published, photographs, verb):
+    flags = ["--weights", published[0], "--model", "resnet18", "--data", f"folder:{photographs}"]
+    status, out, err = verb("classify", "evaluate", *flags)
+    assert status == 2 and "does not fit" in err.strip().splitlines()[-1] and not out

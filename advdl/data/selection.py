@@ -1,0 +1,38 @@
+"""Which rows of a source stand for all of it, and reading many rows with bounded memory.
+
+A source may be sorted, by class or by time, so its first rows are no sample of it. Whatever shows or measures "some
+examples" takes the rows that `selected` draws.
+"""
+
+from collections.abc import Iterator, Mapping, Sized
+
+import numpy as np
+
+from advdl.data.source import Source
+
+
+def selected(source: Sized | int, count: int, seed: int = 0) -> np.ndarray:
+    """Rows of `count` examples of a source, drawn uniformly without replacement: (min(count, N),) int64, ascending.
+
+    source: anything with a length N, or N itself. All rows where count is N or more. The rows are a function of N, count
+    and seed. They are ascending so that files are read in their order; the first few of them are therefore no selection,
+    and a smaller one is another call. Raises ValueError for a negative count.
+    """
+    total = source if isinstance(source, int) else len(source)
+    if count < 0:
+        raise ValueError(f"count is {count}; expected 0 or more")
+    if count >= total:
+        return np.arange(total, dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False)).astype(np.int64)
+
+
+def read_blocks(source: Source, rows: np.ndarray | None = None, size: int = 1024) -> Iterator[Mapping[str, np.ndarray]]:
+    """What `source.read` gives of these rows (all: None) in their order, `size` rows at a time.
+
+    Raises ValueError for a source that draws random numbers, since its examples are not fixed.
+    """
+    if source.draws:
+        raise ValueError(f"{source.name} draws random numbers; its examples are read by TrainBatches or EvalBatches")
+    rows = np.arange(len(source), dtype=np.int64) if rows is None else rows
+    for first in range(0, len(rows), size):
+        yield source.read(rows[first : first + size])
