@@ -155,7 +155,8 @@ def build(config: Config) -> cli.Experiment:
     if config.encoder_rate != 1 and not (config.pretrain or config.backbone):
         raise UserError("--encoder-rate is for an encoder that has learned; give --backbone or --pretrain too")
     balance = data.median_frequency_weights(data.class_pixels(training)) if config.balance else None
-    as_float = data.to_float(-1.0, 1.0)
+    scale = (weights.backbone(network) if config.backbone else network).pixels
+    as_float = data.scaled(scale)
 
     def error(logits, mask):
         return Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
@@ -200,7 +201,7 @@ def build(config: Config) -> cli.Experiment:
         learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
         train=data.TrainBatches(training, config.batch, config.seed, data.compose(*augment, as_float)),
         test=test,
-        report=lambda state, run, figures: report(network, state, training, test, run, figures),
+        report=lambda state, run, figures: report(network, state, training, test, scale, run, figures),
         predict=lambda state, options, folder: predict(network, state, training, as_float, options, folder),
         best=("mean IoU", "max"),
         warm_start={"model": warm_start} if config.backbone or config.pretrain else {},
@@ -256,7 +257,7 @@ def pretrained(network: nn.Module, variables: train.Variables, config: Config) -
     training, held_out = (data.single_digits(split, int(diameter or 28)) for split in ("train", "test"))
     norm = network.norm if isinstance(network, models.segnet.SegNet) else None
     encoder = models.vgg.Probed(len(training.label_names), norm, network.width, network.dtype)
-    as_float = data.to_float(-1.0, 1.0)
+    as_float = data.scaled(network.pixels)
 
     def loss(variables, batch, key):
         logits_3BK, new = encoder.apply(variables, batch["image"], train=True, mutable=["batch_stats"])
@@ -286,7 +287,7 @@ def accuracy(logits: jax.Array, mask: jax.Array, void: int | None) -> Mean:
     return Mean.of((logits.argmax(-1) == mask).astype(jnp.float32), counted)
 
 
-def report(network, state, training, test, run, figures) -> list[present.Section]:
+def report(network, state, training, test, scale, run, figures) -> list[present.Section]:
     """Learning curves, the worst and the best images, confusion, and what the network sees."""
     folder, variables, names = run.report, state["model"].average, training.label_names
     both = lambda name: {"training batches": f"train/{name}", "test": f"test/{name}"}  # noqa: E731
@@ -299,7 +300,7 @@ def report(network, state, training, test, run, figures) -> list[present.Section
         batch = test[number]
         real = batch["counted"] > 0
         called = np.asarray(run_network(variables, batch["image"]))
-        for key, value in (("image", pixels(batch["image"])), ("mask", batch["mask"]), ("called", called)):
+        for key, value in (("image", scale.to_bytes(batch["image"])), ("mask", batch["mask"]), ("called", called)):
             parts[key].append(value[real])
     images, masks, called = (np.concatenate(parts[key]) for key in ("image", "mask", "called"))
     palette = training.palette
@@ -327,11 +328,6 @@ def draw_seen(network, variables, image, x_1HWC, path) -> int:
     side = int(max(np.ptp(rows), np.ptp(columns))) + 1 if len(rows) else 0
     present.draw_receptive_field(image, side, 1, 0, path, unit=(row, column))
     return side
-
-
-def pixels(image: np.ndarray) -> np.ndarray:
-    """uint8 of what `to_float(-1, 1)` gave."""
-    return np.rint((np.asarray(image) + 1) * 127.5).astype(np.uint8)
 
 
 def predict(network, state, training, transform, options, folder) -> Mapping[str, Any]:

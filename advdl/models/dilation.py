@@ -9,7 +9,7 @@ image is reflected at its border beforehand, as the authors' release does.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 from advdl.models import vgg
 from advdl.nn import Conv, Dropout, Layer, bilinear_upsample, max_pool, receptive_field, tap
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import UNIT, Pixels
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
 """Of the context module's 3×3 convolutions (table 1); a 1×1 follows."""
@@ -120,6 +121,7 @@ class Dilation(nn.Module):
     context: None for the front end alone. Intermediates: stage1 to stage5, front (B, h, w, K).
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     context: Literal["basic", "large"] | None = "basic"
     dilations: Sequence[int] = DILATIONS

@@ -10,7 +10,7 @@ receptive fields.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,7 @@ from advdl.nn import (
     resize_bilinear,
 )
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import UNIT, Pixels
 from advdl.nn.receptive_field import IMAGE
 
 SKIPS: Mapping[str, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
@@ -68,6 +69,7 @@ class FCN(nn.Module):
     Scores start at zero. Intermediates: pool1 to pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     form: Literal["32s", "16s", "8s"] = "8s"
     at_once: bool = False
@@ -130,6 +132,7 @@ class FCNResNet(nn.Module):
     Intermediates: the ResNet's, and aux.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     blocks: tuple[int, ...] = resnet.DEEP[50]
     auxiliary: bool = False

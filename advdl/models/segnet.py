@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from advdl.models import vgg
 from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, remat, tap
 from advdl.nn.elementwise import relu
-from advdl.nn.pixels import BYTES, Pixels
+from advdl.nn.pixels import BYTES, UNIT, Pixels
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -32,6 +32,7 @@ class SegNet(nn.Module):
     Intermediates: pool1 to pool5, unpool5 to unpool1.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 11
     features: Sequence[Sequence[int]] = vgg.D
     width: float = 1.0

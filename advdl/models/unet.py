@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from advdl.nn import BatchNorm, Conv, ConvTranspose, Dropout, max_pool, remat, resize_bilinear, tap
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import UNIT, Pixels
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Section 3."""
@@ -29,6 +30,7 @@ class UNet(nn.Module):
     Intermediates: down1 … and up… by level, bottom.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 2
     features: int = 64
     width: float = 1.0

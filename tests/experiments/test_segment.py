@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from advdl import models
+from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
 TINY = ["--model", "segnet_basic", "--width", 0.125, *SMALL, "--batch", 8, "--evaluate-every", 2, "--log-every", 1]
@@ -97,3 +98,20 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
     status, _, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, *SMALL, *flags)
     assert status == 2 and told in err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "pixels"),
+    [("fcn8s", "vgg16.safetensors", IMAGENET), ("fcn8s", "", UNIT), ("segnet_basic", "", BYTES)],
+)
+def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(load, tmp_path, model, backbone, pixels):
+    """torchvision's with its VGG-16, whatever the network's own are."""
+    module = load("segment")
+    file = tmp_path / backbone if backbone else ""
+    if backbone:
+        file.write_bytes(b"")  # it is read when training starts
+    config = module.Config(model=model, data="blank:32x32x3:11", batch=2, backbone=str(file))
+    experiment = module.build(config)
+    gray = np.full((2, 32, 32, 3), 128, np.uint8)
+    for batch in (experiment.train(0), experiment.test[0]):
+        np.testing.assert_allclose(batch["image"], pixels.from_unit(gray / np.float32(127.5) - 1), atol=1e-4)
