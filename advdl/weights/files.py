@@ -1,20 +1,20 @@
 """Files of named tensors. Nothing in a file is executed.
 
-`.safetensors` is a header and raw arrays. `.pth` and `.pt` are pickles, read by PyTorch's restricted reader, which knows
-tensors and containers and refuses everything else.
+`.safetensors` is a header and raw arrays. `.pth`, `.pt` and `.th` are pickles as PyTorch writes them; `advdl.weights.pickled`
+reads them without PyTorch, knows tensors and containers, and refuses everything else.
 """
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from advdl.errors import UserError
+from advdl.weights import pickled
 
-ENDINGS = (".safetensors", ".pth", ".pt")
+ENDINGS = (".safetensors", ".pth", ".pt", ".th")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -22,7 +22,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a file by name. A name's leading `module.`, of torch's DataParallel, is taken off.
 
     A training checkpoint's tensors are looked for under `state_dict`, `model_state_dict` and `model`. Raises UserError,
-    naming the file, for one that is missing, is damaged, holds anything but tensors, or that PyTorch is needed for.
+    naming the file, for one that is missing, is damaged, or asks for anything but data.
     """
     path = check(path)
     tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -58,28 +58,14 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _pickled(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        import torch
-    except ImportError:
-        raise UserError(f"{path}: reading {path.suffix} needs PyTorch (pip install torch); .safetensors does not") from None
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with pickled.opened(path) as (found, array):
+            if isinstance(found, dict):
+                named = next((found[name] for name in WRAPPERS if isinstance(found.get(name), dict)), found)
+                if named and all(isinstance(one, pickled.Tensor) for one in named.values()):
+                    return {str(name): array(tensor) for name, tensor in named.items()}
     except Exception as error:  # noqa: BLE001 - a broken or hostile file raises whatever its bytes lead to
-        reason = _line(error)
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = "it asks for more than tensors (such a file can run any code)"
-        raise UserError(f"{path} is refused or damaged: {reason}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-            break
-    if not isinstance(found, Mapping) or not all(isinstance(t, torch.Tensor) for t in found.values()) or not found:
-        raise UserError(f"{path} holds no tensors by name")
-    return {str(name): _array(tensor) for name, tensor in found.items()}
-
-
-def _array(tensor) -> np.ndarray:
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype.is_floating_point and tensor.element_size() < 4 else tensor).numpy()
+        raise UserError(f"{path} is refused or damaged: {_line(error)}") from error
+    raise UserError(f"{path} holds no tensors by name")
 
 
 def _line(error: Exception) -> str:

@@ -1,9 +1,5 @@
 """Reading and writing weights: nothing lost, nothing guessed, nothing executed."""
 
-import io
-import pickle
-import zipfile
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,49 +150,8 @@ def test_damaged_missing_and_unknown_files_are_named(tmp_path):
         weights.read(path)
     with pytest.raises(UserError, match="no file"):
         weights.read(tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="expected .safetensors"):
+    with pytest.raises(UserError, match=r"expected \.safetensors, \.pth, \.pt, \.th"):
         weights.read(tmp_path / "net.npy")
-
-
-class Hostile:
-    """Unpickled by a reader that executes, it leaves a file behind."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("form", ["zip", "plain"])
-def test_a_pickle_that_would_execute_is_refused(tmp_path, form):
-    pytest.importorskip("torch", reason="reading .pth needs PyTorch")
-    data = pickle.dumps({"conv1.weight": Hostile(tmp_path / "executed")})
-    path = tmp_path / "net.pth"
-    if form == "plain":
-        path.write_bytes(data)
-    else:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("archive/data.pkl", data)
-            archive.writestr("archive/version", "3\n")
-            archive.writestr("archive/byteorder", "little")
-        path.write_bytes(buffer.getvalue())
-    with pytest.raises(UserError, match="refused or damaged"):
-        weights.read(path)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_a_truncated_pth_and_one_without_tensors_are_named(tmp_path):
-    torch = pytest.importorskip("torch", reason="reading .pth needs PyTorch")
-    torch.save({"state_dict": {"a": torch.ones(300)}}, tmp_path / "net.pth")
-    assert weights.read(tmp_path / "net.pth")["a"].shape == (300,)
-    (tmp_path / "cut.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"cut\.pth is refused or damaged"):
-        weights.read(tmp_path / "cut.pth")
-    torch.save({"epoch": 3}, tmp_path / "none.pth")
-    with pytest.raises(UserError, match="no tensors"):
-        weights.read(tmp_path / "none.pth")
 
 
 def test_auxiliary_classifiers_may_be_left_out():
