@@ -67,5 +67,6 @@ from advdl.data.transforms import (
     random_flip,
     standardize,
     to_float,
+    to_uint8,
 )
 from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop
