@@ -59,6 +59,9 @@ class Config(cli.Config):
     """HEIGHTxWIDTH to which images are brought (default: the size they have)."""
     void: int = -1
     """Id that is no class and does not count (default: what the data says)."""
+    learned: Literal["none", "inner", "all"] = "none"
+    """Which of FCN's transposed convolutions learn: none, as in the authors' release; all but the last, as in the paper
+    (inner); or all."""
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
     pretrain: int = 0
@@ -77,6 +80,10 @@ class Config(cli.Config):
     """Of SGD."""
     weight_decay: float = 5e-4
     """L2 penalty on kernels."""
+    bias_rate: float = 1.0
+    """Factor on the learning rate of biases beside a kernel (2 in Caffe's recipes)."""
+    loss_per: Literal["pixel", "image"] = "pixel"
+    """What the loss is divided by: the pixels that count, or the images alone (Caffe's `normalize: false`)."""
     scales: str = "1"
     """Scales at which test images are seen, as 0.75,1,1.25."""
     mirror: bool = False
@@ -141,7 +148,7 @@ class Predict(cli.Predict):
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate")
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate", "bias_rate")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -158,7 +165,8 @@ def build(config: Config) -> cli.Experiment:
     as_float = data.to_float(-1.0, 1.0)
 
     def error(logits, mask):
-        return Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
+        pixels = Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
+        return pixels if config.loss_per == "pixel" else Mean(pixels.total, jnp.float32(len(mask)))
 
     def loss(variables, batch, key):
         (logits, seen), new = network.apply(
@@ -183,6 +191,8 @@ def build(config: Config) -> cli.Experiment:
             lambda path, _: weights.in_encoder(network, [part.key for part in path]), params
         )
         rule = optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
+    if config.bias_rate != 1:
+        rule = optax.chain(rule, optax.masked(optax.scale(config.bias_rate), train.biases))
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     test = data.EvalBatches(held_out, config.batch, as_float)
     augment = [data.joint_flip()] * config.flip
@@ -235,6 +245,10 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
     if not 0 < config.width <= 1:
         raise UserError(f"--width is {config.width}; expected a part of the network's channels, above 0 and up to 1")
     network = models.SEGMENTERS[config.model](num_classes=classes, width=config.width, dtype=config.dtype)
+    if config.learned != "none":
+        if not isinstance(network, models.fcn.FCN):
+            raise UserError(f"--learned {config.learned} is for the FCNs on VGG-16, and the network is {config.model}")
+        network = network.clone(learned=config.learned)
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:

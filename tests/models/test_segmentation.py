@@ -13,9 +13,12 @@ COUNTS = [
     (fcn.fcn16s(), (500, 500, 3), 134_357_354),
     (fcn.fcn8s(), (500, 500, 3), 134_362_751),
     (fcn.fcn8s_at_once(), (500, 500, 3), 134_362_751),
-    (fcn.fcn32s(learned=True), (500, 500, 3), 136_152_917),
-    (fcn.fcn16s(learned=True), (500, 500, 3), 134_815_994),
-    (fcn.fcn8s(learned=True), (500, 500, 3), 134_489_759),
+    (fcn.fcn32s(learned="all"), (500, 500, 3), 136_152_917),
+    (fcn.fcn16s(learned="all"), (500, 500, 3), 134_815_994),
+    (fcn.fcn8s(learned="all"), (500, 500, 3), 134_489_759),
+    (fcn.fcn32s(learned="inner"), (500, 500, 3), 134_346_581),
+    (fcn.fcn16s(learned="inner"), (500, 500, 3), 134_357_354 + 4 * 4 * 21 * 21),
+    (fcn.fcn8s(learned="inner"), (500, 500, 3), 134_362_751 + 2 * 4 * 4 * 21 * 21),
     (fcn.fcn_resnet50(), (65, 65, 3), 32_957_013),
     (fcn.fcn_resnet50(auxiliary=True), (65, 65, 3), 35_322_218),
     (fcn.fcn_resnet101(), (65, 65, 3), 51_949_141),
@@ -72,7 +75,7 @@ def test_shapes_of_fcn_at_500():
 @pytest.mark.parametrize("size", [(500, 500), (64, 64), (37, 51)])
 @pytest.mark.parametrize(
     "model",
-    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned=True), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
+    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned="inner"), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
      unet.unet_same(), dilation.Dilation()],
     ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "dilation"],
 )  # fmt: skip
@@ -147,6 +150,30 @@ def test_fcn_starts_without_an_opinion():
     x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
     v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
     assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
+
+
+def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
+    """And the paper's form has kernels for all but the last of the ways up."""
+    fixed, inner, every = (fcn.fcn8s(num_classes=3, width=1 / 64, learned=which) for which in ("none", "inner", "all"))
+    x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
+    params = dict(jax.jit(lambda x: every.init(jax.random.key(0), x, train=False))(x)["params"])
+    random = np.random.default_rng(1)
+    params |= {
+        name: {part: random.standard_normal(x.shape).astype(np.float32) for part, x in value.items()}
+        for name, value in params.items()
+        if name.startswith("score")  # which start at zero
+    }
+
+    def scores(model):
+        own = {name: params[name] for name in abstract(model, x.shape[1:])["params"]}
+        return own.keys(), jax.jit(lambda p: model.apply({"params": p}, x, train=False)[0])(own)
+
+    names, expected = scores(fixed)
+    assert float(expected.std()) > 0
+    for model, ups in ((inner, {"upscore3", "upscore4"}), (every, {"upscore3", "upscore4", "upscore"})):
+        learning, found = scores(model)
+        assert learning - names == ups
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("form", ["32s", "16s", "8s"])
