@@ -90,6 +90,8 @@ class Config(cli.Config):
     """See test images mirrored too."""
     window: int = 0
     """Side of the windows that cover a test image (0: whole images)."""
+    samples: int = 0
+    """Draws of dropout over whose probabilities a Bayesian network is evaluated (0: without dropout, as other networks)."""
 
 
 def laptop(preset: str, model: str, width: float, **others) -> Config:
@@ -143,12 +145,12 @@ PRESETS = {
 class Predict(cli.Predict):
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Images to segment, of any size."""
-    samples: int = 20
+    samples: int = 50
     """Draws of dropout of which a Bayesian network's uncertainty is made."""
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate", "bias_rate")
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "samples", "pretrain", "encoder_rate", "bias_rate")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -178,9 +180,8 @@ def build(config: Config) -> cli.Experiment:
         return train.Loss(objective, {"pixel accuracy": accuracy(logits, batch["mask"], void)}, new)
 
     def evaluate(variables, batch):
-        p = models.probabilities(
-            lambda x: network.apply(variables, x, train=False)[0], batch["image"], scales, config.mirror, config.window
-        )
+        predict = predictor(network, variables, config.samples)
+        p = models.probabilities(lambda x: predict(x)[0], batch["image"], scales, config.mirror, config.window)
         loss = Mean.of(*losses.pixel_cross_entropy(jnp.log(p + 1e-12), batch["mask"], void, balance))
         return {"loss": loss} | segmentation_metrics(Confusion.of(p, batch["mask"], len(names)))
 
@@ -249,11 +250,21 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
         if not isinstance(network, models.fcn.FCN):
             raise UserError(f"--learned {config.learned} is for the FCNs on VGG-16, and the network is {config.model}")
         network = network.clone(learned=config.learned)
+    if config.samples and not models.segnet.is_bayesian(network):
+        raise UserError(f"--samples {config.samples} is for SegNets with dropout, and the network is {config.model}")
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:
         raise UserError(f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}") from error
     return network
+
+
+def predictor(network: nn.Module, variables: train.Variables, samples: int):
+    """`x (B, H, W, C) -> (probabilities (B, H, W, K), uncertainty (B, H, W) or None)`: over so many draws of dropout, the same
+    ones for every batch, or without any."""
+    if samples:
+        return lambda x: models.segnet.sampled(network, variables, x, jax.random.key(0), samples)
+    return lambda x: (jax.nn.softmax(network.apply(variables, x, train=False)[0]), None)
 
 
 def check_pretrain(config: Config, network: nn.Module) -> None:
@@ -354,15 +365,14 @@ def predict(network, state, training, transform, options, folder) -> Mapping[str
         raise UserError("predict needs image files: python experiments/segment.py predict photo.png")
     variables, names = state["model"].average, training.label_names
     palette = present.default_palette(len(names)) if training.palette is None else training.palette
-    bayesian = getattr(network, "dropout", 0) > 0 and hasattr(network, "features")
-    run = jax.jit(lambda v, x: jax.nn.softmax(network.apply(v, x, train=False)[0]))
-    sample = jax.jit(lambda v, x: models.segnet.sampled(network, v, x, jax.random.key(0), options.samples))
+    samples = options.samples if models.segnet.is_bayesian(network) else 0
+    run = jax.jit(lambda v, x: predictor(network, v, samples)(x))
     answer = {}
     for path in options.files:
         shape = (*data.natural_size(path), training.image_shape[2])
         image = data.decode(path, shape)
         x = transform({"image": image[None]})["image"]
-        p, uncertainty = sample(variables, x) if bayesian else (run(variables, x), None)
+        p, uncertainty = run(variables, x)
         mask = np.asarray(p[0].argmax(-1), np.uint8)
         color = np.broadcast_to(image, (*image.shape[:2], 3))
         with train.told(f"folder {folder}"):

@@ -135,6 +135,32 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     assert np.abs(once["score"]["bias"]).min() > 1e-4
 
 
+def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
+    """And without samples, of the network without dropout."""
+    tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
+    monkeypatch.setitem(models.SEGMENTERS, "tiny", tiny)
+    config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3)
+    sampling, averaging = (load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0))
+    batch = sampling.test[0]
+    state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
+
+    def loss(experiment):
+        return jax.jit(experiment.learner.evaluate)(state, batch)["loss"].compute()
+
+    def expected(key=None):
+        network = tiny(num_classes=11)
+        options = {} if key is None else {"sample": True, "rngs": {"dropout": key}}
+        return jax.nn.softmax(network.apply(state["model"].variables, batch["image"], train=False, **options)[0])
+
+    def entropy(p):
+        return -float(np.log(np.take_along_axis(np.asarray(p), batch["mask"][..., None].astype(int), -1)).mean())
+
+    draws = [expected(key) for key in jax.random.split(jax.random.key(0), 3)]
+    assert loss(sampling) == pytest.approx(entropy(sum(draws) / 3), rel=1e-4)
+    assert loss(averaging) == pytest.approx(entropy(expected()), rel=1e-4)
+    assert loss(sampling) != pytest.approx(loss(averaging), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -147,6 +173,7 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--samples", 2], "--samples 2 is for SegNets with dropout"),
         (["--learned", "inner"], "--learned inner is for the FCNs"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
     ],
