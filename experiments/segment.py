@@ -59,6 +59,9 @@ class Config(cli.Config):
     """HEIGHTxWIDTH to which images are brought (default: the size they have)."""
     void: int = -1
     """Id that is no class and does not count (default: what the data says)."""
+    learned: Literal["none", "inner", "all"] = "none"
+    """Which of FCN's transposed convolutions learn: none, as in the authors' release; all but the last, as in the paper
+    (inner); or all."""
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
     pretrain: int = 0
@@ -77,12 +80,18 @@ class Config(cli.Config):
     """Of SGD."""
     weight_decay: float = 5e-4
     """L2 penalty on kernels."""
+    bias_rate: float = 1.0
+    """Factor on the learning rate of biases beside a kernel (2 in Caffe's recipes)."""
+    loss_per: Literal["pixel", "image"] = "pixel"
+    """What the loss is divided by: the pixels that count, or the images alone (Caffe's `normalize: false`)."""
     scales: str = "1"
     """Scales at which test images are seen, as 0.75,1,1.25."""
     mirror: bool = False
     """See test images mirrored too."""
     window: int = 0
     """Side of the windows that cover a test image (0: whole images)."""
+    samples: int = 0
+    """Draws of dropout over whose probabilities a Bayesian network is evaluated (0: without dropout, as other networks)."""
 
 
 def laptop(preset: str, model: str, width: float, **others) -> Config:
@@ -136,12 +145,12 @@ PRESETS = {
 class Predict(cli.Predict):
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Images to segment, of any size."""
-    samples: int = 20
+    samples: int = 50
     """Draws of dropout of which a Bayesian network's uncertainty is made."""
 
 
 def build(config: Config) -> cli.Experiment:
-    cli.at_least(0, config, "weight_decay", "momentum", "window", "pretrain", "encoder_rate")
+    cli.at_least(0, config, "weight_decay", "momentum", "window", "samples", "pretrain", "encoder_rate", "bias_rate")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -159,7 +168,8 @@ def build(config: Config) -> cli.Experiment:
     as_float = data.scaled(scale)
 
     def error(logits, mask):
-        return Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
+        pixels = Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
+        return pixels if config.loss_per == "pixel" else Mean(pixels.total, jnp.float32(len(mask)))
 
     def loss(variables, batch, key):
         (logits, seen), new = network.apply(
@@ -171,9 +181,8 @@ def build(config: Config) -> cli.Experiment:
         return train.Loss(objective, {"pixel accuracy": accuracy(logits, batch["mask"], void)}, new)
 
     def evaluate(variables, batch):
-        p = models.probabilities(
-            lambda x: network.apply(variables, x, train=False)[0], batch["image"], scales, config.mirror, config.window
-        )
+        predict = predictor(network, variables, config.samples)
+        p = models.probabilities(lambda x: predict(x)[0], batch["image"], scales, config.mirror, config.window)
         loss = Mean.of(*losses.pixel_cross_entropy(jnp.log(p + 1e-12), batch["mask"], void, balance))
         return {"loss": loss} | segmentation_metrics(Confusion.of(p, batch["mask"], len(names)))
 
@@ -184,6 +193,8 @@ def build(config: Config) -> cli.Experiment:
             lambda path, _: weights.in_encoder(network, [part.key for part in path]), params
         )
         rule = optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
+    if config.bias_rate != 1:
+        rule = optax.chain(rule, optax.masked(optax.scale(config.bias_rate), train.biases))
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     test = data.EvalBatches(held_out, config.batch, as_float)
     augment = [data.joint_flip()] * config.flip
@@ -236,11 +247,25 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
     if not 0 < config.width <= 1:
         raise UserError(f"--width is {config.width}; expected a part of the network's channels, above 0 and up to 1")
     network = models.SEGMENTERS[config.model](num_classes=classes, width=config.width, dtype=config.dtype)
+    if config.learned != "none":
+        if not isinstance(network, models.fcn.FCN):
+            raise UserError(f"--learned {config.learned} is for the FCNs on VGG-16, and the network is {config.model}")
+        network = network.clone(learned=config.learned)
+    if config.samples and not models.segnet.is_bayesian(network):
+        raise UserError(f"--samples {config.samples} is for SegNets with dropout, and the network is {config.model}")
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:
         raise UserError(f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}") from error
     return network
+
+
+def predictor(network: nn.Module, variables: train.Variables, samples: int):
+    """`x (B, H, W, C) -> (probabilities (B, H, W, K), uncertainty (B, H, W) or None)`: over so many draws of dropout, the same
+    ones for every batch, or without any."""
+    if samples:
+        return lambda x: models.segnet.sampled(network, variables, x, jax.random.key(0), samples)
+    return lambda x: (jax.nn.softmax(network.apply(variables, x, train=False)[0]), None)
 
 
 def check_pretrain(config: Config, network: nn.Module) -> None:
@@ -336,15 +361,14 @@ def predict(network, state, training, transform, options, folder) -> Mapping[str
         raise UserError("predict needs image files: python experiments/segment.py predict photo.png")
     variables, names = state["model"].average, training.label_names
     palette = present.default_palette(len(names)) if training.palette is None else training.palette
-    bayesian = getattr(network, "dropout", 0) > 0 and hasattr(network, "features")
-    run = jax.jit(lambda v, x: jax.nn.softmax(network.apply(v, x, train=False)[0]))
-    sample = jax.jit(lambda v, x: models.segnet.sampled(network, v, x, jax.random.key(0), options.samples))
+    samples = options.samples if models.segnet.is_bayesian(network) else 0
+    run = jax.jit(lambda v, x: predictor(network, v, samples)(x))
     answer = {}
     for path in options.files:
         shape = (*data.natural_size(path), training.image_shape[2])
         image = data.decode(path, shape)
         x = transform({"image": image[None]})["image"]
-        p, uncertainty = sample(variables, x) if bayesian else (run(variables, x), None)
+        p, uncertainty = run(variables, x)
         mask = np.asarray(p[0].argmax(-1), np.uint8)
         color = np.broadcast_to(image, (*image.shape[:2], 3))
         with train.told(f"folder {folder}"):

@@ -117,12 +117,18 @@ class SegNetBasic(nn.Module):
         return Conv(self.num_classes, 1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 
+def is_bayesian(network: nn.Module) -> bool:
+    """Whether `sampled` is for this network: a SegNet with dropout."""
+    return isinstance(network, SegNet | SegNetBasic) and network.dropout > 0
+
+
 def sampled(
-    network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 10
+    network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 50
 ) -> tuple[jax.Array, jax.Array]:
     """(mean probability (B, H, W, K), uncertainty (B, H, W)) over draws of dropout: Bayesian SegNet, section 3.
 
-    Uncertainty is the variance of each class's probability over the draws, averaged over classes.
+    Uncertainty is the variance of each class's probability over the draws, averaged over classes. The paper draws 50 times
+    and finds this better than the network without dropout ("weight averaging") from about 6 draws on.
     """
 
     def draw(_, key):

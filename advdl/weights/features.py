@@ -26,7 +26,7 @@ class Features(NamedTuple):
 
 def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Features:
     """`MODEL:FILE`: the last pooled features of a classifier of these images (`classify.py predict --export FILE` writes the
-    file), fed [-1, 1]; or `inception:FILE`: those that FID is defined by (converted weights of the 2015-12-05 release, fed as
+    file), fed its own pixels; or `inception:FILE`: those that FID is defined by (converted weights of the 2015-12-05 release, fed as
     `inception_v3.preprocess` says). Inception's probabilities are those of the Inception score: without the bias of the logits,
     as the code released with Salimans et al. 2016 has them.
 
@@ -50,7 +50,7 @@ def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Featu
 
     @jax.jit
     def apply(variables, image):
-        x = inception_v3.preprocess(image) if fid else image.astype(jnp.float32) / 127.5 - 1
+        x = inception_v3.preprocess(image) if fid else network.pixels.from_unit(image.astype(jnp.float32) / 127.5 - 1)
         logits, seen = network.apply(variables, x, train=False)
         return seen["pooled"], jax.nn.softmax(logits - variables["params"]["fc"]["bias"][None] if fid else logits)
 

@@ -1,14 +1,18 @@
 """segment.py: every verb, every network, and what a person can get wrong."""
 
 import dataclasses
+import functools
 import json
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from advdl import models
+from advdl.nn import BatchNorm, Conv, Dropout
 from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
@@ -80,6 +84,84 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
     jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
 
 
+class Mini(nn.Module):
+    """A network that compiles in no time, with all that the experiment's flags are about: bias, normalization, dropout."""
+
+    num_classes: int
+    width: float = 1.0
+    dtype: Any = None
+    dropout: float = 0.0
+    norm: Any = BatchNorm
+
+    @nn.compact
+    def __call__(self, x, train, sample=False):
+        x = jax.nn.relu(self.norm(name="norm")(Conv(4, 3, padding=1, name="conv")(x), train))
+        return Conv(self.num_classes, 1, name="score")(Dropout(self.dropout)(x, train or sample)), {}
+
+
+@pytest.fixture
+def mini(load, monkeypatch):
+    """`mini(bias_rate=2.0)` -> the experiment with `Mini` and these settings, plain SGD on made-up scenes."""
+
+    def build(**settings):
+        dropout = settings.pop("dropout", 0.0)
+        monkeypatch.setitem(models.SEGMENTERS, "mini", functools.partial(Mini, dropout=dropout))
+        plain = {"data": "blank:20x20x3:5", "batch": 2, "model": "mini", "momentum": 0.0, "weight_decay": 0.0}
+        return load("segment").build(load("segment").Config(**plain | settings))
+
+    return build
+
+
+def updated(experiment):
+    """(Gradient norm, change of each parameter) of the first update."""
+    batch, key = experiment.train(0), jax.random.key(0)
+    state = jax.jit(experiment.learner.init)(key, batch)
+    new, metrics = jax.jit(experiment.learner.step)(state, batch, key)
+    change = jax.tree.map(lambda a, b: np.asarray(b - a), state["model"].params, new["model"].params)
+    return metrics["gradient_norm"].compute(), change
+
+
+def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels(mini):
+    """Here every pixel counts."""
+    per_pixel, per_image = (updated(mini(loss_per=what))[0] for what in ("pixel", "image"))
+    assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
+
+
+def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
+    (_, once), (_, twice) = (updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0))
+    for layer, leaves in once.items():
+        for name, change in leaves.items():
+            factor = 2 if name == "bias" and "kernel" in leaves else 1
+            np.testing.assert_allclose(twice[layer][name], factor * change, rtol=1e-3, atol=1e-6)
+    assert np.abs(once["score"]["bias"]).min() > 1e-4
+
+
+def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
+    """And without samples, of the network without dropout."""
+    tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
+    monkeypatch.setitem(models.SEGMENTERS, "tiny", tiny)
+    config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3)
+    sampling, averaging = (load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0))
+    batch = sampling.test[0]
+    state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
+
+    def loss(experiment):
+        return jax.jit(experiment.learner.evaluate)(state, batch)["loss"].compute()
+
+    def expected(key=None):
+        network = tiny(num_classes=11)
+        options = {} if key is None else {"sample": True, "rngs": {"dropout": key}}
+        return jax.nn.softmax(network.apply(state["model"].variables, batch["image"], train=False, **options)[0])
+
+    def entropy(p):
+        return -float(np.log(np.take_along_axis(np.asarray(p), batch["mask"][..., None].astype(int), -1)).mean())
+
+    draws = [expected(key) for key in jax.random.split(jax.random.key(0), 3)]
+    assert loss(sampling) == pytest.approx(entropy(sum(draws) / 3), rel=1e-4)
+    assert loss(averaging) == pytest.approx(entropy(expected()), rel=1e-4)
+    assert loss(sampling) != pytest.approx(loss(averaging), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -92,6 +174,8 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--samples", 2], "--samples 2 is for SegNets with dropout"),
+        (["--learned", "inner"], "--learned inner is for the FCNs"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
     ],
 )
