@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from advdl.data.selection import selected
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.grid import draw_grid
@@ -34,11 +35,14 @@ def confusion_section(counts_KK: np.ndarray, names: Sequence[str], folder: pathl
 def mistaken_section(
     images_NHWC: np.ndarray, label_N: np.ndarray, p_NK: np.ndarray, names: Sequence[str], total: int, folder: pathlib.Path
 ) -> Section:
-    """Test images that were taken for something else, and how sure the network was; `total` images were seen."""
-    shown = images_NHWC[:40]
-    captions = [f"{names[t]} as {names[p.argmax()]} {p.max():.0%}" for t, p in zip(label_N[:40], p_NK[:40], strict=True)]
+    """Test images that were taken for something else, and how sure the network was; `total` images were seen. Of more than 40,
+    forty drawn at random, since test images may be sorted by class."""
+    rows = selected(len(images_NHWC), 40)
+    shown = images_NHWC[rows]
+    captions = [f"{names[label_N[n]]} as {names[p_NK[n].argmax()]} {p_NK[n].max():.0%}" for n in rows]
     draw_grid(shown, folder / "mistaken.png", columns=8, scale=max(1, 80 // shown.shape[1]), captions=captions)
-    text = f"{len(images_NHWC)} of {total} test images" + (", the first 40 of them." if len(images_NHWC) > 40 else ".")
+    some = f", {len(rows)} of them drawn at random" if len(rows) < len(images_NHWC) else ""
+    text = f"{len(images_NHWC)} of {total} test images{some}."
     return Section("Taken for something else", text, ["mistaken.png"])
 
 
