@@ -312,6 +312,10 @@ def accuracy(logits: jax.Array, mask: jax.Array, void: int | None) -> Mean:
     return Mean.of((logits.argmax(-1) == mask).astype(jnp.float32), counted)
 
 
+SHOWN = 256
+"""Number of test images, at most, of which the worst and the best are shown."""
+
+
 def report(network, state, training, test, scale, run, figures) -> list[present.Section]:
     """Learning curves, the worst and the best images, confusion, and what the network sees."""
     folder, variables, names = run.report, state["model"].average, training.label_names
@@ -321,20 +325,20 @@ def report(network, state, training, test, scale, run, figures) -> list[present.
     present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels)
     run_network = jax.jit(lambda v, x: network.apply(v, x, train=False)[0].argmax(-1).astype(jnp.uint8))
     parts = {"image": [], "mask": [], "called": []}
-    for number in range(min(len(test), 1 + 256 // test.batch_size)):
-        batch = test[number]
-        real = batch["counted"] > 0
-        called = np.asarray(run_network(variables, batch["image"]))
+    rows = data.selected(test.source, SHOWN)
+    for part in np.array_split(rows, -(-len(rows) // test.batch_size)):
+        batch = test.examples(part)
+        called = models.in_portions(lambda x: run_network(variables, x), batch["image"], rows=test.batch_size)
         for key, value in (("image", scale.to_bytes(batch["image"])), ("mask", batch["mask"]), ("called", called)):
-            parts[key].append(value[real])
+            parts[key].append(value)
     images, masks, called = (np.concatenate(parts[key]) for key in ("image", "mask", "called"))
     palette = training.palette
     present.draw_overlays(images, masks, called, folder / "overlays.png", names, palette=palette, void=training.void)
     present.draw_confusion(figures["confusion"], folder / "confusion.png", names, "confusion of test pixels")
-    side = draw_seen(network, variables, images[0], test[0]["image"][:1], folder / "receptive_field.png")
+    side = draw_seen(network, variables, images[0], test.examples(rows[:1])["image"], folder / "receptive_field.png")
     return [
         present.Section("Learning", "", ["curves.png"]),
-        present.Section("Worst and best", f"Of the first {len(images)} test images.", ["overlays.png"]),
+        present.Section("Worst and best", f"Of {len(images)} test images, drawn at random.", ["overlays.png"]),
         present.Section("Confusion", "", ["confusion.png"]),
         present.Section(
             "What a pixel's score sees",

@@ -234,7 +234,7 @@ class Desk:
         )
         run.write("verdict.json", {"verdict": said, **found})
         cli.say(said)
-        shown = list({recording.labels: recording for recording in reversed(self.recordings)}.values())[:3]
+        shown = [self.recordings[row] for row in data.selected(self.recordings, 3)]
         samples = np.concatenate([recording.samples for recording in shown])
         self.ear.draw(variables, samples, folder / "heard.png")
         lines = present.read_metrics(run.folder / "metrics.jsonl")

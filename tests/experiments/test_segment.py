@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import types
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import models
+from advdl import data, models
 from advdl.nn import BatchNorm, Conv, Dropout
 from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
@@ -34,6 +35,27 @@ def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
             assert min(image.size) > 64
     figures = json.loads((finished / "summary.json").read_text())["test"]
     assert {"pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU", "loss"} <= set(figures)
+
+
+def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
+    """Of more than are looked at, from all of them and not from the first."""
+    module, shown = load("segment"), {}
+    masks = np.zeros((900, 4, 4), np.uint8)
+    pixels = np.arange(900)[:, None, None, None] // 4 + np.zeros((1, 4, 4, 1), int)
+    source = data.ArrayScenes("sorted", "test", pixels.astype(np.uint8), masks, ("one", "two"))
+    monkeypatch.setattr(module.present, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(module.present, "read_metrics", lambda *_: None)
+    monkeypatch.setattr(module.present, "draw_confusion", lambda *_: None)
+    monkeypatch.setattr(module.present, "draw_overlays", lambda *given, **_: shown.update(images=given[0]))
+    monkeypatch.setattr(module, "draw_seen", lambda network, variables, image, x, path: shown.update(seen=(image, x)) or 1)
+    state = {"model": types.SimpleNamespace(average={})}
+    run = types.SimpleNamespace(report=tmp_path, folder=tmp_path)
+    test = data.EvalBatches(source, 50, data.to_float(-1.0, 1.0))
+    network = types.SimpleNamespace(apply=lambda variables, x, train: (x,))
+    sections = module.report(network, state, source, test, run, {"confusion": None})
+    assert "Of 256 test images, drawn at random." in [section.text for section in sections]
+    assert len(shown["images"]) == 256 and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
+    np.testing.assert_array_equal(module.pixels(shown["seen"][1])[0], shown["seen"][0])
 
 
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
