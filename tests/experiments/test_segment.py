@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import models
+from advdl import models, train
+from advdl.cli.experiment import Session
 from advdl.nn import BatchNorm, Conv, Dropout
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
@@ -135,6 +136,36 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     assert np.abs(once["score"]["bias"]).min() > 1e-4
 
 
+def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp_path):
+    """Its checkpoint has the moving ones, from which the same follows."""
+    flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]
+    status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *flags)
+    assert status == 0, err
+    trained = json.loads(out)["test"]
+    again = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--json")[1])
+    assert {name: again[name] for name in trained} == trained
+    moving = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json")[1])
+    assert moving["loss"] != pytest.approx(trained["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
+def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, mini, tmp_path, placement):
+    """The average over batches of their own means and variances, in NumPy; the trained state keeps the moving ones."""
+    settings = {"data": "digit_scenes:16", "size": "20x20", "batch": 8, "recompute_statistics": 3, "flip": True}
+    config = load("segment").Config(model="mini", placement=placement, **settings)
+    session = Session.open("segment", config, train.Run(tmp_path), lambda config: mini(**settings))
+    before = session.new()
+    after = session.evaluated(before)
+    kernel = np.asarray(before["model"].params["conv"]["kernel"]).transpose(3, 2, 0, 1)
+    images = (session.experiment.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
+    maps = [np.asarray(jax.lax.conv(x, kernel, (1, 1), "SAME")) for x in images]
+    found = after["model"].collections["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], np.mean([x.mean((0, 2, 3)) for x in maps], 0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["var"], np.mean([x.var((0, 2, 3)) for x in maps], 0), rtol=1e-3)
+    np.testing.assert_array_equal(before["model"].collections["batch_stats"]["norm"]["mean"], 0)
+    jax.tree.map(np.testing.assert_array_equal, after["model"].params, before["model"].params)
+
+
 def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
     """And without samples, of the network without dropout."""
     tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
@@ -173,6 +204,8 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--balance-void"], "--balance-void is for --balance"),
+        (["--model", "fcn8s", "--recompute-statistics", 1], "fcn8s has none"),
         (["--samples", 2], "--samples 2 is for SegNets with dropout"),
         (["--learned", "inner"], "--learned inner is for the FCNs"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
