@@ -53,7 +53,8 @@ class Config(cli.Config):
     data: str = "digit_scenes"
     """digit_scenes[:DIAMETER], folder:PATH (PATH/train/images and masks, classes.txt), camvid:PATH, or tfds:NAME with masks."""
     model: str = "unet"
-    """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, dilation, …"""
+    """fcn32s, fcn16s, fcn8s, fcn8s_at_once, fcn_resnet50, segnet, segnet_basic, bayesian_segnet, unet, unet_valid,
+    dilation, …"""
     width: float = 1.0
     """Factor on the network's channels (1: the paper's; smaller in the presets for a laptop)."""
     size: str = ""
@@ -73,6 +74,13 @@ class Config(cli.Config):
     """Mirror half of the training images, with their masks."""
     crop: bool = False
     """Scale training images by 0.5 to 2 and cut out their size."""
+    elastic: float = 0.0
+    """Standard deviation in pixels of displacements that deform training images with their masks (U-Net, section 3.1: 10)."""
+    border_weight: float = 0.0
+    """What pixels between two objects weigh more than others at most, objects being the connected parts of each class but the
+    first (U-Net, equation 2: 10)."""
+    border_sigma: float = 5.0
+    """Distance in pixels at which that falls off."""
     balance: bool = False
     """Weight classes by median frequency (SegNet, section 4): the median of the classes' frequencies."""
     balance_void: bool = False
@@ -95,7 +103,7 @@ class Config(cli.Config):
     mirror: bool = False
     """See test images mirrored too."""
     window: int = 0
-    """Side of the windows that cover a test image (0: whole images)."""
+    """Side of the windows that cover a test image (0: whole images); of unet_valid, of the tiles (U-Net, figure 2)."""
     samples: int = 0
     """Draws of dropout over whose probabilities a Bayesian network is evaluated (0: without dropout, as other networks)."""
 
@@ -129,6 +137,7 @@ PRESETS = {
     "segnet_basic": laptop(
         "segnet_basic", "segnet_basic", 1 / 2, optimizer="sgd", learning_rate=0.1, size="48x48", steps=3000
     ),
+    "unet_valid": laptop("unet_valid", "unet_valid", 1 / 4, steps=800),
     "bayesian_segnet": laptop("bayesian_segnet", "bayesian_segnet", 1 / 4, **SMALL),
     "front_end": laptop("front_end", "front_end", 1 / 8, **DEEP),
     "dilation": laptop("dilation", "dilation", 1 / 8, **DEEP),
@@ -169,6 +178,17 @@ PRESETS = {
         steps=300_000, batch=1, learning_rate=1e-10, momentum=0.99, bias_rate=2.0, loss_per="image", evaluate_every=4000,
         save_every=4000, log_every=20,
     ),
+    # U-Net's recipe (arXiv:1505.04597, section 3): valid convolutions of the mirrored image, one image an update, momentum
+    # 0.99, He's initialization, weights of classes and of what lies between objects (w0 = 10, sigma = 5), elastic deformation
+    # (10 pixels on 3 by 3 points), dropout at the end of the way down. Not run here. The paper gives no learning rate, number
+    # of updates, decay, rate of dropout (0.5 is the release's) or formula of the class weights: these are ours. Departures:
+    # images are whole, where the paper takes tiles of large ones; no rotations, shifts or changes of gray; no background drawn
+    # between objects that touch, since masks name classes and not objects; no average over seven rotations at test.
+    "unet_paper": Config(
+        preset="unet_paper", data="folder:cells", model="unet_valid", steps=20_000, batch=1, learning_rate=1e-3, momentum=0.99,
+        weight_decay=0.0, elastic=10.0, border_weight=10.0, border_sigma=5.0, balance=True, evaluate_every=1000,
+        save_every=1000, log_every=50,
+    ),
 }  # fmt: skip
 
 
@@ -182,7 +202,7 @@ class Predict(cli.Predict):
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(0, config, "weight_decay", "momentum", "window", "samples", "pretrain", "encoder_rate", "bias_rate")
-    cli.at_least(0, config, "recompute_statistics")
+    cli.at_least(0, config, "recompute_statistics", "elastic", "border_weight")
     if config.backbone:
         weights.check(config.backbone)
     size, scales = parse_size(config.size), parse_scales(config.scales)
@@ -201,22 +221,26 @@ def build(config: Config) -> cli.Experiment:
     balance = data.median_frequency_weights(pixels, config.balance_void) if config.balance else None
     as_float = data.to_float(-1.0, 1.0)
 
-    def error(logits, mask):
-        pixels = Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance))
-        return pixels if config.loss_per == "pixel" else Mean(pixels.total, jnp.float32(len(mask)))
+    def error(logits, batch):
+        mask = batch["mask"]
+        total, count = jax.tree.leaves(Mean.of(*losses.pixel_cross_entropy(logits, mask, void, balance)))
+        if "border" in batch:  # the second term of U-Net's weights, beside those of the classes
+            total += (losses.pixel_cross_entropy(logits, mask, void)[0] * batch["border"]).sum()
+        return Mean(total, count if config.loss_per == "pixel" else jnp.float32(len(mask)))
 
     def loss(variables, batch, key):
         (logits, seen), new = network.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-        objective = error(logits, batch["mask"])
+        objective = error(logits, batch)
         if "aux" in seen:  # of FCN on a ResNet, half of the loss as torchvision has it
-            objective = Mean(objective.total + 0.5 * error(seen["aux"], batch["mask"]).total, objective.count)
+            objective = Mean(objective.total + 0.5 * error(seen["aux"], batch).total, objective.count)
         return train.Loss(objective, {"pixel accuracy": accuracy(logits, batch["mask"], void)}, new)
 
     def evaluate(variables, batch):
-        predict = predictor(network, variables, config.samples)
-        p = models.probabilities(lambda x: predict(x)[0], batch["image"], scales, config.mirror, config.window)
+        predict = predictor(network, variables, config.samples, config.window)
+        window = 0 if models.unet.is_tiled(network) else config.window
+        p = models.probabilities(lambda x: predict(x)[0], batch["image"], scales, config.mirror, window)
         loss = Mean.of(*losses.pixel_cross_entropy(jnp.log(p + 1e-12), batch["mask"], void, balance))
         return {"loss": loss} | segmentation_metrics(Confusion.of(p, batch["mask"], len(names)))
 
@@ -239,6 +263,10 @@ def build(config: Config) -> cli.Experiment:
     augment = [data.joint_flip()] * config.flip
     if config.crop:
         augment.append(data.joint_scale_crop(training.image_shape[:2], void=data.NO_CLASS if void is None else void))
+    if config.elastic:
+        augment.append(data.joint_elastic(config.elastic))
+    if config.border_weight:
+        augment.append(data.border_weights(config.border_weight, config.border_sigma, void))
 
     def warm_start(variables):
         if config.pretrain:
@@ -291,6 +319,8 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
         if not isinstance(network, models.fcn.FCN):
             raise UserError(f"--learned {config.learned} is for the FCNs on VGG-16, and the network is {config.model}")
         network = network.clone(learned=config.learned)
+    if models.unet.is_tiled(network) and 0 < config.window < (least := models.unet.smallest_tile(network.levels)):
+        raise UserError(f"--window is {config.window}; tiles of {config.model} need {least} pixels a side")
     if config.samples and not models.segnet.is_bayesian(network):
         raise UserError(f"--samples {config.samples} is for SegNets with dropout, and the network is {config.model}")
     try:
@@ -302,11 +332,14 @@ def build_network(config: Config, classes: int, shape: tuple[int, ...]) -> nn.Mo
     return network
 
 
-def predictor(network: nn.Module, variables: train.Variables, samples: int):
+def predictor(network: nn.Module, variables: train.Variables, samples: int = 0, window: int = 0):
     """`x (B, H, W, C) -> (probabilities (B, H, W, K), uncertainty (B, H, W) or None)`: over so many draws of dropout, the same
-    ones for every batch, or without any."""
+    ones for every batch, or without any. window: the tiles of a U-Net of valid convolutions are of this side."""
     if samples:
         return lambda x: models.segnet.sampled(network, variables, x, jax.random.key(0), samples)
+    if window and models.unet.is_tiled(network):
+        valid = lambda x: network.clone(mirror=False).apply(variables, x, train=False)[0]  # noqa: E731
+        return lambda x: (jax.nn.softmax(models.unet.overlap_tile(valid, x, window, network.levels)), None)
     return lambda x: (jax.nn.softmax(network.apply(variables, x, train=False)[0]), None)
 
 

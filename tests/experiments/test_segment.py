@@ -127,6 +127,22 @@ def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels
     assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
 
 
+def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
+    """The loss with border weights is that without and their product with the cross-entropy."""
+    batch, key, losses = None, jax.random.key(0), []
+    for weight in (0.0, 10.0):
+        experiment = mini(data="digit_scenes:16", size="40x40", batch=4, border_weight=weight)
+        batch = experiment.train(0)
+        state = jax.jit(experiment.learner.init)(key, batch)
+        losses.append(jax.jit(experiment.learner.step)(state, batch, key)[1]["loss"].compute())
+    network = Mini(num_classes=11)
+    (logits, _), _ = network.apply(state["model"].variables, batch["image"], train=True, mutable=["batch_stats"])
+    p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), batch["mask"][..., None].astype(int), -1)[..., 0]
+    assert batch["border"].max() > 1
+    assert losses[0] == pytest.approx(-p.mean(), rel=1e-4)
+    assert losses[1] == pytest.approx(-(p * (1 + batch["border"])).mean(), rel=1e-4)
+
+
 def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     (_, once), (_, twice) = (updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0))
     for layer, leaves in once.items():
@@ -204,6 +220,7 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--model", "unet_valid", "--window", 100], "tiles of unet_valid need 204 pixels"),
         (["--balance-void"], "--balance-void is for --balance"),
         (["--model", "fcn8s", "--recompute-statistics", 1], "fcn8s has none"),
         (["--samples", 2], "--samples 2 is for SegNets with dropout"),
