@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, models
+from advdl import data, models, train
+from advdl.cli.experiment import Session
 from advdl.nn import BatchNorm, Conv, Dropout
 from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
@@ -52,7 +53,7 @@ def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
     run = types.SimpleNamespace(report=tmp_path, folder=tmp_path)
     test = data.EvalBatches(source, 50, data.to_float(-1.0, 1.0))
     network = types.SimpleNamespace(apply=lambda variables, x, train: (x,))
-    sections = module.report(network, state, source, test, run, {"confusion": None})
+    sections = module.report(network, state, source, test, UNIT, run, {"confusion": None})
     assert "Of 256 test images, drawn at random." in [section.text for section in sections]
     assert len(shown["images"]) == 256 and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
     np.testing.assert_array_equal(module.pixels(shown["seen"][1])[0], shown["seen"][0])
@@ -149,6 +150,22 @@ def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels
     assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
 
 
+def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
+    """The loss with border weights is that without and their product with the cross-entropy."""
+    batch, key, losses = None, jax.random.key(0), []
+    for weight in (0.0, 10.0):
+        experiment = mini(data="digit_scenes:16", size="40x40", batch=4, border_weight=weight)
+        batch = experiment.train(0)
+        state = jax.jit(experiment.learner.init)(key, batch)
+        losses.append(jax.jit(experiment.learner.step)(state, batch, key)[1]["loss"].compute())
+    network = Mini(num_classes=11)
+    (logits, _), _ = network.apply(state["model"].variables, batch["image"], train=True, mutable=["batch_stats"])
+    p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), batch["mask"][..., None].astype(int), -1)[..., 0]
+    assert batch["border"].max() > 1
+    assert losses[0] == pytest.approx(-p.mean(), rel=1e-4)
+    assert losses[1] == pytest.approx(-(p * (1 + batch["border"])).mean(), rel=1e-4)
+
+
 def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     (_, once), (_, twice) = (updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0))
     for layer, leaves in once.items():
@@ -156,6 +173,36 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
             factor = 2 if name == "bias" and "kernel" in leaves else 1
             np.testing.assert_allclose(twice[layer][name], factor * change, rtol=1e-3, atol=1e-6)
     assert np.abs(once["score"]["bias"]).min() > 1e-4
+
+
+def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp_path):
+    """Its checkpoint has the moving ones, from which the same follows."""
+    flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]
+    status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *flags)
+    assert status == 0, err
+    trained = json.loads(out)["test"]
+    again = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--json")[1])
+    assert {name: again[name] for name in trained} == trained
+    moving = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json")[1])
+    assert moving["loss"] != pytest.approx(trained["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
+def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, mini, tmp_path, placement):
+    """The average over batches of their own means and variances, in NumPy; the trained state keeps the moving ones."""
+    settings = {"data": "digit_scenes:16", "size": "20x20", "batch": 8, "recompute_statistics": 3, "flip": True}
+    config = load("segment").Config(model="mini", placement=placement, **settings)
+    session = Session.open("segment", config, train.Run(tmp_path), lambda config: mini(**settings))
+    before = session.new()
+    after = session.evaluated(before)
+    kernel = np.asarray(before["model"].params["conv"]["kernel"]).transpose(3, 2, 0, 1)
+    images = (session.experiment.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
+    maps = [np.asarray(jax.lax.conv(x, kernel, (1, 1), "SAME")) for x in images]
+    found = after["model"].collections["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], np.mean([x.mean((0, 2, 3)) for x in maps], 0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["var"], np.mean([x.var((0, 2, 3)) for x in maps], 0), rtol=1e-3)
+    np.testing.assert_array_equal(before["model"].collections["batch_stats"]["norm"]["mean"], 0)
+    jax.tree.map(np.testing.assert_array_equal, after["model"].params, before["model"].params)
 
 
 def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
@@ -196,6 +243,9 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--model", "unet_valid", "--window", 100], "tiles of unet_valid need 204 pixels"),
+        (["--balance-void"], "--balance-void is for --balance"),
+        (["--model", "fcn8s", "--recompute-statistics", 1], "fcn8s has none"),
         (["--samples", 2], "--samples 2 is for SegNets with dropout"),
         (["--learned", "inner"], "--learned inner is for the FCNs"),
         (["--backbone", "weights.npy"], "expected .safetensors"),

@@ -76,8 +76,8 @@ def test_shapes_of_fcn_at_500():
 @pytest.mark.parametrize(
     "model",
     [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned="inner"), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
-     unet.unet_same(), dilation.Dilation()],
-    ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "dilation"],
+     unet.unet_same(), unet.unet_valid(), dilation.Dilation()],
+    ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "valid", "dilation"],
 )  # fmt: skip
 def test_any_size_gives_a_score_for_every_pixel(model, size):
     assert outputs(model, (*size, 3))[0].shape[:3] == (1, *size)
@@ -89,6 +89,33 @@ def test_shapes_of_u_net_are_the_papers():
     assert [seen[f"down{n}"].shape[1] for n in range(1, 5)] == [568, 280, 136, 64] and seen["bottom"].shape[1] == 28
     with pytest.raises(ValueError, match="must be even"):
         outputs(unet.unet(), (570, 572, 1))
+
+
+def test_sides_of_u_net_follow_its_layers():
+    assert unet.result_side(572) == 388 and unet.result_side(570) is None
+    assert unet.covering_side(388) == 572 and unet.covering_side(389) == 588
+    assert unet.margin() == 92 and unet.smallest_tile() == 204
+
+
+def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
+    """And in the middle, where nothing is mirrored, the valid one of the image itself."""
+    mirrored = unet.UNet(features=2, levels=2, num_classes=3, mirror=True)
+    valid = mirrored.clone(mirror=False)
+    x = np.random.default_rng(0).standard_normal((2, 53, 76, 1)).astype(np.float32)
+    random = np.random.default_rng(1)
+    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32), abstract(mirrored, x.shape[1:]))
+    whole = jax.jit(lambda x: mirrored.apply(v, x, train=False)[0])(x)
+    assert whole.shape == (2, 53, 76, 3)
+    run = jax.jit(lambda x: valid.apply(v, x, train=False)[0])
+    scale = float(np.abs(whole).max())
+    for side in (unet.smallest_tile(2), 61):
+        np.testing.assert_allclose(unet.overlap_tile(run, x, side, levels=2), whole, atol=1e-5 * scale)
+    margin = unet.margin(2)
+    n = next(n for n in range(53, 0, -1) if unet.result_side(n, 2))
+    inside = run(x[:, :n, :n])
+    np.testing.assert_allclose(inside, whole[:, margin : n - margin, margin : n - margin], atol=1e-5 * scale)
+    with pytest.raises(ValueError, match="they need 44"):
+        unet.overlap_tile(run, x, 43, levels=2)
 
 
 def test_shapes_of_the_dilated_front_end_and_its_margin():
