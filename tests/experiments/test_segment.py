@@ -56,7 +56,7 @@ def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
     sections = module.report(network, state, source, test, UNIT, run, {"confusion": None})
     assert "Of 256 test images, drawn at random." in [section.text for section in sections]
     assert len(shown["images"]) == 256 and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
-    np.testing.assert_array_equal(module.pixels(shown["seen"][1])[0], shown["seen"][0])
+    np.testing.assert_array_equal(UNIT.to_bytes(shown["seen"][1])[0], shown["seen"][0])
 
 
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
