@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import types
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -110,6 +110,7 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
 class Mini(nn.Module):
     """A network that compiles in no time, with all that the experiment's flags are about: bias, normalization, dropout."""
 
+    pixels: ClassVar = UNIT
     num_classes: int
     width: float = 1.0
     dtype: Any = None
