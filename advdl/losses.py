@@ -249,14 +249,32 @@ def masked_l1(made_BHWC: jax.Array, target_BHWC: jax.Array, mask_BHW: jax.Array)
     return error.mean((1, 2, 3))
 
 
-def ctc(logits_BTK: jax.Array, frames_B: jax.Array, label_BL: jax.Array, label_length_B: jax.Array) -> jax.Array:
-    """-log of the probability of the labels, over all paths that say them, (B,), in nats; at least 0. A string that needs more
-    frames than there are has a large value. Graves et al. 2006 (ICML), section 4.1; by Optax. Behind its frames, what the
-    logits hold has no effect. Label 0 is the blank."""
+def ctc(
+    logits_BTK: jax.Array,
+    frames_B: jax.Array,
+    label_BL: jax.Array,
+    label_length_B: jax.Array,
+    zero_infinity: bool = False,
+) -> jax.Array:
+    """-log of the probability of the labels, over all paths that say them, (B,), in nats; at least 0. Graves et al. 2006
+    (ICML), section 4.1; by Optax. Behind its frames, what the logits hold has no effect. Label 0 is the blank.
+
+    A string that needs more frames than there are (`ctc_frames`) has probability 0 and a loss of 1e5, which stands for infinity
+    and swamps a mean. zero_infinity: its loss and gradient are 0 instead, as by PyTorch's flag of that name; count such strings.
+    """
     behind = lambda length, size: (jnp.arange(size)[None] >= length[:, None]).astype(jnp.float32)  # noqa: E731
     paddings = behind(frames_B, logits_BTK.shape[1]), behind(label_length_B, label_BL.shape[1])
     logits = jnp.where(paddings[0][..., None] > 0, 0, _float(logits_BTK))
-    return jnp.maximum(optax.ctc_loss(logits, paddings[0], label_BL, paddings[1]), 0)
+    loss_B = jnp.maximum(optax.ctc_loss(logits, paddings[0], label_BL, paddings[1]), 0)
+    return jnp.where(ctc_frames(label_BL, label_length_B) <= frames_B, loss_B, 0) if zero_infinity else loss_B
+
+
+def ctc_frames(label_BL: jax.Array, label_length_B: jax.Array) -> jax.Array:
+    """The fewest frames in which CTC can say the labels, int32 (B,): one for each, and one for the blank between equal
+    neighbors."""
+    label_BL, length_B = jnp.asarray(label_BL), jnp.asarray(label_length_B, jnp.int32)
+    inside = jnp.arange(1, label_BL.shape[1])[None] < length_B[:, None]
+    return length_B + ((label_BL[:, 1:] == label_BL[:, :-1]) & inside).sum(1, dtype=jnp.int32)
 
 
 def _same(one: str, a: jax.Array, other: str, b: jax.Array) -> None:

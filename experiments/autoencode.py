@@ -198,18 +198,19 @@ class Coder:
         self.encode = _by_64(jax.jit(lambda variables, x: network.apply(variables, x, method="encode")[0]))
         self.decode = _by_64(jax.jit(lambda variables, z: nn.sigmoid(network.apply(variables, z, method="decode")[0])))
 
-    def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-        """The first images, in [0, 1], and their labels."""
-        found = source.read(np.arange(min(len(source), limit)))
-        return data.to_float(0.0, 1.0)({"image": found["image"]})["image"], found["label"]
+    def images(self, source: data.Source, count: int = 10_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Up to `count` images drawn at random, in [0, 1], their labels and their rows."""
+        rows = data.selected(source, count)
+        found = source.read(rows)
+        return data.to_float(0.0, 1.0)({"image": found["image"]})["image"], found["label"], rows
 
     @cached_property
     def linear(self) -> dict[str, np.ndarray]:
-        """What linear methods make of the first test images, (M, H, W, C) each; nothing where there are too many pixels."""
+        """What linear methods make of test images (`images`), (M, H, W, C) each; nothing where there are too many pixels."""
         if len(self.training) * math.prod(self.training.image_shape) > 2**28:
             return {}
-        (fit, _), (clean, _) = self.images(self.training, len(self.training)), self.images(self.held_out)
-        given = np.asarray(noisy(clean, np.arange(len(clean)), self.config.noise))
+        (fit, *_), (clean, _, row) = self.images(self.training, len(self.training)), self.images(self.held_out)
+        given = np.asarray(noisy(clean, row, self.config.noise))
         flat, rows = fit.reshape(len(fit), -1), given.reshape(len(given), -1)
         found = {"mean image": np.broadcast_to(fit.mean(0), clean.shape)}
         found[f"PCA of {self.config.code}"] = pca_reconstruction(flat, rows, self.config.code).reshape(clean.shape)
@@ -218,18 +219,19 @@ class Coder:
         return found
 
     def baselines(self) -> Mapping[str, Any]:
-        """MSE of linear methods on the same test images (of more than 10,000, the first), as noisy as the network's."""
+        """MSE of linear methods on the same test images, as noisy as the network's; of more than 10,000, on so many drawn at
+        random."""
         if not self.linear:
             raise UserError("the baselines fit PCA to all pixels in memory; give a smaller --image-size, or fewer images")
-        clean, _ = self.images(self.held_out)
+        clean, *_ = self.images(self.held_out)
         return {f"{name}'s MSE": float(np.square(made - clean).mean()) for name, made in self.linear.items()}
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, variables, noise = run.report, state["model"].average, self.config.noise
-        clean, label = self.images(self.held_out)
-        given = np.asarray(noisy(clean, np.arange(len(clean)), noise))
-        codes = self.encode(variables, given)
-        made = self.decode(variables, codes[:32])
+        clean, label, row = self.images(self.held_out)
+        given = np.asarray(noisy(clean, row, noise))
+        codes, shown = self.encode(variables, given), data.selected(len(clean), 32)
+        made = self.decode(variables, codes[shown])
 
         baselines = self.baselines() if self.linear else {}
         text, errors = "", {"training": "train/MSE", "test": "test/MSE"}
@@ -241,11 +243,11 @@ class Coder:
         present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels)
 
         own = {"MSE": figures["MSE"]} | {name: figures[name] for name in ("noise's MSE", "ELBO", "KL") if name in figures}
-        best = {name: images[:32] for name, images in self.linear.items() if name != "mean image"}
-        rows = {"original": clean[:32], **({"noisy": given[:32]} if noise else {}), "the network": made, **best}
+        best = {name: images[shown] for name, images in self.linear.items() if name != "mean image"}
+        rows = {"original": clean[shown], **({"noisy": given[shown]} if noise else {}), "the network": made, **best}
         present.draw_rows(rows, folder / "reconstructions.png")
         title = "Clean, noisy, restored" if noise else "Originals and reconstructions"
-        about = f"The first {len(made)} test images, not picked. MSE is that of a pixel, black to white \
+        about = f"{len(made)} test images, drawn at random. MSE is that of a pixel, black to white \
 being 1; linear methods are fitted on the training images and judged on the same test images."
         sections = [
             present.Section("Learning", text, ["curves.png"]),
@@ -253,7 +255,7 @@ being 1; linear methods are fitted on the training images and judged on the same
         ]
         if self.config.code > 1:
             sections.append(self.map(codes, label, folder))
-        sections.append(self.line(variables, codes[:16], folder))
+        sections.append(self.line(variables, codes[data.selected(len(codes), 16)], folder))
         if self.config.network == "vae":
             sections.append(self.samples(variables, folder))
         return sections
@@ -271,8 +273,8 @@ have {share.sum():.0%} of the variance. What is apart there is apart; what overl
         return present.Section("Where the classes lie", text, ["map.png"])
 
     def line(self, variables: train.Variables, codes: np.ndarray, folder: Path, columns: int = 12) -> present.Section:
-        """Pictures on a line from one code to the next one."""
-        ends = codes[: len(codes) // 2 * 2].reshape(-1, 2, 1, codes.shape[1])
+        """Pictures on a line from each code of the first half to one of the second."""
+        ends = codes[: len(codes) // 2 * 2].reshape(2, -1, 1, codes.shape[1]).swapaxes(0, 1)
         share = np.linspace(0, 1, columns, dtype=np.float32)[:, None]
         between = ((1 - share) * ends[:, 0] + share * ends[:, 1]).reshape(-1, codes.shape[1])
         images = self.decode(variables, between)

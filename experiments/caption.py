@@ -357,20 +357,21 @@ class Desk:
             f"captions have more than {self.config.longest} words, of which so many are read"
         )
 
-    def read(self, part: str, most: int | None = None) -> np.ndarray:
-        """The first images of a part, uint8."""
+    def read(self, part: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """These images of a part (all: None), uint8."""
         images = self.albums[part].images
-        return images.read(np.arange(min(len(images), most or len(images))))["image"]
+        return images.read(np.arange(len(images)) if rows is None else rows)["image"]
 
     def neighbors(self) -> np.ndarray:
-        """Training images, the first of them where there are many."""
-        return self.read("train", KEPT // int(np.prod(self.narrator.shape)))
+        """Rows of training images among which neighbors are sought; where there are many, some drawn at random."""
+        return data.selected(self.albums["train"].images, KEPT // int(np.prod(self.narrator.shape)))
 
     def baselines(self, part: str) -> dict[str, dict[str, float]]:
         """Of a part: what needs no network."""
         captions, known = self.albums[part].captions, self.albums["train"].captions
         often = Counter(caption for own in known for caption in own).most_common(1)[0][0]
-        near, _ = metrics.nearest(self.read(part), self.neighbors())
+        rows = self.neighbors()
+        near = rows[metrics.nearest(self.read(part), self.read("train", rows))[0]]
         found = {
             "the commonest caption": scored([often] * len(captions), captions),
             "the caption of the nearest training image, by pixels": scored([known[row][0] for row in near], captions),
@@ -391,13 +392,15 @@ class Desk:
             written = [narrator.text(row) for row in ids]
             found[title] = scored(written, captions)
         found |= self.baselines(part)
-        seen = narrator.see(variables, self.neighbors()), narrator.see(variables, images)
-        near, _ = metrics.nearest(seen[1], seen[0])
+        rows = self.neighbors()
+        seen = narrator.see(variables, self.read("train", rows)), narrator.see(variables, images)
+        near = rows[metrics.nearest(seen[1], seen[0])[0]]
         known = self.albums["train"].captions
         found["the caption of the nearest training image, by features"] = scored([known[row][0] for row in near], captions)
-        learned_images = self.read("train", 200)
+        some = data.selected(known, 200)
+        learned_images = self.read("train", some)
         learned = [narrator.text(row) for row in narrator.write(variables, learned_images, WIDTH)]
-        found[f"training images (the first {len(learned)}), beam of {WIDTH}"] = scored(learned, known[: len(learned)])
+        found[f"{len(learned)} training images, beam of {WIDTH}"] = scored(learned, [known[row] for row in some])
         best = found[f"beam of {WIDTH}"]
         said = f"{part}, {len(images)} images: " + ", ".join(f"{name} {value:.3f}" for name, value in best.items())
         said += "" if "CIDEr-D" in best else "; CIDEr-D needs several images, of one it is 0 whatever is said"
@@ -414,22 +417,23 @@ class Desk:
         for title, rows, file in ((SAME, np.flatnonzero(right), "right.png"), (OTHER, np.flatnonzero(~right), "other.png")):
             if len(rows):
                 draw(images[rows], [written[n] for n in rows], [captions[n] for n in rows], folder / file)
-                sections.append(present.Section(f"{title}: {len(rows)} of {len(right)}", FIRST, [file]))
-        draw(learned_images, learned, known[: len(learned)], folder / "learned.png")
-        sections.append(present.Section("Training images", FIRST, ["learned.png"]))
+                sections.append(present.Section(f"{title}: {len(rows)} of {len(right)}", SOME, [file]))
+        draw(learned_images, learned, [known[row] for row in some], folder / "learned.png")
+        sections.append(present.Section("Training images", SOME, ["learned.png"]))
         if self.config.attention:
-            narrator.draw_looks(variables, images[:6], ids[:6], folder / "looks.png")
-            shown = narrator.write(variables, learned_images[:6], WIDTH)
-            narrator.draw_looks(variables, learned_images[:6], shown, folder / "looks_learned.png")
+            shown, learned_images = data.selected(len(images), 6), learned_images[data.selected(len(learned), 6)]
+            narrator.draw_looks(variables, images[shown], ids[shown], folder / "looks.png")
+            ids = narrator.write(variables, learned_images, WIDTH)
+            narrator.draw_looks(variables, learned_images, ids, folder / "looks_learned.png")
             sections.insert(1, present.Section("Where it looks", LOOKS, ["looks.png", "looks_learned.png"]))
         return sections
 
 
 def draw(images: np.ndarray, written: Sequence[str], captions: Sequence[Sequence[str]], path: Path, most: int = 18) -> None:
-    """Images with what was written below, and, where it is not of theirs, one of their captions."""
-    pairs = zip(written[:most], captions[:most], strict=True)
-    below = [one if among(one, known) else f"{one} ({known[0]})" for one, known in pairs]
-    present.draw_grid(images[:most], path, columns=6, scale=max(1, 192 // images.shape[1]), captions=below)
+    """Images with what was written below, and, where it is not of theirs, one of their captions; `most` drawn at random."""
+    shown = data.selected(len(images), most)
+    below = [written[n] if among(written[n], captions[n]) else f"{written[n]} ({captions[n][0]})" for n in shown]
+    present.draw_grid(images[shown], path, columns=6, scale=max(1, 192 // images.shape[1]), captions=below)
 
 
 def predict(narrator: Narrator, variables: train.Variables, options: Predict, folder: Path) -> dict[str, Any]:
@@ -448,9 +452,9 @@ def predict(narrator: Narrator, variables: train.Variables, options: Predict, fo
 
 
 SAME, OTHER = "Equal to one of the image's captions", "Equal to none of the image's captions"
-FIRST = "The first of them. In parentheses, where it is another, a caption that the image has."
-LOOKS = """Held-out and training images, not picked. Bright is where it looked for the word below, by the word's own largest \
-weight."""
+SOME = "Some of them, drawn at random. In parentheses, where it is another, a caption that the image has."
+LOOKS = """Held-out and training images, drawn at random. Bright is where it looked for the word below, by the word's own \
+largest weight."""
 
 
 if __name__ == "__main__":

@@ -236,8 +236,7 @@ def build(config: Config) -> cli.Experiment:
     rule = optax.sgd(config.scheduled(), config.momentum, config.nesterov)
     rule = train.chain(rule, config.clip, config.weight_decay, config.decay)
     if config.bias_rate != 1:
-        biases = lambda params: jax.tree.map_with_path(lambda path, _: path[-1].key == "bias", params)  # noqa: E731
-        rule = optax.chain(rule, optax.masked(optax.scale(config.bias_rate), biases))
+        rule = optax.chain(rule, optax.masked(optax.scale(config.bias_rate), train.biases))
     init = lambda key, batch: network.init(key, batch["image"], train=False)  # noqa: E731
     player = train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat)
     test = data.EvalBatches(held_out, config.batch, as_float)

@@ -40,7 +40,7 @@ cosine` on Fashion-MNIST (88.3 % of held-out pictures right):
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -297,11 +297,35 @@ def spread(x_BHWC: jax.Array) -> Mean:
     return Mean.of(jnp.square(pairs[:, 0] - pairs[:, 1]).mean(1))
 
 
-class Artist:
-    """Draws what a generator makes; pixels from `low` to 1."""
+SELECTED = 10_000
+"""Number of real images, at most, that are compared in pairs or that a model is fitted to."""
+VALIDATION = 1000
+"""Number of training images, at most, by which the bandwidth of the Parzen windows is chosen."""
+NEIGHBORS = 5
+"""Which neighbor of an image its ball reaches to, in precision, recall, density and coverage."""
 
-    def __init__(self, generator, draw, low: float, real: data.Source, held_out: data.Source, seed: int, classes: int = 0):
+
+class Artist:
+    """Draws what a generator makes, and measures it; pixels from `low` to 1.
+
+    No picture or figure depends on the order of the real images, which may be sorted by class: Fréchet distances are of all of
+    them and neighbors are sought among all of them, read by blocks; whatever else shows or compares real images takes some
+    that a seed draws, at most `selected`.
+    """
+
+    def __init__(
+        self,
+        generator,
+        draw,
+        low: float,
+        real: data.Source,
+        held_out: data.Source,
+        seed: int,
+        classes: int = 0,
+        selected: int = SELECTED,
+    ):
         self.low, self.real, self.held_out, self.seed, self.classes = low, real, held_out, seed, classes
+        self.selected = selected
         self.noise = lambda seed, count: np.asarray(replica.sample(draw, jax.random.key(seed), count))
         self._paint = jax.jit(lambda variables, z, **given: generator.apply(variables, z, train=False, **given))
 
@@ -313,10 +337,19 @@ class Artist:
         label = np.arange(len(z), dtype=np.int32) % self.classes
         return models.in_portions(lambda z, label: self._paint(variables, z, label_B=label), z, label, rows=64)
 
-    def images(self, source: data.Source, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-        """Real images in the generator's range, and their labels."""
-        found = source.read(np.arange(min(len(source), limit)))
-        return data.to_float(self.low, 1.0)({"image": found["image"]})["image"], found["label"]
+    def ranged(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 in the generator's range."""
+        return data.to_float(self.low, 1.0)({"image": pixels})["image"]
+
+    def images(self, source: data.Source, count: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `count` real images (0: `selected`), drawn by the seed, in the generator's range, and their labels."""
+        found = source.read(data.selected(source, count or self.selected, seed))
+        return self.ranged(found["image"]), found["label"]
+
+    def nearest(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of all training images the nearest to each, in the generator's range, and how far it is, (N,)."""
+        row, distance = metrics.nearest_streamed(images, map(self.ranged, blocks(self.real)))
+        return self.ranged(self.real.read(row)["image"]), distance
 
     def snapshot(self, state: train.State, step: int, folder: Path) -> None:
         """A grid from the same noise every time."""
@@ -334,14 +367,15 @@ class Artist:
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, low = run.report, self.low
         samples = self.paint(state, self.noise(self.seed + 1, 2000))
-        real, held_out = self.images(self.real)[0], self.images(self.held_out)[0]
+        real, held_out = self.images(self.real, len(samples))[0], self.images(self.held_out, 64)[0]
+        twins, distance = self.nearest(np.concatenate([samples[:64], held_out]))
         lines = present.read_metrics(run.folder / "metrics.jsonl")
         alarms = train.Watch(ALARMS).over(lines)
         best = min((line for line in lines if f"test/{BEST}" in line), key=lambda line: line[f"test/{BEST}"])
         text = "\n\n".join(alarms) if alarms else "None tripped."
         kept = {"the checkpoint kept as the best is of step": best["step"], f"its {BEST}": best[f"test/{BEST}"]}
         sections = [
-            present.samples_section(samples, real, held_out, folder, low),
+            present.samples_section(samples[:64], twins[:64], distance[:64], distance[64:], len(self.real), folder, low),
             present.guess_section(samples, held_out, two_sample_accuracy(real, samples), folder, low),
             present.Section("Alarms", text, figures=kept),
         ]
@@ -368,27 +402,50 @@ class Artist:
 
     def measure(self, samples: np.ndarray, spec: str) -> dict[str, Any]:
         """Samples, real held-out images, a Gaussian of all pixels and noise, compared with the training images in a space of
-        features; and the Parzen-window log-likelihoods of held-out images."""
-        real, held_out = self.images(self.real)[0], self.images(self.held_out)[0]
+        features; the Parzen-window log-likelihoods of held-out images; and how near to a training image the samples come."""
+        count, fitted = len(samples), self.images(self.real)[0]
+        for what, number in {"generated": count, "training": len(self.real), "held-out": len(self.held_out)}.items():
+            if number <= NEIGHBORS:
+                raise UserError(f"--features looks at {NEIGHBORS} neighbors of each image; {number} {what} images are too few")
         features = weights.open_features(spec, self.real.image_shape, len(self.real.label_names))
-        scale = lambda images: (images - self.low) / (1 - self.low)  # noqa: E731 - [0, 1]
-        noise = np.random.default_rng(0).uniform(self.low, 1, samples.shape).astype(np.float32)
-        sets = {
+
+        def described(parts, count: int, probability: bool = True) -> metrics.FeatureSet:
+            return metrics.FeatureSet.streamed(map(features.of, parts), data.selected(count, self.selected), probability)
+
+        made = {
             "generated": samples,
-            "real, held out": held_out,
-            "Gaussian fit": metrics.gaussian_fit(real, len(samples), self.low, 1.0),
-            "noise": noise,
+            "Gaussian fit": metrics.gaussian_fit(fitted, count, self.low, 1.0),
+            "noise": np.random.default_rng(0).uniform(self.low, 1, samples.shape).astype(np.float32),
         }
-        seen = {title: features.of(2 * scale(images) - 1) for title, images in {"training": real, **sets}.items()}
-        found = metrics.fidelity_figures(seen.pop("training"), seen, features.name)
-        flat = lambda images: scale(images).reshape(len(images), -1)  # noqa: E731
-        tenth = max(1, len(real) // 10)
+        sets = {title: described([data.to_uint8(images, self.low, 1.0)], count) for title, images in made.items()}
+        sets["real, held out"] = described(blocks(self.held_out), len(self.held_out))
+        training = described(blocks(self.real), len(self.real), probability=False)
+        found = metrics.fidelity_figures(training, sets, features.name, NEIGHBORS)
         for title in ("generated", "Gaussian fit"):
-            parzen = metrics.parzen(flat(sets[title]), flat(real[-min(1000, tenth) :]), flat(held_out))
-            found[title] |= {f"Parzen {name}": value for name, value in parzen._asdict().items()}
-        copies = {"samples": samples, "real, held out": held_out[: len(samples)]}
-        near = {title: float(metrics.nearest(images, real)[1].min()) for title, images in copies.items()}
-        return {"features": spec, "figures": found, "least distance to a training image": near}
+            found[title] |= self.likelihood(made[title])
+        found["Gaussian fit"]["training images of the fit"] = len(fitted)
+        return {
+            "features": spec,
+            "sha256 of its weights": features.sha256,
+            "figures": found,
+            "least distance to a training image": self.copies(samples),
+        }
+
+    def likelihood(self, samples: np.ndarray) -> dict[str, float]:
+        """The Parzen-window log-likelihood of held-out images. Goodfellow et al. 2014 draw 10,000 samples, choose the bandwidth
+        by 1,000 validation images and take the 10,000 test images; here training images choose it."""
+        scaled = lambda images: ((images - self.low) / (1 - self.low)).reshape(len(images), -1)  # noqa: E731 - [0, 1]
+        validation, test = (scaled(self.images(*given)[0]) for given in ((self.real, VALIDATION, 1), (self.held_out,)))
+        found = {f"Parzen {name}": value for name, value in metrics.parzen(scaled(samples), validation, test)._asdict().items()}
+        counts = {"samples": samples, "training images for the bandwidth": validation, "test images": test}
+        return found | {f"Parzen {name}": len(images) for name, images in counts.items()}
+
+    def copies(self, samples: np.ndarray) -> dict[str, float]:
+        """The least distance of a sample to any training image, and that of as many held-out images."""
+        held_out = self.images(self.held_out, len(samples))[0]
+        distance = np.split(self.nearest(np.concatenate([samples, held_out]))[1], [len(samples)])
+        least = {title: float(each.min()) for title, each in zip(("samples", "real, held out"), distance, strict=True)}
+        return least | {"held-out images": len(held_out), "training images": len(self.real)}
 
     def coverage(self, samples: np.ndarray):
         """What a classifier of the real images makes of the samples; None where the data has too few classes or images
@@ -400,11 +457,16 @@ class Artist:
             return None
 
 
+def blocks(source: data.Source) -> Iterator[np.ndarray]:
+    """All images of a source, uint8, some at a time."""
+    return (part["image"] for part in data.read_blocks(source))
+
+
 def two_sample_accuracy(real: np.ndarray, fake: np.ndarray, steps: int = 200, seed: int = 0) -> float:
     """How often a fresh discriminator, trained on half of as many real and generated images, tells the other half: 1/2 where it
     cannot (Lopez-Paz and Oquab 2017, arXiv:1610.06545)."""
     count = min(len(real), len(fake)) // 2 * 2
-    images = np.concatenate([real[:count], fake[:count]])
+    images = np.concatenate([x[data.selected(len(x), count, seed)] for x in (real, fake)])
     label = np.repeat([1.0, 0.0], count).astype(np.float32)
     order = np.random.default_rng(seed).permutation(2 * count)
     x, y = jnp.asarray(images[order[:count]]), jnp.asarray(label[order[:count]])

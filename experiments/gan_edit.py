@@ -211,9 +211,9 @@ class Manifold:
         change = self._change(jnp.asarray(before), jnp.asarray(after))
         return np.asarray(change.of(jnp.asarray(original))).clip(self.low, 1)
 
-    def images(self, source: data.Source, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Real ones in the generator's range, and their labels."""
-        found = source.read(np.arange(min(len(source), limit)))
+    def images(self, source: data.Source, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `count` real ones, drawn at random, in the generator's range, and their labels."""
+        found = source.read(data.selected(source, count))
         return self.ranged(found["image"]), found["label"]
 
     def ranged(self, pixels: np.ndarray) -> np.ndarray:
@@ -294,9 +294,9 @@ class Studio:
         """Images of noise, on the host."""
         return models.in_portions(lambda z: self.manifold._paint(variables, z), z, rows=64)
 
-    def reconstructions(self, variables: train.Variables, limit: int = 256) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def reconstructions(self, variables: train.Variables, count: int = 256) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Mean square errors on held-out images and on the generator's own, and the held-out ones as each way sees them."""
-        held_out = self.manifold.images(self.manifold.held_out, limit)[0]
+        held_out = self.manifold.images(self.manifold.held_out, count)[0]
         own = self.paint(variables, self.manifold.noise(2, 64))
         figures, rows = {}, {"held out": held_out}
         for title, x in (("held-out images", held_out), ("the generator's own", own)):
@@ -327,7 +327,7 @@ class Studio:
         """Strokes on held-out images at several smoothnesses: how much of the strokes' error is left, the change outside of the
         mask, and how sure the recognizer of real images is of what was made and of the strokes pasted in; and pictures."""
         manifold, low = self.manifold, self.low
-        x = manifold.images(manifold.held_out, 4 * count)[0][::4][:count]
+        x = manifold.images(manifold.held_out, count)[0]
         begun = manifold.project(variables, x)
         before = self.paint(variables, begun)
         edits = self.strokes(self.shown(before))
@@ -380,19 +380,20 @@ class Studio:
 
     def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
         folder, variables = run.report, state["model"].average
+        some = lambda x: self.shown(x[data.selected(len(x), 12)])  # noqa: E731
         errors, rows = self.reconstructions(variables)
-        present.draw_rows({name: self.shown(x[:12]) for name, x in rows.items()}, folder / "projections.png", 12)
+        present.draw_rows({name: some(x) for name, x in rows.items()}, folder / "projections.png", 12)
         edits, rows = self.trade_off(variables)
-        present.draw_rows({name: self.shown(x[:12]) for name, x in rows.items()}, folder / "edits.png", 12)
+        present.draw_rows({name: some(x) for name, x in rows.items()}, folder / "edits.png", 12)
         left, outside = "the strokes' error falls by", "change outside of the mask"
         traded = {f"{k:g}": (1 - v[left], v[outside]) for k, v in edits.items() if k != "pasted"}
         present.draw_trade(traded, folder / "trade_off.png", "smoothness", "share of the strokes' error that is left", outside)
         found = self.judge(errors, edits)
         run.write("verdict.json", {"reconstruction": errors, "edits": {str(k): v for k, v in edits.items()}, **found})
         cli.say(found["verdict"])
-        x = self.manifold.images(self.manifold.held_out, 16)[0]
-        z = self.manifold.project(variables, x)
-        ways = np.concatenate([self.manifold.way(variables, z[n], z[n + 8], 10) for n in range(6)])
+        z = self.manifold.project(variables, self.manifold.images(self.manifold.held_out, 12)[0])
+        pairs = zip(*np.array_split(z, 2), strict=False)
+        ways = np.concatenate([self.manifold.way(variables, first, last, 10) for first, last in pairs])
         present.draw_grid(ways, folder / "ways.png", low=self.low, high=1.0, columns=10)
         lines = present.read_metrics(run.folder / "metrics.jsonl")
         panel = present.Panel(ENCODED, {"training": "train/loss", "held out": f"test/{ENCODED}"}, log=True)

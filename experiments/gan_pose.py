@@ -252,7 +252,7 @@ def build(config: Config) -> cli.Experiment:
 
 def mean_target(painter: Painter, training: data.Source, test: data.EvalBatches) -> dict[str, float]:
     """The figures of one image for all: the mean of up to 2,000 training targets."""
-    mean = data.to_float(-1.0, 1.0)({"image": training.read(np.arange(min(len(training), 2000)))["target"]})["image"].mean(0)
+    mean = data.to_float(-1.0, 1.0)({"image": training.read(data.selected(training, 2000))["target"]})["image"].mean(0)
     judged = jax.jit(lambda batch: painter.judged(jnp.broadcast_to(mean, batch["target"].shape), batch))
     total = None
     for n in range(len(test)):
@@ -284,8 +284,8 @@ class Album:
         return np.repeat(2 * np.asarray(lines)[..., None] - 1, 3, -1)
 
     def rows(self, state: train.State, count: int = 10) -> dict[str, np.ndarray]:
-        """Held-out pairs, every other one: the condition, the pose, what was made, the truth."""
-        found = self.held_out.read(np.arange(0, min(2 * count, len(self.held_out)), 2))
+        """Held-out pairs, drawn at random: the condition, the pose, what was made, the truth."""
+        found = self.held_out.read(data.selected(self.held_out, count))
         found = data.to_float(-1.0, 1.0, "image", "target")(found)
         made = self.draw(state, found["image"], found["target_keypoints"])
         if "stage 2" in made:
@@ -315,11 +315,11 @@ class Album:
     def walkers(self, state: train.State, path: Path, count: int = 3) -> None:
         """Held-out persons who walk; drawn ones beside the truth."""
         points, truth = persons.skeleton(persons.walk(24)), None
-        found = self.held_out.read(np.arange(0, 2 * count, 2) % len(self.held_out))
-        images = data.to_float(-1.0, 1.0)({"image": found["image"]})["image"]
+        rows = data.selected(self.held_out, count)
+        images = data.to_float(-1.0, 1.0)({"image": self.held_out.read(rows)["image"]})["image"]
         if isinstance(self.held_out, persons.Figures):
-            looks = self.held_out.looks[:count]
-            drawn = [persons.draw_figures(looks, np.repeat(p[None], count, 0), self.size) for p in points]
+            looks = self.held_out.looks[rows // 2]
+            drawn = [persons.draw_figures(looks, np.repeat(p[None], len(rows), 0), self.size) for p in points]
             truth = data.to_float(-1.0, 1.0)({"image": np.stack(drawn)})["image"]
         self.walk(state, images, persons.scaled(points, self.size[0]), path, truth)
 
@@ -375,7 +375,8 @@ class Album:
         return answer
 
 
-PAIRS = """Held-out persons, not picked. The difference map of stage 2, where there is one, is gray where nothing is added."""
+PAIRS = """Held-out persons, drawn at random. The difference map of stage 2, where there is one, is gray where nothing is \
+added."""
 WALK = """Held-out persons in the poses of one who walks and waves: condition, pose, what each stage makes, and of drawn \
 persons the truth."""
 VERDICT = """On held-out persons. SSIM is read in the box around the person and the absolute error on the person alone, pixels \

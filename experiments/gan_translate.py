@@ -261,6 +261,10 @@ def build(config: Config) -> cli.Experiment:
     )
 
 
+JUDGED = 4000
+"""Number of held-out examples, at most, that the figures are of."""
+
+
 class Table:
     """What the variants of a run came to, judged and drawn."""
 
@@ -276,8 +280,8 @@ class Table:
         variables = state[f"{variant}-s{seed}/generator"].average
         return models.in_portions(lambda x: self._drawn[variant](variables, side, x), x)
 
-    def real(self, source: data.Source, limit: int = 4000) -> np.ndarray:
-        """As networks see them."""
+    def real(self, source: data.Source, count: int = JUDGED) -> np.ndarray:
+        """Up to `count` of a source's examples, drawn at random (`data.selected`), as networks see them."""
         raise NotImplementedError
 
     def figures(self, x: np.ndarray, drawn: np.ndarray, back: np.ndarray) -> dict[str, float]:
@@ -360,8 +364,12 @@ class Table:
 class Images(Table):
     """Of images; pixels in [-1, 1]."""
 
-    def real(self, source, limit=4000):
-        return data.to_float(-1.0, 1.0)({"image": source.read(np.arange(min(len(source), limit)))["image"]})["image"]
+    def real(self, source, count=JUDGED):
+        return self.ranged(source.read(data.selected(source, count))["image"])
+
+    def ranged(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 in [-1, 1]."""
+        return data.to_float(-1.0, 1.0)({"image": pixels})["image"]
 
     def figures(self, x, drawn, back):
         shades, (index, distance) = [images.mean((1, 2)) for images in (x, drawn)], self.near(drawn)
@@ -371,14 +379,19 @@ class Images(Table):
         }
         if self.held_out.factors is None:
             return found
-        own, seen = self.held_out.factors["a"], self.training.factors["b"][index]
+        own, seen = self.factors(), self.training.factors["b"][index]
         pairs = self.real(self.held_out.b)
         found["distance to the true counterpart"] = float(np.sqrt(np.square(drawn - pairs).mean()))
         return found | kept(own, seen, self.held_out.factor_names)
 
+    def factors(self) -> np.ndarray:
+        """What the held-out images of A that `real` gives were drawn from, (N, F)."""
+        return self.held_out.factors["a"][data.selected(self.held_out.a, JUDGED)]
+
     def near(self, drawn) -> tuple[np.ndarray, float]:
-        """The training image of B nearest to each, and their root mean square distance."""
-        index, distance = metrics.nearest(drawn, self.real(self.training.b))
+        """Of all training images of B the one nearest to each, and their root mean square distance."""
+        parts = (self.ranged(part["image"]) for part in data.read_blocks(self.training.b))
+        index, distance = metrics.nearest_streamed(drawn, parts)
         return index, float(np.sqrt(np.square(distance).mean() / drawn[0].size))
 
     def floor(self):
@@ -387,7 +400,7 @@ class Images(Table):
         found = {"deviation": float(np.sqrt(b.astype(np.float64).var(0).mean())), "distance to the nearest": distance}
         if self.held_out.factors is not None:
             found["distance to another's counterpart"] = float(np.sqrt(np.square(b - np.roll(b, 1, 0)).mean()))
-            own, seen = self.held_out.factors["a"], self.training.factors["b"][index]
+            own, seen = self.factors(), self.training.factors["b"][index]
             found |= {
                 f"{name}, of true counterparts": value for name, value in kept(own, seen, self.held_out.factor_names).items()
             }
@@ -454,8 +467,8 @@ def kept(own_NF: np.ndarray, seen_NF: np.ndarray, factors: tuple[str, ...]) -> d
 class Modes(Table):
     """Of points."""
 
-    def real(self, source, limit=4000):
-        return source.read(np.arange(min(len(source), limit)))["point"]
+    def real(self, source, count=JUDGED):
+        return source.read(data.selected(source, count))["point"]
 
     def figures(self, x, drawn, back):
         mixture_a, mixture_b = self.held_out.a.mixture, self.held_out.b.mixture
@@ -493,7 +506,7 @@ VERDICT = """On held-out examples of A. Deviation: of what is drawn, over inputs
 the same. Round trip error: the root mean square of G_BA(G_AB(a)) − a, pixels in [−1, 1]. What no loss asks for, such as the \
 color, may or may not be kept; the correlations say. Where factors are known, those of a drawn image are those of the nearest \
 training image."""
-TRANSLATED = """First seed, held-out examples in their order. `back` has gone to the other side and back. The adversarial \
+TRANSLATED = """First seed, held-out examples drawn at random. `back` has gone to the other side and back. The adversarial \
 losses alone ask only that what is drawn looks like some of the other side."""
 CLOUDS = """Each color is a mode of A, the rings are modes of B. Targets: how many modes of B are the main one of some mode \
 of A."""

@@ -76,6 +76,9 @@ PRESETS = {
 }  # fmt: skip
 WIDTH = 10
 EXACT = "strings right as a whole, greedily"
+TOO_LONG = "strings with too few frames"
+"""Share of strings that CTC cannot say (`losses.ctc_frames`): training learns nothing from them, and the nats of held-out ones
+are infinite and left out of the mean."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,17 @@ def likeliest_word(logits_BTK: jax.Array, frames_B: jax.Array, words: Sequence[i
     return words[jax.lax.map(one, words).argmin(0)]
 
 
+def tell_too_long(strings: speech.Strings) -> None:
+    """A warning where some of the strings have too few frames for their labels."""
+    batch = strings.read(np.arange(len(strings)))
+    count = int((losses.ctc_frames(batch["label"], batch["label_length"]) > batch["frames_length"]).sum())
+    if count:
+        cli.say(
+            f"warning: {count} of {len(strings)} held-out strings have fewer frames than CTC needs for their labels; they count "
+            f"as wrong and have no nats, and training learns nothing from such strings"
+        )
+
+
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "most", "features", "layers", "strings")
     cli.at_least(0, config, "masks")
@@ -123,10 +137,14 @@ def build(config: Config) -> cli.Experiment:
 
     def loss(variables, batch, key):
         logits = module.apply(variables, batch["frames"], batch["frames_length"], train=True, rngs={"dropout": key})
-        return train.Loss(Mean.of(lost(logits, batch)))
+        value, sayable = lost(logits, batch)
+        return train.Loss(Mean.of(value), {TOO_LONG: Mean.of(~sayable)})
 
     def lost(logits, batch):
-        return losses.ctc(logits, batch["frames_length"], batch["label"], batch["label_length"])
+        """Of every string its loss, 0 where its labels need more frames than there are, and whether they do not."""
+        given = batch["label"], batch["label_length"]
+        value = losses.ctc(logits, batch["frames_length"], *given, zero_infinity=True)
+        return value, losses.ctc_frames(*given) <= batch["frames_length"]
 
     def evaluate(variables, batch):
         logits, mask = module.apply(variables, batch["frames"], batch["frames_length"]), batch["mask"]
@@ -134,7 +152,10 @@ def build(config: Config) -> cli.Experiment:
         size = batch["label"].shape[1]
         room = jnp.pad(said, ((0, 0), (0, max(0, size - said.shape[1]))))[:, :size]
         right = (room == batch["label"]).all(1) & (count == batch["label_length"])
-        return {"nats a string": Mean.of(lost(logits, batch), mask), EXACT: Mean.of(right, mask)}
+        value, sayable = lost(logits, batch)
+        return {
+            "nats a string": Mean.of(value, mask * sayable), EXACT: Mean.of(right, mask), TOO_LONG: Mean.of(~sayable, mask)
+        }  # fmt: skip
 
     init = lambda key, batch: module.init(key, batch["frames"], batch["frames_length"])  # noqa: E731
     rule = train.chain(optax.adam(config.scheduled()), config.clip)
@@ -143,6 +164,7 @@ def build(config: Config) -> cli.Experiment:
     learned = recordings["train"][0] + (recordings["val"][0] if config.final else [])
     strings = speech.Strings(config.data, "train", learned, config.most, speed=config.speed, masks=config.masks)
     held_out = speech.Strings(config.data, "val", recordings["val"][0], config.most, config.strings, seed=1)
+    tell_too_long(held_out)
     return cli.Experiment(
         learner=learner,
         train=data.TrainBatches(strings, config.batch, config.seed),
@@ -234,7 +256,7 @@ class Desk:
         )
         run.write("verdict.json", {"verdict": said, **found})
         cli.say(said)
-        shown = list({recording.labels: recording for recording in reversed(self.recordings)}.values())[:3]
+        shown = [self.recordings[row] for row in data.selected(self.recordings, 3)]
         samples = np.concatenate([recording.samples for recording in shown])
         self.ear.draw(variables, samples, folder / "heard.png")
         lines = present.read_metrics(run.folder / "metrics.jsonl")

@@ -326,13 +326,13 @@ class Desk:
             present.Panel(f"{EXACT}, val", {"its own words fed": f"test/{EXACT}"}),
         ]  # fmt: skip
         present.draw_curves(lines, folder / "curves.png", panels)
+        pairs, cut = corpus.pairs["test"], corpus.cut("test")
         shown = "\n\n".join(
-            f"{data.join(source)}\n→ {made}\n(wanted: {data.join(target)})"
-            for (source, target), made in zip(corpus.pairs["test"][:8], written, strict=False)
+            f"{data.join(pairs[n][0])}\n→ {written[n]}\n(wanted: {data.join(pairs[n][1])})" for n in data.selected(pairs, 8)
         )
         sections = [present.Section("The verdict", said, ["curves.png"], found), present.Section("Test sentences", shown)]
         if self.config.attention != "none":
-            self.interpreter.draw(variables, [source for source, _ in corpus.cut("test")[:6]], folder / "attention.png")
+            self.interpreter.draw(variables, [cut[n][0] for n in data.selected(cut, 6)], folder / "attention.png")
             sections.insert(1, present.Section("Where it looks", LOOKS, ["attention.png"]))
         return sections
 
@@ -357,7 +357,7 @@ def predict(interpreter: Interpreter, variables: train.Variables, options: Predi
     return dict(zip(given, made, strict=True))
 
 
-LOOKS = """Test sentences, not picked. Each row is a word that was written, dark where it looked while it was."""
+LOOKS = """Test sentences, drawn at random. Each row is a word that was written, dark where it looked while it was."""
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class Experiment(NamedTuple):
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
     ready: whether the players, as `warm_start` leaves them, are what `evaluate` measures; no run is read.
+    statistics: `(measure, count)` where a state is evaluated and used with statistics that are averaged over so many training
+      batches, see `advdl.train.statistics`.
     kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on; a run that is resumed must
       come to the same.
     """
@@ -47,6 +49,7 @@ class Experiment(NamedTuple):
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
     alarms: Sequence[train.Alarm] = ()
     ready: bool = False
+    statistics: tuple[Callable[[train.Variables, Any], train.Variables], int] | None = None
     kept: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -63,6 +66,8 @@ class Session(NamedTuple):
     batches: data.Several
     test: Any
     batch: Any
+    evaluated: Callable[[train.State], train.State] = lambda state: state
+    """What a state is evaluated and used as; the one that is given stays as it is."""
 
     @classmethod
     def open(cls, name: str, config: Config, run: train.Run, build: Callable[[Any], Experiment]) -> "Session":
@@ -77,7 +82,12 @@ class Session(NamedTuple):
         own = [whole.part(number, parts) if parts > 1 else whole for whole in (experiment.train, experiment.test)]
         batches = data.Several(own[0], config.per_call)
         key_init, key = jax.random.split(jax.random.key(config.seed))
-        return cls(name, config, run, experiment, placed, key, key_init, batches, own[1], placed.put(batches(0)))
+        session = cls(name, config, run, experiment, placed, key, key_init, batches, own[1], placed.put(batches(0)))
+        if experiment.statistics is None:
+            return session
+        measure, count = experiment.statistics
+        measuring = train.place(config.placement, config.mesh, experiment.rules)(train.measuring(experiment.learner, measure))
+        return session._replace(evaluated=lambda state: train.recompute_statistics(measuring, state, own[0], count))
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
@@ -101,11 +111,11 @@ class Session(NamedTuple):
         return train.Checkpoints(self.config.checkpoints or self.run.checkpoints, self.config.keep, self.experiment.best)
 
     def trained(self, which: train.Which = "latest") -> tuple[int, train.State]:
-        """(step, state) of a checkpoint. Raises UserError where there is none that is whole."""
+        """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none that is whole."""
         restored = self.checkpoints().restore(self.abstract(), which=which)
         if restored is None:
             raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
-        return restored
+        return restored[0], self.evaluated(restored[1])
 
     @property
     def examples(self) -> int:

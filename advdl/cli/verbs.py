@@ -39,7 +39,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
     latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
-        latest.take(step, train.evaluate(placed, state, session.test))
+        latest.take(step, train.evaluate(placed, session.evaluated(state), session.test))
         log(step, {f"test/{name}": value for name, value in latest.scalars(step).items()})
         draw(step, state)
 
@@ -83,7 +83,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
     if outcome.stopped:
         say(f"stopped at step {step} of {config.steps} and saved; the same command goes on from there")
         return {"stopped": step}
-    whole = train.gathered(state)
+    whole = train.gathered(session.evaluated(state))
     summary = train.agreed(lambda: _report(session, step, whole, latest))
     say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
     return summary

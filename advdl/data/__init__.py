@@ -19,7 +19,7 @@ from advdl.data.digits import digits
 from advdl.data.domains import Domains, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
-from advdl.data.joint import joint_flip, joint_scale_crop
+from advdl.data.joint import border_weights, joint_elastic, joint_flip, joint_scale_crop
 from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
 from advdl.data.languages import open_parallel
 from advdl.data.masks import NO_CLASS, decode_mask
@@ -67,5 +67,6 @@ from advdl.data.transforms import (
     random_flip,
     standardize,
     to_float,
+    to_uint8,
 )
 from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop

@@ -115,8 +115,13 @@ class EvalBatches(Shared):
         if not 0 <= number < len(self):
             raise IndexError(number)
         places = np.arange(self._count) + number * self.batch_size + self._first
-        rows = np.minimum(places, len(self.source) - 1)
-        counted = (places < len(self.source)).astype(np.float32)
+        return self._of(np.minimum(places, len(self.source) - 1), (places < len(self.source)).astype(np.float32))
+
+    def examples(self, rows: np.ndarray) -> Batch:
+        """A batch of these rows of the source, (B,) and as many as one likes, all of which count; such as `selected` draws."""
+        return self._of(rows, np.ones(len(rows), np.float32))
+
+    def _of(self, rows: np.ndarray, counted: np.ndarray) -> Batch:
         batch = {"mask": counted, **self.source.read(rows), "index": rows.astype(np.int32)}
         if batch["mask"] is not counted:
             none = NO_CLASS if self.source.void is None else self.source.void

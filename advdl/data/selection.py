@@ -4,11 +4,14 @@ A source may be sorted, by class or by time, so its first rows are no sample of 
 examples" takes the rows that `selected` draws.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sized
 
 import numpy as np
 
 from advdl.data.source import Source
+
+BLOCK = 2**23  # values of images that are held at a time: 64 MiB of them in float64
 
 
 def selected(source: Sized | int, count: int, seed: int = 0) -> np.ndarray:
@@ -26,13 +29,15 @@ def selected(source: Sized | int, count: int, seed: int = 0) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False)).astype(np.int64)
 
 
-def read_blocks(source: Source, rows: np.ndarray | None = None, size: int = 1024) -> Iterator[Mapping[str, np.ndarray]]:
+def read_blocks(source: Source, rows: np.ndarray | None = None, size: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
     """What `source.read` gives of these rows (all: None) in their order, `size` rows at a time.
 
-    Raises ValueError for a source that draws random numbers, since its examples are not fixed.
+    size: by default so many that an image's values times it are at most `BLOCK`, and no more than 4,096. Raises ValueError for
+    a source that draws random numbers, since its examples are not fixed.
     """
     if source.draws:
-        raise ValueError(f"{source.name} draws random numbers; its examples are read by TrainBatches or EvalBatches")
+        raise ValueError(f"{source.name} draws random numbers; its examples are read by TrainBatches")
     rows = np.arange(len(source), dtype=np.int64) if rows is None else rows
+    size = size or max(1, min(4096, BLOCK // math.prod(source.image_shape)))
     for first in range(0, len(rows), size):
         yield source.read(rows[first : first + size])

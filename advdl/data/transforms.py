@@ -33,6 +33,12 @@ def to_float(low: float, high: float, *names: str) -> Transform:
     return Transform(0, lambda batch, u: {**batch, **{name: table[batch[name]] for name in names or ("image",)}})
 
 
+def to_uint8(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8 of images in [low, high], rounded; what is outside is cut off. The inverse of `to_float`: what an image file holds,
+    and what published measures of generated images are taken of."""
+    return np.rint((np.asarray(images) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+
+
 def standardize(mean: Sequence[float], std: Sequence[float]) -> Transform:
     """(image - mean) / std by channel, float32; mean and std (C,)."""
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)

@@ -14,6 +14,7 @@ from advdl.metrics.density import (
     wasserstein_1,
 )
 from advdl.metrics.fidelity import (
+    FeatureSet,
     Manifold,
     Moments,
     Parzen,
@@ -36,7 +37,7 @@ from advdl.metrics.forecasting import (
     seasonal_naive,
     skill,
 )
-from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest
+from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest, nearest_streamed
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,
@@ -59,6 +60,7 @@ __all__ = [
     "Confusion",
     "Coverage",
     "Divergence",
+    "FeatureSet",
     "Manifold",
     "Mean",
     "Modes",
@@ -94,6 +96,7 @@ __all__ = [
     "mode_metrics",
     "naive_scale",
     "nearest",
+    "nearest_streamed",
     "optimal_discriminator",
     "optimal_value",
     "parzen",

@@ -4,6 +4,9 @@ They run on the host, in NumPy with float64, and know no network: features come 
 little without that network's name, the number of images, the same figure of real held-out images (the floor) and of a trivial
 generator; callers print them together, and call nothing FID that is not of the 2015 Inception network.
 
+No figure may depend on the order of a set's images, which may be sorted by class: Fréchet distances are of all images, and what
+compares images in pairs takes random ones.
+
 Axes: N images, D dimensions of a feature, K classes.
 """
 
@@ -54,6 +57,39 @@ class Moments(NamedTuple):
         return self.scatter / max(self.count - 1, 1)
 
 
+class FeatureSet(NamedTuple):
+    """What the figures need of a set of images, in bounded memory however many there are.
+
+    moments: of the features of all images. features: those of some of them, (n, D), for what compares images in pairs.
+    probability: class probabilities of all of them, (N, K), where they were kept.
+    """
+
+    moments: Moments
+    features: np.ndarray
+    probability: np.ndarray | None = None
+
+    @classmethod
+    def streamed(
+        cls, parts: Iterable[tuple[np.ndarray, np.ndarray]], rows: np.ndarray, probability: bool = True
+    ) -> "FeatureSet":
+        """Of features (b, D) and class probabilities (b, K) that come part by part, of which one is held at a time.
+
+        rows: the images whose features are kept, ascending, such as `advdl.data.selected` draws. probability: whether the
+        probabilities are kept too. Raises ValueError where there is no image, or a row that is not there.
+        """
+        total, seen, kept, probabilities = None, 0, [], []
+        for features, p in parts:
+            own = Moments.of(features)
+            total = own if total is None else total.joined(own)
+            first, last = np.searchsorted(rows, (seen, seen + len(features)))
+            kept.append(features[rows[first:last] - seen])
+            probabilities += [p] if probability else []
+            seen += len(features)
+        if total is None or (len(rows) and rows[-1] >= seen):
+            raise ValueError(f"{seen} images, of which rows up to {max(rows, default=0)} were to be kept")
+        return cls(total, np.concatenate(kept), np.concatenate(probabilities) if probability else None)
+
+
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^1/2) of Gaussians with these moments (Heusel et al. 2017, arXiv:1706.08500,
     equation 6), at least 0.
@@ -86,13 +122,13 @@ def kernel_distance(real_ND: np.ndarray, fake_ND: np.ndarray, subsets: int = 100
     """
     real, fake = _pair(real_ND, fake_ND)
     random = np.random.default_rng(seed)
-    size = min(size, len(real), len(fake))
-    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731
-    found = []
+    size, found = min(size, len(real), len(fake)), []
     for _ in range(subsets):
-        x, y = (features[random.choice(len(features), size, replace=False)] for features in (real, fake))
-        inside = sum((k.sum() - np.trace(k)) / (size * (size - 1)) for k in (kernel(x, x), kernel(y, y)))
-        found.append(inside - 2 * kernel(x, y).mean())
+        both = np.concatenate([x[random.choice(len(x), size, replace=False)] for x in (real, fake)])
+        root = both @ both.T / both.shape[1] + 1
+        kernel = (root * root * root).reshape(2, size, 2, size)  # several times as fast as root**3, which takes logarithms
+        inside = sum(kernel[n, :, n].sum() - np.trace(kernel[n, :, n]) for n in range(2)) / (size * (size - 1))
+        found.append(inside - 2 * kernel[0, :, 1].mean())
     return Spread(float(np.mean(found)), float(np.std(found)))
 
 
@@ -126,11 +162,15 @@ def manifold(real_ND: np.ndarray, fake_ND: np.ndarray, k: int = 5, rows: int = 1
     return Manifold(float((inside > 0).mean()), float(recalled.mean()), float(inside.mean() / k), float(covered.mean()))
 
 
-def classifier_score(probability_NK: np.ndarray, splits: int = 10) -> Spread:
-    """exp of the mean KL(p(y|x) ‖ p(y)) over x, over splits of the samples in their order (Salimans et al. 2016,
-    arXiv:1606.03498, section 4), between 1 and K. With the 2015 Inception's 1,008 classes it is the Inception score; with
-    another classifier it is not."""
-    p = np.asarray(probability_NK, np.float64)
+def classifier_score(probability_NK: np.ndarray, splits: int = 10, seed: int = 0) -> Spread:
+    """exp of the mean KL(p(y|x) ‖ p(y)) over x, over random splits of the samples (Salimans et al. 2016, arXiv:1606.03498,
+    section 4), between 1 and K. With the 2015 Inception's 1,008 classes, whose bias the release leaves out of the logits, it is
+    the Inception score; with another classifier it is not.
+
+    The release splits the samples in their order, which is random too where they are drawn independently; real images sorted
+    by class would get a score near 1.
+    """
+    p = np.random.default_rng(seed).permutation(np.asarray(probability_NK, np.float64))
     found = []
     for part in np.array_split(p, min(splits, len(p))):
         marginal = part.mean(0, keepdims=True)
@@ -207,27 +247,31 @@ def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fidelity_figures(
-    real: tuple[np.ndarray, np.ndarray], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str, k: int = 5
+    real: FeatureSet, sets: Mapping[str, FeatureSet], name: str, k: int = 5, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Every figure of every set, by the set's name: of features (N, D) and class probabilities (N, K).
+    """Every figure of every set, by the set's name, beside the number of its images and of the real ones.
 
-    real: of the training images. name: of the Fréchet distance in this space. The number of images of each set is given with
-    it; the four figures of `manifold` are of as many real features as the set has.
+    real: the training images. sets: with probabilities. name: of the Fréchet distance in this space; that is of all images. The
+    kernel distance is between subsets of the features that were kept; the four figures of `manifold` are of as many of these,
+    drawn by the seed, in the one set as in the other.
     """
-    moments, found = Moments.of(real[0]), {}
-    for title, (features, probability) in sets.items():
-        count = min(len(real[0]), len(features))
-        distance, score = kernel_distance(real[0], features), classifier_score(probability)
-        near = manifold(real[0][:count], features[:count], k)
+    found = {}
+    for title, own in sets.items():
+        random, count = np.random.default_rng(seed), min(len(real.features), len(own.features))
+        some = [x.features[random.choice(len(x.features), count, replace=False)] for x in (real, own)]
+        distance, score = kernel_distance(real.features, own.features, seed=seed), classifier_score(own.probability)
+        classes = np.bincount(own.probability.argmax(1), minlength=own.probability.shape[1])
         found[title] = {
-            "images": len(features),
-            name: frechet_distance(moments, Moments.of(features)),
+            "images": own.moments.count,
+            "real images": real.moments.count,
+            name: frechet_distance(real.moments, own.moments),
             "kernel distance": distance.mean,
             "its deviation over subsets": distance.deviation,
-            **near._asdict(),
+            "images of each set, precision to coverage": count,
+            **manifold(*some, k)._asdict(),
             "classifier score": score.mean,
-            "classes": int((np.bincount(probability.argmax(1), minlength=probability.shape[1]) > 0).sum()),
-            "rarest class": float(np.bincount(probability.argmax(1), minlength=probability.shape[1]).min() / len(features)),
+            "classes": int((classes > 0).sum()),
+            "rarest class": float(classes.min() / classes.sum()),
         }
     return found
 

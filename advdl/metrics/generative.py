@@ -4,7 +4,7 @@ They run on the host, in NumPy and scikit-learn. Every score comes with its floo
 trivial generators reach. Axes: N images, H height, W width, C channels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -40,13 +40,14 @@ class Recognition(NamedTuple):
 
 class Coverage(NamedTuple):
     """The result of `class_coverage`: the samples; beside them real test images, as many images of uniform noise and of
-    a Gaussian fitted to each pixel alone; and the classifier's accuracy on the test images."""
+    a Gaussian fitted to each pixel alone; the classifier's accuracy on the test images, and how many it was trained on."""
 
     samples: Recognition
     test: Recognition
     noise: Recognition
     gaussian: Recognition
     accuracy: float
+    trained_on: int
 
 
 def class_coverage(
@@ -128,6 +129,7 @@ def class_coverage(
         noise=recognize(noise)[0],
         gaussian=recognize(gaussian)[0],
         accuracy=float((assigned == test_labels).mean()),
+        trained_on=len(train),
     )
 
 
@@ -161,27 +163,33 @@ class PixelDistance:
 
 
 def nearest(samples_NHWC: np.ndarray, train_images: np.ndarray, rows: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest_streamed` of images in memory, of which `rows` at a time are held in float64."""
+    return nearest_streamed(samples_NHWC, (train_images[first : first + rows] for first in range(0, len(train_images), rows)))
+
+
+def nearest_streamed(samples_NHWC: np.ndarray, parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The nearest training image of each sample, by Euclidean distance of pixels, as in figure 2 of Goodfellow et al.
     2014: (index (N,) int64, distance (N,) float64 in the images' unit).
 
-    Of equally near ones the first. A distance near 0 is a copy; `nearest(test_images, train_images)` says what distance
-    to expect of images that are not. `rows`: training images held in float64 at a time. Raises ValueError where the
-    shapes do not fit or there are no training images.
+    parts: all training images, (b, H, W, C) after (b, H, W, C), of which one part is held at a time; the index counts through
+    all of them. Of equally near ones the first. A distance near 0 is a copy; the distance of real images that were not trained
+    on says what to expect of images that are none. Raises ValueError where the shapes do not fit or there are no training
+    images.
     """
-    samples, count = _rows(samples_NHWC), len(train_images)
-    if np.shape(samples_NHWC)[1:] != np.shape(train_images)[1:] or not count:
-        raise ValueError(f"samples {np.shape(samples_NHWC)} do not fit training images {np.shape(train_images)}")
+    samples, first = _rows(samples_NHWC), 0
     best, index = np.full(len(samples), np.inf), np.zeros(len(samples), np.int64)
-    for first in range(0, count, rows):
-        part = _rows(train_images[first : first + rows])
+    for images in parts:
+        if np.shape(samples_NHWC)[1:] != np.shape(images)[1:]:
+            raise ValueError(f"samples {np.shape(samples_NHWC)} do not fit training images {np.shape(images)}")
+        part = _rows(images)
         # |a - b|² = |a|² - 2 a·b + |b|², and |a|² is the same for all b: a matrix product instead of all differences.
-        score = (part**2).sum(1)[None] - 2 * samples @ part.T
-        near = score.argmin(1)
-        lowest = score[np.arange(len(samples)), near]
-        index = np.where(lowest < best, near + first, index)
-        best = np.minimum(lowest, best)
-    difference = samples - _rows(np.asarray(train_images)[index])  # the distance itself without that cancellation
-    return index, np.sqrt((difference**2).sum(1))
+        near = ((part**2).sum(1)[None] - 2 * samples @ part.T).argmin(1)
+        distance = np.sqrt(((samples - part[near]) ** 2).sum(1))  # the distance itself, without that cancellation
+        index = np.where(distance < best, near + first, index)
+        best, first = np.minimum(distance, best), first + len(part)
+    if not first:
+        raise ValueError(f"samples {np.shape(samples_NHWC)} do not fit training images of which there are none")
+    return index, best
 
 
 def _rows(images: np.ndarray) -> np.ndarray:

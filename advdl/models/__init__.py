@@ -57,6 +57,7 @@ SEGMENTERS: Mapping[str, Callable[..., nn.Module]] = {
     "segnet_basic": segnet.segnet_basic,
     "bayesian_segnet": segnet.bayesian_segnet,
     "unet": unet.unet_same,
+    "unet_valid": unet.unet_valid,
     "front_end": functools.partial(dilation.Dilation, context=None),
     "dilation": dilation.Dilation,
     "dilation_large": functools.partial(dilation.Dilation, context="large"),

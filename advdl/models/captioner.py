@@ -3,8 +3,23 @@
 Axes: B batch, H height, W width, C channels, S places of a map, D its features, T tokens, V vocabulary.
 
 Without attention the image is what the LSTM reads before the first word, and nothing else is known of it: Vinyals et al. 2014
-(*Show and Tell*, arXiv:1411.4555, section 3.1). With it, every word has a look of its own at the places of the map: Xu et al.
-2015 (*Show, Attend and Tell*, arXiv:1502.03044), the soft form of section 4.2 with its gate (4.2.1) and output (equation 7).
+(*Show and Tell*, arXiv:1411.4555), section 3.1, equations 10 to 12. It departs from the paper in these points: the cell's
+output is o_t ⊙ tanh(c_t), where equation 8 has o_t ⊙ c_t; the gates, the layer that reads the image and the logits have biases,
+which the paper does not print; the encoder is any network of this package, where theirs is a GoogLeNet with batch
+normalization; one network writes, where theirs is an ensemble.
+
+With attention, every word has weights of its own over the places of the map: Xu et al. 2015 (*Show, Attend and Tell*,
+arXiv:1502.03044), the soft form of section 4.2. A step draws ẑ_t by h_{t-1} (the score is vᵀ tanh(W h_{t-1} + U a_i), as their
+release has it), times the scalar β_t = σ(f_β(h_{t-1})) of section 4.2.1; reads [E y_{t-1}; ẑ_t] (equations 1 to 3); and the
+logits are L_o (E y_{t-1} + L_h h_t + L_z ẑ_t) (equation 7; their release takes the tanh of that sum first). The first state is
+made of the mean of the map by two layers with a tanh, as in their release. It departs from the paper in these points: all
+layers but the keys, L_h and v have biases; the encoder is any network of this package, where theirs is VGG's conv5_3 before
+the pooling (14 × 14 × 512), never trained further; the word before the first is a token with an embedding of its own, where
+their release has zeros; hard attention (section 4.1) is not there. The doubly stochastic penalty (equation 14) is the
+experiment's.
+
+Both draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM` draw them, with a forget gate's bias of
+1. Dropout is on words, on h_t before its layer and on what the logits are made of, without attention on the image too.
 """
 
 from functools import partial

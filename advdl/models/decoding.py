@@ -2,7 +2,7 @@
 
 Axes: B batch, W width of the beam, T steps, V vocabulary. A decoder is `step(carry, token (B,)) -> (logits (B, V), carry)`, its
 carry a tree of (B, …). Sequences are counted and scored with the `end` that closes them; behind it they hold `pad`. One that is
-not closed after T steps is taken as it is.
+not closed after T steps is a result too: its length is T, and its score is that of its T tokens.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class Decoded(NamedTuple):
     score: jax.Array
 
 
-def length_penalty(length: jax.Array, alpha: float) -> jax.Array:
+def length_penalty(length: jax.Array | int, alpha: float) -> jax.Array:
     """((5 + length) / 6)^α (Wu et al. 2016, arXiv:1609.08144, equation 14); α = 0 is none."""
-    return ((5 + length.astype(jnp.float32)) / 6) ** alpha
+    return ((5 + jnp.asarray(length, jnp.float32)) / 6) ** alpha
 
 
 def restrict(logits_BV: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
@@ -98,42 +98,63 @@ def sample(
 def beam_search(
     step: Step, carry: Any, begin_B: jax.Array, width: int, steps: int, end: int, alpha: float = 0.0, pad: int = 0
 ) -> Decoded:
-    """The best sequences found by keeping `width` beginnings at every step, ranked by the log-probability divided by
-    `length_penalty`; a closed one keeps its place in the beam while it is among the best. A width of 1 is the greedy choice."""
+    """The `width` sequences of the highest score that a beam of that width finds (Sutskever, Vinyals & Le 2014,
+    arXiv:1409.3215, section 3.2); the score is the log-probability divided by `length_penalty`.
+
+    Each beginning in the beam is extended by every token. Of all these the `width` likeliest are looked at: one that closes is
+    complete, leaves the beam, and is kept if its score is among the `width` highest so far. The beam is filled up with the
+    likeliest that do not close, so that it always holds `width` beginnings (the paper does not say whether its beam shrinks;
+    each beginning can close in one way only, so 2·width candidates are enough). After T steps the beginnings in the beam
+    compete with the complete sequences by their score.
+
+    The search stops early only when no beginning can come among the kept sequences any more: log-probabilities only fall, so
+    that of the likeliest beginning, divided by the penalty at the longest length T, bounds all scores to come. The result is
+    therefore that of T steps, and nothing complete that was looked at has a higher score than the first sequence.
+
+    With a width of 1 the first sequence has at least the score of the greedy one, and for α = 0 it is the greedy one (up to
+    ties): what goes on after the greedy choice closed is less likely already. With more candidates than sequences at every step
+    it is the best of all. For widths between it may be worse than the greedy one, whose beginning can drop out of the beam.
+
+    Where fewer than `width` sequences exist, the last have a score of -inf and no meaning. Raises ValueError for a negative α,
+    under which the bound does not hold."""
+    if alpha < 0:
+        raise ValueError(f"the length penalty's alpha is {alpha}; expected at least 0")
     batch, rows = len(begin_B), jnp.arange(len(begin_B))[:, None]
     fold = lambda tree: jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), tree)  # noqa: E731
     unfold = lambda tree: jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), tree)  # noqa: E731
-    pick = lambda tree, parent: jax.tree.map(lambda x: x[rows, parent], tree)  # noqa: E731
+    pick = lambda tree, place: jax.tree.map(lambda x: x[rows, place], tree)  # noqa: E731
+    longest = length_penalty(steps, alpha)
+
+    def keep(kept, more):
+        """The `width` of the highest score of both; of equal ones those of `kept`."""
+        both = jax.tree.map(lambda *pair: jnp.concatenate(pair, axis=1), kept, more)
+        return pick(both, jax.lax.top_k(both.score, width)[1])
 
     def going(state):
-        t, _, ended, *_ = state
-        return (t < steps) & ~ended.all()
+        t, _, _, _, total, kept = state
+        return (t < steps) & (total.max(1) / longest > kept.score.min(1)).any()
 
     def body(state):
-        t, token, ended, carry, tokens, length, total = state
+        t, token, carry, tokens, total, kept = state
         logits, carry = step(fold(carry), token.reshape(-1))
-        own = unfold(jax.nn.log_softmax(logits.astype(jnp.float32)))
-        vocabulary = own.shape[-1]
-        stay = jnp.where(jnp.arange(vocabulary) == pad, 0.0, -jnp.inf).reshape(1, 1, -1)
-        reached = total[..., None] + jnp.where(ended[..., None], stay, own)
-        new_length = length + ~ended
-        ranked = reached / length_penalty(new_length, alpha)[..., None]
-        _, place = jax.lax.top_k(ranked.reshape(batch, -1), width)
+        reached = total[..., None] + unfold(jax.nn.log_softmax(logits.astype(jnp.float32)))
+        vocabulary = reached.shape[-1]
+        reached, place = jax.lax.top_k(reached.reshape(batch, -1), min(2, vocabulary) * width)
         parent, chosen = place // vocabulary, (place % vocabulary).astype(jnp.int32)
-        total = jnp.take_along_axis(reached.reshape(batch, -1), place, axis=1)
-        ended, length, tokens, carry = pick((ended, new_length, tokens, unfold(carry)), parent)
-        tokens = tokens.at[:, :, t].set(chosen)
-        return t + 1, chosen, ended | (chosen == end), carry, tokens, length, total
+        extended, closed = pick(tokens, parent).at[:, :, t].set(chosen), chosen == end
+        best = lambda x: x[:, :width]  # noqa: E731
+        score = jnp.where(closed, reached / length_penalty(t + 1, alpha), -jnp.inf)
+        complete = Decoded(best(extended), jnp.full((batch, width), t + 1, jnp.int32), best(reached), best(score))
+        total, place = jax.lax.top_k(jnp.where(closed, -jnp.inf, reached), width)
+        token, tokens, parent = pick((chosen, extended, parent), place)
+        return t + 1, token, pick(unfold(carry), parent), tokens, total, keep(kept, complete)
 
     wide = lambda x: jnp.broadcast_to(x[:, None], (batch, width, *x.shape[1:]))  # noqa: E731
-    first = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf)[None]
-    shape, begun = (batch, width), (0, wide(begin_B.astype(jnp.int32)))
-    empty = jnp.full((*shape, steps), pad, jnp.int32), jnp.zeros(shape, jnp.int32), jnp.broadcast_to(first, shape)
-    state = (*begun, jnp.zeros(shape, bool), jax.tree.map(wide, carry), *empty)
-    *_, tokens, length, total = jax.lax.while_loop(going, body, state)
-    score = total / length_penalty(length, alpha)
-    order = jnp.argsort(-score, axis=1)
-    return Decoded(*pick((tokens, length, total, score), order))
+    tokens, nothing = jnp.full((batch, width, steps), pad, jnp.int32), jnp.full((batch, width), -jnp.inf)
+    kept = Decoded(tokens, jnp.zeros((batch, width), jnp.int32), nothing, nothing)
+    begun = 0, wide(begin_B.astype(jnp.int32)), jax.tree.map(wide, carry), tokens, nothing.at[:, 0].set(0), kept
+    t, *_, tokens, total, kept = jax.lax.while_loop(going, body, begun)
+    return keep(kept, Decoded(tokens, jnp.full((batch, width), t, jnp.int32), total, total / longest))
 
 
 def forced(step: Step, carry: Any, begin_B: jax.Array, token_BT: jax.Array, length_B: jax.Array) -> jax.Array:

@@ -3,13 +3,22 @@
 Axes: B batch, H height, W width, C channels, K classes.
 
 A front end, VGG-16 without its last two poolings, with dilation in their place, gives scores at stride 8 (section 4). The
-context module sees far around each score without losing resolution (section 3, table 1). Convolutions are valid, and the
-image is reflected at its border beforehand, as the authors' release does.
+context module sees far around each score without losing resolution (section 3, table 1).
+
+Padding. The front end's convolutions are valid, and the image is reflected at its border beforehand, by 186 pixels before
+it as in the authors' release (fyu/dilation). The release fills the image up to a tile of 900 by 900 pixels; here the far
+side is filled up by as much as the scores of the last pixels need. The context module's input has 33 zeros around it and its
+convolutions are valid, as in section 5 of the paper and in the released network for Pascal VOC; the released networks for
+CamVid, KITTI and Cityscapes pad every layer by its own dilation instead (`Context.padding`). The paper found zeros and
+reflection to be about equal.
+
+Loss. The release compares each score with the label of one pixel in 8×8 unless it is told to upsample (`--up`). Here scores
+are upsampled before the loss, and all pixels count.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -19,6 +28,7 @@ import numpy as np
 from advdl.models import vgg
 from advdl.nn import Conv, Dropout, Layer, bilinear_upsample, max_pool, receptive_field, tap
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import UNIT, Pixels
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
 """Of the context module's 3×3 convolutions (table 1); a 1×1 follows."""
@@ -26,19 +36,24 @@ LARGE = (2, 2, 4, 8, 16, 32, 32, 1)
 """Factors on the channels of the large module."""
 
 
-def identity_init(noise: float = 0.0) -> Callable:
-    """Initializer of a context layer: each output passes its class's inputs on (section 3, equations 4 and 5).
+def identity_init(classes: int, noise: float = 0.0) -> Callable:
+    """Initializer of a context layer, c_i to c_(i+1) features: each output passes its class's inputs on.
 
-    The middle tap is C / c_out where input a and output b belong to one of C = gcd groups, floor(a C / c_in) =
-    floor(b C / c_out), and N(0, noise²) elsewhere; C is the smaller number of channels.
+    The middle tap from input a to output b is C / c_(i+1) where they belong to the same class of C = `classes`,
+    floor(a C / c_i) = floor(b C / c_(i+1)); every other entry is N(0, noise²) (equation 5; with c_i = c_(i+1) = C and no
+    noise, equation 4). Features that get wider share a class's value, C / c_(i+1) of it each, and those that get narrower
+    add the shares, so that layers from C to C features are the identity together. Raises ValueError where C does not
+    divide the features.
     """
 
     def init(key, shape, dtype=jnp.float32):
         height, width, inputs, outputs = shape
-        groups = np.gcd(inputs, outputs)
-        same = (np.arange(inputs) * groups // inputs)[:, None] == (np.arange(outputs) * groups // outputs)[None, :]
+        if inputs % classes or outputs % classes:
+            raise ValueError(f"{inputs} to {outputs} features do not divide into {classes} classes")
+        class_of = lambda count: np.arange(count) * classes // count  # noqa: E731
         kernel = noise * jax.random.normal(key, shape, dtype)
-        middle = jnp.where(same, groups / inputs, kernel[height // 2, width // 2])
+        same = class_of(inputs)[:, None] == class_of(outputs)[None, :]
+        middle = jnp.where(same, classes / outputs, kernel[height // 2, width // 2])
         return kernel.at[height // 2, width // 2].set(middle.astype(dtype))
 
     return init
@@ -47,14 +62,18 @@ def identity_init(noise: float = 0.0) -> Callable:
 class Context(nn.Module):
     """Scores (B, H, W, C) -> (B, H, W, C): eight layers that see 67×67 scores (table 1).
 
-    form: "basic" keeps C channels, "large" has up to 32 C. padding: of all layers together, so that the size stays;
-    False for valid convolutions. dilations: (1, 1, 2, 4, 8, 16, 1), and more in the release for Cityscapes.
-    noise: standard deviation beside the identity at initialization.
+    form: "basic" keeps C channels, "large" has up to 32 C. dilations: (1, 1, 2, 4, 8, 16, 1), and more in the release for
+    Cityscapes. noise: standard deviation beside the identity at initialization.
+    padding: where the zeros are that keep the size.
+      "input": all of them around the scores, 33 on each side, and valid convolutions (section 5, and the release for VOC);
+      "layers": around the input of each layer, as many as its dilation (the release for CamVid, KITTI and Cityscapes);
+      "none": nowhere, so that 33 scores on each side are lost.
+    With "layers" what lies outside the scores is zero to every layer, with "input" it is what the layers before made of it.
     """
 
     form: Literal["basic", "large"] = "basic"
     dilations: Sequence[int] = DILATIONS
-    padding: bool = True
+    padding: Literal["input", "layers", "none"] = "input"
     noise: float = 0.01
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -63,10 +82,12 @@ class Context(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool = False) -> jax.Array:
         channels = x_BHWC.shape[-1]
         factors = LARGE if self.form == "large" else (1,) * (len(self.dilations) + 1)
-        conv = partial(Conv, kernel_init=identity_init(self.noise), dtype=self.dtype, param_dtype=self.param_dtype)
-        x = x_BHWC
+        init = identity_init(channels, self.noise)
+        conv = partial(Conv, kernel_init=init, dtype=self.dtype, param_dtype=self.param_dtype)
+        edge = sum(self.dilations) if self.padding == "input" else 0
+        x = jnp.pad(x_BHWC, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
         for number, (dilation, factor) in enumerate(zip(self.dilations, factors, strict=False), 1):
-            padding = dilation if self.padding else 0
+            padding = dilation if self.padding == "layers" else 0
             x = relu(conv(factor * channels, 3, padding=padding, dilation=dilation, name=f"layer{number}")(x))
         return conv(channels, 1, name=f"layer{len(self.dilations) + 1}")(x)
 
@@ -117,12 +138,14 @@ class Dilation(nn.Module):
     """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: front end, context module, bilinear ×8.
 
     H and W of any size from 2 on: the image is reflected by what the front end takes away, to a multiple of 8.
-    context: None for the front end alone. Intermediates: stage1 to stage5, front (B, h, w, K).
+    context: None for the front end alone. padding: of the context module. Intermediates: stage1 to stage5, front (B, h, w, K).
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     context: Literal["basic", "large"] | None = "basic"
     dilations: Sequence[int] = DILATIONS
+    padding: Literal["input", "layers", "none"] = "input"
     dropout: float = 0.5
     width: float = 1.0
     dtype: Any = None
@@ -137,7 +160,7 @@ class Dilation(nn.Module):
         x, seen = front(reflected, train)
         seen["front"] = x
         if self.context is not None:
-            x = Context(self.context, self.dilations, name="context", **dtypes)(x)
+            x = Context(self.context, self.dilations, self.padding, name="context", **dtypes)(x)
         x = bilinear_upsample(x, 8, 16)[:, 4:, 4:]  # padding 4: the release's k16 s8 p4
         return x[:, : size[0], : size[1]], seen
 

@@ -6,11 +6,15 @@ VGG-16 whose fully connected layers are convolutions, a score of every class at 
 start from bilinear interpolation (section 3.3). FCN-16s and FCN-8s add scores of pool4 and pool3 on the way up (section
 4.2). The image is padded by 100 pixels, so that any size works; where maps are cut to lie on each other follows from their
 receptive fields.
+
+The paper learns the transposed convolutions but the last (section 4.3, "Dense prediction"). The authors' release
+(shelhamer/fcn.berkeleyvision.org) keeps all of them fixed and says that this makes no significant difference; networks here
+that are given by name are the release's (`FCN.learned`).
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -30,6 +34,7 @@ from advdl.nn import (
     resize_bilinear,
 )
 from advdl.nn.elementwise import relu
+from advdl.nn.pixels import UNIT, Pixels
 from advdl.nn.receptive_field import IMAGE
 
 SKIPS: Mapping[str, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
@@ -63,15 +68,17 @@ class FCN(nn.Module):
     """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
 
     form: "32s", "16s" or "8s". at_once: all skips trained together, scaled (`AT_ONCE`).
-    width: factor on all features. learned: transposed convolutions (K to K channels, starting bilinear) in place of fixed
-    interpolation of each class.
+    width: factor on all features. learned: which transposed convolutions learn, from bilinear interpolation on, K channels to
+    K; the others stay interpolation of each class by itself: "none" (the release), "inner", all but the last, which brings
+    the scores to the image's size (the paper), or "all". FCN-32s has the last one only.
     Scores start at zero. Intermediates: pool1 to pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     form: Literal["32s", "16s", "8s"] = "8s"
     at_once: bool = False
-    learned: bool = False
+    learned: Literal["none", "inner", "all"] = "none"
     dropout: float = 0.5
     width: float = 1.0
     dtype: Any = None
@@ -91,15 +98,15 @@ class FCN(nn.Module):
         x = seen["score"] = score(name="score")(x)
         *cuts, cut = offsets(self.form)
         for stage, start in zip(SKIPS[self.form], cuts, strict=True):
-            x = self._up(x, 2, f"upscore{stage}", dtypes)
+            x = self._up(x, 2, f"upscore{stage}", self.learned != "none", dtypes)
             skip = seen[f"pool{stage}"] * (AT_ONCE[stage] if self.at_once else 1.0)
             skip = score(name=f"score_pool{stage}")(skip)
             x = x + skip[:, start : start + x.shape[1], start : start + x.shape[2]]
-        x = self._up(x, 32 >> len(cuts), "upscore", dtypes)
+        x = self._up(x, 32 >> len(cuts), "upscore", self.learned == "all", dtypes)
         return x[:, cut : cut + height, cut : cut + width], seen
 
-    def _up(self, x, stride, name, dtypes):
-        if not self.learned:
+    def _up(self, x, stride, name, learned, dtypes):
+        if not learned:
             return bilinear_upsample(x, stride)
         up = partial(ConvTranspose, strides=stride, use_bias=False, kernel_init=bilinear_init, name=name, **dtypes)
         return up(self.num_classes, 2 * stride)(x)
@@ -130,6 +137,7 @@ class FCNResNet(nn.Module):
     Intermediates: the ResNet's, and aux.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
     blocks: tuple[int, ...] = resnet.DEEP[50]
     auxiliary: bool = False
@@ -160,7 +168,7 @@ class FCNResNet(nn.Module):
         return resize_bilinear(head(name="classifier")(x, train), size), seen
 
 
-fcn32s, fcn16s, fcn8s = (partial(FCN, form=form) for form in SKIPS)
+fcn32s, fcn16s, fcn8s = (partial(FCN, form=form) for form in SKIPS)  # as released: with fixed interpolation
 fcn8s_at_once = partial(FCN, at_once=True)
 fcn_resnet50 = FCNResNet
 fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])

@@ -28,9 +28,10 @@ class Wanted(NamedTuple):
 
 def edge_histogram(x_BHW: jax.Array, cell: int) -> jax.Array:
     """(B, H / cell, W / cell, O): how strong edges of each orientation are in each cell, divided by all of that cell; the
-    histogram of oriented gradients in a form that has derivatives (section 4.1, "sketch"). Remainders are left out."""
-    down = x_BHW - jnp.roll(x_BHW, 1, 1)
-    right = x_BHW - jnp.roll(x_BHW, 1, 2)
+    histogram of oriented gradients in a form that has derivatives (section 4.1, "sketch"). A pixel's gradient is its
+    difference from the pixels above and to the left; at the border, where there is none, it is 0. Remainders are left out."""
+    down = jnp.diff(x_BHW, axis=1, prepend=x_BHW[:, :1])
+    right = jnp.diff(x_BHW, axis=2, prepend=x_BHW[:, :, :1])
     strength = jnp.sqrt(down**2 + right**2 + 1e-6)
     turn = jnp.arctan2(down, right + 1e-9)  # counted twice below: an edge has no direction
     bins = jnp.arange(ORIENTATIONS).reshape(1, 1, 1, -1) * (jnp.pi / ORIENTATIONS)

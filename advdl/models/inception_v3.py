@@ -1,6 +1,6 @@
 """Inception v3 as the Fréchet Inception distance has it: Szegedy et al. 2015 (arXiv:1512.00567), the 2015-12-05 release.
 
-Axes: B batch, H height, W width, C channels, K classes. Pixels lie in [-1, 1]; the distance is defined at 299×299.
+Axes: B batch, H height, W width, C channels, K classes. `preprocess` gives what the network is fed.
 
 FID (Heusel et al. 2017, arXiv:1706.08500) is a distance between this network's 2,048 pooled features, with its own weights of
 1,008 classes. It differs from the Inception v3 of torchvision in three places, kept here: average pooling does not count
@@ -14,12 +14,32 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advdl.nn import BatchNorm, Conv, avg_pool, global_average_pool, max_pool
 from advdl.nn.pixels import UNIT, Pixels
 
 SIZE = 299
 """Side of the images that the distance is defined for."""
+
+def preprocess(image_BHWC: jax.Array) -> jax.Array:
+    """uint8 images of any size and of 1 or 3 channels, as the released graph begins: gray ones repeated to three channels,
+    brought to 299×299 as TensorFlow 1 does it, then (x - 128) / 128. float32 (B, 299, 299, 3).
+
+    That resizing is bilinear without antialiasing and without half-pixel centers: pixel i lies at i · H / 299 of the image. The
+    code of Heusel et al. feeds the graph, and torch-fidelity does the same in PyTorch; pytorch-fid resizes with half-pixel
+    centers and scales by x / 127.5 - 1, so that its figures differ a little.
+    """
+    x = jnp.broadcast_to(image_BHWC, (*image_BHWC.shape[:3], 3)).astype(jnp.float32)
+    for axis in (2, 1):
+        length = x.shape[axis]
+        place = np.arange(SIZE, dtype=np.float32) * np.float32(length / SIZE)
+        low = place.astype(np.int32)
+        share = np.expand_dims(place - low, tuple(n for n in range(4) if n != axis))
+        before, after = (jnp.take(x, at, axis) for at in (low, np.minimum(low + 1, length - 1)))
+        x = before + (after - before) * share
+    return (x - 128) / 128
+
 
 Step = tuple[str, int, tuple[int, int], int, tuple[int, int]]
 
@@ -136,7 +156,7 @@ BLOCKS = {
 
 
 class InceptionV3(nn.Module):
-    """Images (B, H, W, 3), 75 pixels at least -> (logits (B, K), {"pooled": (B, 2048)}). `train` changes nothing."""
+    """Images (B, H, W, 3) in [-1, 1], 75 pixels at least -> (logits (B, K), {"pooled": (B, 2048)}). `train` changes nothing."""
 
     pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 1008

@@ -31,32 +31,32 @@ def in_portions(apply: Callable[..., Any], *arrays: np.ndarray, rows: int = 100)
 
 
 def probabilities(
-    logits: Scores, image_BHWC: jax.Array, scales: Sequence[float] = (1.0,), mirror: bool = False, window: int = 0
+    predict: Scores, image_BHWC: jax.Array, scales: Sequence[float] = (1.0,), mirror: bool = False, window: int = 0
 ) -> jax.Array:
     """Mean probability (B, H, W, K) of every pixel over scales and, with `mirror`, the mirrored image.
 
-    logits: (B, h, w, C) -> (B, h, w, K), of any size. window: the largest side that it is given; a larger image is covered
-    by windows that overlap by a third, and where they do their probabilities are averaged. 0: whole images.
+    predict: (B, h, w, C) -> probabilities (B, h, w, K), of any size. window: the largest side that it is given; a larger
+    image is covered by windows that overlap by a third, and where they do their probabilities are averaged. 0: whole images.
     """
     size, found = image_BHWC.shape[1:3], []
     for scale in scales:
         x = image_BHWC if scale == 1 else resize_bilinear(image_BHWC, tuple(max(1, round(scale * n)) for n in size))
         for flip in (False, True)[: 1 + mirror]:
-            p = _windows(logits, x[:, :, ::-1] if flip else x, window)
+            p = _windows(predict, x[:, :, ::-1] if flip else x, window)
             p = p[:, :, ::-1] if flip else p
             found.append(p if scale == 1 else resize_bilinear(p, size))
     return sum(found) / len(found)
 
 
-def _windows(logits: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
+def _windows(predict: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
     height, width = x_BHWC.shape[1:3]
     if not window or max(height, width) <= window:
-        return jax.nn.softmax(logits(x_BHWC))
+        return predict(x_BHWC)
     total = count = 0
     for top in _starts(height, window):
         for left in _starts(width, window):
             part = x_BHWC[:, top : top + window, left : left + window]
-            p = jax.nn.softmax(logits(part))
+            p = predict(part)
             room = ((0, 0), (top, height - top - p.shape[1]), (left, width - left - p.shape[2]), (0, 0))
             total = total + jnp.pad(p, room)
             count = count + jnp.pad(jnp.ones((1, *p.shape[1:3], 1)), room)

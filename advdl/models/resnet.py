@@ -33,6 +33,7 @@ class _Residual(nn.Module):
     shortcut: "A" takes every stride-th pixel and zeros for new channels, without parameters; "B" is a 1×1 convolution and
       batch normalization where the shape changes, "C" everywhere; None is nothing around the block, a plain net.
     zeros: where "A" puts its zeros, see `ResNet`. stride_on: convolution of a `Bottleneck` that has the stride.
+    first: the network's first unit, whose shortcut starts after the first rectifier if it is of the pre-activation form.
     """
 
     features: int
@@ -41,6 +42,7 @@ class _Residual(nn.Module):
     shortcut: Shortcut = "A"
     zeros: Literal["appended", "symmetric"] = "appended"
     stride_on: Literal["1x1", "3x3"] = "1x1"
+    first: bool = False
     conv: Callable[..., nn.Module] = Conv
     norm: Callable[..., nn.Module] = BatchNorm
 
@@ -94,7 +96,8 @@ class Bottleneck(_Residual):
 class PreactBlock(_Residual):
     """`Block` with normalization and rectifier before each convolution (arXiv:1603.05027, figure 4e).
 
-    Where the shape changes, the shortcut starts after the first rectifier and has no normalization.
+    Where the shape changes, the shortcut starts after the first rectifier and has no normalization. So it starts in the
+    network's first unit, which activates "right after conv1 and before splitting into two paths" (appendix).
     """
 
     preactivation = True
@@ -108,8 +111,8 @@ class PreactBlock(_Residual):
         return x + self._spatial("conv2")(y)
 
     def _before(self, x, y, train):
-        changes = self.strides != 1 or x.shape[-1] != self.features * self.expansion
-        return 0 if self.shortcut is None else self._around(y if changes else x, train)
+        after = self.first or self.strides != 1 or x.shape[-1] != self.features * self.expansion
+        return 0 if self.shortcut is None else self._around(y if after else x, train)
 
 
 class PreactBottleneck(PreactBlock):
@@ -185,7 +188,7 @@ class ResNet(nn.Module):
             x = max_pool(x, 3, 2, padding=1)
         for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = run(block(features, strides, dilations[0], name=f"stage{stage}_block1"), x)
+            x = run(block(features, strides, dilations[0], first=stage == 1, name=f"stage{stage}_block1"), x)
             more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
                 x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)

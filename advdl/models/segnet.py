@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from advdl.models import vgg
 from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, remat, tap
 from advdl.nn.elementwise import relu
-from advdl.nn.pixels import BYTES, Pixels
+from advdl.nn.pixels import BYTES, UNIT, Pixels
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -32,6 +32,7 @@ class SegNet(nn.Module):
     Intermediates: pool1 to pool5, unpool5 to unpool1.
     """
 
+    pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 11
     features: Sequence[Sequence[int]] = vgg.D
     width: float = 1.0
@@ -116,12 +117,18 @@ class SegNetBasic(nn.Module):
         return Conv(self.num_classes, 1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 
+def is_bayesian(network: nn.Module) -> bool:
+    """Whether `sampled` is for this network: a SegNet with dropout."""
+    return isinstance(network, SegNet | SegNetBasic) and network.dropout > 0
+
+
 def sampled(
-    network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 10
+    network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 50
 ) -> tuple[jax.Array, jax.Array]:
     """(mean probability (B, H, W, K), uncertainty (B, H, W)) over draws of dropout: Bayesian SegNet, section 3.
 
-    Uncertainty is the variance of each class's probability over the draws, averaged over classes.
+    Uncertainty is the variance of each class's probability over the draws, averaged over classes. The paper draws 50 times
+    and finds this better than the network without dropout ("weight averaging") from about 6 draws on.
     """
 
     def draw(_, key):

@@ -1,7 +1,8 @@
 """Differentiable augmentation of images for training GANs on little data: Zhao et al. 2020 (arXiv:2006.10738).
 
 Data and samples are distorted alike before the discriminator sees them, and gradients pass through to the generator; so
-the discriminator cannot learn the images by heart, and the generator does not learn the distortions.
+the discriminator cannot learn the images by heart, and the generator does not learn the distortions. Sizes of the
+boxes and of the shifts are those of the released code (github.com/mit-han-lab/data-efficient-gans).
 
 Axes: B batch, H height, W width, C channels. Pixels lie in [-1, 1]. Every image has a key of its own.
 """
@@ -24,10 +25,10 @@ def _color(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _translation(x: jax.Array, key: jax.Array) -> jax.Array:
-    """By up to an eighth of each side; zeros move in."""
+    """Each side is shifted by up to an eighth, to either direction with the same probability; zeros move in."""
     for axis, own in enumerate(jax.random.split(key)):
         side = x.shape[axis]
-        room = round(side / 8)
+        room = (side + 4) // 8
         place, shift = jnp.arange(side), jax.random.randint(own, (), -room, room + 1)
         # A product with a matrix of ones: a slice whose start differs by image is a gather, slow and not partitioned.
         move = (place[:, None] == place[None] + shift).astype(x.dtype)
@@ -36,12 +37,16 @@ def _translation(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _cutout(x: jax.Array, key: jax.Array) -> jax.Array:
-    """A box of half of each side, its center anywhere in the image, becomes zero."""
+    """A box of half of each side, its center anywhere in the image, becomes zero.
+
+    The center of a box of an odd number of pixels is one of the `side` pixels. That of an even number lies between two
+    pixels or at the border, which makes `side + 1` places; with fewer of them one side of the image is cut more often.
+    """
     keys, inside = jax.random.split(key), True
     for axis, (key, side) in enumerate(zip(keys, x.shape[:2], strict=True)):
-        first = jax.random.randint(key, (), 0, side) - side // 4
-        place = jnp.arange(side)
-        inside &= jnp.expand_dims((place >= first) & (place < first + side // 2), 1 - axis)
+        size, place = (side + 1) // 2, jnp.arange(side)
+        first = jax.random.randint(key, (), 0, side + 1 - size % 2) - size // 2
+        inside &= jnp.expand_dims((place >= first) & (place < first + size), 1 - axis)
     return jnp.where(inside[..., None], 0, x)
 
 

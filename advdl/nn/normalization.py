@@ -151,6 +151,38 @@ class BatchNorm(nn.Module):
         return y
 
 
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalization of (B, …, C) with a scale and a bias for each of K classes, which share their statistics (de Vries
+    et al. 2017, arXiv:1707.00683; by classes as in Dumoulin et al. 2017, arXiv:1610.07629, and in the generator of Miyato
+    and Koyama 2018, arXiv:1802.05637).
+
+    Parameters scale and bias (K, C), K = `classes`; collection, `momentum` and `epsilon` as in `BatchNorm`. Called with
+    labels (B,), integers from 0 to K - 1; an example of any other label becomes zeros.
+    """
+
+    classes: int
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, label_B: jax.Array) -> jax.Array:
+        shape = (self.classes, x.shape[-1])
+        scale_KC = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias_KC = self.param("bias", self.bias_init, shape, self.param_dtype)
+        plain = BatchNorm(self.momentum, self.epsilon, use_scale=False, use_bias=False, dtype=self.dtype, name="statistics")
+        # A product with a matrix of ones: rows taken by index would be a gather, whose gradient is a scatter.
+        one_BK = jax.nn.one_hot(label_B, self.classes, dtype=self.param_dtype)
+        own = lambda table_KC: jnp.matmul(one_BK, table_KC, precision="highest")  # noqa: E731
+        scale_BC, bias_BC = own(scale_KC), own(bias_KC)
+        x, scale_BC, bias_BC = nn.dtypes.promote_dtype(plain(x, train), scale_BC, bias_BC, dtype=self.dtype)
+        lift = (len(x),) + (1,) * (x.ndim - 2) + (-1,)
+        return x * scale_BC.reshape(lift) + bias_BC.reshape(lift)
+
+
 class Bias(nn.Module):
     """A bias for each channel of (B, …, C), to stand where a normalization would; called as `BatchNorm` is, whose
     `scale_init` has no meaning here."""

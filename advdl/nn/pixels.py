@@ -31,7 +31,7 @@ class Pixels(NamedTuple):
     def from_unit(self, x):
         """What the network gets for images (…, C) of values in [-1, 1], of NumPy or of JAX, in their own dtype."""
         mean, std, order = self.of_channels(x.shape[-1])
-        mean, std = (np.asarray(value, np.float32) for value in (mean, std))
+        mean, std = (np.reshape(np.float32(value), (*[1] * (x.ndim - 1), -1)) for value in (mean, std))
         x = (x - (mean / 127.5 - 1).astype(x.dtype)) * (127.5 / std).astype(x.dtype)
         return x[..., ::-1] if order == "bgr" else x
 

@@ -7,12 +7,18 @@ import jax
 
 
 class SpectralNorm(nn.Module):
-    """A layer whose kernel is divided by its largest singular value, so that it is 1-Lipschitz (section 2.1).
+    """A layer whose kernel is divided by the largest singular value of the matrix that it is reshaped to, (product of all
+    axes but the last, last) (section 2.1; kernels of convolutions are reshaped as in the released code).
 
-    The kernel is the matrix (all axes but the last, last). One step of the power iteration an application (algorithm 1)
-    starts from the vector `u` in the collection `batch_stats`, which moves on wherever that collection is mutable: in
-    training, and not in evaluation. It depends on the kernel alone, so it is the same under all placements. Parameters
-    are the layer's, under the layer's own name.
+    What this bounds: a dense layer is 1-Lipschitz, it makes no distance longer. A convolution is not: the matrix acts on
+    windows, and each pixel lies in up to kh·kw of them, so the Lipschitz constant of a layer with a kernel of kh × kw and
+    stride 1 is at most √(kh·kw). That bound is reached: a normalized 3×3 kernel of equal values multiplies a constant
+    image by 3 away from the border.
+
+    The singular value is estimated by power iteration (algorithm 1), one step for each application, from the vector `u`
+    in the collection `batch_stats`. `u` advances wherever that collection is mutable: in training, and not in
+    evaluation. It depends on the kernel alone, so it is the same under all placements. Parameters are the layer's, under
+    the layer's own name.
     """
 
     layer: nn.Module

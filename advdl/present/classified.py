@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from advdl.data import selected
+from advdl.data.selection import selected
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.grid import draw_grid
@@ -35,13 +35,14 @@ def confusion_section(counts_KK: np.ndarray, names: Sequence[str], folder: pathl
 def mistaken_section(
     images_NHWC: np.ndarray, label_N: np.ndarray, p_NK: np.ndarray, names: Sequence[str], total: int, folder: pathlib.Path
 ) -> Section:
-    """Test images that were taken for something else, and how sure the network was; `total` images were seen. Of more than 40
-    so many are drawn."""
+    """Test images that were taken for something else, and how sure the network was; `total` images were seen. Of more than 40,
+    forty drawn at random, since test images may be sorted by class."""
     rows = selected(len(images_NHWC), 40)
     shown = images_NHWC[rows]
-    captions = [f"{names[t]} as {names[p.argmax()]} {p.max():.0%}" for t, p in zip(label_N[rows], p_NK[rows], strict=True)]
+    captions = [f"{names[label_N[n]]} as {names[p_NK[n].argmax()]} {p_NK[n].max():.0%}" for n in rows]
     draw_grid(shown, folder / "mistaken.png", columns=8, scale=max(1, 80 // shown.shape[1]), captions=captions)
-    text = f"{len(images_NHWC)} of {total} test images" + (", 40 of them drawn." if len(images_NHWC) > 40 else ".")
+    some = f", {len(rows)} of them drawn at random" if len(rows) < len(images_NHWC) else ""
+    text = f"{len(images_NHWC)} of {total} test images{some}."
     return Section("Taken for something else", text, ["mistaken.png"])
 
 

@@ -6,28 +6,40 @@ from typing import Any
 
 import numpy as np
 
-from advdl.metrics import Coverage, nearest
+from advdl.metrics import Coverage
 from advdl.present.chart import draw_bars, draw_histogram
 from advdl.present.grid import draw_grid
 from advdl.present.report import Section
 
 
 def samples_section(
-    samples_NHWC: np.ndarray, real: np.ndarray, held_out: np.ndarray, folder: pathlib.Path, low: float = -1.0
+    samples_NHWC: np.ndarray,
+    twins_NHWC: np.ndarray,
+    distance_N: np.ndarray,
+    floor_M: np.ndarray,
+    count: int,
+    folder: pathlib.Path,
+    low: float = -1.0,
 ) -> Section:
-    """Eight rows of eight samples, beside each row the training image nearest to its last one (figure 2 of Goodfellow et
-    al. 2014), and how near samples come compared with real held-out images. Pixels lie in [low, 1]. At least 64 samples."""
-    samples = samples_NHWC[:64]
-    twin, distance = nearest(samples, real)
-    draw_grid(samples, folder / "samples.png", low=low, high=1.0, columns=8, scale=8, right_RHWC=real[twin[7::8]])
-    text = "Fair draws, not picked. Beside each row the training image nearest to its last sample: a copy would look the same."
+    """Samples in rows of eight, beside each row the training image nearest to its last one (figure 2 of Goodfellow et al.
+    2014), and how near samples come compared with real held-out images. Pixels lie in [low, 1].
+
+    twins_NHWC, distance_N: of each sample the nearest of the `count` training images and how far it is; floor_M: how far that
+    is of held-out images. A number of samples that eight divides.
+    """
+    draw_grid(samples_NHWC, folder / "samples.png", low=low, high=1.0, columns=8, scale=8, right_RHWC=twins_NHWC[7::8])
+    text = (
+        "Fair draws, not picked. Beside each row the training image nearest to its last sample, "
+        f"of all {count:,}: a copy would look the same."
+    )
     return Section(
         "Samples",
         text,
         ["samples.png"],
         {
-            "distance to the nearest training image, median": float(np.median(distance)),
-            "the same of real held-out images": float(np.median(nearest(held_out[:64], real)[1])),
+            "distance to the nearest training image, median": float(np.median(distance_N)),
+            "the same of real held-out images": float(np.median(floor_M)),
+            "training images": count,
         },
     )
 
@@ -73,9 +85,9 @@ def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path
         xlabel="confidence",
     )
     text = (
-        f"What is made of {len(found.samples.confidence):,} samples by one support vector machine for each class, trained "
-        "on the real training images. Confidence is the largest of their probabilities; recognized is an image with more "
-        "than 1/2."
+        f"What is made of {len(found.samples.confidence):,} samples by one support vector machine for each class, trained on "
+        f"{found.trained_on:,} real training images. Confidence is the largest of their probabilities; recognized is an image "
+        "with more than 1/2."
     )
     return Section("Classes", text, ["classes.png", "confidence.png"], coverage_figures(found, names))
 
@@ -89,4 +101,6 @@ def coverage_figures(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
         "recognized (confidence above 1/2)": {name: float(part.recognized.sum()) for name, part in sets.items()},
         "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
         "accuracy on real held-out images": found.accuracy,
+        "real training images of the recognizer": found.trained_on,
+        "real held-out images": len(found.test.confidence),
     }

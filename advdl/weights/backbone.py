@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -27,17 +26,11 @@ def load_backbone(
     Everything else stays as it is in `variables`. Raises UserError for a file that does not fit, a network without a published
     backbone, or one whose width is not the published one.
     """
-    if isinstance(model, captioner.Captioner):
-        network = model.encoder.clone(num_classes=1000)
-    elif isinstance(model, fcn.FCNResNet):
-        network = resnet.ResNet(model.blocks, resnet.Bottleneck, stride_on="3x3")
-    elif isinstance(model, fcn.FCN | dilation.Dilation | segnet.SegNet):
-        normalized = any(name.endswith("running_mean") for name in files.read(path))
-        network = vgg.VGG(norm=partial(BatchNorm) if normalized else None)
-        if normalized and not isinstance(model, segnet.SegNet):
+    network = backbone(model)
+    if isinstance(network, vgg.VGG) and any(name.endswith("running_mean") for name in files.read(path)):
+        if not isinstance(model, segnet.SegNet):
             raise UserError(f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without")
-    else:
-        raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
+        network = network.clone(norm=BatchNorm)
     if getattr(model, "width", 1) != 1:
         raise UserError(f"published weights are of the full width; take --width 1, not {model.width}")
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, shape))
@@ -47,6 +40,20 @@ def load_backbone(
     if shapes[0] != shapes[1]:
         raise UserError(f"{path} is of a network for other images than these: the first layer's channels differ")
     return result, report
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """The classifier whose published weights are the beginning of this network. Images for them have its `pixels`.
+
+    Raises UserError for a network without one.
+    """
+    if isinstance(model, captioner.Captioner):
+        return model.encoder.clone(num_classes=1000)
+    if isinstance(model, fcn.FCNResNet):
+        return resnet.ResNet(model.blocks, resnet.Bottleneck, stride_on="3x3")
+    if isinstance(model, fcn.FCN | dilation.Dilation | segnet.SegNet):
+        return vgg.VGG()
+    raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
 
 
 def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class Translator(nn.Module):
         self.keys, self.query = linear(2 * features, features, bias=False), linear(features, features)
         self.score = linear(features, 1, bias=False)
         self.decoder = nn.LSTMCell(embedding + 2 * features, features)
-        self.joined, self.answer = linear(3 * features + embedding, features), linear(features, target_size)
+        self.joined, self.answer = linear(3 * features + embedding, features), linear(features // 2, target_size)
 
     def forward(self, source, length, target):
         packed = nn.utils.rnn.pack_padded_sequence(self.source_words(source), length.cpu(), True, enforce_sorted=False)
@@ -258,9 +258,9 @@ class Translator(nn.Module):
         for word in words.unbind(1):
             score = self.score(torch.tanh(self.query(hidden)[:, None] + keys))[..., 0].masked_fill(behind, -torch.inf)
             context = (score.softmax(1)[:, None] @ values)[:, 0]
+            said.append(torch.cat([hidden, word, context], 1))
             hidden, cell = self.decoder(torch.cat([word, context], 1), (hidden, cell))
-            said.append(torch.cat([hidden, context, word], 1))
-        return self.answer(torch.tanh(self.joined(torch.stack(said, 1))))
+        return self.answer(self.joined(torch.stack(said, 1)).unflatten(-1, (-1, 2)).amax(-1))
 
 
 def translator(sizes: tuple[int, int, int, int], batch: dict[str, np.ndarray], prepare: Prepare, put: Put) -> Twin:

@@ -131,3 +131,10 @@ def test_closing_early_stops_the_threads():
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_a_batch_of_chosen_rows_is_what_evaluation_gives_of_them(source):
+    batches = EvalBatches(source, 4, to_float(0, 1))
+    found, whole = batches.examples(np.array([9, 2, 2])), [batches[n] for n in range(len(batches))]
+    for name in ("image", "label", "index", "mask"):
+        np.testing.assert_array_equal(found[name], np.concatenate([part[name] for part in whole])[[9, 2, 2]])

@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
 from advdl import data
@@ -456,3 +457,53 @@ def test_camvid_is_read_as_a_folder_too():
 
 def test_ids_are_told_as_ranges():
     assert masks._ranges(np.array([0, 1, 2, 5, 255])) == "0 … 2 and 5 and 255"
+
+
+def ramps(height, width):
+    """An image whose two channels say where each pixel is, four gray levels a pixel."""
+    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return np.stack([4 * y, 4 * x], -1).astype(np.uint8)[None]
+
+
+def test_elastic_deformation_moves_the_points_of_its_grid_as_far_as_was_drawn():
+    """In between it is smooth, and the mask goes with the image."""
+    image = ramps(49, 57)
+    mask = (image[..., 0] // 4 >= 20).astype(np.uint8)
+    u = np.random.default_rng(0).random((1, 18))
+    moved = data.joint_elastic(sigma=2.0)({"image": image, "mask": mask}, u)
+    shift = 2.0 * scipy.stats.norm.ppf(u).reshape(2, 3, 3)
+    found = moved["image"][0].astype(float) / 4 - image[0] / 4
+    for axis in range(2):
+        assert found[24, 28, axis] == pytest.approx(shift[axis, 1, 1], abs=0.2)
+    assert np.abs(np.diff(found[8:-8, 8:-8], axis=0)).max() < 1.0
+    row = moved["image"][0, ..., 0] / 4  # to the next quarter of a pixel
+    assert moved["mask"][0][row > 19.7].all() and not moved["mask"][0][row < 19.3].any()
+    still = data.joint_elastic(sigma=0.0)({"image": image, "mask": mask}, u)
+    np.testing.assert_array_equal(still["image"], image)
+    np.testing.assert_array_equal(still["mask"], mask)
+
+
+def test_elastic_displacements_have_the_standard_deviation_that_is_asked_for():
+    """Seen in the middle of many images, where the grid has a point."""
+    image = np.repeat(ramps(61, 61), 400, 0)
+    u = np.random.default_rng(0).random((400, 18))
+    moved = data.joint_elastic(sigma=5.0)({"image": image, "mask": image[..., 0]}, u)["image"]
+    middle = moved[:, 30, 30].astype(float) / 4 - 30
+    assert np.abs(middle.mean(0)).max() < 1 and np.abs(middle.std(0) - 5).max() < 0.6
+
+
+def test_border_weights_are_those_of_distances_to_the_two_nearest_objects():
+    """By the definition: each pixel of the background against all pixels of each object. Touching objects of two classes are
+    two, those of one class are one, and void is none."""
+    mask = np.zeros((2, 16, 18), np.uint8)
+    mask[0, 2:6, 2:6], mask[0, 3:9, 9:12], mask[0, 10:14, 3:8], mask[0, 10:14, 8:10], mask[0, 0, 15:] = 1, 1, 2, 1, 7
+    mask[1, 4:8, 4:8] = 3  # one object has no border with another
+    found = data.border_weights(10.0, 3.0, void=7)({"mask": mask})["border"]
+    objects = [np.argwhere(part) for part in (
+        (np.arange(16)[:, None] < 6) & (np.arange(18) < 6) & (mask[0] == 1), (mask[0] == 1) & (np.arange(16)[:, None] < 9)
+        & (np.arange(18) >= 9), mask[0] == 2, (mask[0] == 1) & (np.arange(16)[:, None] >= 10))]  # fmt: skip
+    for pixel in np.argwhere(mask[0] == 0):
+        d1, d2 = sorted(np.hypot(*(part - pixel).T).min() for part in objects)[:2]
+        assert found[0][tuple(pixel)] == pytest.approx(10 * np.exp(-((d1 + d2) ** 2) / (2 * 3.0**2)), rel=1e-5, abs=1e-6)
+    assert not found[0][mask[0] > 0].any() and not found[1].any()
+    assert found[0].max() > 4

@@ -5,9 +5,8 @@ import pytest
 
 from advdl import data
 
-SORTED = data.ArraySource(
-    "sorted", "train", np.arange(900, dtype=np.uint8).repeat(4).reshape(900, 2, 2, 1), np.repeat([0, 1, 2], 300), ("a", "b", "c")
-)
+PIXELS = (np.arange(900) % 256).astype(np.uint8).repeat(4).reshape(900, 2, 2, 1)
+SORTED = data.ArraySource("sorted", "train", PIXELS, np.repeat([0, 1, 2], 300), ("a", "b", "c"))
 
 
 def test_a_selection_of_a_sorted_source_has_every_class():
@@ -36,6 +35,18 @@ def test_blocks_are_the_source_in_the_rows_order():
     assert [len(part["label"]) for part in parts] == [100, 100, 50]
     assert np.array_equal(np.concatenate([part["image"] for part in parts]), SORTED.read(rows)["image"])
     assert sum(len(part["label"]) for part in data.read_blocks(SORTED)) == 900
+
+
+def test_blocks_of_large_images_are_small():
+    """Memory is bounded whatever the images' size."""
+    large = data.ArraySource("large", "train", np.zeros((40, 1024, 1024, 1), np.uint8), np.zeros(40), ("a",))
+    assert [len(part["label"]) for part in data.read_blocks(large)] == [8] * 5
+
+
+def test_a_source_that_draws_has_no_blocks():
+    drawing = data.open_source("blank:8x8x1:2", "train", view=data.random_resized_crop(8))
+    with pytest.raises(ValueError, match="draws random numbers"):
+        next(data.read_blocks(drawing))
 
 
 def test_a_negative_count_is_refused():

@@ -175,3 +175,22 @@ def test_predict_needs_files_that_do_not_overwrite_each_other(finished, verb, tm
     assert status == 2 and "image files" in err
     status, _, err = verb("autoencode", "predict", "--run", finished("dense"), "a/x.png", "b/x.png")
     assert status == 2 and "same file" in err
+
+
+def test_examples_are_of_every_class_where_they_are_sorted_by_class_and_keep_their_rows(load):
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 2, 2, 1), dtype=np.uint8)
+    source = data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), ("a", "b", "c"))
+    images, label, row = load("autoencode").Coder(None, None, source, source).images(source, 60)
+    assert np.bincount(label, minlength=3).min() > 8
+    np.testing.assert_allclose(images, pixels[row] / 255, atol=1e-6)  # so that each gets the noise of its own row
+
+
+def test_a_line_leads_to_another_half_of_the_codes(load, monkeypatch, tmp_path):
+    """Codes of images sorted by class: neighbors would be of one class."""
+    module = load("autoencode")
+    coder, drawn = module.Coder(None, None, None, None), []
+    coder.decode = lambda variables, z: z
+    monkeypatch.setattr(module.present, "draw_grid", lambda images, *_, **__: drawn.append(images))
+    codes = np.arange(8.0)[:, None]
+    coder.line(None, codes, tmp_path, columns=3)
+    np.testing.assert_allclose(drawn[0].reshape(4, 3), [[n, n + 2, n + 4] for n in range(4)])

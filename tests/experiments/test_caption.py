@@ -61,6 +61,17 @@ def test_a_run_is_scored_and_drawn(finished):
     assert json.loads((finished / "vocabulary.json").read_text())["image_shape"] == [16, 16, 3]
 
 
+def test_images_are_shown_from_everywhere_with_their_own_captions(load, monkeypatch, tmp_path):
+    module, shown = load("caption"), []
+    monkeypatch.setattr(module.present, "draw_grid", lambda images, path, captions, **_: shown.append((images, captions)))
+    images = np.arange(90, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    module.draw(images, [f"a {n}" for n in range(90)], [[f"b {n}"] for n in range(90)], tmp_path / "some.png")
+    ((pictures, captions),) = shown
+    rows = pictures[:, 0, 0, 0]
+    assert len(rows) == 18 and np.histogram(rows, 3, (0, 90))[0].min() > 0
+    assert captions == [f"a {n} (b {n})" for n in rows]
+
+
 def test_a_run_that_is_resumed_is_the_unbroken_one(verb, finished, flags, tmp_path):
     """As if it had been killed after its first checkpoint."""
     run = tmp_path / "run"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import nn, present
+from advdl import data, nn, present
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,96 @@ def test_the_guessing_sheet_has_as_many_of_both_and_the_answer_shows_which(tmp_p
     level = round(0.75 * 255)  # of those generated
     assert (shades[0] == level).sum() == (shades[1] == level).sum() > 0
     assert (shades[0] == round(0.25 * 255)).sum() == (shades[0] == level).sum()
+
+
+def drawn(count, seed):
+    """As many images of either of two classes that lie apart: uint8 (2·count, 4, 4, 1), sorted by class, and labels."""
+    random = np.random.default_rng(seed)
+    pixels = np.concatenate([random.normal(level, 25, (count, 4, 4, 1)) for level in (70, 185)])
+    return np.rint(pixels).clip(0, 255).astype(np.uint8), np.repeat([0, 1], count)
+
+
+def source_of(pixels, labels, split="train"):
+    return data.ArraySource("two classes", split, pixels, labels, ("dark", "bright"))
+
+
+@pytest.fixture
+def by_pixels(gan, monkeypatch):
+    """Features are the pixels, probabilities those of being dark and bright."""
+
+    def of(images):
+        flat = np.asarray(images, np.float32).reshape(len(images), -1) / 127.5 - 1
+        bright = (flat.mean(1) > 0).astype(np.float32)
+        return flat, np.stack([1 - bright, bright], 1)
+
+    monkeypatch.setattr(gan.weights, "open_features", lambda *_: gan.weights.Features("FD (pixels)", of, "0" * 64))
+
+
+@pytest.fixture
+def artist(gan):
+    """`artist(pixels, labels)`: who measures against training images of these rows."""
+    held_out = source_of(*drawn(250, 1), "test")
+    return lambda *real, **options: gan.Artist(None, None, -1.0, source_of(*real), held_out, 0, **options)
+
+
+def in_range(pixels):
+    return data.to_float(-1.0, 1.0)({"image": pixels})["image"]
+
+
+def test_a_perfect_generator_measures_as_held_out_images_do_where_training_images_are_sorted_by_class(artist, by_pixels):
+    """More than 10,000 of them, so that the first 10,000 are of other classes than all."""
+    samples = in_range(drawn(250, 2)[0])
+    figures = artist(*drawn(6000, 0)).measure(samples, "")["figures"]
+    made, floor = figures["generated"], figures["real, held out"]
+    assert (made["images"], made["real images"], floor["images"]) == (500, 12_000, 500)
+    assert made["FD (pixels)"] < 2 * floor["FD (pixels)"]
+    for name in ("precision", "recall", "density", "coverage"):
+        assert made[name] == pytest.approx(floor[name], abs=0.15)
+    assert made["density"] == pytest.approx(1, abs=0.15)  # what is expected of two draws of one distribution
+
+
+def test_measures_do_not_depend_on_the_order_of_real_images(artist, by_pixels):
+    samples, (pixels, labels) = in_range(drawn(50, 2)[0]), drawn(700, 0)
+    order = np.random.default_rng(3).permutation(len(pixels))
+    found = [artist(pixels[rows], labels[rows], selected=300).measure(samples, "") for rows in (np.arange(1400), order)]
+    assert found[0]["least distance to a training image"] == found[1]["least distance to a training image"]
+    made = [each["figures"]["generated"] for each in found]
+    assert made[0]["FD (pixels)"] == pytest.approx(made[1]["FD (pixels)"], rel=1e-9)
+    for name, margin in (("precision", 0.1), ("density", 0.2), ("kernel distance", 0.02), ("Parzen log_likelihood", 1.0)):
+        assert made[0][name] == pytest.approx(made[1][name], abs=margin), name
+
+
+def test_a_copy_of_the_last_of_many_training_images_is_found(artist, by_pixels):
+    pixels, labels = drawn(6000, 0)
+    samples = in_range(np.concatenate([drawn(50, 2)[0], pixels[-1:]]))
+    who = artist(pixels, labels)
+    assert who.measure(samples, "")["least distance to a training image"]["samples"] == 0
+    twins, distance = who.nearest(samples)
+    np.testing.assert_array_equal(twins[-1], samples[-1])
+    assert distance[-1] == 0 < distance[:-1].min()
+
+
+def test_samples_are_measured_as_the_bytes_that_a_file_would_hold(artist, by_pixels):
+    pixels = drawn(60, 2)[0]
+    between = in_range(pixels) + np.random.default_rng(0).uniform(-0.4, 0.4, pixels.shape).astype(np.float32) / 127.5
+    own = artist(*drawn(100, 0))
+    exact, rounded = (own.measure(x, "")["figures"]["generated"]["FD (pixels)"] for x in (in_range(pixels), between))
+    assert exact == rounded
+
+
+def test_the_recognizer_sees_every_class_of_training_images_sorted_by_class(artist):
+    found = artist(*drawn(700, 0), selected=300).coverage(in_range(drawn(50, 2)[0]))
+    assert found.accuracy > 0.95 and found.samples.share.min() > 0.4 and found.trained_on == 300
+
+
+def test_as_many_real_images_as_samples_are_told_apart_from_them_without_regard_to_their_order(gan):
+    real, fake = in_range(drawn(1500, 0)[0]), in_range(drawn(200, 2)[0])
+    assert gan.two_sample_accuracy(real, fake) == pytest.approx(0.5, abs=0.1)
+
+
+def test_too_few_images_for_neighborhoods_are_told_in_one_line(gan, artist):
+    with pytest.raises(gan.UserError, match="5 neighbors of each image; 4 generated images are too few"):
+        artist(*drawn(20, 0)).measure(in_range(drawn(2, 2)[0]), "")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,13 @@ def test_a_stroke_is_fulfilled_and_smoothness_holds_it_back(manifold, stroke):
     assert left[0] < 0.9 and left[0] <= left[1] <= left[2] and away[0] > away[1] > away[2]
 
 
+def test_examples_are_of_every_class_where_they_are_sorted_by_class(manifold):
+    where, _ = manifold
+    pixels = np.random.default_rng(0).integers(0, 256, (600, *where.shape), dtype=np.uint8)
+    found, label = where.images(data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), ("a", "b", "c")), 60)
+    assert np.bincount(label, minlength=3).min() > 8 and found.shape == (60, *where.shape)
+
+
 def test_the_way_has_its_ends(manifold):
     where, variables = manifold
     first, last = where.noise(1, 2)

@@ -108,6 +108,32 @@ def test_the_losses_are_the_papers(pose):
     assert metrics["generator_loss"].compute() == pytest.approx(adversarial + 7 * apart, rel=1e-4)
 
 
+@pytest.fixture
+def album(pose, monkeypatch):
+    """Of held-out drawn persons, with nobody who paints."""
+    painter = pose.Painter(dataclasses.replace(pose.PRESETS["laptop"], **TINY))
+    monkeypatch.setattr(pose.Album, "draw", lambda self, state, image, keypoints: {})
+    return pose.Album(painter, persons.figures("test", (24, 16)))
+
+
+def test_pairs_that_are_shown_are_from_all_held_out_ones(album, monkeypatch):
+    asked, read = [], album.held_out.read
+    monkeypatch.setattr(album.held_out, "read", lambda rows: asked.append(rows) or read(rows))
+    rows = album.rows(None, 30)
+    assert {len(images) for images in rows.values()} == {30}
+    quarters = np.histogram(asked[0], 4, (0, len(album.held_out)))[0]
+    assert quarters.min() > 2  # the first sixty rows would be of the first quarter
+
+
+def test_the_truth_of_a_walk_is_of_the_persons_shown(album, monkeypatch, tmp_path):
+    walked = []
+    monkeypatch.setattr(album, "walk", lambda state, images, poses, path, truth: walked.append((images, truth)))
+    album.walkers(None, tmp_path / "walk.gif", 5)
+    ((images, truth),) = walked
+    assert truth.shape == (24, *images.shape)
+    np.testing.assert_array_equal(truth[:, :, 0, 0], np.broadcast_to(images[:, 0, 0], truth[:, :, 0, 0].shape))  # background
+
+
 def test_baselines_stand_beside(verb, first):
     status, out, err = verb("gan_pose", "evaluate", "--run", first, "--baselines", "--json")
     assert status == 0, err

@@ -64,6 +64,32 @@ def test_the_loss_is_the_papers(translate):
     assert metrics["discogan-s0/generator_loss"].compute() == pytest.approx(total, rel=1e-4)
 
 
+@pytest.fixture
+def many(translate):
+    """Who judges 4,500 sorted images of either side, whose single factor is their color."""
+    factor = np.linspace(0, 1, 4500)[:, None]
+    pixels = np.rint(255 * factor).astype(np.uint8).reshape(-1, 1, 1, 1)
+    pixels = np.broadcast_to(pixels, (4500, 2, 2, 1)) + np.zeros((4500, 2, 2, 1), np.uint8)
+    pixels[-1] = [[[7], [200]], [[90], [31]]]  # of no other image
+    source = data.ArraySource("sorted", "test", pixels, np.zeros(4500), ("all",))
+    domains = data.Domains(source, source, "test", ("a", "b"), {"a": factor, "b": factor}, ("hue",))
+    return translate.Images({}, 1, domains, domains)
+
+
+def test_what_is_judged_is_from_all_images_and_has_its_own_factors(many):
+    x, factors = many.real(many.held_out.a), many.factors()
+    assert len(x) == len(factors) == 4000
+    assert factors.max() > 0.99  # the first 4,000 end at .89
+    inside = factors[:, 0] < 1
+    np.testing.assert_allclose((x[inside].mean((1, 2, 3)) + 1) / 2, factors[inside, 0], atol=1 / 255)
+
+
+def test_the_nearest_is_sought_among_all_training_images(many):
+    last = many.ranged(many.training.b.read(np.array([4499]))["image"])
+    index, distance = many.near(last)
+    assert index.tolist() == [4499] and distance == 0
+
+
 POINTS = ["--data", "modes", "--hidden", "8", "--seeds", 2]
 IMAGES = ["--norm", "group", "--r1", 0.1, "--variants", "discogan,one_sided"]
 

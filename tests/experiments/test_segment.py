@@ -1,14 +1,21 @@
 """segment.py: every verb, every network, and what a person can get wrong."""
 
 import dataclasses
+import functools
 import json
+import types
+from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import models
+from advdl import data, models, train
+from advdl.cli.experiment import Session
+from advdl.nn import BatchNorm, Conv, Dropout
+from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
 TINY = ["--model", "segnet_basic", "--width", 0.125, *SMALL, "--batch", 8, "--evaluate-every", 2, "--log-every", 1]
@@ -29,6 +36,27 @@ def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
             assert min(image.size) > 64
     figures = json.loads((finished / "summary.json").read_text())["test"]
     assert {"pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU", "loss"} <= set(figures)
+
+
+def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
+    """Of more than are looked at, from all of them and not from the first."""
+    module, shown = load("segment"), {}
+    masks = np.zeros((900, 4, 4), np.uint8)
+    pixels = np.arange(900)[:, None, None, None] // 4 + np.zeros((1, 4, 4, 1), int)
+    source = data.ArrayScenes("sorted", "test", pixels.astype(np.uint8), masks, ("one", "two"))
+    monkeypatch.setattr(module.present, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(module.present, "read_metrics", lambda *_: None)
+    monkeypatch.setattr(module.present, "draw_confusion", lambda *_: None)
+    monkeypatch.setattr(module.present, "draw_overlays", lambda *given, **_: shown.update(images=given[0]))
+    monkeypatch.setattr(module, "draw_seen", lambda network, variables, image, x, path: shown.update(seen=(image, x)) or 1)
+    state = {"model": types.SimpleNamespace(average={})}
+    run = types.SimpleNamespace(report=tmp_path, folder=tmp_path)
+    test = data.EvalBatches(source, 50, data.to_float(-1.0, 1.0))
+    network = types.SimpleNamespace(apply=lambda variables, x, train: (x,))
+    sections = module.report(network, state, source, test, UNIT, run, {"confusion": None})
+    assert "Of 256 test images, drawn at random." in [section.text for section in sections]
+    assert len(shown["images"]) == 256 and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
+    np.testing.assert_array_equal(UNIT.to_bytes(shown["seen"][1])[0], shown["seen"][0])
 
 
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
@@ -79,6 +107,131 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
     jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
 
 
+class Mini(nn.Module):
+    """A network that compiles in no time, with all that the experiment's flags are about: bias, normalization, dropout."""
+
+    pixels: ClassVar = UNIT
+    num_classes: int
+    width: float = 1.0
+    dtype: Any = None
+    dropout: float = 0.0
+    norm: Any = BatchNorm
+
+    @nn.compact
+    def __call__(self, x, train, sample=False):
+        x = jax.nn.relu(self.norm(name="norm")(Conv(4, 3, padding=1, name="conv")(x), train))
+        return Conv(self.num_classes, 1, name="score")(Dropout(self.dropout)(x, train or sample)), {}
+
+
+@pytest.fixture
+def mini(load, monkeypatch):
+    """`mini(bias_rate=2.0)` -> the experiment with `Mini` and these settings, plain SGD on made-up scenes."""
+
+    def build(**settings):
+        dropout = settings.pop("dropout", 0.0)
+        monkeypatch.setitem(models.SEGMENTERS, "mini", functools.partial(Mini, dropout=dropout))
+        plain = {"data": "blank:20x20x3:5", "batch": 2, "model": "mini", "momentum": 0.0, "weight_decay": 0.0}
+        return load("segment").build(load("segment").Config(**plain | settings))
+
+    return build
+
+
+def updated(experiment):
+    """(Gradient norm, change of each parameter) of the first update."""
+    batch, key = experiment.train(0), jax.random.key(0)
+    state = jax.jit(experiment.learner.init)(key, batch)
+    new, metrics = jax.jit(experiment.learner.step)(state, batch, key)
+    change = jax.tree.map(lambda a, b: np.asarray(b - a), state["model"].params, new["model"].params)
+    return metrics["gradient_norm"].compute(), change
+
+
+def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels(mini):
+    """Here every pixel counts."""
+    per_pixel, per_image = (updated(mini(loss_per=what))[0] for what in ("pixel", "image"))
+    assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
+
+
+def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
+    """The loss with border weights is that without and their product with the cross-entropy."""
+    batch, key, losses = None, jax.random.key(0), []
+    for weight in (0.0, 10.0):
+        experiment = mini(data="digit_scenes:16", size="40x40", batch=4, border_weight=weight)
+        batch = experiment.train(0)
+        state = jax.jit(experiment.learner.init)(key, batch)
+        losses.append(jax.jit(experiment.learner.step)(state, batch, key)[1]["loss"].compute())
+    network = Mini(num_classes=11)
+    (logits, _), _ = network.apply(state["model"].variables, batch["image"], train=True, mutable=["batch_stats"])
+    p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), batch["mask"][..., None].astype(int), -1)[..., 0]
+    assert batch["border"].max() > 1
+    assert losses[0] == pytest.approx(-p.mean(), rel=1e-4)
+    assert losses[1] == pytest.approx(-(p * (1 + batch["border"])).mean(), rel=1e-4)
+
+
+def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
+    (_, once), (_, twice) = (updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0))
+    for layer, leaves in once.items():
+        for name, change in leaves.items():
+            factor = 2 if name == "bias" and "kernel" in leaves else 1
+            np.testing.assert_allclose(twice[layer][name], factor * change, rtol=1e-3, atol=1e-6)
+    assert np.abs(once["score"]["bias"]).min() > 1e-4
+
+
+def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp_path):
+    """Its checkpoint has the moving ones, from which the same follows."""
+    flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]
+    status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *flags)
+    assert status == 0, err
+    trained = json.loads(out)["test"]
+    again = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--json")[1])
+    assert {name: again[name] for name in trained} == trained
+    moving = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json")[1])
+    assert moving["loss"] != pytest.approx(trained["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
+def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, mini, tmp_path, placement):
+    """The average over batches of their own means and variances, in NumPy; the trained state keeps the moving ones."""
+    settings = {"data": "digit_scenes:16", "size": "20x20", "batch": 8, "recompute_statistics": 3, "flip": True}
+    config = load("segment").Config(model="mini", placement=placement, **settings)
+    session = Session.open("segment", config, train.Run(tmp_path), lambda config: mini(**settings))
+    before = session.new()
+    after = session.evaluated(before)
+    kernel = np.asarray(before["model"].params["conv"]["kernel"]).transpose(3, 2, 0, 1)
+    images = (session.experiment.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
+    maps = [np.asarray(jax.lax.conv(x, kernel, (1, 1), "SAME")) for x in images]
+    found = after["model"].collections["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], np.mean([x.mean((0, 2, 3)) for x in maps], 0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["var"], np.mean([x.var((0, 2, 3)) for x in maps], 0), rtol=1e-3)
+    np.testing.assert_array_equal(before["model"].collections["batch_stats"]["norm"]["mean"], 0)
+    jax.tree.map(np.testing.assert_array_equal, after["model"].params, before["model"].params)
+
+
+def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
+    """And without samples, of the network without dropout."""
+    tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
+    monkeypatch.setitem(models.SEGMENTERS, "tiny", tiny)
+    config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3)
+    sampling, averaging = (load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0))
+    batch = sampling.test[0]
+    state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
+
+    def loss(experiment):
+        return jax.jit(experiment.learner.evaluate)(state, batch)["loss"].compute()
+
+    def expected(key=None):
+        network = tiny(num_classes=11)
+        options = {} if key is None else {"sample": True, "rngs": {"dropout": key}}
+        return jax.nn.softmax(network.apply(state["model"].variables, batch["image"], train=False, **options)[0])
+
+    def entropy(p):
+        return -float(np.log(np.take_along_axis(np.asarray(p), batch["mask"][..., None].astype(int), -1)).mean())
+
+    draws = [expected(key) for key in jax.random.split(jax.random.key(0), 3)]
+    assert loss(sampling) == pytest.approx(entropy(sum(draws) / 3), rel=1e-4)
+    assert loss(averaging) == pytest.approx(entropy(expected()), rel=1e-4)
+    assert loss(sampling) != pytest.approx(loss(averaging), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -91,9 +244,31 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width"),
+        (["--model", "unet_valid", "--window", 100], "tiles of unet_valid need 204 pixels"),
+        (["--balance-void"], "--balance-void is for --balance"),
+        (["--model", "fcn8s", "--recompute-statistics", 1], "fcn8s has none"),
+        (["--samples", 2], "--samples 2 is for SegNets with dropout"),
+        (["--learned", "inner"], "--learned inner is for the FCNs"),
         (["--backbone", "weights.npy"], "expected .safetensors"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
     status, _, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, *SMALL, *flags)
     assert status == 2 and told in err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "pixels"),
+    [("fcn8s", "vgg16.safetensors", IMAGENET), ("fcn8s", "", UNIT), ("segnet_basic", "", BYTES)],
+)
+def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(load, tmp_path, model, backbone, pixels):
+    """torchvision's with its VGG-16, whatever the network's own are."""
+    module = load("segment")
+    file = tmp_path / backbone if backbone else ""
+    if backbone:
+        file.write_bytes(b"")  # it is read when training starts
+    config = module.Config(model=model, data="blank:32x32x3:11", batch=2, backbone=str(file))
+    experiment = module.build(config)
+    gray = np.full((2, 32, 32, 3), 128, np.uint8)
+    for batch in (experiment.train(0), experiment.test[0]):
+        np.testing.assert_allclose(batch["image"], pixels.from_unit(gray / np.float32(127.5) - 1), atol=1e-4)

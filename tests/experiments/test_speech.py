@@ -42,6 +42,26 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path):
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+def test_strings_with_too_few_frames_are_counted_and_leave_the_mean_finite(verb, tmp_path):
+    """One word of a hundredth of a second, which is a single frame: said twice in a string it would need a blank between."""
+    folder, run = tmp_path / "words", tmp_path / "run"
+    folder.mkdir()
+    for number in range(11):
+        write(folder / f"one_a_{number}.wav", np.random.default_rng(number).uniform(-1, 1, 80), speech.RATE)
+    flags = ["--run", run, "--data", f"folder:{folder}", "--most", 2, *SMALL]
+    status, _, err = verb("speech", "train", *flags)
+    assert status == 0, err
+    strings = speech.Strings("words", "val", speech.open_recordings(f"folder:{folder}", "val")[0], 2, 12, seed=1)
+    twice = int((strings.read(np.arange(12))["label_length"] == 2).sum())
+    assert twice and f"warning: {twice} of 12 held-out strings have fewer frames" in err
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figures = [(name, value) for line in lines for name, value in line.items()]
+    shares = [value for name, value in figures if name == "test/strings with too few frames"]
+    assert shares and all(share == pytest.approx(twice / 12) for share in shares)
+    assert any(0 < value < 1 for name, value in figures if name == "train/strings with too few frames")
+    assert all(value < 10 for name, value in figures if name in ("train/loss", "test/nats a string"))
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [(["--data", "folder:nowhere"], "no folder nowhere"), (["--dropout", 1], "--dropout is 1"), (["--most", 0], "--most is 0")],

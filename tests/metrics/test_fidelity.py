@@ -102,7 +102,7 @@ def test_a_memorizing_and_a_collapsed_generator_are_told_apart():
 
 
 def test_classifier_score_at_its_bounds_and_by_its_formula():
-    assert metrics.classifier_score(np.tile(np.eye(10), (20, 1))).mean == pytest.approx(10)
+    assert metrics.classifier_score(np.tile(np.eye(10), (20, 1)), splits=1).mean == pytest.approx(10)
     assert metrics.classifier_score(np.full((100, 10), 0.1)).mean == pytest.approx(1)
     p = RANDOM.dirichlet(np.ones(4), 50)
     marginal = p.mean(0)
@@ -135,6 +135,8 @@ def test_parzen_of_one_sample_is_a_gaussian():
         lambda: metrics.Moments.of(np.zeros((0, 3))),
         lambda: metrics.Moments.of(np.full((2, 3), np.nan)),
         lambda: metrics.Moments.streamed([]),
+        lambda: metrics.FeatureSet.streamed([], np.arange(0)),
+        lambda: metrics.FeatureSet.streamed([(REAL, REAL)], np.array([2, 300])),
         lambda: metrics.frechet_distance(metrics.Moments.of(REAL), metrics.Moments.of(REAL[:, :3])),
         lambda: metrics.kernel_distance(REAL, FAKE[:, :3]),
         lambda: metrics.manifold(REAL[:3], FAKE, 3),
@@ -154,13 +156,52 @@ def test_a_gaussian_fit_has_the_images_moments():
     assert cut.shape == (100, 2, 2, 1) and cut.min() >= -0.01 and cut.max() <= 0.02
 
 
+def of_all(features, probability, size=70):
+    """A `FeatureSet` that keeps all features."""
+    cuts = range(0, len(features), size)
+    parts = ((features[n : n + size], probability[n : n + size]) for n in cuts)
+    return metrics.FeatureSet.streamed(parts, np.arange(len(features)))
+
+
 def test_figures_of_several_sets_are_called_by_their_space_and_real_images_are_best():
     probability = np.eye(3)[RANDOM.integers(0, 2, 300)]
-    sets = {"same": (REAL, probability), "other": (FAKE, probability[:250])}
-    found = metrics.fidelity_figures((REAL, probability), sets, "FD (resnet8)")
+    sets = {"same": of_all(REAL, probability), "other": of_all(FAKE, probability[:250])}
+    found = metrics.fidelity_figures(of_all(REAL, probability), sets, "FD (resnet8)")
     assert abs(found["same"]["FD (resnet8)"]) < 1e-6 < found["other"]["FD (resnet8)"]
     assert found["same"]["precision"] == found["same"]["coverage"] == 1 > found["other"]["coverage"]
-    assert (found["other"]["images"], found["same"]["classes"], found["same"]["rarest class"]) == (250, 2, 0)
+    other = found["other"]
+    assert (other["images"], other["real images"], other["images of each set, precision to coverage"]) == (250, 300, 250)
+    assert (found["same"]["classes"], found["same"]["rarest class"]) == (2, 0)
+
+
+def test_a_feature_set_has_the_moments_of_all_images_and_the_features_of_the_rows_asked_for():
+    probability, rows = RANDOM.dirichlet(np.ones(4), 300), np.array([0, 69, 70, 139, 140, 299])
+    parts = [(REAL[n : n + 70], probability[n : n + 70]) for n in range(0, 300, 70)]
+    found = metrics.FeatureSet.streamed(iter(parts), rows)
+    np.testing.assert_allclose(found.moments.covariance, np.cov(REAL.T), rtol=1e-10)
+    np.testing.assert_array_equal(found.features, REAL[rows])
+    np.testing.assert_array_equal(found.probability, probability)
+    assert metrics.FeatureSet.streamed(parts, rows, probability=False).probability is None
+
+
+def test_figures_of_sorted_features_are_those_of_shuffled_ones():
+    """Of samples too, and of fewer images of the one set than of the other. Only which ones are compared in pairs differs."""
+    real, fake = (RANDOM.normal(size=(n, 2)) + 8 * np.repeat([0, 1], n // 2)[:, None] for n in (1200, 400))
+    probability = np.eye(2)[np.repeat([0, 1], 200)]
+    order, other = RANDOM.permutation(1200), RANDOM.permutation(400)
+    figures = []
+    for own, made, p in ((real, fake, probability), (real[order], fake[other], probability[other])):
+        sets = {"made": of_all(made, p)}
+        figures.append(metrics.fidelity_figures(of_all(own, np.zeros((1200, 2))), sets, "FD")["made"])
+    for name in ("FD", "classes", "rarest class"):
+        assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-9)
+    for name in ("precision", "recall", "density", "coverage", "classifier score"):
+        assert figures[0][name] == pytest.approx(figures[1][name], abs=0.1), name
+
+
+def test_the_classifier_score_of_images_sorted_by_class_is_that_of_shuffled_ones():
+    p = np.eye(10)[np.repeat(np.arange(10), 500)]
+    assert metrics.classifier_score(p).mean > 9.8  # ten splits in this order have a class each, which scores 1
 
 
 def test_pixel_distance_merges_and_is_the_distance_of_small_images():

@@ -8,7 +8,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from advdl.metrics import class_coverage, nearest
+from advdl.metrics import class_coverage, nearest, nearest_streamed
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,16 @@ def test_nearest_equals_all_pairs(digits):
     pairs = cdist(test[:60].reshape(60, -1), train.reshape(1000, -1))
     np.testing.assert_array_equal(index, pairs.argmin(1))
     np.testing.assert_allclose(distance, pairs.min(1), rtol=1e-12)
+
+
+def test_nearest_does_not_depend_on_the_order_or_the_parts_of_the_training_images(digits):
+    train, _, test, _, _ = digits
+    order = np.random.default_rng(1).permutation(len(train))
+    parts = np.split(train[order], [1, 300, 999])
+    index, distance = nearest_streamed(test[:60], iter(parts))
+    expected = nearest(test[:60], train)
+    np.testing.assert_array_equal(order[index], expected[0])
+    np.testing.assert_array_equal(distance, expected[1])
 
 
 def test_a_copy_is_at_distance_zero(digits):

@@ -1,4 +1,4 @@
-"""A captioner: padding without effect, what it is fed, where it looks, and an encoder that stays as it is."""
+"""A captioner: the paper's formulas in plain NumPy, padding without effect, what it is fed, where it looks, and an encoder that stays as it is."""
 
 import functools
 
@@ -95,6 +95,56 @@ def test_sampling_with_probability_0_is_teacher_forcing_and_1_is_writing_alone(a
     start = lambda: network.apply(variables, IMAGE, method="encode")  # noqa: E731
     free = jax.jit(lambda: decoding.greedy(step, start(), CAPTION[:, 0], 6, end=-1))()
     np.testing.assert_array_equal(apply(jnp.float32(1))[0].argmax(-1), free.token)
+
+
+def plainly(p, attention, maps, caption, gated=True):
+    """One map (S, D) and one caption (T,) through the equations: (logits (T, V), weights (T, S))."""
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    affine = lambda name, x: x @ p[name]["kernel"] + p[name].get("bias", 0)  # noqa: E731
+
+    def lstm(x, c, h):
+        i, f, g, o = np.split(x @ p["decoder"]["kernel"] + h @ p["decoder"]["recurrent"] + p["decoder"]["bias"], 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return c, sigmoid(o) * np.tanh(c)
+
+    mean, words = maps.mean(0), p["words"]["embedding"]
+    if not attention:  # Vinyals et al. 2014, equations 10 to 12
+        c, h = lstm(affine("picture", mean), *np.zeros((2, len(p["decoder"]["recurrent"]))))
+        states = []
+        for token in caption:
+            c, h = lstm(words[token], c, h)
+            states.append(h)
+        return affine("answer", np.array(states)), np.zeros((len(caption), 0))
+    c, h = np.tanh(affine("begin_cell", mean)), np.tanh(affine("begin_hidden", mean))
+    attend, logits, weights = p["attend"], [], []
+    for token in caption:  # Xu et al. 2015
+        query = h @ attend["query"]["kernel"] + attend["query"]["bias"]
+        score = np.array([np.tanh(query + affine("keys", place)) @ attend["score"]["kernel"] for place in maps])[:, 0]
+        weight = np.exp(score) / np.exp(score).sum()  # equations 4 to 6
+        context = sum(share * place for share, place in zip(weight, maps, strict=True))  # equation 13
+        context = context * (sigmoid(affine("gate", h)) if gated else 1)  # section 4.2.1
+        c, h = lstm(np.concatenate([words[token], context]), c, h)  # equations 1 to 3
+        said = words[token] + affine("of_hidden", h) + affine("of_context", context)
+        logits.append(affine("answer", said))  # equation 7
+        weights.append(weight)
+    return np.array(logits), np.array(weights)
+
+
+@BOTH
+def test_the_decoder_is_the_equations_in_plain_numpy(attention):
+    network, shapes = made(attention)
+    rng = np.random.default_rng(3)
+    variables = {**shapes, "params": jax.tree.map(lambda x: rng.normal(0, 0.7, x.shape).astype(np.float32), shapes["params"])}
+    logits, looks = jax.jit(network.apply)(variables, IMAGE, CAPTION)
+    maps = np.float64(jax.jit(lambda: network.apply(variables, IMAGE, method="see"))())
+    exact = jax.tree.map(np.float64, variables["params"])
+    for b in range(len(IMAGE)):
+        wanted, weights = plainly(exact, attention, maps[b], CAPTION[b])
+        np.testing.assert_allclose(logits[b], wanted, atol=1e-5)
+        np.testing.assert_allclose(looks[b], weights, atol=1e-5)
+        if attention:
+            ungated, _ = plainly(exact, attention, maps[b], CAPTION[b], gated=False)
+            assert np.abs(ungated - wanted).max(1).min() > 0.01
 
 
 def test_looks_are_shares_of_the_places():

@@ -38,6 +38,57 @@ def test_the_loss_adds_up_all_paths():
             assert float(loss[0]) == pytest.approx(-np.log(chance), abs=1e-4), string
 
 
+def test_the_fewest_frames_are_those_of_the_shortest_path_that_says_the_labels():
+    shortest = {}
+    for frames in range(FRAMES + 1):
+        for path in itertools.product(range(LABELS), repeat=frames):
+            shortest.setdefault(said(path), frames)
+    strings = list(shortest)
+    label = np.zeros((len(strings), FRAMES), np.int32)
+    for row, string in zip(label, strings, strict=True):
+        row[: len(string)] = string
+    found = losses.ctc_frames(jnp.asarray(label), jnp.array([len(string) for string in strings]))
+    assert found.tolist() == list(shortest.values()) and (1, 1, 2) in shortest
+
+
+# Of four frames and labels 1 1 2, one path says each: 1 _ 1 2. Of three frames none does.
+REPEATED = jnp.array([[1, 1, 2]] * 2), jnp.array([3, 3]), jnp.array([4, 3])
+
+
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_a_string_with_too_few_frames_has_no_loss_and_no_gradient_if_so_asked(zero_infinity):
+    label, length, frames = REPEATED
+    each = lambda logits: losses.ctc(logits, frames, label, length, zero_infinity)  # noqa: E731
+    loss, pull = jax.vjp(each, LOGITS)
+    (gradient,) = pull(jnp.ones(2))
+    chance = jax.nn.log_softmax(LOGITS[0])
+    assert float(loss[0]) == pytest.approx(-float(chance[0, 1] + chance[1, 0] + chance[2, 1] + chance[3, 2]), rel=1e-5)
+    assert gradient[0].any()
+    assert (float(loss[1]) == 0 and not gradient[1].any()) if zero_infinity else float(loss[1]) > 1e4
+
+
+def test_losses_and_gradients_are_those_of_pytorch_with_zero_infinity():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    batch, time, classes, size = 12, 7, 3, 5
+    logits = rng.normal(0, 1.5, (batch, time, classes)).astype(np.float32)
+    label = rng.integers(1, classes, (batch, size))
+    length, frames = rng.integers(0, size + 1, batch), rng.integers(1, time + 1, batch)
+    each = lambda x: losses.ctc(x, jnp.asarray(frames), jnp.asarray(label), jnp.asarray(length), zero_infinity=True)  # noqa: E731
+    loss, pull = jax.vjp(each, logits)
+    (gradient,) = pull(jnp.ones(batch))
+    x = torch.tensor(logits, requires_grad=True)
+    theirs = torch.nn.functional.ctc_loss(
+        x.log_softmax(-1).transpose(0, 1), torch.tensor(label), torch.tensor(frames), torch.tensor(length),
+        reduction="none", zero_infinity=True,
+    )  # fmt: skip
+    theirs.sum().backward()
+    infeasible = np.asarray(losses.ctc_frames(label, length)) > frames
+    assert 0 < infeasible.sum() < batch and (theirs.detach().numpy()[infeasible] == 0).all()
+    np.testing.assert_allclose(loss, theirs.detach().numpy(), atol=1e-4)
+    np.testing.assert_allclose(gradient, x.grad.numpy(), atol=1e-4)
+
+
 def test_frames_behind_the_end_have_no_effect():
     label, length = jnp.array([[1, 2], [2, 0]]), jnp.array([2, 1])
     frames = jnp.array([4, 2])

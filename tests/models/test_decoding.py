@@ -1,4 +1,4 @@
-"""Decoding: greedy, sampled, by beam; against exhaustive search and forced decoding."""
+"""Decoding: greedy, sampled, by beam; against exhaustive search, forced decoding and a beam search in plain Python."""
 
 import functools
 import itertools
@@ -63,22 +63,124 @@ def test_a_wide_beam_is_exhaustive_search(alpha):
         np.testing.assert_allclose(found.score[b, : len(sequences)], wanted[b][order], atol=1e-4)
 
 
-def test_a_beam_of_one_is_greedy():
-    one = jax.jit(lambda: decoding.beam_search(step, CARRY, BEGIN, 1, STEPS, END, 0.6))()
-    other = jax.jit(lambda: decoding.greedy(step, CARRY, BEGIN, STEPS, END))()
-    np.testing.assert_array_equal(one.token[:, 0], other.token)
-    np.testing.assert_array_equal(one.length[:, 0], other.length)
-    np.testing.assert_allclose(one.log_probability[:, 0], other.log_probability, rtol=1e-6)
+MANY, LONG, WORDS, LAST = 300, 6, 5, 4
+LOGITS = jnp.asarray(np.random.default_rng(1).normal(0, 2, (MANY, LONG, WORDS, WORDS, WORDS)), jnp.float32)
+MANY_CARRY, MANY_BEGIN = (LOGITS, *jnp.zeros((2, MANY), jnp.int32)), jnp.zeros(MANY, jnp.int32)
 
 
-@pytest.mark.parametrize("width", [1, 2, 5])
-def test_a_score_is_that_of_forced_decoding(width):
-    found = decoding.beam_search(step, CARRY, BEGIN, width, STEPS, END, 1.0)
+def many_step(carry, token):
+    """As many decoders as examples, each with logits that depend on the step and on the last two tokens."""
+    table, t, before = carry
+    return table[jnp.arange(len(token)), t, before, token], (table, t + 1, token)
+
+
+@functools.cache
+def searched(width, alpha):
+    """`beam_search` of all decoders at once."""
+    run = jax.jit(lambda: decoding.beam_search(many_step, MANY_CARRY, MANY_BEGIN, width, LONG, LAST, alpha))
+    return jax.tree.map(np.asarray, run())
+
+
+def plainly_searched(logits, width, alpha):
+    """All that a beam of one decoder completes in LONG steps, never stopping early, and what it holds then: {tokens: score}."""
+    own = np.asarray(logits, np.float64)
+    own = own - np.log(np.exp(own).sum(-1, keepdims=True))
+    penalty = lambda tokens: ((5 + len(tokens)) / 6) ** alpha  # noqa: E731
+    beam, complete = [((), 0.0)], {}
+    for t in range(LONG):
+        longer = []
+        for tokens, total in beam:
+            before, last = (0, 0, *tokens)[-2:]
+            longer += [((*tokens, n), total + own[t, before, last, n]) for n in range(WORDS)]
+        longer.sort(key=lambda item: -item[1])
+        complete |= {tokens: total / penalty(tokens) for tokens, total in longer[:width] if tokens[-1] == LAST}
+        beam = [item for item in longer if item[0][-1] != LAST][:width]
+    return complete, {tokens: total / penalty(tokens) for tokens, total in beam}
+
+
+SEARCHES = pytest.mark.parametrize(("width", "alpha"), [(1, 0.0), (2, 0.0), (2, 1.0), (4, 0.6)])
+
+
+@SEARCHES
+def test_nothing_that_a_beam_completed_is_better_than_its_result(width, alpha):
+    """The beams of 300 decoders, and all of their results are those of a search that keeps everything and never stops early."""
+    found = searched(width, alpha)
+    for n in range(MANY):
+        complete, unfinished = plainly_searched(LOGITS[n], width, alpha)
+        assert found.score[n, 0] >= max(complete.values(), default=-np.inf) - 1e-5
+        wanted = sorted({**complete, **unfinished}.items(), key=lambda item: -item[1])[:width]
+        assert [tuple(own[:length]) for own, length in zip(found.token[n], found.length[n], strict=True)] == [
+            tokens for tokens, _ in wanted
+        ]
+        np.testing.assert_allclose(found.score[n], [score for _, score in wanted], rtol=1e-5)
+    behind = np.arange(LONG) >= found.length[..., None]
+    assert behind.any() and not found.token[behind].any()  # nothing but padding behind the end
+
+
+def test_a_complete_sequence_is_kept_though_the_beam_goes_on_with_likelier_ones():
+    """One of probability 0.3 is complete after the first step; two of 0.35 replace it in the beam, and then fall apart."""
+    end, size = 3, 40
+    first = jnp.log(jnp.full(size, 1e-6).at[jnp.array([1, end])].set(jnp.array([0.7, 0.3])))
+    second = jnp.log(jnp.full(size, 1e-6).at[jnp.array([1, 2])].set(0.5))
+    table = jnp.stack([first, second, jnp.zeros(size), jnp.zeros(size)])
+    step = lambda t, token: (table[t], t + 1)  # noqa: E731
+    found = jax.jit(lambda: decoding.beam_search(step, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), 2, 4, end))()
+    assert found.token[0, 0, 0] == end and found.length[0, 0] == 1
+    np.testing.assert_allclose(found.log_probability[0, 0], np.log(0.3), rtol=1e-4)
+
+
+def test_a_beam_of_one_is_greedy_without_a_length_penalty_and_never_worse_with_one():
+    greedy = jax.jit(lambda: decoding.greedy(many_step, MANY_CARRY, MANY_BEGIN, LONG, LAST))()
+    assert 50 < (np.asarray(greedy.length) < LONG).sum() < 250  # some end early, some do not
+    one = searched(1, 0.0)
+    np.testing.assert_array_equal(one.token[:, 0], greedy.token)
+    np.testing.assert_array_equal(one.length[:, 0], greedy.length)
+    np.testing.assert_allclose(one.log_probability[:, 0], greedy.log_probability, rtol=1e-5)
+    score = greedy.log_probability / decoding.length_penalty(greedy.length, 1.0)
+    assert (searched(1, 1.0).score[:, 0] >= score - 1e-5).all()
+
+
+def test_a_beam_of_two_may_be_worse_than_greedy():
+    """Why a wider beam is not always at least as good. Greedy takes 1 (0.4), 3 (0.3), 2 (1): 0.12. A beam of two holds 0 (0.35)
+    too, whose two children (0.175 each) push out the greedy beginning (0.12), and then have 20 equal ones each: 0.00875."""
+    size, end = 24, 23
+    table = np.full((size, size), 1e-9)
+    table[22, [1, 0, 2, 3]] = 0.4, 0.35, 0.125, 0.125
+    table[1, [3, 4, 5, 6]] = 0.3, 0.25, 0.25, 0.2
+    table[0, [7, 8]] = 0.5
+    table[3, 2], table[[7, 8], :20] = 1, 1 / 20
+    step = lambda carry, token: (jnp.log(jnp.asarray(table, jnp.float32))[token], carry)  # noqa: E731
+    begin = jnp.full(1, 22)
+    greedy = jax.jit(lambda: decoding.greedy(step, (), begin, 3, end))()
+    beam = jax.jit(lambda: decoding.beam_search(step, (), begin, 2, 3, end))()
+    np.testing.assert_allclose(np.exp(greedy.log_probability), 0.12, rtol=1e-3)
+    np.testing.assert_allclose(np.exp(beam.log_probability[0, 0]), 0.00875, rtol=1e-3)
+
+
+def test_what_does_not_exist_has_no_score():
+    """Of two tokens, one of which ends, there are three sequences of at most two."""
+    step = lambda carry, token: (jnp.log(jnp.asarray([[0.6, 0.4]])).repeat(len(token), 0), carry)  # noqa: E731
+    found = jax.jit(lambda: decoding.beam_search(step, (), jnp.zeros(1, jnp.int32), 5, 2, end=1))()
+    np.testing.assert_allclose(np.exp(found.log_probability[0]), [0.4, 0.36, 0.24, 0, 0], rtol=1e-5)
+    assert np.isneginf(found.score[0, 3:]).all()
+    with pytest.raises(ValueError, match="alpha is -1"):
+        decoding.beam_search(step, (), jnp.zeros(1, jnp.int32), 5, 2, end=1, alpha=-1)
+
+
+@functools.cache
+def many_forced():
+    """`forced` of all decoders, compiled once."""
+    return jax.jit(functools.partial(decoding.forced, many_step, MANY_CARRY, MANY_BEGIN))
+
+
+@SEARCHES
+def test_a_score_is_that_of_forced_decoding(width, alpha):
+    found = searched(width, alpha)
     for n in range(width):
-        again = decoding.forced(step, CARRY, BEGIN, found.token[:, n], found.length[:, n])
+        again = many_forced()(found.token[:, n], found.length[:, n])
         np.testing.assert_allclose(found.log_probability[:, n], again, rtol=1e-5)
-        np.testing.assert_allclose(found.score[:, n], again / decoding.length_penalty(found.length[:, n], 1.0), rtol=1e-5)
-    assert (np.diff(np.asarray(found.score), axis=1) <= 1e-6).all()
+        np.testing.assert_allclose(found.score[:, n], again / decoding.length_penalty(found.length[:, n], alpha), rtol=1e-5)
+    assert (np.diff(found.score, axis=1) <= 0).all()
 
 
 def test_greedy_takes_the_likeliest_and_stops_at_the_end():

@@ -41,6 +41,16 @@ def test_an_edge_is_told_by_its_direction_and_not_by_its_sign():
     np.testing.assert_allclose(histogram(jnp.ones((1, SIZE, SIZE))), 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_step_votes_where_it_is_and_not_at_the_opposite_border(axis):
+    """A step from 0 to 1 in the middle: between it and each border the image is flat."""
+    place = jnp.arange(SIZE).reshape((-1, 1) if axis == 1 else (1, -1))
+    step = jnp.broadcast_to(place >= SIZE // 2, (1, SIZE, SIZE)).astype(jnp.float32)
+    votes = np.asarray(jax.jit(functools.partial(igan.edge_histogram, cell=4))(step)).sum(-1).sum(3 - axis)[0]
+    assert votes[2] > 1
+    np.testing.assert_allclose(votes[[0, 1, 3]], 0, atol=1e-5)
+
+
 def test_a_sketch_is_fulfilled_by_its_edges():
     asked = wanted(edges=line(False)[0], sketched=jnp.ones((SIZE, SIZE)))
     x = jnp.repeat(jnp.concatenate([line(False), line(True), jnp.zeros((1, SIZE, SIZE))])[..., None], 3, -1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advdl.models import resnet
-from advdl.nn import formulation
+from advdl.nn import formulation, max_pool
 
 
 def normal(*shape, seed=0):
@@ -76,6 +76,23 @@ def test_identity_shortcut_is_the_identity_and_a_plain_block_has_none():
         v = initialized(block, x)
         v["params"]["norm2"]["scale"] *= 0
         np.testing.assert_allclose(block.apply(v, x, train=False), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_a_preactivation_net_activates_before_its_first_unit_splits(stem):
+    """He et al. 2016, appendix. With the residual branches silenced (kernel of the last convolution 0) a unit is its shortcut:
+    in the first it carries the activated maps of the stem, in the others what comes in."""
+    x = normal(2, 16, 16, 3)
+    model = resnet.ResNet((2,), resnet.PreactBlock, num_classes=None, width=4, stem=stem, shortcut="A")
+    v = jax.tree.map(lambda a: normal(*a.shape, seed=1), shapes(model, x.shape))
+    v["batch_stats"] = jax.tree.map(np.abs, v["batch_stats"])
+    for number in (1, 2):
+        v["params"][f"stage1_block{number}"]["conv2"]["kernel"] *= 0
+    _, seen = jax.jit(lambda v: model.apply(v, x, train=False))(v)
+    y = np.asarray(seen["stem"] if stem == "cifar" else max_pool(seen["stem"], 3, 2, padding=1))
+    norm, stats = v["params"]["stage1_block1"]["norm1"], v["batch_stats"]["stage1_block1"]["norm1"]
+    normalized = (y - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    np.testing.assert_allclose(seen["stage1"], np.maximum(normalized, 0), atol=1e-4)
 
 
 def test_weights_start_as_he_et_al():

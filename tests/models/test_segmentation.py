@@ -13,9 +13,12 @@ COUNTS = [
     (fcn.fcn16s(), (500, 500, 3), 134_357_354),
     (fcn.fcn8s(), (500, 500, 3), 134_362_751),
     (fcn.fcn8s_at_once(), (500, 500, 3), 134_362_751),
-    (fcn.fcn32s(learned=True), (500, 500, 3), 136_152_917),
-    (fcn.fcn16s(learned=True), (500, 500, 3), 134_815_994),
-    (fcn.fcn8s(learned=True), (500, 500, 3), 134_489_759),
+    (fcn.fcn32s(learned="all"), (500, 500, 3), 136_152_917),
+    (fcn.fcn16s(learned="all"), (500, 500, 3), 134_815_994),
+    (fcn.fcn8s(learned="all"), (500, 500, 3), 134_489_759),
+    (fcn.fcn32s(learned="inner"), (500, 500, 3), 134_346_581),
+    (fcn.fcn16s(learned="inner"), (500, 500, 3), 134_357_354 + 4 * 4 * 21 * 21),
+    (fcn.fcn8s(learned="inner"), (500, 500, 3), 134_362_751 + 2 * 4 * 4 * 21 * 21),
     (fcn.fcn_resnet50(), (65, 65, 3), 32_957_013),
     (fcn.fcn_resnet50(auxiliary=True), (65, 65, 3), 35_322_218),
     (fcn.fcn_resnet101(), (65, 65, 3), 51_949_141),
@@ -72,9 +75,9 @@ def test_shapes_of_fcn_at_500():
 @pytest.mark.parametrize("size", [(500, 500), (64, 64), (37, 51)])
 @pytest.mark.parametrize(
     "model",
-    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned=True), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
-     unet.unet_same(), dilation.Dilation()],
-    ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "dilation"],
+    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned="inner"), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
+     unet.unet_same(), unet.unet_valid(), dilation.Dilation()],
+    ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "valid", "dilation"],
 )  # fmt: skip
 def test_any_size_gives_a_score_for_every_pixel(model, size):
     assert outputs(model, (*size, 3))[0].shape[:3] == (1, *size)
@@ -88,6 +91,33 @@ def test_shapes_of_u_net_are_the_papers():
         outputs(unet.unet(), (570, 572, 1))
 
 
+def test_sides_of_u_net_follow_its_layers():
+    assert unet.result_side(572) == 388 and unet.result_side(570) is None
+    assert unet.covering_side(388) == 572 and unet.covering_side(389) == 588
+    assert unet.margin() == 92 and unet.smallest_tile() == 204
+
+
+def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
+    """And in the middle, where nothing is mirrored, the valid one of the image itself."""
+    mirrored = unet.UNet(features=2, levels=2, num_classes=3, mirror=True)
+    valid = mirrored.clone(mirror=False)
+    x = np.random.default_rng(0).standard_normal((2, 53, 76, 1)).astype(np.float32)
+    random = np.random.default_rng(1)
+    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32), abstract(mirrored, x.shape[1:]))
+    whole = jax.jit(lambda x: mirrored.apply(v, x, train=False)[0])(x)
+    assert whole.shape == (2, 53, 76, 3)
+    run = jax.jit(lambda x: valid.apply(v, x, train=False)[0])
+    scale = float(np.abs(whole).max())
+    for side in (unet.smallest_tile(2), 61):
+        np.testing.assert_allclose(unet.overlap_tile(run, x, side, levels=2), whole, atol=1e-5 * scale)
+    margin = unet.margin(2)
+    n = next(n for n in range(53, 0, -1) if unet.result_side(n, 2))
+    inside = run(x[:, :n, :n])
+    np.testing.assert_allclose(inside, whole[:, margin : n - margin, margin : n - margin], atol=1e-5 * scale)
+    with pytest.raises(ValueError, match="they need 44"):
+        unet.overlap_tile(run, x, 43, levels=2)
+
+
 def test_shapes_of_the_dilated_front_end_and_its_margin():
     front = dilation.FrontEnd()
     v = abstract(front, (900, 900, 3))
@@ -98,13 +128,47 @@ def test_shapes_of_the_dilated_front_end_and_its_margin():
     assert receptive_field(dilation.front_layers()).offset == 186 + 3.5
 
 
+@pytest.mark.parametrize("padding", ["input", "layers"])
 @pytest.mark.parametrize("form", ["basic", "large"])
-def test_the_context_module_starts_as_the_rectifier_of_its_input(form):
+def test_the_context_module_starts_as_the_rectifier_of_its_input(form, padding):
     """Which it is exactly for scores above zero, and zero below: a rectifier stands after every layer but the last."""
-    model = dilation.Context(form, noise=0.0)
-    x = np.random.default_rng(0).standard_normal((2, 9, 9, 6)).astype(np.float32)
+    model = dilation.Context(form, padding=padding, noise=0.0)
+    x = np.random.default_rng(0).standard_normal((1, 4, 5, 2)).astype(np.float32)
     v = jax.jit(model.init)(jax.random.key(0), x)
     np.testing.assert_allclose(jax.jit(model.apply)(v, x), np.maximum(x, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (4, 8), (8, 8), (8, 16), (12, 8), (128, 4)])
+def test_a_context_layer_starts_as_equation_5_says(inputs, outputs, classes=4):
+    """C / c_(i+1) at the middle tap where floor(a C / c_i) = floor(b C / c_(i+1)), counted out entry by entry; elsewhere
+    noise, of which none is zero and all is small."""
+    kernel = np.asarray(dilation.identity_init(classes, 1e-3)(jax.random.key(0), (3, 3, inputs, outputs)))
+    for a in range(inputs):
+        for b in range(outputs):
+            same = (a * classes) // inputs == (b * classes) // outputs
+            noise = np.delete(kernel[:, :, a, b].ravel(), 4 if same else [])
+            assert 0 < np.abs(noise).min() and np.abs(noise).max() < 0.01
+            if same:
+                assert kernel[1, 1, a, b] == np.float32(classes / outputs)
+
+
+def test_a_context_layer_of_features_that_are_no_multiple_of_the_classes_is_refused():
+    with pytest.raises(ValueError, match="6 to 8 features do not divide into 4 classes"):
+        dilation.identity_init(4)(jax.random.key(0), (3, 3, 6, 8))
+
+
+def test_padding_the_context_modules_input_is_valid_convolution_of_33_zeros_around_it():
+    """And padding its layers is another module, though only near the border."""
+    x = np.random.default_rng(0).standard_normal((1, 70, 68, 2)).astype(np.float32)
+    wide = np.pad(x, ((0, 0), (33, 33), (33, 33), (0, 0)))
+    v = jax.jit(dilation.Context(noise=0.3).init)(jax.random.key(0), x)
+    v = jax.tree.map(lambda leaf: leaf + 0.1 if leaf.ndim == 1 else leaf, v)  # biases, which zeros outside do not pass
+    run = jax.jit(lambda padding, x: dilation.Context(padding=padding).apply(v, x), static_argnums=0)
+    at_input, in_layers, nowhere = run("input", x), run("layers", x), run("none", wide)
+    scale = float(np.abs(at_input).max())
+    np.testing.assert_allclose(at_input, nowhere, atol=1e-5 * scale)
+    np.testing.assert_allclose(at_input[:, 33:37, 33:35], in_layers[:, 33:37, 33:35], atol=1e-5 * scale)
+    assert float(np.abs(at_input - in_layers)[:, 0].max()) > 0.01 * scale
 
 
 def test_fcn_starts_without_an_opinion():
@@ -113,6 +177,30 @@ def test_fcn_starts_without_an_opinion():
     x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
     v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
     assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
+
+
+def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
+    """And the paper's form has kernels for all but the last of the ways up."""
+    fixed, inner, every = (fcn.fcn8s(num_classes=3, width=1 / 64, learned=which) for which in ("none", "inner", "all"))
+    x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
+    params = dict(jax.jit(lambda x: every.init(jax.random.key(0), x, train=False))(x)["params"])
+    random = np.random.default_rng(1)
+    params |= {
+        name: {part: random.standard_normal(x.shape).astype(np.float32) for part, x in value.items()}
+        for name, value in params.items()
+        if name.startswith("score")  # which start at zero
+    }
+
+    def scores(model):
+        own = {name: params[name] for name in abstract(model, x.shape[1:])["params"]}
+        return own.keys(), jax.jit(lambda p: model.apply({"params": p}, x, train=False)[0])(own)
+
+    names, expected = scores(fixed)
+    assert float(expected.std()) > 0
+    for model, ups in ((inner, {"upscore3", "upscore4"}), (every, {"upscore3", "upscore4", "upscore"})):
+        learning, found = scores(model)
+        assert learning - names == ups
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("form", ["32s", "16s", "8s"])

@@ -1,4 +1,7 @@
-"""Sequence to sequence: padding without effect, the way back through it, what it is fed, and the step that decoding takes."""
+"""Sequence to sequence: the papers' formulas in plain NumPy, padding without effect, the way back through it, what it is fed,
+and the step that decoding takes."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +17,105 @@ SOURCE, LENGTH = jnp.asarray(RNG.integers(4, 9, (3, 5)), jnp.int32), jnp.array([
 TARGET = jnp.asarray(RNG.integers(4, 8, (3, 4)), jnp.int32).at[:, 0].set(2)
 
 
+@functools.cache
 def made(attention="additive", **options):
     network = seq2seq.Translator(9, 8, embedding=6, features=5, attention=attention, **options)
-    return network, network.init(KEY, SOURCE, LENGTH, TARGET)
+    return network, jax.jit(network.init)(KEY, SOURCE, LENGTH, TARGET)
+
+
+def abstract(attention, features=5):
+    """The network and the shapes of its variables."""
+    network = seq2seq.Translator(9, 8, embedding=6, features=features, attention=attention)
+    return network, jax.eval_shape(network.init, KEY, SOURCE, LENGTH, TARGET)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(p, x, c, h):
+    """One step: (c, h); gates in the order i, f, g, o."""
+    i, f, g, o = np.split(x @ p["kernel"] + h @ p["recurrent"] + p["bias"], 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return c, sigmoid(o) * np.tanh(c)
+
+
+def affine(p, x):
+    return x @ p["kernel"] + p.get("bias", 0)
+
+
+def plainly(p, attention, source, target, input_feeding=True):
+    """One sentence (S,), without padding, and its target (T,) through the equations: (logits (T, V), weights (T, S))."""
+    words = p["source_words"]["embedding"][source]
+    read, last = [], []
+    for name, order in (("forward0", 1), ("backward0", -1)):
+        c = h = np.zeros(len(p["encoder"][name]["recurrent"]))
+        states = []
+        for x in words[::order]:
+            c, h = lstm(p["encoder"][name], x, c, h)
+            states.append(h)
+        read.append(states[::order])
+        last.append((c, h))
+    memory = [a + b if attention == "dot" else np.concatenate([a, b]) for a, b in zip(*read, strict=True)]
+    (c1, h1), (c2, h2) = last
+    c = np.tanh(affine(p["bridge_cell"], np.concatenate([c1, c2])))
+    h = np.tanh(affine(p["bridge_hidden"], np.concatenate([h1, h2])))
+    scores = {
+        "additive": lambda s, m: (
+            np.tanh(affine(p["attend"]["query"], s) + affine(p["keys"], m)) @ p["attend"]["score"]["kernel"]
+        ),
+        "dot": lambda s, m: s @ m,
+        "general": lambda s, m: s @ (p["keys"]["kernel"].T @ m),
+    }
+
+    def look(s):
+        score = np.array([scores[attention](s, m) for m in memory]).reshape(-1)
+        weight = np.exp(score) / np.exp(score).sum()
+        return sum(a * m for a, m in zip(weight, memory, strict=True)), weight
+
+    logits, weights, attentional = [], [], np.zeros_like(h)
+    for token in target:
+        word, weight = p["target_words"]["embedding"][token], np.zeros(len(source))
+        if attention == "additive":  # Bahdanau et al. 2014, appendix A.2.2
+            context, weight = look(h)
+            each = affine(p["joined"], np.concatenate([h, word, context]))
+            said = np.array([max(each[n], each[n + 1]) for n in range(0, len(each), 2)])
+            c, h = lstm(p["decoder"], np.concatenate([word, context]), c, h)
+        elif attention == "none":
+            c, h = lstm(p["decoder"], word, c, h)
+            said = h
+        else:  # Luong et al. 2015, equations 5 and 6 and section 3.3
+            c, h = lstm(p["decoder"], np.concatenate([word, attentional * input_feeding]), c, h)
+            context, weight = look(h)
+            said = attentional = np.tanh(p["joined"]["kernel"].T @ np.concatenate([context, h]))
+        logits.append(affine(p["answer"], said))
+        weights.append(weight)
+    return np.array(logits), np.array(weights)
+
+
+@pytest.mark.parametrize("attention", seq2seq.ATTENTION)
+def test_the_network_is_the_equations_in_plain_numpy(attention):
+    network, shapes = abstract(attention, features=6)
+    rng = np.random.default_rng(3)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.7, x.shape).astype(np.float32), shapes)
+    logits, weights = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
+    exact = jax.tree.map(np.float64, variables["params"])
+    for b, length in enumerate(LENGTH):
+        given = exact, attention, np.asarray(SOURCE[b, :length]), np.asarray(TARGET[b])
+        wanted, looks = plainly(*given)
+        np.testing.assert_allclose(logits[b], wanted, atol=1e-5)
+        np.testing.assert_allclose(weights[b, :, :length], looks, atol=1e-5)
+        assert not np.asarray(weights[b, :, length:]).any()
+        if attention in ("dot", "general"):  # what is fed matters from the second step on
+            unfed, _ = plainly(*given, input_feeding=False)
+            assert np.abs(unfed - wanted)[0].max() == 0 and np.abs(unfed - wanted)[1:].max(1).min() > 0.01
+
+
+def test_of_each_paper_the_layers_are_there_and_no_others():
+    layers = {attention: set(abstract(attention)[1]["params"]) for attention in seq2seq.ATTENTION}
+    both = {"source_words", "target_words", "encoder", "bridge_cell", "bridge_hidden", "decoder", "answer"}
+    assert layers["none"] == both and layers["dot"] == both | {"joined"} and layers["general"] == both | {"joined", "keys"}
+    assert layers["additive"] == both | {"joined", "keys", "attend"}
 
 
 @pytest.mark.parametrize("attention", seq2seq.ATTENTION)

@@ -19,18 +19,33 @@ def conv(inputs, outputs, side=3):
     return side * side * inputs * outputs + outputs
 
 
-def test_for_32_pixels_it_is_table_3():
+def test_for_32_pixels_it_is_table_4():
     z, x = jnp.zeros((1, 128)), jnp.zeros((1, 32, 32, 3))
     block = 2 * conv(256, 256) + conv(256, 256, 1) + 2 * 2 * 256
     assert count(sngan.Generator((32, 32, 3)), z) == 129 * 4 * 4 * 256 + 3 * block + 2 * 256 + conv(256, 3)
     first = conv(3, 128) + conv(128, 128) + conv(3, 128, 1)
     second = 2 * conv(128, 128) + conv(128, 128, 1)
-    assert count(sngan.Discriminator(), x) == first + second + 2 * 2 * conv(128, 128) + 129
+    assert count(sngan.Discriminator(), x) == first + second + 2 * 2 * conv(128, 128) + 128  # no bias in the head
 
 
-def test_for_128_pixels_it_is_table_5():
+def test_for_128_pixels_it_is_table_6():
+    """With the hidden channels and the head of the released code: gen_models/resnet.py and dis_models/snresnet.py."""
     assert sngan.generator_widths(128, 128, 64) == (1024, 512, 256, 128, 64)
     assert sngan.discriminator_widths(128, 128, 64) == (64, 128, 256, 512, 1024, 1024)
+    total = conv(3, 64) + conv(64, 64) + conv(3, 64, 1) + 2 * conv(1024, 1024) + 1025
+    for given, made in ((64, 128), (128, 256), (256, 512), (512, 1024)):
+        total += conv(given, given) + conv(given, made) + conv(given, made, 1)
+    assert count(sngan.Discriminator(), jnp.zeros((1, 128, 128, 3))) == total
+
+
+def test_a_conditional_generator_differs_by_a_scale_and_a_bias_for_each_class_within_its_blocks():
+    """The noise alone goes into the dense layer, and the last normalization is one for all (gen_models/resnet_32.py)."""
+    z, label = jnp.zeros((1, 128)), jnp.zeros(1, jnp.int32)
+    told, plain = sngan.Generator((32, 32, 3), classes=10), sngan.Generator((32, 32, 3))
+    shapes = jax.eval_shape(lambda: told.init(jax.random.key(0), z, False, label))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count(plain, z) + 3 * 2 * 2 * 9 * 256
+    assert shapes["project"]["kernel"].shape[0] == 128 and shapes["norm"]["scale"].shape == (256,)
+    assert shapes["block1_norm1"]["scale"].shape == shapes["block3_norm2"]["bias"].shape == (10, 256)
 
 
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (48, 3)])
@@ -46,8 +61,8 @@ def test_it_makes_and_judges_other_sizes(side, channels):
     assert image.shape == (2, side, side, channels) and logit.shape == (2,)
 
 
-def test_the_discriminator_is_lipschitz_where_it_is_normalized():
-    """Each normalized kernel has a spectral norm of 1 after some power iterations; the network's features are sums of these."""
+def test_a_normalized_kernel_is_divided_by_its_largest_singular_value_in_the_network_too():
+    """By as many power iterations as there are applications in training mode."""
     network = sngan.Discriminator(2, conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense))
     x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
     variables = network.init(jax.random.key(1), x, train=False)

@@ -32,6 +32,36 @@ def test_a_normalized_kernel_has_spectral_norm_one(layer, x):
     np.testing.assert_allclose(y.reshape(2, 5), np.asarray(x).reshape(2, -1) @ rows / largest, rtol=1e-4, atol=1e-5)
 
 
+def settled(layer, x, variables):
+    """Variables after so many steps of the power iteration that it has converged."""
+    advance = jax.jit(lambda variables: layer.apply(variables, x, mutable=["batch_stats"])[1])
+    for _ in range(100):
+        variables = {**variables, **advance(variables)}
+    return variables
+
+
+def test_a_normalized_dense_layer_is_1_lipschitz_and_no_less():
+    layer, (x, y) = spectral(linen.Dense)(5, use_bias=False), jax.random.normal(jax.random.key(1), (2, 64, 8))
+    variables = settled(layer, x, layer.init(jax.random.key(2), x))
+    apply = jax.jit(lambda x: layer.apply(variables, x))
+    gain = jnp.linalg.norm(apply(x) - apply(y), axis=1) / jnp.linalg.norm(x - y, axis=1)
+    assert gain.max() <= 1 + 1e-5
+    (kernel,) = jax.tree.leaves(variables["params"])
+    steepest = jnp.linalg.svd(kernel)[0][:, 0]
+    assert jnp.linalg.norm(apply(steepest[None])) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_normalized_convolution_is_not_1_lipschitz_but_root_of_the_taps_bounds_its_gain():
+    """The counter-example to 1-Lipschitz: nine equal taps, whose matrix has the singular value 1, on a constant image."""
+    equal = dict(kernel_size=3, padding=1, use_bias=False, kernel_init=linen.initializers.ones)
+    layer, x = spectral(Conv)(1, **equal), jnp.ones((1, 64, 64, 1))
+    variables = settled(layer, x, layer.init(jax.random.key(2), x))
+    y = layer.apply(variables, x)
+    np.testing.assert_allclose(y[0, 1:-1, 1:-1], 3, rtol=1e-5)
+    gain = jnp.linalg.norm(y) / jnp.linalg.norm(x)
+    assert 2.9 < gain <= 3
+
+
 def test_the_power_iteration_moves_on_in_training_only():
     layer = spectral(linen.Dense)(5)
     x = jax.random.normal(jax.random.key(1), (2, 8))
@@ -65,11 +95,43 @@ def test_no_policy_changes_nothing():
     np.testing.assert_array_equal(differentiable_augment(IMAGES, jax.random.key(3), ()), IMAGES)
 
 
-def test_translation_moves_by_at_most_an_eighth():
-    dot = jnp.zeros((64, 16, 16, 1)).at[:, 8, 8].set(1)
+@pytest.mark.parametrize(("side", "eighth"), [(16, 2), (20, 3)])
+def test_translation_moves_by_at_most_an_eighth_rounded_half_up(side, eighth):
+    center = side // 2
+    dot = jnp.zeros((128, side, side, 1)).at[:, center, center].set(1)
     seen = np.asarray(differentiable_augment(dot, jax.random.key(4), ("translation",)))
     places = np.argwhere(seen[..., 0])[:, 1:]
-    assert len(places) == 64 and places.min() == 6 and places.max() == 10
+    assert len(places) == 128 and places.min() == center - eighth and places.max() == center + eighth
+
+
+def each_draw_once(monkeypatch, policy, side):
+    """Images of ones (N, side, side) under every pair of numbers that the policy can draw, each pair once."""
+    ranges = []
+
+    def asked(key, shape, low, high):
+        ranges.append((low, high))
+        return jnp.asarray(low)
+
+    monkeypatch.setattr(jax.random, "randint", asked)
+    POLICIES[policy](jnp.ones((side, side, 1)), jax.random.key(0))
+    rows, columns = (np.arange(low, high) for low, high in ranges)
+
+    def distorted(row, column):
+        drawn = iter((row, column))
+        monkeypatch.setattr(jax.random, "randint", lambda key, shape, low, high: next(drawn))
+        return POLICIES[policy](jnp.ones((side, side, 1)), jax.random.key(0))[..., 0]
+
+    return np.asarray(jax.vmap(distorted)(*map(jnp.ravel, jnp.meshgrid(rows, columns, indexing="ij"))))
+
+
+@pytest.mark.parametrize("side", [8, 10, 11, 16, 20, 28])
+@pytest.mark.parametrize("policy", ["cutout", "translation"])
+def test_every_pixel_is_zeroed_as_often_as_its_mirror_image(monkeypatch, policy, side):
+    """By all that can be drawn, not by chance: even and odd boxes, sides that eight divides and others."""
+    zeroed = (each_draw_once(monkeypatch, policy, side) == 0).mean(0)
+    assert zeroed.max() > 0
+    for mirrored in (zeroed[::-1], zeroed[:, ::-1], zeroed.T):
+        np.testing.assert_array_equal(zeroed, mirrored)
 
 
 def test_cutout_takes_a_box_of_half_of_each_side_or_what_lies_inside():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import BatchNorm, formulation, normalize, replica
+from advdl.nn import BatchNorm, ConditionalBatchNorm, formulation, normalize, replica
 from advdl.nn.normalization import channel_mean
 
 EPSILON = 1e-5
@@ -189,3 +189,26 @@ def test_unbiased_averages_torchs_variance_of_the_whole_batch(replicas):
         y, new = run(x)
     np.testing.assert_allclose(new["batch_stats"]["var"], x.var((0, 1, 2), ddof=1), rtol=1e-5)
     np.testing.assert_allclose(y, BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_conditional_normalization_is_the_plain_one_with_the_parameters_of_each_examples_class(train):
+    """Statistics are of the whole batch, whatever the classes are."""
+    x, label = 3 * normal(6, 4, 3, 5) + 2, np.array([0, 2, 1, 2, 0, 2])
+    scale, bias, stats = 1 + 0.3 * normal(3, 5), normal(3, 5, seed=1), variables_of(5)["batch_stats"]
+    told = ConditionalBatchNorm(3)
+    v = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"statistics": stats}}
+    y, seen = jax.jit(lambda v: told.apply(v, x, train, label, mutable=["batch_stats"]))(v)
+    run = jax.jit(lambda v: BatchNorm().apply(v, x, train, mutable=["batch_stats"]))
+    for k in range(3):
+        one, new = run({"params": {"scale": scale[k], "bias": bias[k]}, "batch_stats": stats})
+        np.testing.assert_allclose(y[label == k], one[label == k], rtol=1e-5, atol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, seen["batch_stats"]["statistics"], new["batch_stats"])
+
+
+def test_a_class_that_is_not_in_the_batch_has_no_gradient():
+    x, label, told = normal(4, 3), np.array([0, 2, 2, 0]), ConditionalBatchNorm(4)
+    v = told.init(jax.random.key(0), x, True, label)
+    total = lambda params: jnp.square(told.apply({**v, "params": params}, x, True, label, mutable=["batch_stats"])[0]).sum()  # noqa: E731
+    slope = jax.jit(jax.grad(total))(v["params"])
+    assert (slope["scale"][jnp.array([1, 3])] == 0).all() and (slope["scale"][jnp.array([0, 2])] != 0).all()

@@ -77,3 +77,10 @@ def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name
         patch.setattr(train, "chain", lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule)
         module.build(replace(config, clip=0.25, weight_decay=0.125))
     assert set(seen) == {(0.25, 0.125)}
+
+
+def test_biases_are_those_beside_a_kernel():
+    """The shift of a normalization is called bias too, and is none."""
+    params = {"conv": {"kernel": 0, "bias": 0}, "block": {"norm": {"scale": 0, "bias": 0}, "up": {"kernel": 0}}}
+    none = {"norm": {"scale": False, "bias": False}, "up": {"kernel": False}}
+    assert train.biases(params) == {"conv": {"kernel": False, "bias": True}, "block": none}
