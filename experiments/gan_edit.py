@@ -53,6 +53,8 @@ from advdl.models import dcgan, igan
 class Config(cli.Config):
     gan: str = "runs/gan"
     """Folder of the run of gan.py whose generator is edited; the data is that of this run."""
+    gan_checkpoint: str = "latest"
+    """Checkpoint of that run: latest, best (by its figure on test data), or the number of a step."""
     width: int = 32
     """Channels of the encoder's layer nearest the image."""
 
@@ -228,6 +230,7 @@ def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "width")
     if config.batch < 2:
         raise UserError("--batch 1 leaves batch normalization nothing but zeros; take 2 or more")
+    which = cli.parse_checkpoint(config.gan_checkpoint, "--gan-checkpoint")
     manifold = Manifold(config.gan, config.width, config.dtype)
     encoder, generator = manifold.encoder, manifold.generator
 
@@ -244,8 +247,9 @@ def build(config: Config) -> cli.Experiment:
         return {ENCODED: Mean.of(error, batch["mask"])}
 
     def warm_start(variables):
-        _, found = train.trained_player(config.gan, "gan", "generator")
+        _, found, step = train.trained_player(config.gan, "gan", "generator", which)
         train.same_layout(train.layout(found), train.layout(variables["generator"]), config.gan)
+        cli.say(f"{config.gan}: the generator is that of step {step}")
         return {**variables, "generator": found}
 
     transform = data.to_float(manifold.low, 1.0)

@@ -46,6 +46,8 @@ class Config(cli.Config):
     """figures, drawn persons, or folder:PATH with PATH/train/PERSON/*.jpg and their keypoints (see `data.PosePairs`)."""
     coarse: str = ""
     """Folder of the run of stage 1 on which stage 2 builds; without it this is stage 1."""
+    coarse_checkpoint: str = "latest"
+    """Checkpoint of that run: latest, best (by its figure on test data), or the number of a step."""
     image_size: tuple[int, int] = (48, 32)
     """Height and width to which images are brought."""
     width: int = 16
@@ -199,12 +201,13 @@ class Painter:
         return train.Player(init, loss, rule, ema, self.config.accumulate, self.config.remat)
 
 
-def stage_one(folder: str) -> Callable[[train.Variables], train.Variables]:
+def stage_one(folder: str, which: train.Which) -> Callable[[train.Variables], train.Variables]:
     """Puts the network of a run of stage 1 into that of stage 2. Raises UserError where it is not there or does not fit."""
 
     def warm_start(variables: train.Variables) -> train.Variables:
-        _, first = train.trained_player(folder, "gan_pose", "model")
+        _, first, step = train.trained_player(folder, "gan_pose", "model", which)
         train.same_layout(train.layout(first["params"]), train.layout(variables["coarse"]), folder)
+        cli.say(f"{folder}: stage 1 is that of step {step}")
         return {**variables, "coarse": first["params"]}
 
     return warm_start
@@ -213,6 +216,9 @@ def stage_one(folder: str) -> Callable[[train.Variables], train.Variables]:
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "width", "levels", "discriminator_width")
     cli.at_least(0, config, "reconstruction")
+    which = cli.parse_checkpoint(config.coarse_checkpoint, "--coarse-checkpoint")
+    if which != "latest" and not config.coarse:
+        raise UserError(f"--coarse-checkpoint {which} is of a run of stage 1; give that run as --coarse")
     if not config.radius > 0:
         raise UserError(f"--radius is {config.radius}; expected more than 0 pixels")
     if config.coarse and config.batch < 2:
@@ -239,7 +245,7 @@ def build(config: Config) -> cli.Experiment:
         predict=album.predict,
         snapshot=album.snapshot,
         best=(f"{last}/{APART}", "min"),
-        warm_start={"generator": stage_one(config.coarse)} if config.coarse else {},
+        warm_start={"generator": stage_one(config.coarse, which)} if config.coarse else {},
         baselines=lambda: {"mean of the training targets": mean_target(painter, training, test)},
     )
 

@@ -4,7 +4,7 @@ An experiment file defines its configuration, puts data, networks and losses tog
 `cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run folder, is here.
 """
 
-from advdl.cli.config import Config, Predict, at_least, parse_choices, parse_names, parse_units
+from advdl.cli.config import Config, Predict, at_least, parse_checkpoint, parse_choices, parse_names, parse_units
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main
 from advdl.cli.progress import say

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from advdl import train
+from advdl.cli.progress import say
 from advdl.errors import UserError, nearest
 
 
@@ -69,6 +70,9 @@ class Config:
     """For evaluate: also trivial and classic methods on the same split."""
     threads: int = 1
     """Threads that read and transform data."""
+    checkpoint: str = "latest"
+    """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of those that were written at an
+    evaluation), or the number of a step."""
     checkpoints: str = ""
     """Where checkpoints go, if not to RUN/checkpoints: a folder, or gs://BUCKET/PATH."""
     profile: str = ""
@@ -98,8 +102,8 @@ class Config:
         return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup, self.power)
 
 
-SAID_ANEW = ("placement", "mesh", "profile", "distributed", "coordinator", "processes", "process")
-"""Fields that a run does not keep: where and how to run is said anew each time."""
+SAID_ANEW = ("placement", "mesh", "profile", "checkpoint", "distributed", "coordinator", "processes", "process")
+"""Fields that a run does not keep: where and how to run, and what of it to look at, is said anew each time."""
 
 MAY_CHANGE = frozenset(
     "run preset data_dir steps log_every evaluate_every save_every keep threads per_call baselines watchdog start_timeout "
@@ -114,6 +118,8 @@ class Predict:
 
     run: str = ""
     """Folder of the trained run (default: runs/EXPERIMENT)."""
+    checkpoint: str = "latest"
+    """Checkpoint to use: latest, best (by the figure that the experiment names), or the number of a step."""
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
 
@@ -124,9 +130,12 @@ class Predict:
 
     def trained(self, experiment: str, kind: type[Config], player: str = "model") -> "Trained":
         """What the run of this experiment, whose configuration is of this kind, has learned. Raises UserError where there is
-        no such run, or no whole checkpoint."""
+        no such run, or no such checkpoint that is whole."""
         run = train.Run(self.run or pathlib.Path("runs") / experiment)
-        stored, variables = train.trained_player(run.folder, experiment, player)
+        which = parse_checkpoint(self.checkpoint)
+        stored, variables, step = train.trained_player(run.folder, experiment, player, which)
+        if which == "best":
+            say(f"{run.folder}: the best checkpoint is that of step {step}")
         known = {field.name for field in dataclasses.fields(kind)}
         config = kind(**{name: value for name, value in stored.items() if name in known})
         return Trained(run, config, variables, pathlib.Path(self.out or run.folder / "predict"))
@@ -173,6 +182,15 @@ def parse_units(text: str, name: str) -> tuple[int, ...]:
     if min(units) < 1:
         raise UserError(f"{name} is {text!r}; expected numbers of units, as in 32,32")
     return units
+
+
+def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
+    """`"latest"` and `"best"` as they are, `"200"` -> 200. Raises UserError, with the flag's name, for anything else."""
+    if text in ("latest", "best"):
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"{name} is {text!r}; expected latest, best or the number of a step")
+    return int(text)
 
 
 def parse_steps(text: str) -> tuple[int | None, int]:

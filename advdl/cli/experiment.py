@@ -110,12 +110,12 @@ class Session(NamedTuple):
         """Those of the run."""
         return train.Checkpoints(self.config.checkpoints or self.run.checkpoints, self.config.keep, self.experiment.best)
 
-    def trained(self) -> train.State:
-        """The state of the latest whole checkpoint, as it is evaluated. Raises UserError where there is none."""
-        restored = self.checkpoints().restore(self.abstract())
+    def trained(self, which: train.Which = "latest") -> tuple[int, train.State]:
+        """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none that is whole."""
+        restored = self.checkpoints().restore(self.abstract(), which=which)
         if restored is None:
             raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
-        return self.evaluated(restored[1])
+        return restored[0], self.evaluated(restored[1])
 
     @property
     def examples(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from advdl import train
 from advdl.cli import bench, plan, verbs
-from advdl.cli.config import Config, Predict, check, check_same
+from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoint
 from advdl.cli.experiment import Experiment, Session
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
@@ -90,6 +90,10 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         config, as_json = parse(plan.with_planning(config), arguments, f"{file.name} {verb}", about)
     else:
         config, as_json = parse(config, arguments, f"{file.name} {verb}", about)
+    which = parse_checkpoint(config.checkpoint if options is None else options.checkpoint)
+    if which != "latest" and (published or verb not in ("evaluate", "predict")):
+        does = "reads no run with --weights" if published else "reads no checkpoint but the latest"
+        raise UserError(f"--checkpoint {which} is for evaluate and predict of a run, and this {verb} {does}; leave it out")
     _settle()
     if options is not None and (results := options.alone()) is not None:
         _print(results, as_json)
@@ -109,9 +113,9 @@ def _run(file, about, build, presets, predict, arguments) -> None:
             case "train":
                 results = verbs.run_train(session)
             case "evaluate":
-                results = verbs.run_evaluate(session)
+                results = verbs.run_evaluate(session, which)
             case "predict":
-                results = verbs.run_predict(session, options)
+                results = verbs.run_predict(session, options, which)
             case "bench":
                 results = bench.run_bench(session, build)
         if train.leads():

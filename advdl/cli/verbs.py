@@ -11,7 +11,7 @@ import jax
 
 import advdl
 from advdl import present, train
-from advdl.cli.config import Predict, parse_steps
+from advdl.cli.config import SAID_ANEW, Predict, parse_steps
 from advdl.cli.experiment import Session
 from advdl.cli.progress import Progress, say
 from advdl.errors import UserError
@@ -89,10 +89,14 @@ def run_train(session: Session) -> Mapping[str, Any]:
     return summary
 
 
-def run_evaluate(session: Session) -> Mapping[str, Any]:
-    """Figures of the trained state on the test data."""
-    state = session.new() if session.experiment.ready else session.trained()
-    figures = train.evaluate(session.placed, state, session.test)
+def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str, Any]:
+    """Figures of the trained state on the test data, and the step of its checkpoint."""
+    if session.experiment.ready:
+        said, state = {}, session.new()
+    else:
+        step, state = session.trained(which)
+        said = {"checkpoint step": step}
+    figures = said | train.evaluate(session.placed, state, session.test)
     if session.config.baselines:
         if session.experiment.baselines is None:
             raise UserError(f"{session.name} has no baselines to compare with")
@@ -100,15 +104,17 @@ def run_evaluate(session: Session) -> Mapping[str, Any]:
     return figures
 
 
-def run_predict(session: Session, options: Predict) -> Mapping[str, Any]:
-    """What the experiment makes of a trained state."""
+def run_predict(session: Session, options: Predict, which: train.Which = "latest") -> Mapping[str, Any]:
+    """What the experiment makes of a trained state; the step of its checkpoint is said on standard error."""
     if session.experiment.predict is None:
         raise UserError(f"{session.name} has no predict")
     out = pathlib.Path(options.out or session.run.folder / "predict")
-    state = session.trained()
+    step, state = session.trained(which)
     with train.told(f"folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    return session.experiment.predict(state, options, out)
+    results = session.experiment.predict(state, options, out)
+    say(f"{session.run.folder}: by the checkpoint of step {step}")
+    return results
 
 
 class Latest:
@@ -128,7 +134,8 @@ class Latest:
 
 
 def _begin(session: Session) -> None:
-    session.run.start(session.name, dataclasses.asdict(session.config))
+    kept = {name: value for name, value in dataclasses.asdict(session.config).items() if name not in SAID_ANEW}
+    session.run.start(session.name, kept)
     for name, content in session.experiment.kept.items():
         session.run.write(name, content)
 

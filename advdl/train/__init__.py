@@ -1,7 +1,7 @@
 """Training as pure functions: learners, where they run, the loop around them, and the folder a run writes."""
 
 from advdl.train.alarm import Alarm, Watch
-from advdl.train.checkpoint import Checkpoints, digest, layout, same_layout
+from advdl.train.checkpoint import Checkpoints, Which, digest, layout, same_layout
 from advdl.train.hosts import agreed, everywhere, gathered, leads
 from advdl.train.learner import (
     Learner,

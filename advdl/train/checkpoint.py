@@ -7,26 +7,30 @@ process 0 alone decides which checkpoint is whole.
 
 import contextlib
 import errno
+import functools
 import gc
 import hashlib
 import itertools
 import logging
+import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
 
 from advdl.errors import UserError
 from advdl.train import hosts
 
 log = logging.getLogger(__name__)
+
+Which = Literal["latest", "best"] | int
+"""A checkpoint of a run: the latest one that is whole, the one whose figures are best, or that of a step."""
 
 
 def digest(state: Any) -> str:
@@ -42,16 +46,29 @@ def digest(state: Any) -> str:
     return hasher.hexdigest()
 
 
+class _Kept(NamedTuple):
+    """Which checkpoints Orbax keeps: so many of the latest, and the one that is worth most."""
+
+    latest: int
+    worth: dict[int, float]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """In the order of the checkpoints, which is that of their steps."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = max((step for step in reversed(steps) if step in self.worth), key=self.worth.get, default=None)
+        return [step == best or step in steps[-self.latest :] for step in steps]
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within `with checkpoints:`.
 
     folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the latest to keep. best:
-    `(metric, "max" or "min")`, whose best checkpoint is kept as well.
+    `(metric, "max" or "min")`, whose best checkpoint is kept as well; every checkpoint says what it is.
     """
 
     def __init__(self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
         self._folder = epath.Path(folder if "://" in str(folder) else os.path.abspath(folder))
-        self._keep, self._best = keep, best
+        self._best, self._kept = best, _Kept(keep, {})
         self._manager: ocp.CheckpointManager | None = None
 
     def steps(self) -> list[int]:
@@ -71,10 +88,12 @@ class Checkpoints:
         self._wait()
         if self._manager is None:
             self._manager = self._open()
-        facts = {"step": step, "digest": digest(state), "layout": layout(state)}
+        facts = {"step": step, "digest": digest(state), "layout": layout(state), "best": self._best, "figures": metrics}
+        if self._best is not None and metrics:
+            self._kept.worth[step] = worth(self._best, metrics)
         item = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
         try:
-            self._manager.save(step, args=item, metrics=dict(metrics) if metrics else None, force=True)
+            self._manager.save(step, args=item, force=True)
         except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it
             raise self._failed(error) from error
 
@@ -90,23 +109,63 @@ class Checkpoints:
             if manager is not None:
                 manager.close()
 
-    def restore(self, abstract: Any, set_aside: bool = False) -> tuple[int, Any] | None:
-        """The latest checkpoint that is whole, as (step, state) laid out like `abstract`; None where there is none yet.
+    def restore(self, abstract: Any, set_aside: bool = False, which: Which = "latest") -> tuple[int, Any] | None:
+        """A checkpoint as (step, state) laid out like `abstract`; None where there is none yet.
 
-        A damaged one is named in the log and passed over; with `set_aside` its folder moves to `damaged/` beside
-        `checkpoints/`, so that the run can write this step again. Raises UserError where every checkpoint is damaged,
-        or where a whole one is of another network.
+        The latest is the latest that is whole: damaged ones are named in the log and passed over, and with `set_aside` their
+        folders move to `damaged/` beside `checkpoints/`, so that the run can write these steps again. Raises UserError where
+        every checkpoint is damaged, where the best or that of a step is asked for and is damaged or not there, and where a
+        whole one is of another network.
         """
+        find = functools.partial(self._find, which=which, set_aside=set_aside)
         if jax.process_count() == 1:
-            return self._latest(lambda step: self._read(step, abstract, checked=True), set_aside)
-        found = hosts.agreed(lambda: self._latest(lambda step: self._check(step, abstract), set_aside))
+            return find(lambda step: self._read(step, abstract, checked=True))
+        found = hosts.agreed(lambda: find(lambda step: self._check(step, abstract)))
         return None if found is None else (found[0], self._read(found[0], abstract, checked=False))
 
-    def player(self, name: str) -> tuple[int, dict[str, Any]] | None:
-        """(step, variables that a player is evaluated with) of the latest checkpoint that is whole, as nested dicts of arrays
-        on the host, whatever else the run was made of; None where there is no checkpoint. Raises UserError where every
-        checkpoint is damaged, or where none has such a player."""
-        return self._latest(lambda step: self._read_player(step, name))
+    def player(self, name: str, which: Which = "latest") -> tuple[int, dict[str, Any]] | None:
+        """(step, variables that a player is evaluated with) of a checkpoint, as nested dicts of arrays on the host, whatever
+        else the run was made of; None where there is no checkpoint. Raises UserError as `restore` does, and where there is no
+        such player."""
+        return self._find(lambda step: self._read_player(step, name), which)
+
+    def _find(self, read: Callable[[int], Any], which: Which, set_aside: bool = False) -> tuple[int, Any] | None:
+        if which == "latest":
+            return self._latest(read, set_aside)
+        if not (steps := self.steps()):
+            return None
+        step = self._best_step(steps) if which == "best" else which
+        if step not in steps:
+            raise UserError(f"{self._folder} has no checkpoint of step {step}; {_there(steps)}")
+        with self._told(step, steps):
+            return step, read(step)
+
+    def _best_step(self, steps: list[int]) -> int:
+        """The step, of these, whose figures are best; of equal ones the latest. Raises UserError where that is not known."""
+        found, best = {}, self._best
+        for step in steps:
+            with self._told(step, steps):
+                facts = self._facts(step)
+            if best is None and "best" not in facts:
+                raise UserError(f"{self._folder / str(step)} does not say which figure is to be best; {_there(steps)}")
+            best = best or facts["best"]
+            if best is None:
+                raise UserError(f"{self._folder} has no best, since its experiment names no figure; {_there(steps)}")
+            if facts.get("figures"):
+                found[step] = worth(best, facts["figures"])
+        if not found:
+            raise UserError(f"no checkpoint in {self._folder} has figures beside it; {_there(steps)}")
+        return max(found, key=found.get)
+
+    @contextlib.contextmanager
+    def _told(self, step: int, steps: list[int]) -> Iterator[None]:
+        """Turns what damage leads to into a UserError about this step."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"checkpoint {self._folder / str(step)} is damaged: {_reason(error)}; {_there(steps)}") from error
 
     def _latest(self, read: Callable[[int], Any], set_aside: bool = False) -> tuple[int, Any] | None:
         damaged = []
@@ -116,8 +175,7 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # noqa: BLE001 - a damaged file fails in as many ways as it has bytes
-                reason = " ".join(str(error).split())[:160] or type(error).__name__
-                log.warning("checkpoint %s is damaged and passed over: %s", self._folder / str(step), reason)
+                log.warning("checkpoint %s is damaged and passed over: %s", self._folder / str(step), _reason(error))
                 damaged.append(step)
                 continue
             if set_aside:
@@ -143,21 +201,22 @@ class Checkpoints:
         return state
 
     def _read_here(self, step: int, abstract: Any = None) -> Any:
-        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of `abstract` if that is given."""
-        folder, own = self._folder / str(step), jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}")
-        given = {"multiprocessing_options": alone}
-        composite = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**given))
-        with ocp.Checkpointer(composite, **given) as reader, _quiet_siblings():
-            facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of `abstract` if it is given."""
+        folder, facts, own = self._folder / str(step), self._facts(step), jax.process_index()
         if abstract is not None:
             same_layout(facts["layout"], layout(abstract), folder)
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}")
+        given = {"multiprocessing_options": alone}
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**given), **given) as reader, _quiet_siblings():
             tree = reader.metadata(folder / "state").item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             state = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host))
         _same_digest(facts, state)
         return state
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        """By this process alone, what lies beside the state."""
+        return ocp.JsonCheckpointHandler().restore(self._folder / str(step) / "facts")
 
     def _check(self, step: int, abstract: Any) -> None:
         self._read_here(step, abstract)
@@ -177,21 +236,11 @@ class Checkpoints:
         log.warning("checkpoint %d was moved to %s", step, target)
 
     def _open(self) -> ocp.CheckpointManager:
-        kept = [checkpoint_managers.LatestN(self._keep)]
-        if self._best is not None:
-            metric, mode = self._best
-            kept.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[metric],
-                    reverse=mode == "min",
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+        for step in self.steps() if self._best else ():
+            with contextlib.suppress(Exception):  # what cannot be read is not the best
+                self._kept.worth[step] = worth(self._best, self._facts(step)["figures"])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
+            preservation_policy=self._kept, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
@@ -208,6 +257,21 @@ class Checkpoints:
         whole = self.steps()
         last = f"the checkpoint of step {whole[0]} is whole" if whole else "there is no earlier checkpoint"
         return UserError(f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run again")
+
+
+def worth(best: tuple[str, str], metrics: Mapping[str, float]) -> float:
+    """How good figures are by `(metric, "max" or "min")`, the more the better; what is not a number is the worst."""
+    metric, mode = best
+    value = metrics[metric] if mode == "max" else -metrics[metric]
+    return -math.inf if math.isnan(value) else value
+
+
+def _there(steps: list[int]) -> str:
+    return f"there are checkpoints of the steps {', '.join(map(str, sorted(steps)))}"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _same_digest(facts: Mapping[str, Any], state: Any) -> None:

@@ -24,7 +24,7 @@ from tensorboardX import SummaryWriter
 
 from advdl.errors import UserError
 from advdl.train import hosts
-from advdl.train.checkpoint import Checkpoints
+from advdl.train.checkpoint import Checkpoints, Which
 
 
 class Run:
@@ -103,16 +103,20 @@ class Run:
         return content
 
 
-def trained_player(folder: str | pathlib.Path, experiment: str, player: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(configuration, variables that the player is evaluated with) of a run of another experiment, or another run of the same:
-    what it has learned, to build on. Raises UserError where the folder holds no such run, or no whole checkpoint."""
+def trained_player(
+    folder: str | pathlib.Path, experiment: str, player: str, which: Which = "latest"
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """(configuration, variables that the player is evaluated with, step of the checkpoint) of a run of another experiment, or
+    another run of the same: what it has learned, to build on. Raises UserError where the folder holds no such run, or no such
+    checkpoint that is whole."""
     run = Run(folder)
     config = run.config(experiment)
-    found = None if config is None else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player)
+    found = None if config is None else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player, which)
     if config is None or found is None:
         what = f"run of {experiment}" if config is None else "checkpoint yet"
         raise UserError(f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run {folder}")
-    return config, found[1]
+    step, variables = found
+    return config, variables, step
 
 
 class Log:

@@ -132,7 +132,7 @@ def _sequence(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
 
 def _values(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Unsigned integers as what they stand for."""
-    if dtype == bool:
+    if dtype.kind == "b":
         return stored != 0
     values = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(dtype)
     return values.astype(np.float32) if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else values

@@ -169,3 +169,9 @@ exit $status
     assert [line for line in done.stderr.splitlines() if "No space left" in line] == done.stderr.strip().splitlines()[-1:]
     before = verb("classify", "evaluate", "--run", finished, "--json")[1]
     assert json.loads(done.stdout)["accuracy"] == pytest.approx(json.loads(before)["accuracy"])
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_published_weights_have_no_checkpoint(verb, tmp_path, name):
+    result = verb("classify", name, "--weights", tmp_path / "net.pth", "--checkpoint", "best")
+    refused(result, "--checkpoint best", "--weights")

@@ -73,7 +73,7 @@ def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, v
     fit, clean = (data.digits(split).read(np.arange(n))["image"] / np.float32(255) for split, n in SPLITS)
     noise = [jax.random.normal(jax.random.fold_in(jax.random.key(0), n), (8, 8, 1)) for n in range(len(clean))]
     given = clean + 0.25 * np.stack(noise)
-    logits, _ = network.apply(session.trained()["model"].average, given)
+    logits, _ = network.apply(session.trained()[1]["model"].average, given)
     mse = lambda made: np.square(np.asarray(made, np.float64) - clean).mean()  # noqa: E731
     assert figures["MSE"] == pytest.approx(mse(jax.nn.sigmoid(logits)), rel=1e-4)
     assert figures["noise's MSE"] == pytest.approx(mse(given), rel=1e-4)

@@ -1,5 +1,6 @@
 """Edits of generated images: what each step does, runs that are whole, and the page in a browser."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
     assert train.digest(train.trained_player(gan, "gan", "generator")[1]) == train.digest(
         train.trained_player(folder, "gan_edit", "model")[1]["generator"]
     )
+
+
+def test_the_generator_is_that_of_the_checkpoint_that_is_asked_for(edit, verb, runs, tmp_path):
+    """The run has its last one alone, which is the best too."""
+    for which in ("best", "200"):
+        config = dataclasses.replace(edit.PRESETS["laptop"], gan=str(runs[0]), gan_checkpoint=which, width=4)
+        begun = edit.build(config).warm_start["model"](train.trained_player(runs[1], "gan_edit", "model")[1])
+        assert train.digest(begun["generator"]) == train.digest(train.trained_player(runs[0], "gan", "generator")[1])
+    for which, line in (("100", "no checkpoint of step 100; there are checkpoints of the steps 200"), ("one", "is 'one'")):
+        flags = ["--gan", runs[0], "--gan-checkpoint", which, "--run", tmp_path / which, *SMALL]
+        status, _, err = verb("gan_edit", "train", *flags)
+        assert status == 2 and line in err and err.count("\n") == 1, err
 
 
 def test_optimization_comes_nearer_and_stays_where_the_noise_lies(edit, manifold):

@@ -61,7 +61,7 @@ def test_a_run_of_stage_1_is_judged_beside_the_condition_and_goes_on(verb, tmp_p
 
 
 def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second):
-    _, one = train.trained_player(first, "gan_pose", "model")
+    _, one, _ = train.trained_player(first, "gan_pose", "model")
     step, two = train.Checkpoints(second / "checkpoints").player("generator")
     assert step == 4
     config = dataclasses.replace(pose.PRESETS["refine"], coarse=str(first), **TINY)
@@ -76,6 +76,17 @@ def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second
     assert {"D prefers/stage 2 to stage 1", "stage 2/SSIM around the person"} <= set(test)
     stored = train.Checkpoints(second / "checkpoints")
     assert train.digest(two["coarse"]) == train.digest(one["params"]) and stored.steps()[0] == 4
+
+
+def test_stage_2_begins_with_the_checkpoint_of_stage_1_that_is_asked_for(pose, first):
+    lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    figures = {line["step"]: line[f"test/stage 1/{pose.APART}"] for line in lines if f"test/stage 1/{pose.APART}" in line}
+    for which, step in (("best", min(figures, key=figures.get)), ("2", 2), ("latest", 4)):
+        config = dataclasses.replace(pose.PRESETS["refine"], coarse=str(first), coarse_checkpoint=which, **TINY)
+        experiment, painter = pose.build(config), pose.Painter(config)
+        begun = experiment.warm_start["generator"](painter.init_fine(jax.random.key(0), experiment.train(0)))
+        _, stored = train.Checkpoints(first / "checkpoints").player("model", step)
+        assert train.digest(begun["coarse"]) == train.digest(stored["params"]), which
 
 
 def test_the_losses_are_the_papers(pose):
@@ -173,6 +184,8 @@ def test_photographs_of_ones_own_with_their_keypoints_are_trained_on(verb, tmp_p
         (["--radius", 0], "--radius is 0"),
         (["--data", "digits"], "no pairs 'digits'"),
         (["--preset", "refine", "--batch", 1], "--batch 1"),
+        (["--coarse-checkpoint", "best"], "give that run as --coarse"),
+        ([*REFINE, "--coarse-checkpoint", "first"], "--coarse-checkpoint is 'first'; expected latest, best or"),
         ([*REFINE, "--coarse", "nowhere"], "first: python experiments/gan_pose.py train --run nowhere"),
     ],
 )

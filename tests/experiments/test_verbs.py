@@ -6,12 +6,15 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
-from advdl import cli, train
+from advdl import cli, data, train
 from advdl.cli import bench
+from advdl.metrics import Mean
 
 TINY = {
     "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
@@ -201,3 +204,81 @@ def test_minibatches_that_cannot_be_dealt_over_replicas(verb, tmp_path):
         "gan", "train", "--run", tmp_path / "run", *TINY["gan"], "--batch", 4, "--discriminator-steps", 2, "--placement", "pmap"
     )
     assert status == 2 and "2 equal minibatches" in err
+
+
+def build(config):
+    """A number that leaves its target at the learning rate: after t updates the error is (t · rate)²."""
+    value = lambda variables, batch: jnp.broadcast_to(variables["params"]["w"], len(batch["label"]))  # noqa: E731
+    player = train.Player(
+        init=lambda key, batch: {"params": {"w": jnp.zeros(1)}},
+        loss=lambda variables, batch, key: train.Loss(Mean.of(-value(variables, batch))),
+        optimizer=optax.sgd(config.learning_rate),
+    )
+    training, test = (data.open_source("digits", split) for split in ("train", "test"))
+    return cli.Experiment(
+        learner=train.minimize(player, lambda v, batch: {"error": Mean.of(value(v, batch) ** 2, batch["mask"])}),
+        train=data.TrainBatches(training, config.batch, config.seed),
+        test=data.EvalBatches(test, config.batch),
+        predict=lambda state, options, folder: {"w": float(state["model"].variables["params"]["w"][0])},
+        best=("error", "min") if config.keep == 1 else None,
+    )
+
+
+EVERY_TWO = ["--evaluate-every", 2, "--save-every", 2, "--log-every", 2]
+
+
+@pytest.fixture
+def leaving(capsys):
+    """`leaving("train", "--steps", 6)` -> (exit status, standard output, standard error) of the experiment above."""
+
+    def leaving(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            presets = {"laptop": cli.Config(learning_rate=0.5, batch=256, keep=1)}
+            cli.main(build, presets, arguments=list(map(str, arguments)))
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return leaving
+
+
+def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_path):
+    """Of a run whose figures grow worse the best is the first of three; the step is printed with the figures."""
+    run = ["--run", tmp_path / "run"]
+    assert leaving("train", *run, "--steps", 6, *EVERY_TWO)[0] == 0
+    assert "checkpoint" not in json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    for flags, step in (([], 6), (["--checkpoint", "latest"], 6), (["--checkpoint", "best"], 2), (["--checkpoint", "2"], 2)):
+        status, out, err = leaving("evaluate", *run, *flags, "--json")
+        assert status == 0, err
+        assert json.loads(out) == {"checkpoint step": step, "error": pytest.approx((step * 0.5) ** 2)}
+        status, out, err = leaving("predict", *run, *flags, "--json")
+        assert status == 0 and json.loads(out) == {"w": pytest.approx(step * 0.5)} and f"step {step}" in err
+    assert leaving("train", *run, "--steps", 8, *EVERY_TWO)[0] == 0  # what was looked at is not what the run is
+    status, out, _ = leaving("evaluate", *run, "--json")
+    assert json.loads(out)["checkpoint step"] == 8
+
+
+def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(leaving, tmp_path):
+    run = ["--run", tmp_path / "run"]
+    assert leaving("train", *run, "--steps", 6, *EVERY_TWO)[0] == 0
+    unnamed = ["--run", tmp_path / "unnamed"]
+    assert leaving("train", *unnamed, "--steps", 2, "--keep", 2, *EVERY_TWO)[0] == 0
+    for verb in ("evaluate", "predict"):
+        for flags, told in (
+            ([*run, "--checkpoint", "4"], "no checkpoint of step 4; there are checkpoints of the steps 2, 6"),
+            ([*run, "--checkpoint", "bets"], "--checkpoint is 'bets'; expected latest, best or the number of a step"),
+            ([*run, "--checkpoint", "-2"], "--checkpoint"),
+            ([*unnamed, "--checkpoint", "best"], "names no figure"),
+        ):
+            status, out, err = leaving(verb, *flags)
+            assert status == 2 and out == "" and told in err and err.count("\n") == 1, err
+    for path in (tmp_path / "run" / "checkpoints" / "2" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:20])
+    status, _, err = leaving("evaluate", *run, "--checkpoint", "best")
+    assert status == 2 and "/2 is damaged" in err and err.count("\n") == 1, err
+    for verb in ("train", "bench", "plan"):
+        status, _, err = leaving(verb, *run, "--checkpoint", "best")
+        assert status == 2 and f"and this {verb} reads no checkpoint but the latest" in err and err.count("\n") == 1, err

@@ -1,6 +1,7 @@
 """What was saved comes back bit for bit, damage is noticed, and nothing is deleted for being damaged."""
 
 import importlib.util
+import json
 import logging
 
 import flax.linen as nn
@@ -61,6 +62,83 @@ def test_the_latest_and_the_best_are_kept(tmp_path):
     assert best.steps() == [5, 4, 2]
     worst = saved(tmp_path / "min", {k: {"loss": v} for k, v in accuracies.items()}, keep=2, best=("loss", "min"))
     assert worst.steps() == [5, 4, 1]
+
+
+def damage(folder):
+    """Empties every file."""
+    for path in files(folder):
+        path.write_bytes(b"")
+
+
+def player(number):
+    """A state of which one player is read."""
+    whole = {"params": {"w": jnp.arange(3.0) + number}, "collections": {}, "ema": None}
+    return {"players": {"model": whole}, "step": jnp.int32(number)}
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_checkpoint_the_latest_and_that_of_a_step_come_back_bit_for_bit(tmp_path, mode):
+    """Of figures that grow worse the best is the first; who reads a player need not know what is best."""
+    best = ("figure", mode)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, best=best)
+    with checkpoints:
+        for step, figure in {1: 2.0, 2: 1.0, 3: 3.0, 4: 4.0, 5: 5.0}.items():
+            checkpoints.save(step, player(step), {"figure": figure if mode == "min" else -figure})
+    assert checkpoints.steps() == [5, 4, 2]
+    for which, expected in {"best": 2, "latest": 5, 4: 4}.items():
+        step, back = checkpoints.restore(abstract(player(0)), which=which)
+        assert step == expected and digest(back) == digest(player(expected))
+        step, variables = Checkpoints(tmp_path / "checkpoints").player("model", which)
+        assert step == expected and digest(variables) == digest({"params": player(expected)["players"]["model"]["params"]})
+    with pytest.raises(UserError, match="no checkpoint of step 3; there are checkpoints of the steps 2, 4, 5$"):
+        checkpoints.restore(abstract(player(0)), which=3)
+
+
+def test_a_figure_that_is_no_number_is_not_the_best_and_of_equal_ones_the_latest_is(tmp_path):
+    figures = {1: 0.5, 2: float("nan"), 3: 0.5, 4: 0.1, 5: float("nan")}
+    checkpoints = saved(tmp_path, {k: {"accuracy": v} for k, v in figures.items()}, keep=1, best=("accuracy", "max"))
+    assert checkpoints.steps() == [5, 3] and checkpoints.restore(abstract(state()), which="best")[0] == 3
+
+
+@pytest.mark.parametrize("which", ["best", 10])
+def test_a_checkpoint_that_was_asked_for_is_told_to_be_damaged_and_no_other_taken(tmp_path, which):
+    checkpoints = saved(tmp_path, {10: {"loss": 0.1}, 20: {"loss": 0.2}}, best=("loss", "min"))
+    damage(tmp_path / "checkpoints" / "10" / "state")
+    with pytest.raises(UserError, match="checkpoint .*/10 is damaged: .*; there are checkpoints of the steps 10, 20$"):
+        checkpoints.restore(abstract(state()), which=which)
+    assert checkpoints.restore(abstract(state()))[0] == 20
+
+
+def test_where_no_best_is_known_it_is_told(tmp_path):
+    """No experiment's figure; no figures beside any checkpoint; figures that cannot be read; and no checkpoint at all."""
+    assert saved(tmp_path / "none", {}).restore(abstract(state()), which="best") is None
+    with pytest.raises(UserError, match="has no best, since its experiment names no figure; there are .* 1$"):
+        saved(tmp_path / "unnamed", {1: {"loss": 0.1}}).restore(abstract(state()), which="best")
+    with pytest.raises(UserError, match="no checkpoint in .* has figures beside it"):
+        saved(tmp_path / "bare", {1: None}, best=("loss", "min")).restore(abstract(state()), which="best")
+    checkpoints = saved(tmp_path / "damaged", {1: {"loss": 0.1}, 2: {"loss": 0.2}}, best=("loss", "min"))
+    damage(tmp_path / "damaged" / "checkpoints" / "2" / "facts")
+    with pytest.raises(UserError, match="/2 is damaged"):
+        checkpoints.restore(abstract(state()), which="best")
+
+
+def test_a_checkpoint_from_before_says_that_it_does_not_know_what_is_best(tmp_path):
+    checkpoints = saved(tmp_path, {1: {"loss": 0.1}}, best=("loss", "min"))
+    (written,) = [path for path in files(tmp_path / "checkpoints" / "1" / "facts") if b'"best"' in path.read_bytes()]
+    facts = json.loads(written.read_text())
+    assert facts.pop("best") == ["loss", "min"]
+    written.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="/1 does not say which figure is to be best"):
+        Checkpoints(tmp_path / "checkpoints").player("model", "best")
+    assert checkpoints.restore(abstract(state()), which="best")[0] == 1  # by the experiment that knows
+
+
+def test_a_run_that_is_resumed_keeps_the_best_from_before(tmp_path):
+    saved(tmp_path, {1: {"loss": 0.1}, 2: {"loss": 0.2}}, keep=1, best=("loss", "min"))
+    later = saved(tmp_path, {3: {"loss": 0.3}, 4: None, 5: {"loss": 0.4}}, keep=1, best=("loss", "min"))
+    assert later.steps() == [5, 1]
+    step, back = later.restore(abstract(state()), which="best")
+    assert step == 1 and digest(back) == digest(state(1))
 
 
 def test_digest_tells_values_types_shapes_and_places_apart():

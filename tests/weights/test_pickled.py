@@ -169,9 +169,7 @@ def test_a_file_of_the_cifar_repository_fills_its_network(form, tmp_path, withou
         for name, x in tensors.items()
     } | {"module.bn1.num_batches_tracked": tensor((), (), kind="Long", key="n", elements=1)}
     storages = {name: x.reshape(-1) for name, x in tensors.items()} | {"n": np.array([64_000])}
-    path = written(
-        tmp_path, form, {"state_dict": whole, "best_prec1": tensor((), (), key="n", kind="Long", elements=1)}, storages
-    )
+    path = written(tmp_path, form, {"state_dict": whole, "best_prec1": 91.78, "epoch": 200}, storages)
     got, report = weights.load(path, model, jax.tree.map(np.zeros_like, variables))
     jax.tree.map(np.testing.assert_array_equal, got, variables)
     assert report.fits and report.style == "pytorch_resnet_cifar10"
