@@ -84,8 +84,8 @@ PRESETS = {
     "laptop": Config(steps=4000, **SMALL),
     "denoise": Config(preset="denoise", steps=4000, noise=0.25, hidden="512", code=32, **SMALL),
     "vae": Config(preset="vae", steps=4000, network="vae", code=2, **SMALL),
-    # The layers of Hinton & Salakhutdinov 2006; not run here. Other than there: no pretraining, hence gelu for logistic
-    # units, and Adam for conjugate gradients; number of updates and rate are ours.
+    # The layers and the loss of Hinton & Salakhutdinov 2006; not run here. Other than there: no pretraining, hence gelu for
+    # logistic units, and Adam for conjugate gradients; number of updates, batch and rate are ours.
     "paper": Config(
         preset="paper", data="tfds:mnist", hidden="1000,500,250", code=30, loss="cross-entropy", steps=60_000, batch=200,
         learning_rate=1e-3, schedule="cosine", evaluate_every=3000, save_every=3000, log_every=100,
