@@ -62,8 +62,8 @@ class Config(cli.Config):
     up: Literal["transpose", "resize"] = "transpose"
     """conv: doubling by a transposed convolution, or by repeated pixels and a convolution."""
     noise: float = 0.0
-    """dense, conv: of what is encoded (0: none); of Gaussian noise its standard deviation, black to white being 1, else the share
-    of an image's numbers that are replaced."""
+    """dense, conv: of what is encoded (0: none). Of Gaussian noise the standard deviation, black to white being 1; of the other
+    kinds the share of an image's numbers that are replaced."""
     noise_kind: Literal["gaussian", "masking", "salt_pepper"] = "gaussian"
     """masking is that of Vincent et al. 2008, see `corrupt`."""
     loss: Literal["", "squared", "cross-entropy"] = ""
@@ -106,7 +106,9 @@ def build_network(config: Config, shape: tuple[int, int, int]) -> nn.Module:
     if config.noise and config.network == "vae":
         raise UserError("--noise is for --network dense and conv; vae draws noise of its own")
     if config.noise_kind != "gaussian" and not 0 < config.noise <= 1:
-        raise UserError(f"--noise is {config.noise}; with --noise-kind {config.noise_kind} it is a share, above 0 and at most 1")
+        raise UserError(
+            f"--noise is {config.noise}; with --noise-kind {config.noise_kind} it is a share, above 0 and at most 1"
+        )
     if config.loss and config.network == "vae":
         raise UserError("--loss is for --network dense and conv; vae descends the negative evidence lower bound")
     fields = dict(shape=shape, code=config.code, act=getattr(jnp if config.activation == "tanh" else nn, config.activation))
@@ -193,8 +195,8 @@ def corrupt(key: jax.Array, x: jax.Array, config: Config) -> jax.Array:
     """One image in [0, 1], of any shape, with noise.
 
     gaussian: x + noise · N(0, 1) in every number (Vincent et al. 2010, JMLR 11). masking: a fixed number of the image's d
-    numbers, noise · d to the nearest, are chosen at random and set to 0 (Vincent et al. 2008, ICML, section 2.3). salt_pepper: as
-    many are set to 0 or to 1, by a fair coin each (Vincent et al. 2010).
+    numbers, noise · d to the nearest, are chosen at random and set to 0 (Vincent et al. 2008, ICML, section 2.3).
+    salt_pepper: as many are set to 0 or to 1, by a fair coin each (Vincent et al. 2010).
     """
     if config.noise_kind == "gaussian":
         return x + config.noise * jax.random.normal(key, x.shape)

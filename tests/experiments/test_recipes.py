@@ -16,8 +16,8 @@ import pytest
 from advdl import train
 
 RECIPES = {
-    # He et al. 2015 (arXiv:1512.03385), section 4.2: "a weight decay of 0.0001 and momentum of 0.9 […] a mini-batch size of 128
-    # […] a learning rate of 0.1, divide it by 10 at 32k and 48k iterations, and terminate training at 64k iterations"; "4 pixels
+    # He et al. 2015 (arXiv:1512.03385), section 4.2: "weight decay of 0.0001 and momentum of 0.9", "mini-batch size of 128",
+    # "a learning rate of 0.1, divide it by 10 at 32k and 48k iterations, and terminate training at 64k iterations"; "4 pixels
     # are padded on each side, and a 32×32 crop is randomly sampled from the padded image or its horizontal flip".
     ("depth", "paper"): dict(
         data="tfds:cifar10", depths="20,32,44,56", seeds=1, batch=128, steps=64_000, learning_rate=0.1, schedule="step",
@@ -43,8 +43,8 @@ RECIPES = {
         least=2, longest=40, buckets=1, batch=128, steps=2270, learning_rate=1e-3, schedule="constant", clip=1.0, sampling=0.5,
         warmup=0,
     ),
-    # Zaremba et al. 2014 (arXiv:1409.2329), section 4.1, and for the small one TensorFlow's ptb_word_lm.py (SmallConfig). Rate 1
-    # and clips 5, 5, 10 are of a loss that is summed over the window, see `language.zaremba`.
+    # Zaremba et al. 2014 (arXiv:1409.2329), section 4.1, and for the small one TensorFlow's ptb_word_lm.py (SmallConfig). Rate
+    # 1 and clips 5, 5, 10 are of a loss that is summed over the window, see `language.zaremba`.
     ("language", "zaremba_small"): dict(
         data="folder:ptb", tokens="spaces", least=1, cell="lstm", layers=2, features=200, embedding=200, tied=False, window=20,
         batch=20, uniform=0.1, dropout=0.0, optimizer="sgd", schedule="constant", learning_rate=20.0, clip=5 / 20, decay=0.5,
@@ -56,8 +56,8 @@ RECIPES = {
         decay=1 / 1.2, decay_after=6, steps=51_753, sampling=0.0, warmup=0,
     ),
     ("language", "zaremba_large"): dict(
-        data="folder:ptb", tokens="spaces", least=1, cell="lstm", layers=2, features=1500, embedding=1500, tied=False, window=35,
-        batch=20, uniform=0.04, dropout=0.65, optimizer="sgd", schedule="constant", learning_rate=35.0, clip=10 / 35,
+        data="folder:ptb", tokens="spaces", least=1, cell="lstm", layers=2, features=1500, embedding=1500, tied=False,
+        window=35, batch=20, uniform=0.04, dropout=0.65, optimizer="sgd", schedule="constant", learning_rate=35.0, clip=10 / 35,
         decay=1 / 1.15, decay_after=14, steps=72_985, sampling=0.0, warmup=0,
     ),
     # bentrevett/pytorch-sentiment-analysis, chapter 2: max_length 256, min_freq 5, embedding and hidden 300, 2 layers, dropout
@@ -95,13 +95,15 @@ def test_a_preset_has_the_values_of_its_source_and_no_others(load, name, preset)
     config, default = load(name).PRESETS[preset], load(name).Config()
     assert config.preset == preset
     assert {field: getattr(config, field) for field in RECIPES[name, preset]} == RECIPES[name, preset]
-    changed = {field.name for field in dataclasses.fields(config) if getattr(config, field.name) != getattr(default, field.name)}
+    fields = [field.name for field in dataclasses.fields(config)]
+    changed = {field for field in fields if getattr(config, field) != getattr(default, field)}
     assert changed <= set(RECIPES[name, preset]) | NO_NUMBERS
 
 
 def test_rates_fall_and_runs_end_where_the_sources_say(load):
     step = train.schedule("step", 0.1, 64_000)
-    assert [round(float(step(n)), 6) for n in (0, 31_999, 32_000, 47_999, 48_000, 63_999)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    rates = [float(step(n)) for n in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     presets = {(name, preset): load(name).PRESETS[preset] for name, preset in RECIPES}
     assert presets["caption", "paper"].halve_every == int(586_363 / 32 * 8)  # im2txt's captions, batch and epochs
     assert presets["translate", "multi30k"].steps == 10 * math.ceil(29_000 / 128)
