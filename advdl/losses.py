@@ -260,7 +260,7 @@ def ctc(
     (ICML), section 4.1; by Optax. Behind its frames, what the logits hold has no effect. Label 0 is the blank.
 
     A string that needs more frames than there are (`ctc_frames`) has probability 0 and a loss of 1e5, which stands for infinity
-    and swamps a mean. zero_infinity: its loss and gradient are 0 instead, as by PyTorch's flag of that name; count such strings.
+    and swamps a mean. zero_infinity: its loss and gradient are 0 instead, as by PyTorch's flag; count such strings.
     """
     behind = lambda length, size: (jnp.arange(size)[None] >= length[:, None]).astype(jnp.float32)  # noqa: E731
     paddings = behind(frames_B, logits_BTK.shape[1]), behind(label_length_B, label_BL.shape[1])
