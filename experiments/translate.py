@@ -234,23 +234,25 @@ class Interpreter:
         rule = train.chain(optax.adam(config.scheduled()), config.clip)
         return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
 
-    def _write(self, variables, source, length, *, width: int) -> decoding.Decoded:
-        """The best sentences of a beam, (B, W, T)."""
+    def _write(self, variables, source, length, *, width: int) -> jax.Array:
+        """Ids (B, T), greedily or the best of a beam."""
         variables = _own(variables)
         carry = self.network.apply(variables, source, length, method="encode")
         step = lambda carry, token: self.network.apply(variables, carry, token, method="next")  # noqa: E731
-        begin = jnp.full(len(source), data.BEGIN, jnp.int32)
-        return decoding.beam_search(step, carry, begin, width, self.lexicon.sizes[1] + 1, data.END, ALPHA)
+        given, steps = (step, carry, jnp.full(len(source), data.BEGIN, jnp.int32)), self.lexicon.sizes[1] + 1
+        if width == 1:
+            return decoding.greedy(*given, steps, data.END).token
+        return decoding.beam_search(*given, width, steps, data.END, ALPHA).token[:, 0]
 
     def translate(self, variables: train.Variables, source: np.ndarray, length: np.ndarray, width: int) -> list[str]:
         """Sentences (N, S) as text."""
-        write = lambda *given: self.write(variables, *given, width=width).token[:, 0]  # noqa: E731
+        write = lambda *given: self.write(variables, *given, width=width)  # noqa: E731
         return [self.lexicon.written(ids) for ids in models.in_portions(write, source, length, rows=50)]
 
     def draw(self, variables: train.Variables, sources: Sequence[list[str]], path: Path) -> None:
         """Which words were looked at while each was written."""
         read, length = self.lexicon.read(sources)
-        tokens = np.asarray(self.write(variables, read, length, width=WIDTH).token[:, 0])
+        tokens = np.asarray(self.write(variables, read, length, width=WIDTH))
         fed = np.concatenate([np.full((len(read), 1), data.BEGIN, np.int32), tokens[:, :-1]], 1)
         weights = np.asarray(self.weights(variables, read, length, fed))
         pairs = []
