@@ -20,7 +20,11 @@ CONFIGS = {
         "width": 8, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True, "augment": "color,translation,cutout",
         "generator_batches": 2,
     },
-    "gan-resnet": {"network": "resnet", "width": 4, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True},
+    # By momentum: biases before a normalization have no gradient but rounding, and Adam makes steps of it.
+    "gan-resnet": {
+        "network": "resnet", "width": 4, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True,
+        "optimizer": "momentum",
+    },
     "gan-penalties": {
         "width": 8, "batch": 16, "loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.1, "joint": True, "ema": 0.9,
     },
