@@ -82,7 +82,8 @@ PRESETS = {
     # 28.3 BLEU (lower case, test 2016), bentrevett/pytorch-seq2seq, chapter 3. Other than there: LSTMs for GRUs; the answer is
     # made by a maxout of the state before the step (Bahdanau et al. 2014, A.2), with dropout, there by one layer of the state
     # after it; the share of its own words grows from none to half, and each word is drawn by itself, there each place for the
-    # whole batch; words are `data.words`; sentences of over 40 words are left out. Not run here; a smaller one is recorded above.
+    # whole batch; words are `data.words`; sentences of over 40 words are left out. Not run here; a smaller one is recorded
+    # above.
     "multi30k": Config(
         preset="multi30k", data="folder:multi30k", source="de", target="en", embedding=256, features=512, dropout=0.5, least=2,
         longest=40, batch=128, steps=2270, learning_rate=1e-3, clip=1.0, sampling=0.5, evaluate_every=227, save_every=227,
