@@ -19,6 +19,8 @@ clipped to [0, 1], `evaluate --baselines`. 7 to 10 s of training each (conv 17 s
     --code 16              0.0052, 0.0053, 0.0052    PCA 0.0104
     --code 30              0.0027, 0.0030, 0.0030    PCA 0.0027: half as many numbers as pixels, and few images to learn from
     --preset denoise       0.0130, 0.0131, 0.0130    the noise 0.0626, PCA 0.0235, the best linear filter (Wiener's) 0.0177
+      --noise-kind masking       0.0147, 0.0146, 0.0145    the noise 0.0591, PCA 0.0478 (JAX 0.10.1, as the next)
+      --noise-kind salt_pepper   0.0235, 0.0236, 0.0235    the noise 0.1080, PCA 0.0521
     --preset vae           0.0329, 0.0336, 0.0342    PCA of 2 0.0521; evidence lower bound -24.03, -24.24, -24.25 nats
 """
 
