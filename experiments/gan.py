@@ -31,7 +31,7 @@ Recorded so (98.6 % of held-out digits right), for the seeds 0, 1 and 2, against
 
 Of `--preset fashion` (177, 203 and 211 s), by 5,000 samples and the same network trained for 800 updates with `--schedule
 cosine` on Fashion-MNIST (88.3 % of held-out pictures right). Recorded with JAX 0.10.2, before the measures took all training
-images and drawn ones in place of the first 10,000, which are not sorted there:
+images and drawn ones in place of the first 10,000:
 
     FD (resnet8)               0.75, 0.74, 0.76     held-out pictures 0.007, a fitted Gaussian 8.9, noise 33.6
     density, coverage          0.50, 0.53 in the mean; held out 1.00, 0.97, the Gaussian 0.24, 0.06
