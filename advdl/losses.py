@@ -147,7 +147,8 @@ def hinge_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Arr
 
 def wasserstein_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> jax.Array:
     """D(G(z)) - D(x), per pair of examples; D is the logit itself, a critic that has to be Lipschitz: add
-    `gradient_penalty` (Gulrajani et al. 2017, arXiv:1704.00028, equation 3). Raises ValueError where the shapes differ."""
+    `gradient_penalty` (Gulrajani et al. 2017, arXiv:1704.00028, equation 3), or clip its parameters (Arjovsky et al. 2017,
+    arXiv:1701.07875, algorithm 1). Raises ValueError where the shapes differ."""
     _same("logits of data", real_logit, "of samples", fake_logit)
     return _float(fake_logit) - _float(real_logit)
 
@@ -194,8 +195,9 @@ ADVERSARIAL: dict[str, Adversarial] = {
 def r1(score: Score, x: jax.Array) -> jax.Array:
     """|∇_x score(x)|², (B,): the penalty R1 of Mescheder et al. 2018 (arXiv:1801.04406, equation 9) at weight γ = 2.
 
-    score: (B, …) -> (B,). Of a network whose examples see each other (batch normalization) it is the gradient of the sum
-    of all scores.
+    score: (B, …) -> (B,), the score of each example a function of that example alone. What is taken is the gradient of the
+    sum of all scores; under batch normalization, where every score depends on all examples, that is no example's own
+    gradient and not this penalty.
     """
     gradient = jax.grad(lambda x: score(x).astype(jnp.float32).sum())(x)
     return _per_example(jnp.square(_float(gradient)))
@@ -203,8 +205,8 @@ def r1(score: Score, x: jax.Array) -> jax.Array:
 
 def gradient_penalty(score: Score, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
     """(|∇ score(x̂)| - 1)², (B,), for x̂ at an even random place between each example and its sample: the penalty of
-    equation 3 of Gulrajani et al. 2017 (arXiv:1704.00028). score: (B, …) -> (B,). Raises ValueError where the shapes
-    differ."""
+    equation 3 of Gulrajani et al. 2017 (arXiv:1704.00028). score: as for `r1`, hence without batch normalization (section
+    4, "No critic batch normalization"). Raises ValueError where the shapes differ."""
     _same("data", real, "samples", fake)
     share_B = replica.sample(jax.random.uniform, key, len(real))
     share = share_B.reshape(-1, *[1] * (real.ndim - 1)).astype(real.dtype)
@@ -260,7 +262,7 @@ def ctc(
     (ICML), section 4.1; by Optax. Behind its frames, what the logits hold has no effect. Label 0 is the blank.
 
     A string that needs more frames than there are (`ctc_frames`) has probability 0 and a loss of 1e5, which stands for infinity
-    and swamps a mean. zero_infinity: its loss and gradient are 0 instead, as by PyTorch's flag of that name; count such strings.
+    and swamps a mean. zero_infinity: its loss and gradient are 0 instead, as by PyTorch's flag; count such strings.
     """
     behind = lambda length, size: (jnp.arange(size)[None] >= length[:, None]).astype(jnp.float32)  # noqa: E731
     paddings = behind(frames_B, logits_BTK.shape[1]), behind(label_length_B, label_BL.shape[1])

@@ -104,7 +104,8 @@ PRESETS = {
     # Show and Tell on MS COCO: 27.7 BLEU-4. SGD without momentum, 512 features, words that occur five times; what the paper
     # leaves open is as the authors' im2txt has it: rate 2, halved every eight epochs, batches of 32 captions, clip 5, dropout
     # 0.3, a million updates with the encoder frozen. That took one to two weeks on a K20m, with Inception v3; two million more
-    # fine-tune it at rate 0.0005, here --encoder-rate. Give --init GoogLeNet's published weights. Not run here.
+    # fine-tune it at rate 0.0005, here --encoder-rate. Give --init GoogLeNet's published weights. Other than im2txt: GoogLeNet
+    # at 224 pixels, images are not mirrored and keep their colors, parameters are not born uniform in ± 0.08. Not run here.
     "paper": Config(
         preset="paper", data="folder:coco", image_size=224, encoder="googlenet_torchvision", encoder_rate=0.0, embedding=512,
         features=512, dropout=0.3, optimizer="sgd", learning_rate=2.0, halve_every=146_590, clip=5.0, least=5, longest=30,

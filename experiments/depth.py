@@ -68,7 +68,8 @@ PRESETS = {
     ),
     # Section 4.2 and figure 6, not run here. The paper's plain nets have curves only, 110's above 60 % error; its ResNets
     # end at 8.75, 7.51, 7.17, 6.97 and 6.43 % test error with depths 20, 32, 44, 56 and 110 (Table 6). Depth 110 begins
-    # there with a learning rate of 0.01 for about 400 updates: --depths 20,32,44,56,110 --warmup 400.
+    # there with a learning rate of 0.01 for about 400 updates: --depths 20,32,44,56,110 --warmup 400. Other than there: pixels
+    # are brought to [-1, 1] where the paper subtracts the mean of each, and what surrounds an image for its crop is black.
     "paper": Config(
         preset="paper", data="tfds:cifar10", depths="20,32,44,56", seeds=1, steps=64_000, batch=128, learning_rate=0.1,
         schedule="step", crop=4, flip=True, evaluate_every=2000, save_every=2000, log_every=100,

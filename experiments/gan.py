@@ -10,10 +10,10 @@ noise of its own; then the generator, with fresh noise, descends E_z log(1 - D(G
 prints it) or -E_z log D(G(z)) (`--loss nonsaturating`, section 3: the same fixed point, a stronger gradient early on).
 At the equilibrium p_g = p_data, D = 1/2 and V = -log 4; that D rests at 1/2 does not yet mean that p_g = p_data.
 
-Recorded with `train --seed S` and `predict --count 2000 --json`, S = 0, 1, 2, on two cores of an AMD EPYC, JAX 0.10.2: 27, 21
-and 22 s of training. A support vector machine for each class, trained on the real digits, assigns 8.3, 9.0 and 8.8 % of the
-2,000 samples to the rarest class and recognizes (confidence above 1/2) 93, 93 and 94 % of them; of real held-out digits it
-recognizes 97 %, of a Gaussian fitted to each pixel 21 %, of uniform noise 1 %.
+Recorded with `train --seed S` and `predict --count 2000 --json`, S = 0, 1, 2, on two cores of an AMD EPYC beside other work,
+JAX 0.10.1: 35, 32 and 43 s of training. A support vector machine for each class, trained on the real digits, assigns 8.2, 8.4
+and 8.8 % of the 2,000 samples to the rarest class and recognizes (confidence above 1/2) 93, 92 and 93 % of them; of real
+held-out digits it recognizes 97 %, of a Gaussian fitted to each pixel 21 %, of uniform noise 1 %.
 
 Without a downloaded network samples are measured by one that was trained on the same data:
 
@@ -21,16 +21,17 @@ Without a downloaded network samples are measured by one that was trained on the
     python experiments/classify.py predict --run runs/digits --export resnet8.safetensors
     python experiments/gan.py predict --count 2000 --features resnet8:resnet8.safetensors
 
-Recorded so (98.9 % of held-out digits right), for the seeds 0, 1 and 2, on one core of the same machine:
+Recorded so (98.6 % of held-out digits right), for the seeds 0, 1 and 2, against all 1,433 training images:
 
-    FD (resnet8)               1.31, 1.07, 0.98     real held-out digits 0.19, a fitted Gaussian 13.1, noise 44.5
-    density, coverage          0.57, 0.82 in the mean; held out 0.85, 0.95, the Gaussian 0.12, 0.17
-    rarest of ten classes      7.6, 8.8, 8.8 %      held out 9.3 %, the Gaussian 2.0 %
-    nearest to a training one  0.94, 1.11, 0.88     of all 2,000; of the 364 held out 1.12: none is a copy
-    Parzen log-likelihood      22.2, 22.5, 22.1     each ± 0.6; the Gaussian 6.7 ± 0.3
+    FD (resnet8 f5a402eb)      1.33, 1.37, 1.48     real held-out digits 0.22, a fitted Gaussian 14.2, noise 60.0
+    density, coverage          0.54, 0.80 in the mean; held out (364) 0.99, 0.98, the Gaussian 0.10, 0.15
+    rarest of ten classes      7.2, 8.0, 8.0 %      held out 9.3 %, the Gaussian 1.9 %
+    nearest to a training one  1.13, 1.07, 1.05     of all 2,000; of the 364 held out 1.12: none is a copy
+    Parzen log-likelihood      22.1, 21.8, 22.3     each ± 0.6; the Gaussian 6.7 ± 0.3
 
-And of `--preset fashion` (177, 203 and 211 s), by 5,000 samples and the same network trained for 800 updates with `--schedule
-cosine` on Fashion-MNIST (88.3 % of held-out pictures right):
+Of `--preset fashion` (177, 203 and 211 s), by 5,000 samples and the same network trained for 800 updates with `--schedule
+cosine` on Fashion-MNIST (88.3 % of held-out pictures right). Recorded with JAX 0.10.2, before the measures took all training
+images and drawn ones in place of the first 10,000:
 
     FD (resnet8)               0.75, 0.74, 0.76     held-out pictures 0.007, a fitted Gaussian 8.9, noise 33.6
     density, coverage          0.50, 0.53 in the mean; held out 1.00, 0.97, the Gaussian 0.24, 0.06
@@ -42,6 +43,7 @@ cosine` on Fashion-MNIST (88.3 % of held-out pictures right):
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,9 +71,14 @@ class Config(cli.Config):
     loss: Literal["nonsaturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"] = "nonsaturating"
     """What the players descend, see `advdl.losses`; nonsaturating and minimax differ in the generator's."""
     r1: float = 0.0
-    """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018)."""
+    """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018). It is of each example by itself, so dcgan's
+    discriminator gets layer instead of batch normalization, as with --gradient-penalty."""
     gradient_penalty: float = 0.0
-    """Weight λ of the penalty λ·(|∇D(x̂)| - 1)² between data and samples (Gulrajani et al. 2017; theirs: 10)."""
+    """Weight λ of the penalty λ·(|∇D(x̂)| - 1)² between data and samples (Gulrajani et al. 2017; theirs: 10). As they
+    recommend, dcgan's discriminator then gets layer instead of batch normalization."""
+    critic_clip: float = 0.0
+    """Bound c to which the discriminator's parameters are clipped after each of its updates (Arjovsky et al. 2017; theirs:
+    0.01; 0: no bound)."""
     spectral: bool = False
     """Divide the discriminator's kernels by their spectral norms (Miyato et al. 2018); its batch normalization goes."""
     real_label: float = 1.0
@@ -84,16 +91,26 @@ class Config(cli.Config):
     """D sees data and samples in one batch, so that they share its batch normalization's statistics."""
     discriminator_steps: int = 1
     """k of Algorithm 1: discriminator updates a step."""
+    generator_batches: int = 1
+    """The generator's minibatch in multiples of --batch, the discriminator's (Miyato et al. 2018: 2)."""
     optimizer: Literal["adam", "momentum"] = "adam"
-    """Adam, or SGD with momentum 0.5 (Goodfellow et al. 2014)."""
+    """Adam, or SGD with momentum (Goodfellow et al. 2014)."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decays: these are Radford et al.'s; Miyato et al. have 0 and 0.9."""
+    momentum: tuple[float, float] = (0.5, 0.5)
+    """SGD's momentum in the first step and after --momentum-steps, between which it changes linearly."""
+    momentum_steps: int = 0
+    """Steps over which the momentum changes (0: it keeps its first value)."""
+    rate_divisor: float = 1.0
+    """What both learning rates are divided by after every step, beside what --schedule does, down to 1e-6 (1: nothing)."""
+    weight_decay: float = 0.0
+    """L2 penalty on the parameters of both players, added to their gradients."""
     discriminator_learning_rate: float = 0.0
     """Step size of the discriminator (0: the same as the generator's)."""
     z: int = 64
     """Dimensions of the noise."""
-    noise: Literal["normal", "uniform"] = "normal"
-    """Prior p_z: N(0, 1), or U(-√3, √3) of the same variance, in each dimension."""
+    noise: Literal["normal", "uniform", "unit-uniform"] = "normal"
+    """Prior p_z in each dimension: N(0, 1), U(-√3, √3) of the same variance, or U(-1, 1) (Radford et al. 2015)."""
     image_size: int = 0
     """Side to which a folder's images are brought (0: the size they have)."""
 
@@ -107,23 +124,49 @@ PRESETS = {
         save_every=2000, log_every=100,
     ),
     # Radford et al. 2015, section 4, for photographs of faces at 64 by 64 pixels; they print no measure of the images. Not run
-    # here. Other than there: kernels of 4, which divide by the stride, where theirs are of 5.
+    # here. As in the released code (github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py): channels, initial
+    # distributions, loss, noise, batches of 128, Adam, an L2 penalty of 1e-5 that the paper does not mention, and the number
+    # of updates of each player: 25 passes over 350,000 faces, of which every second batch is the generator's.
+    # Other than there:
+    # - kernels of 4 by 4, which divide by the stride, rather than 5 by 5;
+    # - in a step D is updated first, then G, without a batch of images of its own; there G first, and the batch that it is
+    #   given has no effect, so D sees as many images as here;
+    # - the generator's first normalization is by channel; there by unit, before the reshaping to a map;
+    # - samples are drawn with the moving averages of the statistics; there with the statistics of their own batch;
+    # - β₁ is constant; there it is multiplied by 1 - 1e-8 after each update.
     "dcgan": Config(
-        preset="dcgan", data="folder:faces", image_size=64, width=128, z=100, noise="uniform", batch=128, learning_rate=2e-4,
-        steps=100_000, evaluate_every=5000, save_every=5000, log_every=500,
+        preset="dcgan", data="folder:faces", image_size=64, width=128, z=100, noise="unit-uniform", batch=128,
+        learning_rate=2e-4, weight_decay=1e-5, steps=34_180, evaluate_every=2000, save_every=2000, log_every=500,
     ),
-    # Miyato et al. 2018, appendix B: CIFAR-10 on one GPU, hinge loss, five discriminator updates a step, linear decay. The FID
-    # of 50,000 samples that the library mimicry publishes for it is 16.77. Not run here.
+    # Miyato et al. 2018, appendix B, table 4, CIFAR-10, as in the released configuration (github.com/pfnet-research/
+    # sngan_projection, configs/sn_cifar10_unconditional.yml): hinge loss, five discriminator updates a step, batches of 64 for
+    # D and of 128 for G, Adam, both rates linearly to 0 over 50,000 steps. Not run here. The FID of 50,000 samples that the
+    # library mimicry publishes, 16.77, is that of 100,000 steps with batches of 64 for both.
+    # Other than there:
+    # - in a step D is updated five times, then G; there G first, against the D of the step before;
+    # - the power iteration advances in D's updates alone; there in every application of D, hence in G's update too;
+    # - the normalizations' ε is 1e-5; there 2e-5.
     "sngan": Config(
         preset="sngan", data="tfds:cifar10", network="resnet", width=64, z=128, loss="hinge", spectral=True,
-        discriminator_steps=5, betas=(0.0, 0.9), batch=64, learning_rate=2e-4, schedule="poly", steps=100_000,
-        evaluate_every=5000, save_every=5000, log_every=500,
+        discriminator_steps=5, generator_batches=2, betas=(0.0, 0.9), batch=64, learning_rate=2e-4, schedule="poly",
+        steps=50_000, evaluate_every=5000, save_every=5000, log_every=500,
     ),
-    # Table 1 of the paper: Parzen log-likelihood 225 ± 2 on MNIST; not run here. As in the code released with it: this
-    # noise, widths, momentum and learning rate, and the non-saturating loss. Other than there: momentum stays at 0.5
-    # (0.7 by epoch 250), the learning rate does not decay (1/1.000004 a step), D and G take turns.
+    # Goodfellow et al. 2014, table 1: Parzen log-likelihood 225 ± 2 on MNIST. Not run here. As in the released configuration
+    # (github.com/goodfeli/adversarial, mnist.yaml): networks and their initial ranges, the output's bias by the means of the
+    # training images, noise, the non-saturating loss, D's dropout in both players' updates, batches of 100, the rate of .1
+    # divided by 1.000004 after every step, momentum from .5 to .7 over 250 epochs of 500 steps. D's objective there is the mean
+    # of the two cross-entropies and here their sum, hence half of the rate for D.
+    # Other than there:
+    # - D and G take turns, G with samples of its own; there both gradients are taken at the same point, with the same samples
+    #   and the same dropout, and applied at once;
+    # - the momentum changes with every step; there after every epoch;
+    # - training ends after the steps in which the momentum rises; there no rule ends it;
+    # - all 60,000 training images are trained on and counted in the bias; there the first 50,000;
+    # - the bandwidth of the Parzen windows is chosen by images that were trained on; there by the first 1,000 of the other
+    #   10,000. Its 10,000 samples: `predict --count 10000`.
     "paper": Config(
-        preset="paper", data="tfds:mnist", network="mlp", width=1200, optimizer="momentum", learning_rate=0.1, batch=100,
+        preset="paper", data="tfds:mnist", network="mlp", width=1200, optimizer="momentum", learning_rate=0.1,
+        discriminator_learning_rate=0.05, rate_divisor=1.000004, momentum=(0.5, 0.7), momentum_steps=125_000, batch=100,
         z=100, noise="uniform", steps=125_000, evaluate_every=5000, save_every=5000, log_every=500,
     ),
 }  # fmt: skip
@@ -141,25 +184,40 @@ class Predict(cli.Predict):
     """Measure the samples by a network's features: MODEL:FILE of `classify.py predict --export FILE`, or inception:FILE."""
 
 
-def networks(config: Config, shape: tuple[int, int, int], classes: int = 0):
-    """(generator, discriminator, lowest pixel value) for images of this shape; told the class of `classes`, 0 of none."""
+def networks(config: Config, shape: tuple[int, int, int], classes: int = 0, means: np.ndarray | None = None):
+    """(generator, discriminator, lowest pixel value) for images of this shape; told the class of `classes`, 0 of none.
+    means: of the training images, (H, W, C) in [0, 1], from which Goodfellow's generator starts."""
     if config.network == "mlp" and config.spectral:
         raise UserError("--network mlp knows no --spectral; take dcgan")
-    generator, low = models.generator(config.network, shape, config.width, classes, config.dtype)
+    generator, low = models.generator(config.network, shape, config.width, classes, config.dtype, means)
     if config.network == "mlp":
         return generator, goodfellow.Discriminator(dtype=config.dtype), low
     both = dict(width=config.width, dtype=config.dtype, classes=classes)
     lipschitz = dict(conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense)) if config.spectral else {}
     if config.network == "resnet":
         return generator, sngan.Discriminator(**both, **lipschitz), low
-    bare = dict(norm=nn.Bias) if config.spectral else {}
-    return generator, dcgan.Discriminator(**both, **lipschitz, **bare), low
+    norm = nn.BatchNorm
+    if config.spectral:
+        norm = nn.Bias
+    elif config.gradient_penalty or config.r1:
+        # A penalty on the gradient at an example has to be that example's alone. Layer normalization is what Gulrajani et
+        # al. 2017 recommend in place of batch normalization (section 4, "No critic batch normalization").
+        norm = partial(nn.GroupNorm, groups=1)
+    return generator, dcgan.Discriminator(**both, **lipschitz, norm=norm), low
 
 
 def check(config: Config) -> None:
     """Raises UserError for settings that cannot be."""
-    cli.at_least(1, config, "width", "discriminator_steps", "z")
-    cli.at_least(0, config, "discriminator_learning_rate", "image_size", "r1", "gradient_penalty")
+    cli.at_least(1, config, "width", "discriminator_steps", "generator_batches", "z", "rate_divisor")
+    cli.at_least(0, config, "discriminator_learning_rate", "image_size", "r1", "gradient_penalty", "critic_clip")
+    cli.at_least(0, config, "weight_decay", "momentum_steps")
+    if not all(0 <= momentum < 1 for momentum in config.momentum):
+        given = " ".join(map(str, config.momentum))
+        raise UserError(f"--momentum is {given}; expected two numbers from 0 to less than 1")
+    if config.loss == "wasserstein" and not (config.gradient_penalty or config.critic_clip or config.spectral):
+        raise UserError(
+            "--loss wasserstein needs a Lipschitz critic; add --gradient-penalty 10, --critic-clip 0.01 or --spectral"
+        )
     if config.batch < 2 and config.network != "mlp":
         raise UserError("--batch 1 leaves batch normalization nothing but zeros; take 2 or more, or --network mlp")
     if not all(0 <= beta < 1 for beta in config.betas):
@@ -173,11 +231,41 @@ def check(config: Config) -> None:
             raise UserError(f"--augment knows no {name!r}; there are {', '.join(nn.POLICIES)}{nearest(name, nn.POLICIES)}")
 
 
-def optimizer(config: Config, learning_rate: float) -> optax.GradientTransformation:
-    """The update rule of one player."""
-    rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup)
-    rule = optax.adam(rate, *config.betas) if config.optimizer == "adam" else optax.sgd(rate, momentum=0.5)
-    return train.chain(rule, config.clip)
+LOWEST_RATE = 1e-6
+"""Learning rate down to which `--rate-divisor` divides, as in the configuration released by Goodfellow et al. 2014."""
+
+
+def optimizer(config: Config, learning_rate: float, updates: int = 1, bound: float = 0.0) -> optax.GradientTransformation:
+    """The update rule of a player that is updated `updates` times a step. Rate and momentum are functions of the step, not of
+    the update. After each update the parameters are clipped to [-bound, bound] (0: they are not)."""
+    rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup, config.power)
+    momentum = optax.linear_schedule(*config.momentum, config.momentum_steps)
+    fall = math.log(config.rate_divisor)  # not its powers: the nearest float32 to 1.000004 is 1.00000405
+
+    def divided(step):
+        return jnp.maximum(rate(step) * jnp.exp(-fall * step), LOWEST_RATE) if fall else rate(step)
+
+    by_step = lambda schedule: lambda update: schedule(update // updates)  # noqa: E731
+    if config.optimizer == "adam":
+        rule = optax.adam(by_step(divided), *config.betas)
+    else:  # the velocity gathers rate times gradient, so a change of the rate leaves what it has gathered as it is
+        velocity = optax.inject_hyperparams(optax.trace)(decay=by_step(momentum))
+        rule = optax.chain(optax.scale_by_learning_rate(by_step(divided)), velocity)
+    rule = train.chain(rule, config.clip, config.weight_decay)
+    return optax.chain(rule, optax.stateless(partial(clipped, bound))) if bound else rule
+
+
+def clipped(bound: float, updates: Any, params: Any) -> Any:
+    """Updates that lead to the parameters clipped to [-bound, bound] (Arjovsky et al. 2017, algorithm 1)."""
+    return jax.tree.map(lambda update, param: jnp.clip(param + update, -bound, bound) - param, updates, params)
+
+
+def pixel_means(source: data.Source, rows: int = 4096) -> np.ndarray:
+    """Mean of every pixel over all images of a source, (H, W, C) in [0, 1]; `rows` of them are read at a time."""
+    total = np.zeros(source.image_shape)
+    for first in range(0, len(source), rows):
+        total += source.read(np.arange(first, min(first + rows, len(source))))["image"].sum(0, dtype=np.float64)
+    return total / (255 * len(source))
 
 
 def build(config: Config) -> cli.Experiment:
@@ -188,13 +276,17 @@ def build(config: Config) -> cli.Experiment:
     classes = len(real.label_names) if config.conditional else 0
     if config.conditional and classes < 2:
         raise UserError(f"--conditional needs at least two classes, and {config.data} has {classes}")
-    generator, discriminator, low = networks(config, real.image_shape, classes)
+    means = pixel_means(real) if config.network == "mlp" else None
+    generator, discriminator, low = networks(config, real.image_shape, classes, means)
     transform = data.to_float(low, 1.0)
-    half_width = math.sqrt(3)
-    draw = {
-        "normal": lambda key: jax.random.normal(key, (config.z,)),
-        "uniform": lambda key: jax.random.uniform(key, (config.z,), minval=-half_width, maxval=half_width),
-    }[config.noise]
+    bound = models.generators.NOISE_BOUNDS.get(config.noise)
+
+    def draw(key):
+        """One z (Z,)."""
+        if bound is None:
+            return jax.random.normal(key, (config.z,))
+        return jax.random.uniform(key, (config.z,), minval=-bound, maxval=bound)
+
     game, policies = losses.ADVERSARIAL[config.loss], cli.parse_names(config.augment)
     labels = {"real_label": config.real_label} if config.real_label < 1 else {}
 
@@ -236,6 +328,7 @@ def build(config: Config) -> cli.Experiment:
         return train.Loss(Mean.of(loss), figures, seen)
 
     def generator_loss(own, opponent, batch, key):
+        batch = jax.tree.map(lambda rows: jnp.repeat(rows, config.generator_batches, 0), batch)
         x, given = batch["image"], told(batch)
         keys = jax.random.split(key, 3)
         fake, seen = forward(generator, own, replica.sample(draw, keys[0], len(x)), keys[0], **given)
@@ -260,19 +353,24 @@ def build(config: Config) -> cli.Experiment:
         figures = judged(*logits, batch["mask"])
         return figures | {BEST: metrics.PixelDistance.of(batch["image"], fake, batch["mask"])}
 
-    def player(init, loss, learning_rate, ema=None):
-        return train.Player(init, loss, optimizer(config, learning_rate), ema, config.accumulate, config.remat)
+    def player(init, loss, rule, ema=None):
+        return train.Player(init, loss, rule, ema, config.accumulate, config.remat)
 
     learner = train.alternate(
         discriminator=player(
             lambda key, batch: discriminator.init(key, batch["image"], train=False, **told(batch)),
             discriminator_loss,
-            config.discriminator_learning_rate or config.learning_rate,
+            optimizer(
+                config,
+                config.discriminator_learning_rate or config.learning_rate,
+                config.discriminator_steps,
+                config.critic_clip,
+            ),
         ),
         generator=player(
             lambda key, batch: generator.init(key, jnp.zeros((len(batch["image"]), config.z)), train=False, **told(batch)),
             generator_loss,
-            config.learning_rate,
+            optimizer(config, config.learning_rate),
             config.ema or None,
         ),
         evaluate=evaluate,

@@ -62,8 +62,11 @@ class Config(cli.Config):
     """λ, the weight of the absolute error in stage 2; in the released code 10 for Market-1501 and 50 for DeepFashion."""
 
 
-# The paper has the same rates and batches for both stages. Neither of its rows was run here; in table 1 it prints SSIM .253 and
-# Inception score 3.46 for Market-1501. Left-right flips double its pairs; here there are none.
+# Section 4.2, Market-1501: the paper has the same rates and batches for both stages. The weight λ is that of the released code
+# (github.com/charliememory/Pose-Guided-Person-Image-Generation). Neither of the rows was run here. Other than there: left-right
+# flips double the paper's pairs, and here there are none. Where the released code departs from the paper, the paper is
+# followed: there the discriminator sees single images, not pairs, the condition as a second kind of fake, and the output of
+# stage 1 in the same batch; heat maps are of -1 and 1; the generator is updated first, and training goes on for more steps.
 PAPER = dict(
     data="folder:market", image_size=(128, 64), width=128, levels=5, radius=4.0, discriminator_width=64, batch=16,
     learning_rate=2e-5, evaluate_every=1000, save_every=1000, log_every=100,

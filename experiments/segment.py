@@ -20,13 +20,14 @@ Recorded on an AMD EPYC, JAX 0.10.2, seed 0, on the test images; time is that of
     --preset segnet          63.9 %, in 518 s, on one core, of 5,000 updates
     --preset bayesian_segnet 53.8 %, in 230 s, on one core
     --preset fcn32s          36.8 %, in 144 s, on one core
-    --preset dilation        10.8 %, in 262 s, on one core, of 500 updates: it had hardly begun to learn
+    --preset dilation        10.8 %, in 262 s, on one core, of 500 updates: it had hardly begun to learn;
+                             before the context module was padded as in the paper
     --preset camvid          35.2 %, pixels 79.1 %, class average 42.3 %, in 3,529 s beside other work; the mode of each pixel
                              has 61.5 % of the pixels and 17.0 % mean IoU. Planned for 1,200 updates (33.6 % mean IoU), then
                              extended to 1,800 with the schedule that goes with them
 
 The three SegNets have scenes of 48 by 48 pixels, which hold one or two digits, where the others' hold several.
-What is below 80 % there needs more than a laptop's five minutes; dilation_large was not trained.
+What is below 80 % there needs more than a laptop's five minutes; dilation_large and unet_valid were not trained.
 """
 
 import functools

@@ -118,8 +118,8 @@ def tell_too_long(strings: speech.Strings) -> None:
     count = int((losses.ctc_frames(batch["label"], batch["label_length"]) > batch["frames_length"]).sum())
     if count:
         cli.say(
-            f"warning: {count} of {len(strings)} held-out strings have fewer frames than CTC needs for their labels; they count "
-            f"as wrong and have no nats, and training learns nothing from such strings"
+            f"warning: {count} of {len(strings)} held-out strings have fewer frames than CTC needs for their labels; they "
+            f"count as wrong and have no nats, and training learns nothing from such strings"
         )
 
 

@@ -92,7 +92,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
 def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str, Any]:
     """Figures of the trained state on the test data, and the step of its checkpoint."""
     if session.experiment.ready:
-        said, state = {}, session.new()
+        said, state = {}, session.evaluated(session.new())
     else:
         step, state = session.trained(which)
         said = {"checkpoint step": step}

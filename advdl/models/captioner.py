@@ -13,10 +13,10 @@ arXiv:1502.03044), the soft form of section 4.2. A step draws ẑ_t by h_{t-1} (
 release has it), times the scalar β_t = σ(f_β(h_{t-1})) of section 4.2.1; reads [E y_{t-1}; ẑ_t] (equations 1 to 3); and the
 logits are L_o (E y_{t-1} + L_h h_t + L_z ẑ_t) (equation 7; their release takes the tanh of that sum first). The first state is
 made of the mean of the map by two layers with a tanh, as in their release. It departs from the paper in these points: all
-layers but the keys, L_h and v have biases; the encoder is any network of this package, where theirs is VGG's conv5_3 before
-the pooling (14 × 14 × 512), never trained further; the word before the first is a token with an embedding of its own, where
-their release has zeros; hard attention (section 4.1) is not there. The doubly stochastic penalty (equation 14) is the
-experiment's.
+layers but the keys, L_h and v have biases; the encoder is any network of this package, where theirs is a VGG that is not
+trained further, by a map of 14 × 14 × 512 before its last pooling; the word before the first is a token with an embedding of
+its own, where their release has zeros; hard attention (section 4.1) is not there. The doubly stochastic penalty (equation 14)
+is the experiment's.
 
 Both draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM` draw them, with a forget gate's bias of
 1. Dropout is on words, on h_t before its layer and on what the logits are made of, without attention on the image too.

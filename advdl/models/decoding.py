@@ -142,12 +142,13 @@ def beam_search(
         reached, place = jax.lax.top_k(reached.reshape(batch, -1), min(2, vocabulary) * width)
         parent, chosen = place // vocabulary, (place % vocabulary).astype(jnp.int32)
         extended, closed = pick(tokens, parent).at[:, :, t].set(chosen), chosen == end
-        best = lambda x: x[:, :width]  # noqa: E731
-        score = jnp.where(closed, reached / length_penalty(t + 1, alpha), -jnp.inf)
-        complete = Decoded(best(extended), jnp.full((batch, width), t + 1, jnp.int32), best(reached), best(score))
+        # Not a slice of the candidates: one of a result of top_k makes XLA on the CPU sort the whole vocabulary.
+        complete = closed & (jnp.arange(closed.shape[1]) < width)[None]
+        score = jnp.where(complete, reached / length_penalty(t + 1, alpha), -jnp.inf)
+        kept = keep(kept, Decoded(extended, jnp.full_like(chosen, t + 1), reached, score))
         total, place = jax.lax.top_k(jnp.where(closed, -jnp.inf, reached), width)
         token, tokens, parent = pick((chosen, extended, parent), place)
-        return t + 1, token, pick(unfold(carry), parent), tokens, total, keep(kept, complete)
+        return t + 1, token, pick(unfold(carry), parent), tokens, total, kept
 
     wide = lambda x: jnp.broadcast_to(x[:, None], (batch, width, *x.shape[1:]))  # noqa: E731
     tokens, nothing = jnp.full((batch, width, steps), pad, jnp.int32), jnp.full((batch, width), -jnp.inf)

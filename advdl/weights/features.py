@@ -27,8 +27,8 @@ class Features(NamedTuple):
 def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Features:
     """`MODEL:FILE`: the last pooled features of a classifier of these images (`classify.py predict --export FILE` writes the
     file), fed its own pixels; or `inception:FILE`: those that FID is defined by (converted weights of the 2015-12-05 release,
-    fed as `inception_v3.preprocess` says). Inception's probabilities are those of the Inception score: without the bias of the logits,
-    as the code released with Salimans et al. 2016 has them.
+    fed as `inception_v3.preprocess` says). Inception's probabilities are those of the Inception score: without the bias of the
+    logits, as the code released with Salimans et al. 2016 has them.
 
     Images are bytes since the published measures are of images as files hold them: generated ones are rounded like real ones
     (`advdl.data.to_uint8`). Raises UserError where the file does not fit, or the network pools no features.

@@ -78,7 +78,7 @@ def layer(module, x, **call):
 
 def classifier(**layers):
     """A step of ResNet-20, batch 128, SGD with momentum."""
-    model, x, labels = resnet.resnet20(**layers), normal(128, 32, 32, 3), jnp.arange(128) % 10
+    model, x, labels = resnet.cifar(20, **layers), normal(128, 32, 32, 3), jnp.arange(128) % 10
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
     rule = optax.sgd(0.1, 0.9)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +88,45 @@ def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, v
     assert figures["Wiener filter's MSE"] < figures[f"PCA of {config.code}'s MSE"] < figures["mean image's MSE"]
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_pepper"])
+def test_noise_is_of_the_kind_and_share_that_is_asked_for(load, kind):
+    """Vincent et al. 2008 replace a fixed number of values, νd, and leave the others untouched."""
+    module, shape, noise = load("autoencode"), (9, 7, 3), 0.3
+    config = dataclasses.replace(module.PRESETS["denoise"], noise_kind=kind, noise=noise)
+    x = np.random.default_rng(0).uniform(0.1, 0.9, (200, *shape)).astype(np.float32)
+    made = np.asarray(jax.jit(lambda x: module.noisy(x, jnp.arange(len(x)), config))(x))
+    again = module.noisy(x[50:], jnp.arange(50, len(x)), config)
+    np.testing.assert_allclose(again, made[50:], atol=1e-6)  # a function of the image's place
+    changed = made != x
+    if kind == "gaussian":
+        assert (made - x).std() == pytest.approx(noise, rel=0.02) and (made - x).mean() == pytest.approx(0, abs=0.01)
+        return
+    assert (changed.sum((1, 2, 3)) == round(noise * 9 * 7 * 3)).all()
+    np.testing.assert_allclose(changed.mean(0), noise, atol=5 * np.sqrt(noise * (1 - noise) / len(x)))  # every place alike
+    assert not np.array_equal(changed[0], changed[1])
+    values = made[changed]
+    assert set(values) == ({0.0} if kind == "masking" else {0.0, 1.0})
+    assert kind == "masking" or values.mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["masking", "salt_pepper"])
+def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, kind):
+    module = load("autoencode")
+    config = dataclasses.replace(module.PRESETS["denoise"], noise_kind=kind, noise=1.0, hidden="4", code=2, batch=8)
+    experiment = module.build(config)
+    batch = experiment.train(0)
+    other = {**batch, "image": batch["image"] / 2}
+    state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
+    step = jax.jit(experiment.learner.step)
+    loss = lambda batch: float(step(state, batch, jax.random.key(1))[1]["loss"].total)  # noqa: E731
+    if kind == "masking":  # all that is encoded is black, and the loss is by the clean images
+        network = module.build_network(config, (8, 8, 1))
+        logits, _ = network.apply(state["model"].variables, jnp.zeros_like(batch["image"]), train=True)
+        for given in (batch, other):
+            assert loss(given) == pytest.approx(np.square(jax.nn.sigmoid(logits) - given["image"]).sum(), rel=1e-5)
+    assert loss(batch) != pytest.approx(loss(other), rel=1e-3)
+
+
 def test_predict_writes_reconstructions_and_codes(run, verb, tmp_path):
     kind, folder = run
     rng = np.random.default_rng(0)
@@ -159,6 +199,8 @@ def test_color_images_of_a_folder(verb, tmp_path):
         (["--network", "conv", "--tied"], "--tied"),
         (["--network", "vae", "--noise", "0.1"], "--noise"),
         (["--noise", "-1"], "--noise"),
+        (["--noise", "1.5", "--noise-kind", "masking"], "--noise is 1.5"),
+        (["--noise-kind", "salt_pepper"], "--noise is 0.0"),
         (["--code", "0"], "--code"),
         (["--hidden", "12,x"], "--hidden"),
         (["--hidden", "12,-3"], "--hidden"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, nn, present
+from advdl import data, losses, nn, present
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,17 @@ def gan(load):
     return load("gan")
 
 
-def losses_of(gan, joint, **changes):
-    """The first step's losses."""
-    config = dataclasses.replace(gan.PRESETS["laptop"], batch=16, joint=joint, **changes)
-    experiment = gan.build(config)
+def stepped(gan, **changes):
+    """State and metrics after the first step."""
+    experiment = gan.build(dataclasses.replace(gan.PRESETS["laptop"], **changes))
     batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
     state = experiment.learner.init(jax.random.key(0), batch)
-    _, metrics = jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
+    return jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
+
+
+def losses_of(gan, joint, **changes):
+    """The first step's losses."""
+    _, metrics = stepped(gan, batch=16, joint=joint, **changes)
     return [metrics[f"{player}_loss"].compute() for player in ("discriminator", "generator")]
 
 
@@ -39,6 +43,72 @@ def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_a
     monkeypatch.setattr(gan, "networks", without_norm)
     without = [losses_of(gan, joint, width=8) for joint in (False, True)]
     np.testing.assert_allclose(*without, rtol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
+def test_the_penalty_of_an_example_does_not_depend_on_the_others(gan, penalty):
+    """Gulrajani et al. 2017, section 4: no batch normalization in the critic."""
+    _, critic, _ = gan.networks(dataclasses.replace(gan.PRESETS["laptop"], width=8, **{penalty: 10.0}), (8, 8, 1))
+    x, fake, other = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 1))
+    variables = jax.jit(lambda: critic.init(jax.random.key(1), x, train=False))()
+
+    @jax.jit
+    def penalties(x, fake):
+        score = lambda x: critic.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]  # noqa: E731
+        return losses.r1(score, x) if penalty == "r1" else losses.gradient_penalty(score, x, fake, jax.random.key(2))
+
+    found = np.asarray(penalties(x, fake))
+    beside_others = np.asarray(penalties(x.at[1:].set(other[1:]), fake.at[1:].set(3 * other[1:])))
+    np.testing.assert_allclose(found[0], beside_others[0], rtol=1e-5)
+    assert not np.isclose(found[1:], beside_others[1:], rtol=1e-4).any()
+
+
+def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_are_penalized_alone(gan):
+    norms = {
+        flags: gan.networks(dataclasses.replace(gan.PRESETS["laptop"], **dict(flags)), (8, 8, 1))[1].norm
+        for flags in ((), (("gradient_penalty", 10.0),), (("gradient_penalty", 10.0), ("spectral", True)))
+    }
+    plain, penalized, normalized = norms.values()
+    assert plain is nn.BatchNorm and normalized is nn.Bias
+    x = 3 * jax.random.normal(jax.random.key(0), (2, 4, 4, 6)) + 5
+    y = penalized().init_with_output(jax.random.key(1), x, True)[0]
+    np.testing.assert_allclose(y.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2, 3)), 1, atol=1e-4)
+
+
+def test_clipping_bounds_the_critics_parameters_and_no_others(gan):
+    state, _ = stepped(gan, network="mlp", width=8, batch=8, loss="wasserstein", critic_clip=1e-3)
+    largest = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(own.params)) for name, own in state.players.items()}
+    assert largest["discriminator"] == pytest.approx(1e-3, rel=1e-5) and largest["generator"] > 1e-2
+
+
+def test_the_generators_minibatch_can_be_a_multiple_of_the_discriminators(gan):
+    """By a loss that pairs each sample with an example."""
+    changes = dict(discriminator_steps=3, generator_batches=2, loss="relativistic")
+    _, metrics = stepped(gan, network="mlp", width=8, batch=8, **changes)
+    assert metrics["discriminator_loss"].count == 3 * 8 and metrics["generator_loss"].count == 2 * 8
+
+
+def test_a_rate_that_falls_to_0_by_the_last_step_is_not_0_before_for_a_discriminator_updated_more_often(gan):
+    """Two steps of three updates of D: in the second one the rate is half of the peak, not that of the fourth update."""
+    small = dict(network="mlp", width=8, batch=8, discriminator_steps=3)
+    config = dataclasses.replace(gan.PRESETS["laptop"], schedule="poly", steps=2, betas=(0.0, 0.0), **small)
+    experiment = gan.build(config)
+    batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
+    step, states = jax.jit(experiment.learner.step), [experiment.learner.init(jax.random.key(0), batch)]
+    for _ in range(2):
+        states.append(step(states[-1], batch, jax.random.key(1))[0])
+    for player in ("discriminator", "generator"):
+        before, after = (jax.tree.leaves(state[player].params) for state in states[1:])
+        assert any((a != b).any() for a, b in zip(before, after, strict=True)), player
+
+
+@pytest.mark.parametrize(("noise", "bound"), [("uniform", 3**0.5), ("unit-uniform", 1.0)])
+def test_uniform_noise_has_the_bound_that_its_name_says(gan, noise, bound):
+    artist = gan.build(dataclasses.replace(gan.PRESETS["laptop"], noise=noise, z=100)).report.__self__
+    z = artist.noise(0, 200)
+    assert z.shape == (200, 100) and 0.999 * bound < z.max() <= bound and -bound <= z.min() < -0.999 * bound
+    assert z.std() == pytest.approx(bound / 3**0.5, rel=0.02)
 
 
 def test_two_samples_of_one_distribution_cannot_be_told_apart_and_two_others_can(gan):
@@ -160,6 +230,12 @@ def test_too_few_images_for_neighborhoods_are_told_in_one_line(gan, artist):
         (["--network", "mlp", "--conditional"], "knows no --conditional"),
         (["--r1", -1], "--r1 is -1"),
         (["--betas", 0, 1], "--betas are 0.0 1.0"),
+        (["--loss", "wasserstein"], "--loss wasserstein needs a Lipschitz critic; add --gradient-penalty 10"),
+        (["--loss", "wasserstein", "--r1", 1], "needs a Lipschitz critic"),
+        (["--critic-clip", -1], "--critic-clip is -1"),
+        (["--generator-batches", 0], "--generator-batches is 0"),
+        (["--rate-divisor", 0.5], "--rate-divisor is 0.5"),
+        (["--momentum", 0.5, 1], "--momentum is 0.5 1.0"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):

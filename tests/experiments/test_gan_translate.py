@@ -141,6 +141,7 @@ def test_what_is_kept_is_found(translate):
         (["--variants", "gan,gan"], "each once"),
         (["--data", "digits"], "name those of both sides"),
         (["--data", "modes", "--hidden", "x"], "expected numbers of units"),
+        (["--r1", 0.1], "add --norm group"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):

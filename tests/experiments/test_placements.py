@@ -12,9 +12,18 @@ STEPS = 20
 PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fsdp=2")]
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
-    "gan-mlp": {"network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1},
+    "gan-mlp": {
+        "network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1, "momentum": (0.5, 0.7),
+        "momentum_steps": 10, "rate_divisor": 1.01, "critic_clip": 0.01,
+    },
     "gan-spectral": {
         "width": 8, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True, "augment": "color,translation,cutout",
+        "generator_batches": 2,
+    },
+    # By momentum: biases before a normalization have no gradient but rounding, and Adam makes steps of it.
+    "gan-resnet": {
+        "network": "resnet", "width": 4, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True,
+        "optimizer": "momentum",
     },
     "gan-penalties": {
         "width": 8, "batch": 16, "loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.1, "joint": True, "ema": 0.9,

@@ -1,4 +1,5 @@
-"""A captioner: the paper's formulas in plain NumPy, padding without effect, what it is fed, where it looks, and an encoder that stays as it is."""
+"""A captioner: the papers' formulas in plain NumPy, padding without effect, what it is fed, where it looks, and an encoder that
+stays as it is."""
 
 import functools
 

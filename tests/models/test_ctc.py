@@ -74,7 +74,8 @@ def test_losses_and_gradients_are_those_of_pytorch_with_zero_infinity():
     logits = rng.normal(0, 1.5, (batch, time, classes)).astype(np.float32)
     label = rng.integers(1, classes, (batch, size))
     length, frames = rng.integers(0, size + 1, batch), rng.integers(1, time + 1, batch)
-    each = lambda x: losses.ctc(x, jnp.asarray(frames), jnp.asarray(label), jnp.asarray(length), zero_infinity=True)  # noqa: E731
+    given = jnp.asarray(frames), jnp.asarray(label), jnp.asarray(length)
+    each = lambda x: losses.ctc(x, *given, zero_infinity=True)  # noqa: E731
     loss, pull = jax.vjp(each, logits)
     (gradient,) = pull(jnp.ones(batch))
     x = torch.tensor(logits, requires_grad=True)
