@@ -213,6 +213,7 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
     config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3)
     sampling, averaging = (load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0))
     batch = sampling.test[0]
+    batch["image"] /= 255  # of bytes an untrained network is too sure
     state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
 
     def loss(experiment):
