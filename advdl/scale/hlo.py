@@ -367,18 +367,19 @@ def _named(groups: Groups, mesh: Mapping[str, int], exact: bool = True) -> tuple
 
 def device_groups(text: str, everything: int) -> Groups:
     """Which devices talk, of `replica_groups` in each of its forms: lists, `[4,2]<=[2,4]T(1,0)`, and axes of a mesh of the
-    compiler's own. Raises ValueError for another form."""
+    compiler's own, whose devices are listed or an iota. Raises ValueError for another form."""
     if found := re.search(r"replica_groups=\{([{}0-9,]*)\}", text):
         listed = [frozenset(map(int, group.split(","))) for group in re.findall(r"\{([0-9,]+)\}", "{" + found[1] + "}")]
         listed = listed if "{" in found[1] else [frozenset(range(everything))] if not found[1] else listed
         return frozenset(listed)
     if found := re.search(r"replica_groups=\[([0-9,]+)\]<=(\[[0-9,]+\](?:T\([0-9,]+\))?)", text):
         return frozenset(map(frozenset, _iota(found[2]).reshape(_ints(found[1])).tolist()))
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?\])?(T\([0-9,]+\))?\))? ?\{([^}]*)\}", text):
+    ids = r"device_ids=\((?:([0-9,]+)|(.*?\])?(T\([0-9,]+\))?)\)"  # one by one, or as an iota
+    if found := re.search(rf"replica_groups=mesh\[([^\]]*)\](?:, {ids})? ?\{{([^}}]*)\}}", text):
         names, sizes = zip(*re.findall(r"'([^']+)'=(\d+)", found[1]), strict=True)
         sizes = tuple(map(int, sizes))
-        ids = _iota((found[2] or f"[{math.prod(sizes)}]") + (found[3] or "")).reshape(sizes)
-        return _along(ids, names, re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", found[4]))
+        listed = np.array(_ints(found[2])) if found[2] else _iota((found[3] or f"[{math.prod(sizes)}]") + (found[4] or ""))
+        return _along(listed.reshape(sizes), names, re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", found[5]))
     raise ValueError(f"replica groups in a form that is not known: {text[:200]}")
 
 

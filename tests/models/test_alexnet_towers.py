@@ -12,6 +12,7 @@ import pytest
 from advdl import losses, train
 from advdl.metrics import Mean
 from advdl.models import alexnet
+from advdl.scale import hlo
 
 KINDS = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
 
@@ -79,29 +80,4 @@ def collectives(program):
         if found := re.search(rf" = .* ({KINDS})(-start)?\(", line):
             name = re.search(r'op_name="([^"]*)"', line)[1]
             shapes = re.findall(r"\b[a-z]+\d+\[[\d,]*\]", line[: found.start(1)])
-            yield found[1], shapes, groups_of(line), name
-
-
-def groups_of(line):
-    """HLO's four ways to say which devices talk."""
-    if plain := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", line):
-        return [set(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", plain[1])]
-    if mesh := re.search(
-        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}", line
-    ):
-        axes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
-        sizes = list(map(int, axes.values()))
-        devices = np.arange(np.prod(sizes))
-        if mesh[2]:
-            devices = devices.reshape(list(map(int, mesh[2].split(","))))
-            devices = devices.transpose(list(map(int, mesh[3].split(",")))) if mesh[3] else devices
-        chosen = [list(axes).index(name) for name in re.findall(r"'(\w+)'", mesh[4])]
-        rest = [i for i in range(len(sizes)) if i not in chosen]
-        width = int(np.prod([sizes[i] for i in chosen]))
-        return sorted(map(set, devices.reshape(sizes).transpose(rest + chosen).reshape(-1, width).tolist()), key=min)
-    iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
-    shape, source = (list(map(int, text.split(","))) for text in iota.groups()[:2])
-    devices = np.arange(np.prod(source)).reshape(source)
-    if iota[3]:
-        devices = devices.transpose(list(map(int, iota[3].split(","))))
-    return sorted(map(set, devices.reshape(shape).tolist()), key=min)
+            yield found[1], shapes, sorted(map(set, hlo.device_groups(line, 4)), key=min), name

@@ -265,6 +265,7 @@ def test_messages_in_a_loop_count_as_often_as_it_runs():
     ("replica_groups=[2,2]<=[2,2]T(1,0), use_global_device_ids=true", [{0, 2}, {1, 3}]),
     ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [{0, 1}, {2, 3}]),
     ("replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'b'}", [{0, 2}, {1, 3}]),
+    ("replica_groups=mesh['a'=2,'b'=2,'c'=1], device_ids=(0,2,1,3) {'b'}", [{0, 2}, {1, 3}]),
     ("replica_groups=mesh['a'=4] {'a':(1)2}", [{0, 2}, {1, 3}]),
     ("replica_groups=mesh['a'=4] {'a':(2)2}", [{0, 1}, {2, 3}]),
 ])  # fmt: skip
