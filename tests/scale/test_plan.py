@@ -77,14 +77,15 @@ def test_twice_the_batch_is_twice_the_work_and_more_activations_and_the_same_par
     small, large = planned(512), planned(1024)
     assert large.parameters == small.parameters and large.optimizer == small.optimizer
     assert large.temporary > 1.5 * small.temporary
-    assert large.flops == 2 * small.flops
+    assert large.flops == pytest.approx(2 * small.flops, rel=0.01)  # the norm of the gradient is work of every step alike
     assert large.examples == 2 * small.examples
 
 
 def test_work_is_that_of_the_products_on_every_placement():
     products = 3 * PARAMETERS - 16 * WIDTH  # forward, by kernels, by activations but not by the input
     for placement, mesh, ways in [("jit", "", 1), ("pmap", "", 8), ("mesh", "", 8), ("mesh", "fsdp=8", 8)]:
-        assert planned(placement=placement, mesh=mesh).flops == 2 * 64 * products / ways
+        beside = planned(placement=placement, mesh=mesh).flops - 2 * 64 * products / ways
+        assert 0 <= beside <= 2 * PARAMETERS  # the norm of the gradient, where the compiler leaves it a product
 
 
 def test_fsdp_divides_parameters_and_optimizer_by_its_size():
