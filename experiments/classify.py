@@ -335,7 +335,8 @@ def report(network, state, names, look, held_out, test, run, figures) -> list[pr
         batch = test[number]
         p_BK = np.asarray(run_network(variables, batch["image"]))
         for row in np.flatnonzero((p_BK.argmax(1) != batch["label"]) & (batch["mask"] > 0)):
-            for key, value in (("image", look.pixels.to_bytes(batch["image"][row])), ("label", batch["label"][row]), ("p", p_BK[row])):
+            image = look.pixels.to_bytes(batch["image"][row])
+            for key, value in (("image", image), ("label", batch["label"][row]), ("p", p_BK[row])):
                 wrong[key].append(value)
     sections = [
         present.learning_section(run.folder / "metrics.jsonl", folder),

@@ -75,7 +75,8 @@ def classifier(name: str) -> Variant:
     if name in CLASSIFIERS:
         return CLASSIFIERS[name]
     if (found := CIFAR.match(name)) and int(found[2]) >= 8 and int(found[2]) % 6 == 2:
-        build = functools.partial(resnet.cifar, depth=int(found[2]), zeros="symmetric", shortcut="A" if found[1] == "resnet" else None)
+        shortcut = "A" if found[1] == "resnet" else None
+        build = functools.partial(resnet.cifar, depth=int(found[2]), zeros="symmetric", shortcut=shortcut)
         return Variant(build, "He 2015", 2015, (32, 32, 3), 0, 0)
     raise UserError(
         f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n + 2{nearest(name, CLASSIFIERS)}"

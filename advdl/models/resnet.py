@@ -303,8 +303,8 @@ VARIANTS: Mapping[str, Variant] = {
     "resnet50_preact": _imagenet(
         50, 25_549_352, 4_089_184_256, "", "He 2016", block=PreactBottleneck, stride_on="3x3"
     )._replace(year=2016),
-    # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of pytorch_resnet_cifar10 have them; the paper
-    # does not say where they are.
+    # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of pytorch_resnet_cifar10 have them; the
+    # paper does not say where they are.
     "resnet20": _cifar(20, 269_722, 40_551_040, 8.75),
     "resnet32": _cifar(32, 464_154, 68_862_592, 7.51),
     "resnet44": _cifar(44, 658_586, 97_174_144, 7.17),

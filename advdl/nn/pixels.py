@@ -48,7 +48,7 @@ IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225 of [0, 1]: the weights of torchvision, of timm's networks here and
 of pytorch_resnet_cifar10."""
 CENTERED = Pixels((123.0, 117.0, 104.0), (1.0,), "bgr")
-"""0 to 255 less the mean of ImageNet's training images, blue first: BVLC/caffe's `bvlc_alexnet` (which subtracts the mean of each
-pixel) and `bvlc_googlenet`. Krizhevsky et al. 2012, section 2, train on centered raw values too."""
+"""0 to 255 less the mean of ImageNet's training images, blue first: BVLC/caffe's `bvlc_alexnet` (which subtracts the mean of
+each pixel) and `bvlc_googlenet`. Krizhevsky et al. 2012, section 2, train on centered raw values too."""
 BYTES = Pixels((0.0,), (1.0,), "bgr")
 """0 to 255 as they are, blue first: what the SegNet tutorial's data layer hands to its networks."""

@@ -19,7 +19,8 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float =
 
     `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten after one half and
     after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k); `thirds`
-    after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `quarters` after one, two and three quarters; `poly` is (1 - update / steps)^power. `warmup`
+    after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `quarters` after one, two and three quarters;
+    `poly` is (1 - update / steps)^power. `warmup`
     updates rise linearly from peak/warmup before it.
 
     Raises UserError for another name.

@@ -1,4 +1,4 @@
-"""What a network is shown of an image: what goes in comes out, the scales are the published ones, and sizes are those asked for."""
+"""What a network is shown of an image: bytes come back, scales are the published ones, and sizes are those asked for."""
 
 import numpy as np
 import pytest
