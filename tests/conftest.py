@@ -15,12 +15,93 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 import importlib.util  # noqa: E402
+import json  # noqa: E402
+import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIERS = {"unit": 10.0, "experiments": 60.0, "scale": float("inf")}  # CPU seconds that one test of a tier may take
+
+
+def pytest_addoption(parser):
+    parser.addoption("--budget", metavar="FILE", help="Fail where a test exceeds its tier's budget; write all times to FILE.")
+
+
+REPORTS: dict[str, tuple[str, float]] = {}  # name of a test -> tier, CPU seconds
+PEAKS: dict[str, int] = {}  # worker -> bytes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker("unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it."""
+    item.before = sum(os.times()[:4])
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "teardown":
+        tier = next(tier for tier in TIERS if item.get_closest_marker(tier))
+        report.user_properties.append(("spent", (tier, round(sum(os.times()[:4]) - item.before, 2))))
+    return report
+
+
+def pytest_runtest_logreport(report):
+    if (spent := dict(report.user_properties).get("spent")) and report.when == "teardown":
+        REPORTS[report.nodeid] = spent
+
+
+def peak():
+    """Peak memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = peak()
+        return
+    over = [name for name, (tier, spent) in REPORTS.items() if spent > TIERS[tier]]
+    if session.config.option.budget:
+        pathlib.Path(session.config.option.budget).write_text(json.dumps(REPORTS, indent=0))
+        if over and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not REPORTS:
+        return
+    terminalreporter.section("CPU time and memory")
+    for tier, limit in TIERS.items():
+        times = [spent for own, spent in REPORTS.values() if own == tier]
+        terminalreporter.line(f"{tier}: {len(times)} tests, {sum(times):.0f} s")
+    for name, (tier, spent) in sorted(REPORTS.items(), key=lambda row: -row[1][1])[:10]:
+        over = f"  over the {tier} tier's {TIERS[tier]:.0f} s" if spent > TIERS[tier] else ""
+        terminalreporter.line(f"{spent:7.1f} s  {name}{over}")
+    for worker, size in (PEAKS or {"this process": peak()}).items():
+        terminalreporter.line(f"peak memory of {worker}: {size / 2**30:.2f} GiB")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flat_memory():
+    """Compiled programs of a file go with the file."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
