@@ -34,6 +34,10 @@ REPORTS: dict[str, tuple[str, float]] = {}  # name of a test -> tier, CPU second
 PEAKS: dict[str, int] = {}  # worker -> bytes
 
 
+def tier(item):
+    return next(tier for tier in TIERS if item.get_closest_marker(tier))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
@@ -43,7 +47,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it."""
+    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it.
+
+    Programs of the unit tier are compiled without costly optimization, which takes a third less time."""
+    jax.config.update("jax_disable_most_optimizations", tier(item) == "unit")
     item.before = sum(os.times()[:4])
     return (yield)
 
@@ -52,8 +59,7 @@ def pytest_runtest_protocol(item):
 def pytest_runtest_makereport(item, call):
     report = yield
     if call.when == "teardown":
-        tier = next(tier for tier in TIERS if item.get_closest_marker(tier))
-        report.user_properties.append(("spent", (tier, round(sum(os.times()[:4]) - item.before, 2))))
+        report.user_properties.append(("spent", (tier(item), round(sum(os.times()[:4]) - item.before, 2))))
     return report
 
 

@@ -1,5 +1,6 @@
 """Pairs of sentences in two languages."""
 
+import functools
 import pathlib
 
 import numpy as np
@@ -37,9 +38,10 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
     if spec != "numbers":
         known = ["numbers", "folder:PATH"]
         raise UserError(f"no pairs of sentences {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
-    return numbers_in_words(source, target)
+    return {part: list(pairs) for part, pairs in numbers_in_words(source, target).items()}
 
 
+@functools.cache
 def numbers_in_words(source: str, target: str) -> dict[str, Pairs]:
     """Numbers drawn evenly by their count of digits, so that short ones are among them."""
     try:

@@ -1,12 +1,20 @@
 """What linear maps make of images, beside auto-encoders. Axes: N training images, M test images, D pixels."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from sklearn.decomposition import PCA
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 
 def pca(training_ND: np.ndarray, components: int) -> PCA:
     """Principal components of the training images, as many as asked for or as there can be: the best linear auto-encoder of
     that code size (Baldi & Hornik 1989)."""
+    from sklearn.decomposition import PCA  # here: seconds to import, and training needs none of it
+
     return PCA(min(components, *training_ND.shape), random_state=0).fit(training_ND)
 
 

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 
 from advdl.errors import UserError
 from advdl.train import hosts
@@ -136,6 +135,8 @@ class Log:
                 temporary.write_text("".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step))
                 os.replace(temporary, self._path)
             self._file = self._path.open("a", buffering=1)
+            from tensorboardX import SummaryWriter  # here: it imports PyTorch where that is installed, for seconds
+
             self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:

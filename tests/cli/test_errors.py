@@ -144,7 +144,7 @@ def test_a_config_that_is_no_json(verb, finished, tmp_path):
     refused(verb("classify", "train", "--run", tmp_path / "run"), "config.json")
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 def test_a_full_disk_while_saving_leaves_the_last_checkpoint_whole(verb, finished, tmp_path, request):
     """A file system of two megabytes, filled up between two checkpoints."""
     mount = tmp_path / "disk"

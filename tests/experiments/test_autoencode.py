@@ -41,6 +41,7 @@ def run(request, finished):
     return request.param, finished(request.param)
 
 
+@pytest.mark.experiments
 def test_a_run_draws_what_its_network_has(run):
     kind, folder = run
     pictures = {p.stem for p in (folder / "report").glob("*.png")}
@@ -53,6 +54,7 @@ def test_a_run_draws_what_its_network_has(run):
     assert "PCA of" in html and ("Wiener filter" in html) == (kind == "denoise")
 
 
+@pytest.mark.experiments
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(run, verb, tmp_path):
     kind, folder = run
     flags = ["--run", tmp_path / "run", *TINY, *KINDS[kind], "--schedule", "constant", "--json"]
@@ -62,6 +64,7 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(run, verb, tmp_pa
     assert json.loads(out)["digest"] == json.loads((folder / "summary.json").read_text())["digest"]
 
 
+@pytest.mark.experiments
 def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, verb, load):
     """By a plain forward pass over all of them, the noise included; and PCA by its own least squares."""
     status, out, err = verb("autoencode", "evaluate", "--run", finished("denoise"), "--baselines", "--batch", 23, "--json")
@@ -127,6 +130,7 @@ def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, kind
     assert loss(batch) != pytest.approx(loss(other), rel=1e-3)
 
 
+@pytest.mark.experiments
 def test_predict_writes_reconstructions_and_codes(run, verb, tmp_path):
     kind, folder = run
     rng = np.random.default_rng(0)
@@ -156,7 +160,7 @@ def test_the_step_of_every_preset_can_be_traced(load, preset):
     assert module.PRESETS[preset].preset == preset
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 @pytest.mark.parametrize("preset", ["laptop", "denoise"])
 def test_it_beats_pca_and_halves_the_noise(load, preset):
     """The claims of the docstring after a fourth of the steps, on the test digits."""
@@ -183,6 +187,7 @@ def photographs(folder, width, height):
     return f"folder:{folder}"
 
 
+@pytest.mark.experiments
 def test_color_images_of_a_folder(verb, tmp_path):
     flags = ["--data", photographs(tmp_path / "data", 12, 10), "--run", tmp_path / "run", "--steps", 2, *TINY]
     status, _, err = verb("autoencode", "train", *flags, "--network", "conv")
@@ -212,6 +217,7 @@ def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
     assert status == 2 and told in err and len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.experiments
 def test_predict_needs_files_that_do_not_overwrite_each_other(finished, verb, tmp_path):
     status, _, err = verb("autoencode", "predict", "--run", finished("dense"))
     assert status == 2 and "image files" in err

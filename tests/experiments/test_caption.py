@@ -50,6 +50,7 @@ def finished(load, flags, tmp_path_factory):
     return folder
 
 
+@pytest.mark.experiments
 def test_a_run_is_scored_and_drawn(finished):
     judged = json.loads((finished / "verdict.json").read_text())
     names = {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "captions right as a whole"}
@@ -72,6 +73,7 @@ def test_images_are_shown_from_everywhere_with_their_own_captions(load, monkeypa
     assert captions == [f"a {n} (b {n})" for n in rows]
 
 
+@pytest.mark.experiments
 def test_a_run_that_is_resumed_is_the_unbroken_one(verb, finished, flags, tmp_path):
     """As if it had been killed after its first checkpoint."""
     run = tmp_path / "run"
@@ -84,6 +86,7 @@ def test_a_run_that_is_resumed_is_the_unbroken_one(verb, finished, flags, tmp_pa
     assert digests[0] == digests[1]
 
 
+@pytest.mark.experiments
 def test_evaluation_has_baselines_beside_it(verb, finished):
     status, out, err = verb("caption", "evaluate", "--run", finished, "--baselines", "--json")
     assert status == 0, err
@@ -92,6 +95,7 @@ def test_evaluation_has_baselines_beside_it(verb, finished):
     assert "CIDEr-D" in found["the caption of the nearest training image, by pixels"]
 
 
+@pytest.mark.experiments
 def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_path):
     run = tmp_path / "moved"
     shutil.copytree(finished, run)

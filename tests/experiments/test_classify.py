@@ -53,6 +53,7 @@ def trained(photographs, tmp_path_factory, load):
     return tmp_path_factory.mktemp("run") / "photographs"
 
 
+@pytest.mark.experiments
 def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trained, verb):
     flags = ["--model", "resnet18", "--image-size", 32, "--data", f"folder:{photographs}", "--run", trained, *SHORT, *RECIPE]
     status, out, err = verb("classify", "train", *flags)
@@ -63,6 +64,7 @@ def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trai
     assert status == 0 and 0 <= json.loads(out)["accuracy"] <= 1, err
 
 
+@pytest.mark.experiments
 def test_a_broken_file_is_named_or_counted_and_left_out(photographs, tmp_path, verb):
     broken = photographs / "test" / "cat" / "zz.jpg"
     broken.write_bytes(b"\xff\xd8 no image")
@@ -88,6 +90,7 @@ def published(tmp_path_factory):
     return path, network, v
 
 
+@pytest.mark.experiments
 def test_published_weights_classify_photographs_without_a_run(published, photographs, tmp_path, verb):
     path, network, v = published
     files = sorted((photographs / "test" / "cat").iterdir())[:2]
@@ -106,6 +109,7 @@ def test_published_weights_classify_photographs_without_a_run(published, photogr
     np.testing.assert_allclose(features, seen["stage4"][0], rtol=1e-3, atol=1e-3 * np.abs(features).max())
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -138,6 +142,7 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
         assert jax.tree.all(jax.tree.map(np.array_equal, rest, ({**v["params"], "classify": None}, v["batch_stats"])))
 
 
+@pytest.mark.experiments
 def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_path):
     run, file = tmp_path / "run", tmp_path / "net.safetensors"
     assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
@@ -171,6 +176,7 @@ def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
     np.testing.assert_allclose(crops, (p + mirrored) / 2, rtol=1e-5)
 
 
+@pytest.mark.experiments
 def test_classic_methods_stand_beside_the_network(verb, tmp_path):
     run = tmp_path / "run"
     assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
@@ -207,6 +213,7 @@ def test_photographs_are_needed_where_they_are(verb, tmp_path):
     assert status == 2 and "alexnet takes photographs" in err
 
 
+@pytest.mark.experiments
 def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, monkeypatch):
     """Of two classes, one black and one white: the first rows are all black."""
     for split in ("train", "test"):
@@ -223,6 +230,7 @@ def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, m
     assert len(shown[0]) == 16 and 3 <= (shown[0].reshape(16, -1).max(1) == 255).sum() <= 13
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("depth", [20])
 def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(depth, tmp_path, verb):
     """A file in the form of pytorch_resnet_cifar10, of a network that was trained a little: every image is called the same."""
@@ -254,6 +262,7 @@ def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(
     np.testing.assert_array_equal(confusion.sum(0), np.bincount(called, minlength=10))
 
 
+@pytest.mark.experiments
 def test_weights_of_other_classes_than_the_folders_are_refused(published, photographs, verb):
     flags = ["--weights", published[0], "--model", "resnet18", "--data", f"folder:{photographs}"]
     status, out, err = verb("classify", "evaluate", *flags)

@@ -25,6 +25,7 @@ def whole(load, tmp_path_factory):
     return folder
 
 
+@pytest.mark.experiments
 def test_every_net_is_trained_evaluated_and_drawn(whole):
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     summary, verdict = (json.loads((whole / f"{name}.json").read_text()) for name in ("summary", "verdict"))
@@ -41,11 +42,13 @@ def test_every_net_is_trained_evaluated_and_drawn(whole):
         assert len(image.getcolors(1 << 24)) > 10
 
 
+@pytest.mark.experiments
 def test_no_two_nets_are_the_same(whole):
     figures = json.loads((whole / "summary.json").read_text())["test"]
     assert len({figures[f"{name}/training loss"] for name in NETS}) == len(NETS)
 
 
+@pytest.mark.experiments
 def test_a_resumed_run_is_the_same_run(whole, verb, tmp_path):
     for steps in (2, 4):
         status, _, err = verb("depth", "train", "--run", tmp_path / "run", "--steps", steps, *TINY)
@@ -56,6 +59,7 @@ def test_a_resumed_run_is_the_same_run(whole, verb, tmp_path):
     assert json.loads((tmp_path / "run" / "verdict.json").read_text()) == json.loads((whole / "verdict.json").read_text())
 
 
+@pytest.mark.experiments
 def test_evaluate_covers_both_sets_whatever_the_batch(whole, verb):
     summary = json.loads((whole / "summary.json").read_text())
     status, out, err = verb("depth", "evaluate", "--run", whole, "--json", "--batch", 100)

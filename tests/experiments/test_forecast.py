@@ -19,6 +19,7 @@ def small(load, **settings):
     return module, config, parts
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
 def test_it_is_trained_judged_drawn_resumed_and_asked(verb, tmp_path, decoder):
     run = tmp_path / "run"
@@ -51,6 +52,7 @@ def test_it_is_trained_judged_drawn_resumed_and_asked(verb, tmp_path, decoder):
     assert (tmp_path / "out" / "forecast.png").exists()
 
 
+@pytest.mark.experiments
 def test_a_series_of_ones_own_is_trained_on_and_gone_on_with(verb, load, tmp_path):
     module = load("forecast")
     values = module.data.open_series("waves").values[:300]
@@ -76,6 +78,7 @@ def test_a_series_of_ones_own_is_trained_on_and_gone_on_with(verb, load, tmp_pat
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_one_step_without_a_season_is_enough(verb, tmp_path):
     run = tmp_path / "run"
     status, _, err = verb("forecast", "train", "--run", run, *TINY, "--season", 1, "--horizon", 1, "--seeds", 1)

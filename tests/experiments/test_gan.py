@@ -30,7 +30,7 @@ def losses_of(gan, joint, **changes):
     return [metrics[f"{player}_loss"].compute() for player in ("discriminator", "generator")]
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_alone(gan, monkeypatch):
     with_norm = [losses_of(gan, joint, width=8) for joint in (False, True)]
     assert abs(with_norm[0][0] - with_norm[1][0]) > 1e-3

@@ -39,6 +39,7 @@ def manifold(edit, runs):
     return edit.Manifold(str(runs[0]), 4, np.dtype("float32")), train.trained_player(runs[1], "gan_edit", "model")[1]
 
 
+@pytest.mark.experiments
 def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
     gan, folder = runs
     judged = json.loads((folder / "verdict.json").read_text())
@@ -53,6 +54,7 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
     )
 
 
+@pytest.mark.experiments
 def test_the_generator_is_that_of_the_checkpoint_that_is_asked_for(edit, verb, runs, tmp_path):
     """The run has its last one alone, which is the best too."""
     for which in ("best", "200"):
@@ -115,6 +117,7 @@ def test_the_way_has_its_ends(manifold):
     np.testing.assert_allclose(way[[0, -1]], ends, atol=1e-6)
 
 
+@pytest.mark.experiments
 def test_pictures_of_ones_own_are_edited_and_joined(verb, tmp_path, runs):
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
@@ -164,6 +167,7 @@ def test_the_page_answers_what_a_brush_asks(edit, manifold):
         server.server_close()
 
 
+@pytest.mark.scale
 def test_what_a_mouse_paints_in_a_browser_changes_the_image(edit, manifold, tmp_path):
     where, variables = manifold
     server, asked = edit.Studio(where).page(variables), []

@@ -24,7 +24,7 @@ def game(equilibrium):
     return equilibrium.Game(equilibrium.PRESETS["laptop"], data.points.MIXTURES["normal"])
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(equilibrium, game):
     found = equilibrium.optima(game, seeds=1)
     assert found["against N(4.5, 0.7²)"]["mean |D - best|"][0] <= 0.01
@@ -33,7 +33,7 @@ def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(equilibrium, 
     assert found["data labeled 0.9"]["mean D"][0] == pytest.approx(0.45, abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 def test_the_verdict_measures_a_generator_where_a_flat_discriminator_says_one_half(equilibrium, game):
     """Samples are N(5, 0.5²): far off, whatever a discriminator without slope thinks of them."""
     fit, judge = equilibrium.fresh(game, lambda given, key, count: 5 + 0.5 * jax.random.normal(key, (count, 1)))
@@ -62,6 +62,7 @@ def test_a_verdict_is_of_the_worst_seed(equilibrium):
     assert "passes" in equilibrium.verdict("Ring", rules | {"modes": [8, 8, 8]}, "ring")
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("flags", [["--preset", "ring", "--hidden", "16"], ["--beside", "plain,smoothed", "--hidden", "8"]])
 def test_a_run_is_trained_judged_drawn_and_goes_on(equilibrium, verb, tmp_path, flags, monkeypatch):
     monkeypatch.setattr(equilibrium.Line, "theory", lambda self, folder: [])

@@ -47,6 +47,7 @@ def second(load, first):
     return folder
 
 
+@pytest.mark.experiments
 def test_a_run_of_stage_1_is_judged_beside_the_condition_and_goes_on(verb, tmp_path, first):
     test = json.loads((first / "summary.json").read_text())["test"]
     assert test["truth/L1 of the person"] == 0 and test["truth/SSIM around the person"] == pytest.approx(1)
@@ -60,6 +61,7 @@ def test_a_run_of_stage_1_is_judged_beside_the_condition_and_goes_on(verb, tmp_p
     assert status == 0 and "resuming" in err, err
 
 
+@pytest.mark.experiments
 def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second):
     _, one, _ = train.trained_player(first, "gan_pose", "model")
     step, two = train.Checkpoints(second / "checkpoints").player("generator")
@@ -78,6 +80,7 @@ def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second
     assert train.digest(two["coarse"]) == train.digest(one["params"]) and stored.steps()[0] == 4
 
 
+@pytest.mark.experiments
 def test_stage_2_begins_with_the_checkpoint_of_stage_1_that_is_asked_for(pose, first):
     lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
     figures = {line["step"]: line[f"test/stage 1/{pose.APART}"] for line in lines if f"test/stage 1/{pose.APART}" in line}
@@ -134,6 +137,7 @@ def test_the_truth_of_a_walk_is_of_the_persons_shown(album, monkeypatch, tmp_pat
     np.testing.assert_array_equal(truth[:, :, 0, 0], np.broadcast_to(images[:, 0, 0], truth[:, :, 0, 0].shape))  # background
 
 
+@pytest.mark.experiments
 def test_baselines_stand_beside(verb, first):
     status, out, err = verb("gan_pose", "evaluate", "--run", first, "--baselines", "--json")
     assert status == 0, err
@@ -141,6 +145,7 @@ def test_baselines_stand_beside(verb, first):
     assert 0 < found["SSIM around the person"] < 1
 
 
+@pytest.mark.experiments
 def test_a_person_of_ones_own_in_poses_from_files(verb, tmp_path, second):
     Image.new("RGB", (60, 90), (90, 120, 200)).save(tmp_path / "me.png")
     points = persons.scaled(persons.skeleton(persons.walk(2)), 90)
@@ -159,6 +164,7 @@ def test_a_person_of_ones_own_in_poses_from_files(verb, tmp_path, second):
     assert status == 2 and "21 keypoints" in err and err.count("\n") == 1
 
 
+@pytest.mark.experiments
 def test_photographs_of_ones_own_with_their_keypoints_are_trained_on(verb, tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
@@ -194,6 +200,7 @@ def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
     assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_a_stage_1_of_another_width_is_refused(verb, tmp_path, first):
     flags = ["--preset", "refine", "--coarse", first, "--width", 8, *SMALL[2:]]
     status, _, err = verb("gan_pose", "train", "--run", tmp_path / "run", *flags)

@@ -94,7 +94,7 @@ POINTS = ["--data", "modes", "--hidden", "8", "--seeds", 2]
 IMAGES = ["--norm", "group", "--r1", 0.1, "--variants", "discogan,one_sided"]
 
 
-@pytest.mark.parametrize("flags", [POINTS, pytest.param(IMAGES, marks=pytest.mark.slow)])
+@pytest.mark.experiments
 def test_a_run_is_trained_judged_drawn_and_goes_on(verb, tmp_path, flags):
     folder = tmp_path / "run"
     status, _, err = verb("gan_translate", "train", "--run", folder, *SMALL, *flags)
@@ -110,6 +110,7 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, tmp_path, flags):
     assert status == 0 and json.loads(out)["discogan"]["round trip error"], err
 
 
+@pytest.mark.experiments
 def test_a_picture_of_ones_own_goes_there_and_back(verb, tmp_path):
     status, _, err = verb("gan_translate", "train", "--run", tmp_path / "run", *SMALL, "--variants", "discogan")
     assert status == 0, err

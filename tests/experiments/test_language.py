@@ -34,6 +34,7 @@ def finished(load, text, tmp_path_factory):
     return folder
 
 
+@pytest.mark.experiments
 def test_a_run_is_reported(finished):
     report = finished / "report"
     assert all((report / f"{name}.png").exists() for name in ("curves", "free_running", "surprise", "units"))
@@ -45,6 +46,7 @@ def test_a_run_is_reported(finished):
     assert verdict["counts of pairs"]["bits a character"] < verdict["counts of single tokens"]["bits a character"]
 
 
+@pytest.mark.experiments
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(verb, finished, text, tmp_path):
     """The hidden state is in the checkpoint, or the windows after it would start from nothing."""
     flags = ["--run", tmp_path / "run", "--data", f"folder:{text}"]
@@ -70,6 +72,7 @@ def test_replicas_carry_the_same_state_as_one_device(load, text):
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("tokens", ["words", "subwords"])
 def test_texts_of_other_tokens_go_on_in_free_running(verb, text, tmp_path, tokens):
     run, flags = tmp_path / "run", ["--tokens", tokens, "--subwords", 280, "--sampling", 0.5, "--layers", 2, "--dropout", 0.2]
@@ -80,6 +83,7 @@ def test_texts_of_other_tokens_go_on_in_free_running(verb, text, tmp_path, token
     assert list(json.loads(out)) == ["the zebra"]
 
 
+@pytest.mark.experiments
 def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
     run = tmp_path / "moved"
     shutil.copytree(finished, run)
@@ -116,6 +120,7 @@ def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.experiments
 def test_predict_refuses_what_cannot_be_drawn(verb, finished):
     for flags, line in (
         (["--length", 0], "--length is 0"),

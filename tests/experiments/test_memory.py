@@ -15,6 +15,7 @@ def longer(flags):
     return [*flags[: flags.index("--steps")], "--steps", 6, *flags[flags.index("--steps") + 2 :]]
 
 
+@pytest.mark.experiments
 def test_parity_is_trained_judged_drawn_and_asked(verb, tmp_path):
     run = tmp_path / "run"
     status, _, err = verb("parity", "train", "--run", run, *PARITY)
@@ -48,6 +49,7 @@ def test_the_verdict_on_parity_is_that_of_the_best_state(load):
     assert "unlike chance" in board.judge(figures)["verdict"]
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("flags", [[], ["--preset", "order", "--networks", "lstm1997,gru"]], ids=["adding", "order"])
 def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
     run = tmp_path / "run"

@@ -51,7 +51,7 @@ def trained(load, name, placement, mesh):
     return jax.device_get(state), {k: v for k, v in figures.items() if isinstance(v, float)}
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_placement_gives_the_same_state(load, name):
     reference, figures = trained(load, name, "jit", "")

@@ -48,7 +48,7 @@ def whole(request, start, tmp_path_factory):
     return request.param, folder, json.loads((folder / "summary.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
     name, folder, summary = whole
     process = train(start, name, tmp_path / "run")
@@ -67,7 +67,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
     assert sorted(set(lines)) == list(range(1, STEPS + 1)) and lines == sorted(lines)
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_sigterm_saves_and_a_finished_run_says_so_and_more_steps_go_on(whole, start, tmp_path):
     name, folder, summary = whole
     process = train(start, name, tmp_path / "run")

@@ -30,6 +30,7 @@ def finished(load, tmp_path_factory):
     return folder
 
 
+@pytest.mark.experiments
 def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
     for picture in ("curves", "overlays", "confusion", "receptive_field"):
         with Image.open(finished / "report" / f"{picture}.png") as image:
@@ -59,6 +60,7 @@ def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
     np.testing.assert_array_equal(UNIT.to_bytes(shown["seen"][1])[0], shown["seen"][0])
 
 
+@pytest.mark.experiments
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
     assert verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *TINY)[0] == 0
     status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 4, *TINY, "--json")
@@ -66,6 +68,7 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, t
     assert json.loads(out)["digest"] == json.loads((finished / "summary.json").read_text())["digest"]
 
 
+@pytest.mark.experiments
 def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path):
     small = ["--data", "digit_scenes:16", "--size", "24x24", "--width", 0.0625, "--batch", 2, "--steps", 1]
     flags = ["--preset", "segnet", "--pretrain", 2, "--encoder-rate", 0.1, *small]
@@ -73,6 +76,7 @@ def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path)
     assert status == 0 and "pretrained on 2 batches of single digits" in err
 
 
+@pytest.mark.experiments
 def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(finished, verb):
     flags = ["--scales", "0.75,1", "--mirror", "--window", 12, "--baselines", "--json"]
     status, out, err = verb("segment", "evaluate", "--run", finished, *flags)
@@ -82,6 +86,7 @@ def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(fin
     assert 0 < figures["most frequent class"]["pixel accuracy"] <= figures["mode of each pixel"]["pixel accuracy"] + 1e-9
 
 
+@pytest.mark.experiments
 def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
     photo = tmp_path / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 21, 3), np.uint8)).save(photo)
@@ -176,6 +181,7 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     assert np.abs(once["score"]["bias"]).min() > 1e-4
 
 
+@pytest.mark.experiments
 def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp_path):
     """Its checkpoint has the moving ones, from which the same follows."""
     flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]

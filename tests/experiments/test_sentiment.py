@@ -33,6 +33,7 @@ def finished(load, texts, tmp_path_factory):
     return folder
 
 
+@pytest.mark.experiments
 def test_opinions_are_trained_on_resumed_and_reported(verb, tmp_path):
     run = tmp_path / "run"
     flags = ["--pool", "last", "--dropout", 0.5, "--word-dropout", 0.1, "--buckets", 2]
@@ -44,6 +45,7 @@ def test_opinions_are_trained_on_resumed_and_reported(verb, tmp_path):
     assert status == 0 and "resuming" in err, err
 
 
+@pytest.mark.experiments
 def test_evaluation_has_both_parts_and_baselines_beside_them(verb, finished):
     status, out, err = verb("sentiment", "evaluate", "--run", finished, "--baselines", "--json")
     assert status == 0, err
@@ -53,6 +55,7 @@ def test_evaluation_has_both_parts_and_baselines_beside_them(verb, finished):
     assert found["bag of words"]["accuracy"] == 1 and found["most frequent class"]["accuracy"] < 0.9
 
 
+@pytest.mark.experiments
 def test_a_run_is_asked_where_its_data_is_gone(verb, finished, texts, tmp_path):
     run = tmp_path / "moved"
     shutil.copytree(finished, run)
@@ -81,6 +84,7 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, texts, tmp_path):
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_a_run_does_not_go_on_with_other_words(verb, finished, texts, tmp_path):
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(finished, run)
@@ -95,6 +99,7 @@ def test_a_run_does_not_go_on_with_other_words(verb, finished, texts, tmp_path):
         assert status == 2 and "is not what --data gives now" in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_what_cannot_be_asked_is_told_in_one_line(verb, finished, tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     (tmp_path / "empty.txt").write_bytes(b"")

@@ -21,6 +21,7 @@ def write(path, samples, rate):
         file.writeframes((samples * 30000).astype(np.int16).tobytes())
 
 
+@pytest.mark.experiments
 def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path):
     run = tmp_path / "run"
     status, _, err = verb("speech", "train", "--run", run, *SMALL)
@@ -42,6 +43,7 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path):
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_strings_with_too_few_frames_are_counted_and_leave_the_mean_finite(verb, tmp_path):
     """One word of a hundredth of a second, which is a single frame: said twice in a string it would need a blank between."""
     folder, run = tmp_path / "words", tmp_path / "run"

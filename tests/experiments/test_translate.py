@@ -26,6 +26,7 @@ def corpus(tmp_path):
     return ["--data", f"folder:{tmp_path}", "--source", "a", "--target", "b"]
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("flags", [["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2], ["--attention", "none"]])
 def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags, monkeypatch):
     run = tmp_path / "run"

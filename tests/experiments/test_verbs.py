@@ -42,6 +42,7 @@ def run(request, finished):
     return request.param, finished(request.param)
 
 
+@pytest.mark.experiments
 def test_train_writes_the_run_folder(run):
     name, folder = run
     assert json.loads((folder / "config.json").read_text())["experiment"] == name
@@ -62,6 +63,7 @@ def test_train_writes_the_run_folder(run):
     assert all(f'src="{name}"' not in html or (folder / "report" / name).exists() for name in html.split('src="')[1:])
 
 
+@pytest.mark.experiments
 def test_evaluate_agrees_with_the_end_of_training_and_writes_nothing(run, verb):
     name, folder = run
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
@@ -73,6 +75,7 @@ def test_evaluate_agrees_with_the_end_of_training_and_writes_nothing(run, verb):
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
+@pytest.mark.experiments
 def test_evaluation_counts_every_example_once_whatever_the_batch(run, verb):
     name, folder = run
     figures = [
@@ -84,6 +87,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch(run, verb):
             np.testing.assert_allclose(other[key], value, rtol=2e-4, err_msg=key)
 
 
+@pytest.mark.experiments
 def test_help_names_every_common_flag(run, verb):
     name, _ = run
     for what in ("train", "evaluate", "bench"):
@@ -94,6 +98,7 @@ def test_help_names_every_common_flag(run, verb):
     assert status == 2 and "train" in out and "bench" in out
 
 
+@pytest.mark.experiments
 def test_gan_predict_draws_what_the_seed_says(finished, verb, tmp_path):
     folder, grids = finished("gan"), []
     for place, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -108,6 +113,7 @@ def test_gan_predict_draws_what_the_seed_says(finished, verb, tmp_path):
     assert grids[0] == grids[1] != grids[2]
 
 
+@pytest.mark.experiments
 def test_classify_predict_names_classes_of_files(finished, verb, tmp_path):
     folder = finished("classify")
     rng = np.random.default_rng(0)
@@ -126,8 +132,8 @@ def test_classify_predict_names_classes_of_files(finished, verb, tmp_path):
     assert status == 2 and "absent.png" in err
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", sorted(TINY))
-@pytest.mark.slow
 def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "SECONDS", 0.01)
@@ -141,7 +147,7 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.experiments
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
     status, _, err = verb("classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16")
     assert status == 0, err
@@ -156,6 +162,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
     assert convolutions and all("bf16" in line for line in convolutions)
 
 
+@pytest.mark.experiments
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(verb, tmp_path):
     run = tmp_path / "run"
     flags = [*TINY["classify"], "--schedule", "constant", "--warmup", 0, "--learning-rate", 1e30, "--save-every", 1]
@@ -166,6 +173,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(ver
     assert not (run / "summary.json").exists()
 
 
+@pytest.mark.experiments
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, verb, tmp_path, caplog):
     run = tmp_path / "run"
     shutil.copytree(finished("classify"), run)
@@ -182,6 +190,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, ver
     assert status == 0 and "step 6" in err and (run / "damaged" / "8").is_dir()
 
 
+@pytest.mark.experiments
 def test_a_gan_of_a_folder_of_photographs_of_one_class(verb, tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):

@@ -307,6 +307,7 @@ def on_polyline(points, places):
     return True
 
 
+@pytest.mark.scale
 def test_what_the_mouse_paints_is_what_the_server_gets(browser, server, fake, tmp_path):
     with opened(browser, server) as hand:
         page = hand.page
@@ -402,6 +403,7 @@ def test_what_the_mouse_paints_is_what_the_server_gets(browser, server, fake, tm
         assert hand.error() == "text.png is not an image that this browser can read." and len(fake.starts) == 3
 
 
+@pytest.mark.scale
 def test_the_latest_strokes_win_and_errors_are_shown(browser, server, fake):
     with opened(browser, server) as hand:
         fake.go.clear()
@@ -435,6 +437,7 @@ def test_the_latest_strokes_win_and_errors_are_shown(browser, server, fake):
         np.testing.assert_array_equal(hand.shown(), pixels(1))
 
 
+@pytest.mark.scale
 def test_a_gray_image_is_painted_in_gray(browser, fake):
     with served(fake, gray=True, title=NASTY) as server, opened(browser, server) as hand:
         assert hand.page.title() == hand.page.locator("h1").text_content() == NASTY

@@ -177,7 +177,7 @@ def four(folder, two):
         assert status == 0, said
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 @pytest.mark.parametrize("name", WHOLE)
 def test_two_processes_train_to_what_one_does_on_the_same_examples(alone, two, folder, name):
     """slow: starts two processes that compile experiments."""
@@ -187,7 +187,7 @@ def test_two_processes_train_to_what_one_does_on_the_same_examples(alone, two, f
     same_run(folder / f"two-{name}", reference, STEPS)
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 @pytest.mark.parametrize("name", WHOLE)
 def test_four_processes_train_to_what_one_does_on_the_same_examples(alone, four, folder, name):
     """slow: starts four processes that compile experiments."""
@@ -197,7 +197,7 @@ def test_four_processes_train_to_what_one_does_on_the_same_examples(alone, four,
     same_run(folder / f"four-{name}", reference, STEPS)
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_a_killed_process_ends_the_other_with_a_line_that_names_it(two, folder):
     """slow: as above."""
     status, said, seconds = two
@@ -207,7 +207,7 @@ def test_a_killed_process_ends_the_other_with_a_line_that_names_it(two, folder):
     assert not (folder / "killed" / "summary.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_a_run_killed_on_two_goes_on_on_one_and_on_four_with_the_examples_of_an_unbroken_one(alone, two, four, here, folder):
     """slow: as above."""
     reference, ids = alone[KILLED]
@@ -265,7 +265,7 @@ def said_by(process, word):
     return next(line for line in process.stdout if line.startswith(word))
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_sigterm_to_one_saves_at_the_same_step_in_all_and_the_end_of_process_0_is_told():
     """slow: starts two processes."""
     port = free_port()
@@ -293,7 +293,7 @@ def test_sigterm_to_one_saves_at_the_same_step_in_all_and_the_end_of_process_0_i
             process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_a_process_that_finds_no_other_says_so(start, tmp_path):
     """slow: starts three processes, of which two wait for others."""
     flags = ["--placement", "mesh", "--distributed", "--start-timeout", 2, "--run", tmp_path / "run"]
@@ -306,7 +306,7 @@ def test_a_process_that_finds_no_other_says_so(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.scale
 def test_checkpoints_lie_where_they_are_told_and_are_found_there(verb, tmp_path):
     """slow: compiles two experiments' worth of a small one."""
     tiny = ["--run", tmp_path / "run", "--checkpoints", tmp_path / "else where", *TINY["gan"]]

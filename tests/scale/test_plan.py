@@ -404,7 +404,7 @@ def test_the_verb_makes_a_table_and_json(verb):
     assert len({one["parameters"] for one in plans}) == 1
 
 
-@pytest.mark.slow  # compiles a residual network twice
+@pytest.mark.scale  # compiles a residual network twice
 def test_blocks_computed_again_on_a_mesh_cost_one_more_forward_pass_and_no_message_of_activations(verb):
     flags = ["--model", "resnet20", "--scan", "--data", "blank:32x32x3:10", "--batch", "256", "--mesh", "fsdp=8", "--json"]
     kept, again = (
@@ -463,7 +463,7 @@ BATCH = 1 << 19
 """So large that a step takes a gigabyte, beside which what the process holds anyway is little."""
 
 
-@pytest.mark.slow  # a process of its own, whose memory is measured
+@pytest.mark.scale  # a process of its own, whose memory is measured
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="measures memory through /proc")
 def test_memory_lies_between_what_is_held_and_what_was_planned():
     found = planned(BATCH, "jit", devices=1)
@@ -503,7 +503,7 @@ def counted(load, experiment, over=1, **settings):
 
 
 @needs_libtpu
-@pytest.mark.slow  # compiles with libtpu, in a process
+@pytest.mark.scale  # compiles with libtpu, in a process
 def test_a_classifier_for_eight_chips(load):
     small, large = planned_for_tpu("classify", "--model", "resnet8", "--topology", "v5e:2x4", "--batches", "2048,4096")
     assert (small["chips"], small["hosts"], small["mesh"]["data"]) == (8, 2, 8)
@@ -514,7 +514,7 @@ def test_a_classifier_for_eight_chips(load):
 
 
 @needs_libtpu
-@pytest.mark.slow  # compiles with libtpu, in a process
+@pytest.mark.scale  # compiles with libtpu, in a process
 def test_a_classifier_for_a_pod_of_256(load):
     (found,) = planned_for_tpu("classify", "--model", "resnet8", "--topology", "v5e:16x16", "--batch", 1024)
     assert (found["chips"], found["hosts"], found["mesh"]["data"]) == (256, 64, 256)
@@ -524,7 +524,7 @@ def test_a_classifier_for_a_pod_of_256(load):
 
 
 @needs_libtpu
-@pytest.mark.slow  # compiles with libtpu, in a process
+@pytest.mark.scale  # compiles with libtpu, in a process
 @pytest.mark.parametrize("placement", ["mesh", "pmap"])
 def test_the_gan_for_eight_chips(load, placement):
     (found,) = planned_for_tpu("gan", "--topology", "v5e:2x4", "--width", 16, "--placement", placement)
@@ -534,7 +534,7 @@ def test_the_gan_for_eight_chips(load, placement):
 
 
 @needs_libtpu
-@pytest.mark.slow  # compiles with libtpu, in a process
+@pytest.mark.scale  # compiles with libtpu, in a process
 def test_an_lstm_for_eight_chips_whose_state_is_divided(load):
     """Gradients are scattered once and not at every step in time."""
     (found,) = planned_for_tpu("language", "--data", "blank:512", "--topology", "v5e:2x4", "--mesh", "fsdp=8", "--batch", 64)

@@ -104,7 +104,7 @@ def pair(request, tmp_path):
     return request.param, model, variables, image, reference, x
 
 
-@pytest.mark.slow  # compiles whole networks of full width
+@pytest.mark.experiments  # compiles whole networks of full width
 def test_parity(pair):
     name, model, variables, image, reference, x = pair
     reference.eval()
