@@ -30,8 +30,22 @@ def pytest_addoption(parser):
     parser.addoption("--budget", metavar="FILE", help="Fail where a test exceeds its tier's budget; write all times to FILE.")
 
 
-REPORTS: dict[str, tuple[str, float]] = {}  # name of a test -> tier, CPU seconds
+REPORTS: dict[str, tuple[str, float, int]] = {}  # name of a test -> tier, CPU seconds, bytes by which it raised the peak
 PEAKS: dict[str, int] = {}  # worker -> bytes
+
+
+QUICK = " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+def pytest_configure(config):
+    """Compile in a fraction of the time, without costly optimization, unless the tier `scale` is among those that run.
+
+    With that tier the programs are those that users run. XLA reads its flags when the first computation starts its client.
+    """
+    if "scale" not in config.option.markexpr:
+        if jax.__version_info__ < (0, 11):  # later ones do not know these flags, and abort
+            os.environ["XLA_FLAGS"] += QUICK
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def tier(item):
@@ -47,11 +61,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it.
-
-    Programs of the unit tier are compiled without costly optimization, which takes a third less time."""
-    jax.config.update("jax_disable_most_optimizations", tier(item) == "unit")
-    item.before = sum(os.times()[:4])
+    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it."""
+    item.before = sum(os.times()[:4]), peak()
     return (yield)
 
 
@@ -59,7 +70,7 @@ def pytest_runtest_protocol(item):
 def pytest_runtest_makereport(item, call):
     report = yield
     if call.when == "teardown":
-        report.user_properties.append(("spent", (tier(item), round(sum(os.times()[:4]) - item.before, 2))))
+        report.user_properties.append(("spent", (tier(item), round(sum(os.times()[:4]) - item.before[0], 2), peak() - item.before[1])))
     return report
 
 
@@ -77,7 +88,7 @@ def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["peak"] = peak()
         return
-    over = [name for name, (tier, spent) in REPORTS.items() if spent > TIERS[tier]]
+    over = [name for name, (tier, spent, _) in REPORTS.items() if spent > TIERS[tier]]
     if session.config.option.budget:
         pathlib.Path(session.config.option.budget).write_text(json.dumps(REPORTS, indent=0))
         if over and session.exitstatus == pytest.ExitCode.OK:
@@ -94,11 +105,13 @@ def pytest_terminal_summary(terminalreporter):
         return
     terminalreporter.section("CPU time and memory")
     for tier, limit in TIERS.items():
-        times = [spent for own, spent in REPORTS.values() if own == tier]
+        times = [spent for own, spent, _ in REPORTS.values() if own == tier]
         terminalreporter.line(f"{tier}: {len(times)} tests, {sum(times):.0f} s")
-    for name, (tier, spent) in sorted(REPORTS.items(), key=lambda row: -row[1][1])[:10]:
+    for name, (tier, spent, _) in sorted(REPORTS.items(), key=lambda row: -row[1][1])[:10]:
         over = f"  over the {tier} tier's {TIERS[tier]:.0f} s" if spent > TIERS[tier] else ""
         terminalreporter.line(f"{spent:7.1f} s  {name}{over}")
+    for name, (_, _, raised) in sorted(REPORTS.items(), key=lambda row: -row[1][2])[:3]:
+        terminalreporter.line(f"{raised / 2**20:5.0f} MiB {name} raised the peak")
     for worker, size in (PEAKS or {"this process": peak()}).items():
         terminalreporter.line(f"peak memory of {worker}: {size / 2**30:.2f} GiB")
 

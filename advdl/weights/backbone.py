@@ -65,7 +65,7 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
     """
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
     for collection, modules in backbone.items():
-        own = result[collection]
+        own = result.setdefault(collection, {})
         if isinstance(model, captioner.Captioner):
             own["encoder"] = {name: modules[name] for name in own["encoder"]}
         elif isinstance(model, fcn.FCNResNet):

@@ -67,6 +67,7 @@ def test_the_generator_is_that_of_the_checkpoint_that_is_asked_for(edit, verb, r
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_optimization_comes_nearer_and_stays_where_the_noise_lies(edit, manifold):
     where, variables = manifold
     x = where.images(where.held_out, 8)[0]
@@ -79,6 +80,7 @@ def test_optimization_comes_nearer_and_stays_where_the_noise_lies(edit, manifold
     np.testing.assert_allclose(alone, found[:1], atol=1e-4)  # nobody sees the others of a portion
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize(
     "stroke",
     [
@@ -102,6 +104,7 @@ def test_a_stroke_is_fulfilled_and_smoothness_holds_it_back(manifold, stroke):
     assert left[0] < 0.9 and left[0] <= left[1] <= left[2] and away[0] > away[1] > away[2]
 
 
+@pytest.mark.experiments
 def test_examples_are_of_every_class_where_they_are_sorted_by_class(manifold):
     where, _ = manifold
     pixels = np.random.default_rng(0).integers(0, 256, (600, *where.shape), dtype=np.uint8)
@@ -109,6 +112,7 @@ def test_examples_are_of_every_class_where_they_are_sorted_by_class(manifold):
     assert np.bincount(label, minlength=3).min() > 8 and found.shape == (60, *where.shape)
 
 
+@pytest.mark.experiments
 def test_the_way_has_its_ends(manifold):
     where, variables = manifold
     first, last = where.noise(1, 2)
@@ -141,6 +145,7 @@ def test_pictures_of_ones_own_are_edited_and_joined(verb, tmp_path, runs):
     assert status == 2 and "lies outside of the image of 8 by 8 pixels" in err and err.count("\n") == 1
 
 
+@pytest.mark.experiments
 def test_the_page_answers_what_a_brush_asks(edit, manifold):
     where, variables = manifold
     server = edit.Studio(where).page(variables)

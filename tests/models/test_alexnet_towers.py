@@ -44,6 +44,7 @@ def stepped():
     return run
 
 
+@pytest.mark.scale
 def test_four_devices_make_the_update_of_one(stepped):
     """The first update of SGD with momentum is the momentum itself; the parameters' own rounding would hide it."""
     (loss, one, _), (loss_mesh, four, _) = stepped("jit"), stepped("mesh", "data=2,model=2")
@@ -56,6 +57,7 @@ def test_four_devices_make_the_update_of_one(stepped):
         assert np.abs(a).max() > 0
 
 
+@pytest.mark.scale
 def test_devices_talk_across_towers_only_where_the_papers_gpus_do(stepped):
     """Mesh data=2, model=2 is devices ((0, 1), (2, 3)): a group within a row is talk between towers.
 

@@ -149,10 +149,11 @@ def test_an_answer_depends_on_nothing_later_and_on_the_source(attention):
 @pytest.mark.parametrize("attention", seq2seq.ATTENTION)
 def test_steps_one_by_one_are_the_whole(attention):
     network, variables = made(attention)
-    logits, _ = network.apply(variables, SOURCE, LENGTH, TARGET)
-    carry = network.apply(variables, SOURCE, LENGTH, method="encode")
+    logits, _ = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
+    carry = jax.jit(functools.partial(network.apply, method="encode"))(variables, SOURCE, LENGTH)
+    step = jax.jit(functools.partial(network.apply, method="next"))
     for t in range(TARGET.shape[1]):
-        own, carry = network.apply(variables, carry, TARGET[:, t], method="next")
+        own, carry = step(variables, carry, TARGET[:, t])
         np.testing.assert_allclose(own, logits[:, t], atol=1e-5)
 
 
@@ -160,7 +161,8 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
     """Additive attention makes a value for each pair of a target's and a source's token: those are not all there at once."""
     network = seq2seq.Translator(9, 8, embedding=6, features=32)
     source, length, target = jnp.full((4, 256), 5), jnp.full(4, 250), jnp.full((4, 32), 3)
-    variables = network.init(KEY, source, length, target)
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(network.init, KEY, source, length, target)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes)
 
     def compiled(way):
         total = lambda variables: jnp.square(network.apply(variables, source, length, target)[0]).sum()  # noqa: E731

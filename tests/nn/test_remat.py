@@ -25,7 +25,9 @@ NETWORKS = {
 def run(name, way):
     """(structure of the variables, the gradient and the new statistics, FLOPs)."""
     network, x = NETWORKS[name](), jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
-    variables = network.init(jax.random.key(0), x, train=False)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: network.init(key, x, train=False), jax.random.key(0))
+    variables = jax.tree.map(lambda s: np.abs(rng.normal(0, 0.1, s.shape)).astype(s.dtype) + 0.01, shapes)
 
     def loss(params):
         given = {**variables, "params": params}

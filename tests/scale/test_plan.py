@@ -395,6 +395,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
 SMALL = ("--network", "mlp", "--width", "8", "--batch", "16")
 
 
+@pytest.mark.scale
 def test_the_verb_makes_a_table_and_json(verb):
     status, out, _ = verb("gan", "plan", "--topology", "cpu:4", "--batches", "16,32", *SMALL)
     assert status == 0 and out.count("| cpu:4 ") == 2 and "all-reduce over data (4)" in out

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from advdl import train
 
 
@@ -29,6 +31,7 @@ def test_lines_of_another_kind_neither_trip_nor_quiet():
     assert train.Watch([train.Alarm("too high", high, 20)]).over(some) == ["too high since step 10: x is 2"]
 
 
+@pytest.mark.experiments
 def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(verb, load, monkeypatch, tmp_path):
     gan = load("gan")
     monkeypatch.setattr(gan, "ALARMS", [train.Alarm(name, trips, 4) for name, trips, _ in gan.ALARMS])
