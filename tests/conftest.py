@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.get
 import jax  # noqa: E402 - the flags above must be set first
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 import importlib.util  # noqa: E402
 import json  # noqa: E402
@@ -28,24 +28,28 @@ TIERS = {"unit": 10.0, "experiments": 60.0, "scale": float("inf")}  # CPU second
 
 def pytest_addoption(parser):
     parser.addoption("--budget", metavar="FILE", help="Fail where a test exceeds its tier's budget; write all times to FILE.")
+    parser.addoption("--optimized", action="store_true", help="Compile programs as users do; by default tests compile quickly.")
 
 
 REPORTS: dict[str, tuple[str, float, int]] = {}  # name of a test -> tier, CPU seconds, bytes by which it raised the peak
 PEAKS: dict[str, int] = {}  # worker -> bytes
 
 
-QUICK = " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# Options of XLA before JAX 0.11; later ones do not know them, and abort.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" if jax.__version_info__ < (0, 11) else ""
 
 
 def pytest_configure(config):
-    """Compile in a fraction of the time, without costly optimization, unless the tier `scale` is among those that run.
+    """Compile in a fraction of the time, without costly optimization, unless `--optimized` is given.
 
-    With that tier the programs are those that users run. XLA reads its flags when the first computation starts its client.
+    XLA reads its flags when the first computation starts its client. Processes that tests start inherit what they need.
     """
-    if "scale" not in config.option.markexpr:
-        if jax.__version_info__ < (0, 11):  # later ones do not know these flags, and abort
-            os.environ["XLA_FLAGS"] += QUICK
-        jax.config.update("jax_disable_most_optimizations", True)
+    quick = not config.option.optimized
+    jax.config.update("jax_disable_most_optimizations", quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+    os.environ["QUICK_XLA_FLAGS"] = QUICK if quick else ""
+    if quick and QUICK not in os.environ["XLA_FLAGS"]:
+        os.environ["XLA_FLAGS"] += f" {QUICK}"
 
 
 def tier(item):
@@ -118,9 +122,10 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="module", autouse=True)
 def flat_memory():
-    """Compiled programs of a file go with the file."""
+    """Compiled programs of a file go with the file, once the process has grown large."""
     yield
-    jax.clear_caches()
+    if peak() > 1.25 * 2**30:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +152,7 @@ def start():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"XLA_FLAGS": ""} | environment,
+            env=os.environ | {"XLA_FLAGS": os.environ["QUICK_XLA_FLAGS"]} | environment,
         )
 
     return start

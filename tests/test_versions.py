@@ -21,7 +21,7 @@ np.testing.assert_allclose(found, np.square(rows.astype(np.float64)).sum(1), rto
 
 def run(program, flags=""):
     """Standard error and status of a process of its own."""
-    environment = os.environ | {"XLA_FLAGS": flags}
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
 
 

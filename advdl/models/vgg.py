@@ -80,7 +80,7 @@ class VGG(nn.Module):
     """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 32 on.
 
     An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with dropout 1/2 after each.
-    num_classes: None leaves out everything after pool5, which is then the first result.
+    num_classes: None leaves out everything after pool5, which is then the first result. width: factor on all features.
     Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096).
     """
 
@@ -88,13 +88,14 @@ class VGG(nn.Module):
     num_classes: int | None = 1000
     norm: Callable[..., nn.Module] | None = None
     dropout: float = 0.5
+    width: float = 1.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        seen = Trunk(self.norm, name="trunk", **dtypes)(x_BHWC, train)
+        seen = Trunk(self.norm, width=self.width, name="trunk", **dtypes)(x_BHWC, train)
         x = seen["pool5"]
         if self.num_classes is None:
             return x, seen
@@ -102,7 +103,8 @@ class VGG(nn.Module):
             x = adaptive_avg_pool(x, 7)
         x = x.reshape(len(x), -1)
         for name in ("fc6", "fc7"):
-            x = seen[name] = relu(nn.Dense(4096, kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)(x))
+            fully = nn.Dense(round(4096 * self.width), kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)
+            x = seen[name] = relu(fully(x))
             x = Dropout(self.dropout)(x, train)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="fc8", **dtypes)(x), seen
 

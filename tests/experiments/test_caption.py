@@ -119,6 +119,7 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_path):
     """Parameters and statistics, bit for bit, while the decoder learns."""
     module = load("caption")
@@ -172,6 +173,7 @@ def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize(
     ("preset", "shape", "places"),
     [("laptop", (64, 64, 1), (4, 4)), ("coco_overfit", (64, 64, 3), (4, 4)), ("paper", (224, 224, 3), (7, 7))],

@@ -166,6 +166,7 @@ def test_val_serves_where_a_folder_has_no_test(load, tmp_path):
     assert held_out(f"folder:{tmp_path}") == held_out("digits") == "test"
 
 
+@pytest.mark.experiments
 def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
     network = models.resnet.cifar(8, num_classes=4)
     x = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
@@ -188,6 +189,7 @@ def test_classic_methods_stand_beside_the_network(verb, tmp_path):
     assert all(figures[name]["fit seconds"] > 0 for name in ("SVM, radial kernel", "random forest, 100 trees"))
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("preset", ["alexnet-2012", "googlenet-2014", "resnet-2015", "resnet-modern"])
 def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photographs, preset):
     """On a folder in place of ImageNet, a small batch, nothing compiled."""

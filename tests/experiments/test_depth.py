@@ -67,6 +67,7 @@ def test_evaluate_covers_both_sets_whatever_the_batch(whole, verb):
     assert json.loads(out) == pytest.approx({"checkpoint step": summary["steps"], **summary["test"]}, rel=2e-4)
 
 
+@pytest.mark.experiments
 def test_each_set_is_counted_by_itself(load):
     module = load("depth")
     experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], depths="8", seeds=1, batch=100))
@@ -79,6 +80,7 @@ def test_each_set_is_counted_by_itself(load):
     assert counts == {"training": 1433, "test": 364}
 
 
+@pytest.mark.experiments
 def test_seeds_of_a_net_start_apart_and_a_further_seed_changes_none(load):
     module = load("depth")
     kernels = {}

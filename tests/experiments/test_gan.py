@@ -76,12 +76,14 @@ def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_a
     np.testing.assert_allclose(y.var((1, 2, 3)), 1, atol=1e-4)
 
 
+@pytest.mark.experiments
 def test_clipping_bounds_the_critics_parameters_and_no_others(gan):
     state, _ = stepped(gan, network="mlp", width=8, batch=8, loss="wasserstein", critic_clip=1e-3)
     largest = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(own.params)) for name, own in state.players.items()}
     assert largest["discriminator"] == pytest.approx(1e-3, rel=1e-5) and largest["generator"] > 1e-2
 
 
+@pytest.mark.experiments
 def test_the_generators_minibatch_can_be_a_multiple_of_the_discriminators(gan):
     """By a loss that pairs each sample with an example."""
     changes = dict(discriminator_steps=3, generator_batches=2, loss="relativistic")
@@ -111,6 +113,7 @@ def test_uniform_noise_has_the_bound_that_its_name_says(gan, noise, bound):
     assert z.std() == pytest.approx(bound / 3**0.5, rel=0.02)
 
 
+@pytest.mark.experiments
 def test_two_samples_of_one_distribution_cannot_be_told_apart_and_two_others_can(gan):
     random = np.random.default_rng(0)
     real, same = random.normal(size=(2, 400, 4, 4, 1)).astype(np.float32)
@@ -163,6 +166,7 @@ def in_range(pixels):
     return data.to_float(-1.0, 1.0)({"image": pixels})["image"]
 
 
+@pytest.mark.experiments
 def test_a_perfect_generator_measures_as_held_out_images_do_where_training_images_are_sorted_by_class(artist, by_pixels):
     """More than 10,000 of them, so that the first 10,000 are of other classes than all."""
     samples = in_range(drawn(250, 2)[0])
@@ -209,6 +213,7 @@ def test_the_recognizer_sees_every_class_of_training_images_sorted_by_class(arti
     assert found.accuracy > 0.95 and found.samples.share.min() > 0.4 and found.trained_on == 300
 
 
+@pytest.mark.experiments
 def test_as_many_real_images_as_samples_are_told_apart_from_them_without_regard_to_their_order(gan):
     real, fake = in_range(drawn(1500, 0)[0]), in_range(drawn(200, 2)[0])
     assert gan.two_sample_accuracy(real, fake) == pytest.approx(0.5, abs=0.1)

@@ -51,6 +51,7 @@ def test_the_verdict_measures_a_generator_where_a_flat_discriminator_says_one_ha
     assert float(flat) == pytest.approx(-math.log(4))
 
 
+@pytest.mark.experiments
 def test_the_minimax_gradient_vanishes_as_the_discriminator_learns(equilibrium, game):
     lines = equilibrium.saturation(game, steps=200, count=256)
     assert lines[-1]["accuracy"] > 0.95 and lines[-1]["ratio"] < 0.1 < lines[0]["ratio"]
@@ -86,6 +87,7 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(equilibrium, verb, tmp_path, 
         assert all(points.shape[0] == 7 and np.isfinite(points).all() for points in drawn.values())
 
 
+@pytest.mark.experiments
 def test_what_is_beside_changes_nothing(equilibrium):
     """A setting learns the same numbers alone and beside others."""
     states = {}

@@ -92,6 +92,7 @@ def test_stage_2_begins_with_the_checkpoint_of_stage_1_that_is_asked_for(pose, f
         assert train.digest(begun["coarse"]) == train.digest(stored["params"]), which
 
 
+@pytest.mark.experiments
 def test_the_losses_are_the_papers(pose):
     """Of stage 2, from the networks' outputs, written out."""
     config = dataclasses.replace(pose.PRESETS["refine"], coarse="any", reconstruction=7.0, **TINY)

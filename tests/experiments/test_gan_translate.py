@@ -35,6 +35,7 @@ def moved(a, b):
     return any((x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.experiments
 def test_each_variant_trains_what_it_has(translate):
     for variant, sides in translate.VARIANTS.items():
         start, state, _ = trained(translate, variant)
@@ -43,6 +44,7 @@ def test_each_variant_trains_what_it_has(translate):
         assert all(moved(start[player].params[side], state[player].params[side]) for side in "ab"), variant
 
 
+@pytest.mark.experiments
 def test_the_loss_is_the_papers(translate):
     """One generator update against equations 3 to 6, written out."""
     config = dataclasses.replace(
@@ -95,6 +97,7 @@ IMAGES = ["--norm", "group", "--r1", 0.1, "--variants", "discogan,one_sided"]
 
 
 @pytest.mark.experiments
+@pytest.mark.parametrize("flags", [POINTS, IMAGES])
 def test_a_run_is_trained_judged_drawn_and_goes_on(verb, tmp_path, flags):
     folder = tmp_path / "run"
     status, _, err = verb("gan_translate", "train", "--run", folder, *SMALL, *flags)

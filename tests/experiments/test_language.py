@@ -58,6 +58,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(verb, finished, text,
     assert digests[0] == digests[1]
 
 
+@pytest.mark.experiments
 def test_replicas_carry_the_same_state_as_one_device(load, text):
     module, found = load("language"), []
     config = module.Config(data=f"folder:{text}", batch=16, window=5, embedding=4, features=6, dropout=0.3, accumulate=2)

@@ -32,6 +32,7 @@ def padded(batch, columns, more):
     return batch
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", CASES)
 def test_padding_changes_neither_loss_nor_gradient(load, name):
     module, (changes, columns) = load(name.partition("-")[0]), CASES[name]

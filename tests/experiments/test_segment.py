@@ -98,6 +98,7 @@ def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("model", sorted(models.SEGMENTERS))
 def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load, model):
     module = load("segment")
@@ -156,6 +157,7 @@ def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels
     assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
 
 
+@pytest.mark.experiments
 def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
     """The loss with border weights is that without and their product with the cross-entropy."""
     batch, key, losses = None, jax.random.key(0), []
@@ -212,6 +214,7 @@ def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, min
     jax.tree.map(np.testing.assert_array_equal, after["model"].params, before["model"].params)
 
 
+@pytest.mark.experiments
 def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
     """And without samples, of the network without dropout."""
     tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)

@@ -56,6 +56,7 @@ def learner_of(load, corpus, **changes):
     return module.build(config)
 
 
+@pytest.mark.experiments
 def test_scheduled_sampling_that_is_not_due_is_teacher_forcing(load, corpus):
     """Before the first update the probability is 0, and the numbers are the same."""
     states = {}

@@ -253,6 +253,7 @@ def leaving(capsys):
     return leaving
 
 
+@pytest.mark.experiments
 def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_path):
     """Of a run whose figures grow worse the best is the first of three; the step is printed with the figures."""
     run = ["--run", tmp_path / "run"]

@@ -62,7 +62,7 @@ def begin(count, devices, runs, silence=SILENCE):
 
 
 def environment(flags):
-    return os.environ | {"XLA_FLAGS": flags}
+    return os.environ | {"XLA_FLAGS": f"{flags} {os.environ['QUICK_XLA_FLAGS']}"}
 
 
 def free_port():

@@ -30,6 +30,7 @@ from advdl.scale.topology import Topology, open_topologies
 from advdl.train import Loss, Player, minimize, place
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+USERS = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # programs as users compile them
 WIDTH = 256
 """Of the layers of the small network, so that all but its biases divide over an axis of 4."""
 
@@ -470,7 +471,7 @@ def test_memory_lies_between_what_is_held_and_what_was_planned():
     found = planned(BATCH, "jit", devices=1)
     ran = subprocess.run(
         [sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, check=True,
-        env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/scale"},
+        env=os.environ | USERS | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/scale"},
     )  # fmt: skip
     measured = json.loads(ran.stdout)
     assert measured["new"] and found.parameters + found.optimizer + found.examples < measured["grew"] < 1.1 * found.total
@@ -487,7 +488,7 @@ needs_libtpu = pytest.mark.skipif(
 def planned_for_tpu(experiment, *arguments):
     ran = subprocess.run(
         [TPU_PYTHON, str(ROOT / "experiments" / f"{experiment}.py"), "plan", *map(str, arguments), "--json"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": ""},
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | USERS,
     )  # fmt: skip
     assert not ran.returncode, ran.stderr
     return json.loads(ran.stdout)["plans"]

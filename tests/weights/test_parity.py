@@ -25,8 +25,8 @@ TOLERANCE = 1e-5  # of the largest value
 ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or follow torch
     "alexnet": ("alexnet_torchvision", "torchvision alexnet", 80, {"dropout": 0.0}),
     "googlenet": ("googlenet_torchvision", "torchvision googlenet", 96, {"dropout": 0.0, "auxiliary_dropout": 0.0}),
-    "vgg16": ("vgg16", "torchvision vgg16", 32, {"dropout": 0.0}),
-    "vgg16_bn": ("vgg16_bn", "torchvision vgg16_bn", 64, {"dropout": 0.0}),
+    "vgg16": ("vgg16", "torchvision vgg16", 32, {"dropout": 0.0, "width": 1 / 8}),
+    "vgg16_bn": ("vgg16_bn", "torchvision vgg16_bn", 64, {"dropout": 0.0, "width": 1 / 8}),
     "vgg16 of timm": ("vgg16", "timm vgg16", 224, {"dropout": 0.0}),
     "resnet18": ("resnet18", "torchvision resnet18", 96, {}),
     "resnet50": ("resnet50_v1_5", "torchvision resnet50", 96, {}),
@@ -34,7 +34,7 @@ ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or f
     "fcn_resnet50": ("fcn_resnet50", "torchvision fcn_resnet50", 65, {"auxiliary": True, "dropout": 0.0}),
     "resnetv2_50 of timm": ("resnet50_preact", "timm resnetv2_50", 96, {}),
 }
-DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet50", "resnetv2_50 of timm"}  # training in float64
+DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet18", "resnet50", "resnetv2_50 of timm"}  # training in float64
 FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
 
 
@@ -54,8 +54,28 @@ def their_network(name):
             return module.create_model(network, pretrained=False)
         if network == "fcn_resnet50":
             return module.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+        if network.startswith("vgg16"):
+            return narrow_vgg16(module.models.vgg, network.endswith("bn"))
         options = {"init_weights": False} if network == "googlenet" else {}
         return getattr(module.models, network)(weights=None, **options)
+
+
+def narrow_vgg16(vgg, norm):
+    """torchvision's VGG-16 with an eighth of the channels: the whole one takes gigabytes and shows nothing more."""
+    widths = [width if width == "M" else width // 8 for width in vgg.cfgs["D"]]
+    network = vgg.VGG(vgg.make_layers(widths, batch_norm=norm))
+    for layer, shape in ((0, (64 * 7 * 7, 512)), (3, (512, 512)), (6, (512, 1000))):
+        network.classifier[layer] = torch.nn.Linear(*shape)
+    return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimized():
+    """Networks of this size take longer to run than to compile, where nothing is optimized."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def randomize(model):
