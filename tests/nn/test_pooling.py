@@ -58,6 +58,19 @@ def test_max_pool_is_the_maximum_of_each_window(form, case):
     np.testing.assert_array_equal(max_pool(x, *geometry), expected.astype(np.float32))
 
 
+def test_each_side_is_padded_by_its_own_number(form):
+    """Which is pooling of the image that was padded before: for means by zeros, which count or
+    do not, for maxima by what is less than all."""
+    x, edges = image(2, 5, 6, 3), ((1, 0), (0, 2))
+    wide = ((0, 0), *edges, (0, 0))
+    whole = avg_pool(np.pad(x, wide), 3, 2)
+    share = avg_pool(np.pad(np.ones_like(x), wide), 3, 2)  # of each window that is in the image
+    np.testing.assert_allclose(avg_pool(x, 3, 2, edges), whole, 1e-5, 1e-6)
+    np.testing.assert_allclose(avg_pool(x, 3, 2, edges, False, False), whole / share, 1e-5, 1e-6)
+    highest = max_pool(np.pad(x, wide, constant_values=-np.inf), 3, 2)
+    np.testing.assert_array_equal(max_pool(x, 3, 2, edges), highest)
+
+
 @pytest.mark.parametrize("counted", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_avg_pool_is_the_mean_of_each_window(form, case, counted):
