@@ -104,6 +104,15 @@ def test_translation_moves_by_at_most_an_eighth_rounded_half_up(side, eighth):
     assert len(places) == 128 and places.min() == center - eighth and places.max() == center + eighth
 
 
+def test_policies_in_turn_draw_numbers_of_their_own():
+    """A point that is shifted twice by up to 2 is found at every distance up to 4; shifted by the
+    same number twice, it would be at even ones."""
+    dot, twice = jnp.zeros((128, 16, 16, 1)).at[:, 8, 8].set(1), ("translation", "translation")
+    seen = jax.jit(lambda x: differentiable_augment(x, jax.random.key(4), twice))(dot)
+    places = np.argwhere(np.asarray(seen)[..., 0])[:, 1:]
+    assert set((places - 8).ravel().tolist()) == set(range(-4, 5))
+
+
 def each_draw_once(monkeypatch, policy, side):
     """Images of ones (N, side, side) under every pair of numbers that the policy can draw, each pair once."""
     ranges = []
