@@ -190,6 +190,19 @@ def test_a_score_is_that_of_forced_decoding(width, alpha):
     assert (np.diff(found.score, axis=1) <= 0).all()
 
 
+def test_a_search_that_stops_early_finds_what_all_steps_find():
+    """Alone, a decoder's search ends where its own beam can no longer improve; among many it
+    goes on until that holds for the last of them."""
+
+    def search(table):
+        begin, zeros = jnp.zeros(1, jnp.int32), jnp.zeros((2, 1), jnp.int32)
+        return decoding.beam_search(many_step, (table[None], *zeros), begin, 2, LONG, LAST, 1.0)
+
+    alone, together = jax.jit(jax.vmap(search))(LOGITS), searched(2, 1.0)
+    np.testing.assert_array_equal(alone.token[:, 0], together.token)
+    np.testing.assert_allclose(alone.score[:, 0], together.score, rtol=1e-5)
+
+
 def test_greedy_takes_the_likeliest_and_stops_at_the_end():
     found = decoding.greedy(step, CARRY, BEGIN, STEPS, END)
     carry, token, ended = CARRY, BEGIN, np.zeros(BATCH, bool)
@@ -213,6 +226,20 @@ def test_samples_follow_the_probabilities_at_their_temperature():
         np.testing.assert_allclose(np.bincount(token, minlength=4) / len(token), wanted, atol=0.012)
     with pytest.raises(ValueError, match="needs a key"):
         decoding.sample(alike, (), jnp.zeros(1, jnp.int32), 1, END, temperature=1.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 3}], ids=["greedy", "drawn"])
+def test_a_samples_log_probability_is_that_of_forced_decoding(options):
+    """Of the tokens up to its end, by the network's own softmax, whatever temperature and
+    restriction they were drawn by."""
+    given = many_step, MANY_CARRY, MANY_BEGIN, LONG, LAST, jax.random.key(1)
+    found = jax.jit(lambda: decoding.sample(*given, **options))()
+    closed = np.asarray(found.token) == LAST
+    np.testing.assert_array_equal(found.length, np.where(closed.any(1), closed.argmax(1) + 1, LONG))
+    assert set(np.asarray(found.length).tolist()) == set(range(1, LONG + 1))
+    again = many_forced()(found.token, found.length)
+    np.testing.assert_allclose(found.log_probability, again, rtol=1e-5)
+    np.testing.assert_array_equal(found.score, found.log_probability)
 
 
 def test_the_nucleus_is_the_smallest_set_that_suffices():
