@@ -118,6 +118,22 @@ def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
         unet.overlap_tile(run, x, 43, levels=2)
 
 
+def test_tiles_stand_where_pooling_falls_on_the_same_pixels():
+    """With three levels a tile of 100 pixels has a result of 12, of which 8 are taken: pooling
+    meets the same pairs of pixels in the next one. (With two, every result is a multiple of 4.)"""
+    valid = unet.UNet(features=1, levels=3, num_classes=2)
+    x = np.random.default_rng(0).standard_normal((1, 20, 12, 1)).astype(np.float32)
+    random = np.random.default_rng(1)
+    v = abstract(valid, (100, 100, 1))
+    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32), v)
+    run = jax.jit(lambda x: valid.apply(v, x, train=False)[0])
+    before, side = unet.margin(3), unet.covering_side(20, 3)
+    rows, columns = ((before, side - before - n) for n in x.shape[1:3])
+    whole = run(np.pad(x, ((0, 0), rows, columns, (0, 0)), mode="reflect"))[:, :20, :12]
+    tiles = unet.overlap_tile(run, x, unet.smallest_tile(3), levels=3)
+    np.testing.assert_allclose(tiles, whole, atol=1e-5 * float(np.abs(whole).max()))
+
+
 def test_shapes_of_the_dilated_front_end_and_its_margin():
     front = dilation.FrontEnd()
     v = abstract(front, (900, 900, 3))
@@ -126,6 +142,15 @@ def test_shapes_of_the_dilated_front_end_and_its_margin():
     reflected = jax.eval_shape(dilation.reflect, jnp.zeros((1, 528, 528, 3)))
     assert reflected.shape[1:3] == (900, 900)  # 186 on each side
     assert receptive_field(dilation.front_layers()).offset == 186 + 3.5
+
+
+def test_the_image_lies_186_pixels_inside_of_the_reflected_one():
+    """There score (i, j) of the front end is amid the 8×8 pixels from (8 i, 8 j) on."""
+    x = np.random.default_rng(0).standard_normal((1, 203, 195, 1)).astype(np.float32)
+    found = np.asarray(dilation.reflect(x))
+    rows, columns = (n - m - 186 for n, m in zip(found.shape[1:3], x.shape[1:3], strict=True))
+    edges = ((0, 0), (186, rows), (186, columns), (0, 0))
+    np.testing.assert_array_equal(found, np.pad(x, edges, mode="reflect"))
 
 
 @pytest.mark.parametrize("padding", ["input", "layers"])
