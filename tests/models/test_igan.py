@@ -68,6 +68,15 @@ def test_what_is_moved_is_interpolated():
     np.testing.assert_allclose(found[5, 7], x[5, 7], atol=1e-6)
 
 
+def test_a_flow_is_in_shares_of_the_images_sides():
+    """A quarter of the width and half of the height, of an image that is wider than high."""
+    flow = jnp.broadcast_to(jnp.array([0.25, 0.5]), (2, 2, 2))
+    colors = jnp.broadcast_to(jnp.eye(3), (2, 2, 3, 3)), jnp.zeros((2, 2, 3))
+    x = np.random.default_rng(1).random((4, 8, 3)).astype(np.float32)
+    found = jax.jit(igan.Change(flow, *colors).of)(x)
+    np.testing.assert_allclose(found[:2, :6], x[2:, 2:], atol=1e-6)
+
+
 def blob(center, color):
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     near = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / 0.03)
