@@ -46,6 +46,18 @@ def test_the_mask_is_the_dilated_skeleton():
     assert not np.asarray(none).any()
 
 
+def test_a_limb_of_which_one_end_is_not_seen_is_not_in_the_mask():
+    """The mask is that of the other limbs alone, whether the end was a limb's first or last."""
+    given, hidden = keypoints(1), 2
+    others = [limb for limb in persons.LIMBS if hidden not in limb]
+    assert {limb.index(hidden) for limb in persons.LIMBS if hidden in limb} == {0, 1}
+    mask = lambda given, limbs: pg2.pose_mask(given, limbs, (48, 32), 3.0)  # noqa: E731
+    masks = jax.jit(lambda x: (mask(x.at[:, hidden, 2].set(0.0), persons.LIMBS), mask(x, others)))
+    unseen, without = masks(given)
+    np.testing.assert_array_equal(unseen, without)
+    assert unseen.sum() < mask(given, persons.LIMBS).sum()
+
+
 def test_the_loss_counts_the_person_twice():
     made, target = jnp.full((2, 4, 4, 3), 0.5), jnp.zeros((2, 4, 4, 3))
     mask = jnp.zeros((2, 4, 4)).at[1].set(1.0)
