@@ -60,6 +60,20 @@ def test_fsdp_splits_the_largest_dimension_of_parameters_optimizer_and_average()
         assert tree["first"].addressable_shards[0].data.shape == (6, 2)
 
 
+def test_fsdp_splits_the_largest_dimension_that_divides_wherever_it_is():
+    """And a larger one that does not divide is passed over."""
+    shapes = dict(first=(16, 8), last=(8, 16), middle=(4, 24, 8), odd=(30, 8), none=(3, 5))
+
+    def init(key, batch):
+        return {"params": {name: jnp.zeros(shape) for name, shape in shapes.items()}}
+
+    placed = place("mesh", "data=2,fsdp=4")(minimize(Player(init, None, optax.sgd(0.1)), None))
+    params = placed.abstract(KEY, placed.shapes(batch()))["model"].params
+    second = P(None, "fsdp")
+    wanted = {"first": P("fsdp"), "last": second, "middle": second, "odd": second, "none": P()}
+    assert {name: spec(leaf) for name, leaf in params.items()} == wanted
+
+
 def test_rules_win_by_the_first_that_is_found_in_the_path():
     rules = [("optimizer/.*first$", P()), ("first$", P(None, "model")), ("second$", P("model"))]
     placed = on_mesh({"data": 2, "fsdp": 2, "model": 2}, rules)(learner())
