@@ -100,6 +100,13 @@ def test_a_figure_that_is_no_number_is_not_the_best_and_of_equal_ones_the_latest
     assert checkpoints.steps() == [5, 3] and checkpoints.restore(abstract(state()), which="best")[0] == 3
 
 
+def test_of_equally_good_checkpoints_that_are_all_kept_the_latest_is_the_best(tmp_path):
+    figures = {1: {"accuracy": 0.5}, 2: {"accuracy": 0.5}, 3: {"accuracy": 0.1}}
+    checkpoints = saved(tmp_path, figures, best=("accuracy", "max"))
+    assert checkpoints.steps() == [3, 2, 1]
+    assert checkpoints.restore(abstract(state()), which="best")[0] == 2
+
+
 @pytest.mark.parametrize("which", ["best", 10])
 def test_a_checkpoint_that_was_asked_for_is_told_to_be_damaged_and_no_other_taken(tmp_path, which):
     checkpoints = saved(tmp_path, {10: {"loss": 0.1}, 20: {"loss": 0.2}}, best=("loss", "min"))
