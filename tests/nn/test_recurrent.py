@@ -176,6 +176,14 @@ def test_the_forget_gate_begins_open():
         np.testing.assert_allclose(gate @ gate.T, np.eye(3), atol=1e-5)
 
 
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+def test_no_two_gates_start_alike(cell):
+    parameters = cell(3).init(KEY, jnp.zeros((1, 1, 2)))["params"]
+    for name in ("kernel", "recurrent"):
+        gates = np.split(np.asarray(parameters[name]), cell.gates, axis=1)
+        assert len({gate.tobytes() for gate in gates}) == cell.gates
+
+
 def test_a_half_precision_layer_computes_in_it():
     layer = LSTM(FEATURES, dtype=jnp.bfloat16)
     variables = layer.init(KEY, jnp.asarray(given()))
