@@ -61,6 +61,77 @@ def test_it_makes_and_judges_other_sizes(side, channels):
     assert image.shape == (2, side, side, channels) and logit.shape == (2,)
 
 
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def convolved(x, layer):
+    """By a kernel of odd sides, in one size."""
+    side = len(layer["kernel"])
+    wide = np.pad(x, ((0, 0), (side // 2,) * 2, (side // 2,) * 2, (0, 0)))
+    height, width = x.shape[1:3]
+    taps = [(a, b) for a in range(side) for b in range(side)]
+    parts = (wide[:, a : a + height, b : b + width] @ layer["kernel"][a, b] for a, b in taps)
+    return sum(parts) + layer["bias"]
+
+
+def random_variables(module, *given):
+    """Biases too are random, and so are statistics."""
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given))
+    draw = lambda leaf: random.standard_normal(leaf.shape).astype(np.float32) / 3  # noqa: E731
+    variables = jax.tree.map(draw, shapes)
+    return {**variables, "batch_stats": jax.tree.map(np.abs, variables.get("batch_stats", {}))}
+
+
+def test_the_discriminator_is_its_blocks_in_plain_numpy():
+    """Of 8×8 pixels, of which one block is halved; pooling comes last, in both of its branches."""
+    module, label = sngan.Discriminator(2, classes=3), np.array([2, 0])
+    x = np.random.default_rng(1).standard_normal((2, 8, 8, 1)).astype(np.float32)
+    v = random_variables(module, x, False, label)
+    p = v["params"]
+
+    def block(x, number):
+        y = convolved(x if number == 1 else relu(x), p[f"block{number}_conv1"])
+        y = convolved(relu(y), p[f"block{number}_conv2"])
+        if number > 1:
+            return x + y
+        y = y + convolved(x, p["block1_shortcut"])
+        return y.reshape(2, 4, 2, 4, 2, 4).mean((2, 4))
+
+    hidden = block(block(block(x, 1), 2), 3)
+    total = relu(hidden).sum((1, 2))
+    wanted = (total @ p["logit"]["kernel"])[:, 0] + (p["embedding"]["kernel"][label] * total).sum(1)
+    found, seen = jax.jit(lambda v: module.apply(v, x, False, label))(v)
+    np.testing.assert_allclose(seen["block3"], hidden, atol=1e-5 * np.abs(hidden).max())
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_the_generator_is_its_block_in_plain_numpy():
+    """Of 8×8 pixels, which is one block; normalized by statistics and each class's parameters."""
+    module, label = sngan.Generator((8, 8, 1), 1, classes=3), np.array([2, 0])
+    z = np.random.default_rng(1).standard_normal((2, 5)).astype(np.float32)
+    v = random_variables(module, z, False, label)
+    p = v["params"]
+
+    def normalized(x, name):
+        own, stats = p[name], v["batch_stats"][name]
+        rows = lambda table: table[label][:, None, None] if table.ndim == 2 else table  # noqa: E731
+        stats = stats.get("statistics", stats)
+        x = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+        return relu(x * rows(own["scale"]) + rows(own["bias"]))
+
+    double = lambda x: x.repeat(2, 1).repeat(2, 2)  # noqa: E731
+    x = (z @ p["project"]["kernel"] + p["project"]["bias"]).reshape(2, 4, 4, 4)
+    y = convolved(double(normalized(x, "block1_norm1")), p["block1_conv1"])
+    y = convolved(normalized(y, "block1_norm2"), p["block1_conv2"])
+    x = normalized(convolved(double(x), p["block1_shortcut"]) + y, "norm")
+    found = jax.jit(lambda v: module.apply(v, z, False, label))(v)
+    wanted = np.tanh(convolved(x, p["image"]))
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_a_normalized_kernel_is_divided_by_its_largest_singular_value_in_the_network_too():
     """By as many power iterations as there are applications in training mode."""
     network = sngan.Discriminator(2, conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense))
