@@ -259,6 +259,22 @@ def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
     assert float(still.max()) < 1e-12
 
 
+def test_the_uncertainty_is_the_variance_over_draws_averaged_over_classes():
+    """Against each draw by itself, with the key that it has."""
+    model = segnet.SegNetBasic(num_classes=3, features=2, levels=2, dropout=0.5)
+    x = np.random.default_rng(0).standard_normal((2, 5, 6, 1)).astype(np.float32)
+    v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
+
+    def draw(key):
+        return model.apply(v, x, train=False, sample=True, rngs={"dropout": key})[0]
+
+    logits = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 4)), np.float64)
+    share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    found = jax.jit(lambda: segnet.sampled(model, v, x, jax.random.key(1), samples=4))()
+    np.testing.assert_allclose(found[0], share.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found[1], share.var(0).mean(-1), rtol=1e-3, atol=1e-7)
+
+
 def test_parity_of_u_net_with_torch():
     """An independent one, of torch's own layers, narrow: logits and the gradient by the image."""
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
