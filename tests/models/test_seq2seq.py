@@ -3,13 +3,15 @@ and the step that decoding takes."""
 
 import functools
 
+import flax.linen as flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from advdl.models import decoding, seq2seq
-from advdl.nn import remat
+from advdl.models.feeding import feed
+from advdl.nn import Dropout, remat
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -191,6 +193,21 @@ def test_what_is_fed_is_what_the_probability_says():
     some = np.stack([apply(jnp.float32(0.5), jax.random.key(n)) for n in range(8)])
     np.testing.assert_allclose(some[:, :, 0], np.broadcast_to(forced[:, 0], some[:, :, 0].shape), atol=1e-6)
     assert len(np.unique(some[:, 0, 3, 0].round(5))) > 2  # not one coin for the whole sequence
+
+
+def test_dropout_in_the_loop_is_drawn_anew_at_every_step():
+    class Dropping(flax.Module):
+        def setup(self):
+            self.drop = Dropout(0.5)
+
+        def __call__(self, token_BT):
+            read = lambda module, token: jnp.ones((*token.shape, 64))  # noqa: E731
+            step = lambda module, carry, word: (module.drop(word, True), carry)  # noqa: E731
+            return feed(self, read, step, lambda module, said: said, (), token_BT)[1][0]
+
+    said = jax.jit(Dropping().apply)({}, TARGET, rngs={"dropout": KEY})
+    masks = {np.asarray(said[b, t]).tobytes() for b in range(3) for t in range(4)}
+    assert said.shape == (3, 4, 64) and len(masks) == 12
 
 
 def test_dropout_is_for_training():
