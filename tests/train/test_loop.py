@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 from advdl import data
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, minimize, place, repeated
+from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, loop, minimize, place, repeated
 
 KEY = jax.random.key(0)
 
@@ -94,6 +95,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_is_not_saved
     with pytest.raises(UserError, match="loss is nan at step 7"):
         go()
     assert record.of("save") and all(step <= 6 and math.isfinite(w) for step, w in record.of("save"))
+
+
+def test_the_clock_leaves_out_every_pause(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    clock = loop.Clock()
+    for trained, paused, waited in ((3.0, 10.0, 1.0), (4.0, 20.0, 0.5)):
+        now[0] += trained
+        with clock.paused():
+            now[0] += paused
+        with clock.waiting():
+            now[0] += waited
+        assert clock.lap() == trained + waited
+    assert clock.total == 8.5 and clock.waited == 1.5
 
 
 def test_sigterm_ends_after_the_step_with_a_save():
