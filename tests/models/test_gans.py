@@ -116,6 +116,18 @@ def test_dcgan_makes_and_judges_any_size_in_range(shape):
     assert jax.eval_shape(lambda d, x: discriminator.apply(d, x, train=False), d, x)[0].shape == (3,)
 
 
+def test_a_dcgan_that_knows_classes_adds_the_label_times_the_features_added_up():
+    """Miyato and Koyama 2018, equation 3: φ is the last map's sum over its places."""
+    module, x, label = dcgan.Discriminator(2, classes=3), normal(2, 8, 8, 1), np.array([2, 0])
+    variables = jax.eval_shape(lambda: module.init(jax.random.key(0), x, False, label))
+    variables = jax.tree.map(lambda leaf: np.abs(normal(*leaf.shape)), variables)
+    found, seen = jax.jit(lambda v: module.apply(v, x, False, label))(variables)
+    last, p = np.asarray(seen["level2"]), variables["params"]
+    plain = last.reshape(2, -1) @ p["logit"]["kernel"][:, 0]
+    wanted = plain + (p["embedding"]["kernel"][label] * last.sum((1, 2))).sum(1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
 def test_dcgan_images_fill_their_range_and_differ():
     generator, z = dcgan.Generator((8, 8, 1), width=8), normal(3, 10)
     x = generator.apply(initialized(generator, z), z, train=True, mutable=["batch_stats"])[0]
