@@ -75,6 +75,39 @@ def test_the_papers_size_has_its_code_and_shapes():
     assert seen["down3"].shape == (1, 32, 16, 384)
 
 
+def test_stage_1_is_its_blocks_in_plain_numpy():
+    """Two levels: residual blocks, a convolution that halves, the code, and skips on the way up."""
+    network, random = pg2.Coarse(2, levels=2, code=3), np.random.default_rng(0)
+    x, pose = random.standard_normal((2, 4, 6, 3)), random.standard_normal((2, 4, 6, 5))
+    x, pose = np.float32(x), np.float32(pose)
+    variables = jax.eval_shape(lambda: network.init(KEY, x, pose))
+    v = jax.tree.map(lambda leaf: np.float32(random.standard_normal(leaf.shape) / 2), variables)
+    p = v["params"]
+    relu = lambda x: np.maximum(x, 0)  # noqa: E731
+
+    def conv(x, name, stride=1):
+        kernel = p[name]["kernel"]
+        edge, (height, width) = (len(kernel) // 2,) * 2, x.shape[1:3]
+        wide = np.pad(x, ((0, 0), edge, edge, (0, 0)))
+        taps = [(a, b) for a in range(len(kernel)) for b in range(len(kernel))]
+        y = sum(wide[:, a : a + height, b : b + width] @ kernel[a, b] for a, b in taps)
+        return y[:, ::stride, ::stride] + p[name]["bias"]
+
+    def residual(x, name):
+        return x + relu(conv(relu(conv(x, f"{name}_conv1")), f"{name}_conv2"))
+
+    dense = lambda x, name: x @ p[name]["kernel"] + p[name]["bias"]  # noqa: E731
+    down1 = residual(relu(conv(np.concatenate([x, pose], -1), "first")), "down1")
+    down2 = residual(relu(conv(down1, "halve1", 2)), "down2")
+    code = dense(down2.reshape(2, -1), "code")
+    y = np.concatenate([dense(code, "decode").reshape(2, 2, 3, 2), down2], -1)
+    y = relu(conv(residual(y, "up2").repeat(2, 1).repeat(2, 2), "double2"))
+    wanted = conv(residual(np.concatenate([y, down1], -1), "up1"), "image")
+    found, seen = jax.jit(network.apply)(v, x, pose)
+    np.testing.assert_allclose(seen["code"], code, atol=1e-5 * np.abs(code).max())
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_stage_2_begins_with_what_stage_1_made():
     x = jax.random.normal(KEY, (2, 8, 8, 3))
     difference, _ = jax.jit(lambda: pg2.Fine(4).init_with_output(KEY, x, 2 * x)[0])()
