@@ -7,6 +7,8 @@ means little: torch's own float32 gradients of this ResNet-50 are off from its f
 """
 
 import functools
+import subprocess
+import sys
 import warnings
 from functools import partial
 
@@ -38,13 +40,19 @@ DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet18", "resnet50", "resnet
 FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
 
 
-def their_network(name):
-    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks need none of them."""
-    for operator in ("nms", "qnms"):
-        try:
+@functools.cache
+def declare_operators():
+    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks need none of them.
+
+    Where it does find them, to have declared them before aborts the process: so another process tries first.
+    """
+    if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode:
+        for operator in ("nms", "qnms"):
             torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            pass  # it is there
+
+
+def their_network(name):
+    declare_operators()
     library, _, network = name.partition(" ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
