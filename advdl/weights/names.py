@@ -112,7 +112,7 @@ def _square(pixels: int) -> tuple[int, int]:
 def _flattened(model, module: str) -> int | None:
     """Channels of the image that a dense layer reads flattened; None where it reads a vector."""
     if module == "fc6":
-        return {alexnet.AlexNetTorchvision: 256, vgg.VGG: 512}[type(model)]
+        return 256 if isinstance(model, alexnet.AlexNetTorchvision) else round(512 * model.width)
     return 128 if isinstance(model, googlenet.GoogLeNet) and module.endswith("/fc1") else None
 
 

@@ -14,12 +14,7 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 
 
 @pytest.fixture(scope="module")
-def theirs():
-    for operator in ("nms", "qnms"):
-        try:
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            pass  # it is there
+def theirs(torchvision_operators):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         module = pytest.importorskip("pytorch_fid.inception", reason="parity with pytorch-fid needs the extra `parity`")

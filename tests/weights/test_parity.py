@@ -7,8 +7,6 @@ means little: torch's own float32 gradients of this ResNet-50 are off from its f
 """
 
 import functools
-import subprocess
-import sys
 import warnings
 from functools import partial
 
@@ -33,26 +31,14 @@ ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or f
     "resnet18": ("resnet18", "torchvision resnet18", 96, {}),
     "resnet50": ("resnet50_v1_5", "torchvision resnet50", 96, {}),
     "resnet50 of timm": ("resnet50_v1_5", "timm resnet50", 96, {}),
-    "fcn_resnet50": ("fcn_resnet50", "torchvision fcn_resnet50", 65, {"auxiliary": True, "dropout": 0.0}),
+    "fcn_resnet50": ("fcn_resnet50", "torchvision fcn_resnet50", 33, {"auxiliary": True, "dropout": 0.0}),
     "resnetv2_50 of timm": ("resnet50_preact", "timm resnetv2_50", 96, {}),
 }
 DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet18", "resnet50", "resnetv2_50 of timm"}  # training in float64
 FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
 
 
-@functools.cache
-def declare_operators():
-    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks need none of them.
-
-    Where it does find them, to have declared them before aborts the process: so another process tries first.
-    """
-    if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode:
-        for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
 def their_network(name):
-    declare_operators()
     library, _, network = name.partition(" ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,12 +64,11 @@ def narrow_vgg16(vgg, norm):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def optimized():
+def optimized(request):
     """Networks of this size take longer to run than to compile, where nothing is optimized."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", not request.config.option.optimized)
 
 
 def randomize(model):
@@ -112,7 +97,7 @@ def close(ours, theirs, what, least=0.0):
 
 
 @pytest.fixture(params=sorted(ROWS))
-def pair(request, tmp_path):
+def pair(request, tmp_path, torchvision_operators):
     ours, theirs, side, fields = ROWS[request.param]
     reference = their_network(theirs)
     randomize(reference)
