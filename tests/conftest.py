@@ -128,6 +128,14 @@ def flat_memory():
         jax.clear_caches()
 
 
+@pytest.fixture
+def optimized(request):
+    """Compile as users do: for tests that run longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", not request.config.option.optimized)
+
+
 @pytest.fixture(scope="session")
 def load():
     """`load("gan")` -> the module experiments/gan.py."""

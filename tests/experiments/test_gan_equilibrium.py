@@ -25,7 +25,7 @@ def game(equilibrium):
 
 
 @pytest.mark.experiments
-def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(equilibrium, game):
+def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(equilibrium, game, optimized):
     found = equilibrium.optima(game, seeds=1)
     assert found["against N(4.5, 0.7²)"]["mean |D - best|"][0] <= 0.01
     assert found["against N(4.5, 0.7²)"]["V off equation 6"][0] <= 0.002
@@ -34,7 +34,7 @@ def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(equilibrium, 
 
 
 @pytest.mark.experiments
-def test_the_verdict_measures_a_generator_where_a_flat_discriminator_says_one_half(equilibrium, game):
+def test_the_verdict_measures_a_generator_where_a_flat_discriminator_says_one_half(equilibrium, game, optimized):
     """Samples are N(5, 0.5²): far off, whatever a discriminator without slope thinks of them."""
     fit, judge = equilibrium.fresh(game, lambda given, key, count: 5 + 0.5 * jax.random.normal(key, (count, 1)))
     variables, keys = fit(0.0, jax.random.key(0)), jax.random.split(jax.random.key(1))

@@ -39,7 +39,7 @@ def empty(network):
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
-@pytest.mark.experiments  # compiles a large network
+@pytest.mark.scale  # compiles a large network
 def test_features_and_logits_are_pytorch_fids(theirs, tmp_path):
     torch.save(theirs.state_dict(), tmp_path / "inception.pth")
     network = inception_v3.InceptionV3()

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 TOLERANCE = 1e-5  # of the largest value
 ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or follow torch
     "alexnet": ("alexnet_torchvision", "torchvision alexnet", 80, {"dropout": 0.0}),
-    "googlenet": ("googlenet_torchvision", "torchvision googlenet", 96, {"dropout": 0.0, "auxiliary_dropout": 0.0}),
+    "googlenet": ("googlenet_torchvision", "torchvision googlenet", 64, {"dropout": 0.0, "auxiliary_dropout": 0.0}),
     "vgg16": ("vgg16", "torchvision vgg16", 32, {"dropout": 0.0, "width": 1 / 8}),
     "vgg16_bn": ("vgg16_bn", "torchvision vgg16_bn", 64, {"dropout": 0.0, "width": 1 / 8}),
     "vgg16 of timm": ("vgg16", "timm vgg16", 224, {"dropout": 0.0}),
@@ -63,14 +63,6 @@ def narrow_vgg16(vgg, norm):
     return network
 
 
-@pytest.fixture(scope="module", autouse=True)
-def optimized(request):
-    """Networks of this size take longer to run than to compile, where nothing is optimized."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", not request.config.option.optimized)
-
-
 def randomize(model):
     """Statistics as of a trained network, gains and biases off their starting values, no dropout."""
     generator = torch.Generator().manual_seed(1)
@@ -97,7 +89,7 @@ def close(ours, theirs, what, least=0.0):
 
 
 @pytest.fixture(params=sorted(ROWS))
-def pair(request, tmp_path, torchvision_operators):
+def pair(request, tmp_path, torchvision_operators, optimized):
     ours, theirs, side, fields = ROWS[request.param]
     reference = their_network(theirs)
     randomize(reference)
@@ -117,7 +109,7 @@ def pair(request, tmp_path, torchvision_operators):
     return request.param, model, variables, image, reference, x
 
 
-@pytest.mark.experiments  # compiles whole networks of full width
+@pytest.mark.scale  # compiles whole networks of full width
 def test_parity(pair):
     name, model, variables, image, reference, x = pair
     reference.eval()

@@ -161,7 +161,7 @@ def test_auxiliary_classifiers_may_be_left_out():
         weights.styles(resnet.Block(3))
 
 
-@pytest.mark.experiments
+@pytest.mark.scale
 @pytest.mark.parametrize("form", ["fcn", "dilation", "segnet", "resnet"])
 def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
     """Features of the dense network are the classifier's; fc6 as a convolution is fc6 where it sees the whole image."""
