@@ -43,7 +43,10 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
 
 @functools.cache
 def numbers_in_words(source: str, target: str) -> dict[str, Pairs]:
-    """Numbers drawn evenly by their count of digits, so that short ones are among them."""
+    """Numbers drawn evenly by their count of digits, so that short ones are among them.
+
+    source, target: codes of languages that num2words knows. Raises UserError for others, and where num2words is missing.
+    """
     try:
         import num2words
     except ImportError:

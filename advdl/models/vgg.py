@@ -81,7 +81,7 @@ class VGG(nn.Module):
 
     An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with dropout 1/2 after each.
     num_classes: None leaves out everything after pool5, which is then the first result. width: factor on all features.
-    Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096).
+    Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096 · width).
     """
 
     pixels: ClassVar[Pixels] = IMAGENET

@@ -129,14 +129,14 @@ class Log:
         self._path, self._writes = run.folder / "metrics.jsonl", hosts.leads()
         if not self._writes:
             return
+        from tensorboardX import SummaryWriter  # here: it imports PyTorch where that is installed, for seconds
+
         with told(str(self._path)):
             if self._path.exists():
                 temporary = self._path.with_name(".metrics.jsonl.tmp")
                 temporary.write_text("".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step))
                 os.replace(temporary, self._path)
             self._file = self._path.open("a", buffering=1)
-            from tensorboardX import SummaryWriter  # here: it imports PyTorch where that is installed, for seconds
-
             self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:

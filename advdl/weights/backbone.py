@@ -63,16 +63,18 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
     `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it has them. Raises ValueError for a network that has no
     such place.
     """
+    if not isinstance(model, captioner.Captioner | fcn.FCNResNet | segnet.SegNet | fcn.FCN | dilation.Dilation):
+        raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
     for collection, modules in backbone.items():
-        own = result.setdefault(collection, {})
+        own = result[collection]
         if isinstance(model, captioner.Captioner):
             own["encoder"] = {name: modules[name] for name in own["encoder"]}
         elif isinstance(model, fcn.FCNResNet):
             own["backbone"] = {name: module for name, module in modules.items() if name != "classify"}
         elif isinstance(model, segnet.SegNet):
             own |= modules["trunk"]
-        elif isinstance(model, fcn.FCN | dilation.Dilation):
+        else:
             inner = own["front"] if isinstance(model, dilation.Dilation) else own
             place = inner if isinstance(model, dilation.Dilation) else inner.setdefault("trunk", {})
             place |= modules["trunk"]
@@ -83,8 +85,6 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
                         "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
                         "bias": modules[name]["bias"],
                     }
-        else:
-            raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
     return result
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import resnet, segnet, unet, vgg
+from advdl.models import abstract, resnet, segnet, unet, vgg
 from advdl.nn import remat
 from advdl.scale import hlo
 
@@ -26,7 +26,7 @@ def run(name, way):
     """(structure of the variables, the gradient and the new statistics, FLOPs)."""
     network, x = NETWORKS[name](), jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda key: network.init(key, x, train=False), jax.random.key(0))
+    shapes = abstract(network, (32, 32, 3))
     variables = jax.tree.map(lambda s: np.abs(rng.normal(0, 0.1, s.shape)).astype(s.dtype) + 0.01, shapes)
 
     def loss(params):
