@@ -74,7 +74,9 @@ def pytest_runtest_protocol(item):
 def pytest_runtest_makereport(item, call):
     report = yield
     if call.when == "teardown":
-        report.user_properties.append(("spent", (tier(item), round(sum(os.times()[:4]) - item.before[0], 2), peak() - item.before[1])))
+        seconds, before = item.before
+        spent = tier(item), round(sum(os.times()[:4]) - seconds, 2), peak() - before
+        report.user_properties.append(("spent", spent))
     return report
 
 
@@ -108,7 +110,7 @@ def pytest_terminal_summary(terminalreporter):
     if not REPORTS:
         return
     terminalreporter.section("CPU time and memory")
-    for tier, limit in TIERS.items():
+    for tier in TIERS:
         times = [spent for own, spent, _ in REPORTS.values() if own == tier]
         terminalreporter.line(f"{tier}: {len(times)} tests, {sum(times):.0f} s")
     for name, (tier, spent, _) in sorted(REPORTS.items(), key=lambda row: -row[1][1])[:10]:
@@ -130,7 +132,7 @@ def flat_memory():
 
 @pytest.fixture
 def optimized(request):
-    """Compile as users do: for tests that run longer than they compile."""
+    """Compile with all optimization passes: for tests that run longer than they compile, or compare programs bit for bit."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", not request.config.option.optimized)
