@@ -7,8 +7,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake that the person at the keyboard can mend.
 
-    Its text is one line: what was given, what was expected, what to do. The command line prints it and exits with
-    status 2; nothing is written over. A traceback is for our own defects.
+    Its text is one line: what was given, what was expected, what to do. The command line prints it
+    and exits with status 2; nothing is written over. A traceback is for our own defects.
     """
 
     def __init__(self, text: str):
@@ -16,6 +16,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """`" (nearest: a, b)"`, the known words closest to `word`, or `""` where none is close; for the end of an error."""
+    """`" (nearest: a, b)"`, the known words closest to `word`, or `""` where none is close; for the
+    end of an error."""
     close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.4)
     return f" (nearest: {', '.join(close)})" if close else ""

@@ -1,15 +1,17 @@
-"""A sentence that says what an image shows: a convolutional network sees, an LSTM tells; single to multiple.
+"""A sentence that says what an image shows: a convolutional network sees, an LSTM tells; single to
+multiple.
 
     python experiments/caption.py train                          # laptop: scenes of digits, "a three left of a seven"
     python experiments/caption.py train --no-attention           # one look before the first word (Vinyals et al. 2014)
     python experiments/caption.py train --preset coco_overfit --data folder:PATH    # PATH/captions_train.json, PATH/train, val
     python experiments/caption.py predict photo.jpg              # its caption and, with attention, where it looked
 
-Vinyals et al. 2014 (*Show and Tell*, arXiv:1411.4555) and, with `--attention`, Xu et al. 2015 (*Show, Attend and Tell*,
-arXiv:1502.03044). The part `val` is looked at in training, `test`, where there is one, at the end alone.
+Vinyals et al. 2014 (*Show and Tell*, arXiv:1411.4555) and, with `--attention`, Xu et al. 2015
+(*Show, Attend and Tell*, arXiv:1502.03044). The part `val` is looked at in training, `test`, where
+there is one, at the end alone.
 
-Recorded with `train --seed S`, of 1,000 test scenes, whose digits are none of the training part, by a beam of 3; on one core of
-an AMD EPYC beside much other work, JAX 0.10.2:
+Recorded with `train --seed S`, of 1,000 test scenes, whose digits are none of the training part, by
+a beam of 3; on one core of an AMD EPYC beside much other work, JAX 0.10.2:
 
     seed                                                      0        1        2
     captions right as a whole                                 0.955    0.938    0.965
@@ -20,16 +22,20 @@ an AMD EPYC beside much other work, JAX 0.10.2:
     right: the commonest caption                              0.023
     seconds of training                                       219      698      673
 
-With `train --no-attention` it did not learn in as many updates which digits there are (seed 0: 0.028 right), and had not after
-half of them from all places side by side (`--no-pooled --layer stage3`: 0.014 of val). A word's look is on the digit that it
-names, or on a place of the map beside that has seen it.
+With `train --no-attention` it did not learn in as many updates which digits there are (seed 0:
+0.028 right), and had not after half of them from all places side by side (`--no-pooled --layer
+stage3`: 0.014 of val). A word's look is on the digit that it names, or on a place of the map beside
+that has seen it.
 
-All figures by a beam were recorded when it could still lose a caption that it had completed; the networks are the same.
+All figures by a beam were recorded when it could still lose a caption that it had completed; the
+networks are the same.
 
-80 photographs of COCO learned by heart, `train --preset coco_overfit --data folder:coco_mini`, seed 0, 1,020 s on the same
-core: each of the 80 gets one of its five captions word for word. Of 79 others, val, by a beam of 3 (a person against the other
-four in parentheses): BLEU-4 0.045 (0.204), ROUGE-L 0.308 (0.480), CIDEr-D 0.059 (1.020), none right; the caption of the nearest
-training image by pixels has ROUGE-L 0.258 and CIDEr-D 0.060. So many images are enough to write English, not to see.
+80 photographs of COCO learned by heart, `train --preset coco_overfit --data folder:coco_mini`, seed
+0, 1,020 s on the same core: each of the 80 gets one of its five captions word for word. Of 79
+others, val, by a beam of 3 (a person against the other four in parentheses): BLEU-4 0.045 (0.204),
+ROUGE-L 0.308 (0.480), CIDEr-D 0.059 (1.020), none right; the caption of the nearest training image
+by pixels has ROUGE-L 0.258 and CIDEr-D 0.060. So many images are enough to write English, not to
+see.
 """
 
 import json
@@ -55,7 +61,8 @@ from advdl.models import decoding
 @dataclass(frozen=True)
 class Config(cli.Config):
     data: str = "digit_scenes"
-    """digit_scenes; or folder:PATH with PATH/captions_train.json as COCO has it and images in PATH/train, the same of val."""
+    """digit_scenes; or folder:PATH with PATH/captions_train.json as COCO has it and images in
+    PATH/train, the same of val."""
     image_size: int = 0
     """Side of the images, of photographs the middle square (0: 64)."""
     encoder: str = "resnet18"
@@ -63,17 +70,21 @@ class Config(cli.Config):
     width: int = 0
     """Channels of a ResNet's first stage (0: its own)."""
     layer: str = ""
-    """Intermediate that is looked at (default: the last maps; with --attention the last of at least 4 by 4)."""
+    """Intermediate that is looked at (default: the last maps; with --attention the last of at least
+    4 by 4)."""
     init: str = ""
     """File of the encoder's weights to start from, .safetensors or .pth."""
     encoder_rate: float = 1.0
-    """Factor on the learning rate of the encoder; 0 leaves it as --init gives it, its statistics too."""
+    """Factor on the learning rate of the encoder; 0 leaves it as --init gives it, its statistics
+    too."""
     attention: bool = False
     """A look at the image for every word, in place of one before the first."""
     pooled: bool = True
-    """Without attention: the mean of the maps is read, or (--no-pooled) all of their places side by side."""
+    """Without attention: the mean of the maps is read, or (--no-pooled) all of their places side by
+    side."""
     stochastic: float = 0.0
-    """Weight of the penalty on places that get more or less than 1 over all words (Xu et al. 2015, equation 14)."""
+    """Weight of the penalty on places that get more or less than 1 over all words (Xu et al. 2015,
+    equation 14)."""
     embedding: int = 64
     """Features of a word."""
     features: int = 128
@@ -81,7 +92,8 @@ class Config(cli.Config):
     dropout: float = 0.0
     """Rate on what the LSTM reads and on what an answer is made of."""
     sampling: float = 0.0
-    """Scheduled sampling: the probability of feeding the decoder its own word, at the end of training."""
+    """Scheduled sampling: the probability of feeding the decoder its own word, at the end of
+    training."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """The update rule."""
     halve_every: int = 0
@@ -94,26 +106,69 @@ class Config(cli.Config):
 
 PRESETS = {
     "laptop": Config(
-        attention=True, width=16, batch=32, steps=2000, learning_rate=2e-3, schedule="cosine", warmup=100, clip=1.0, longest=8,
-        evaluate_every=250, save_every=1000, log_every=50,
+        attention=True,
+        width=16,
+        batch=32,
+        steps=2000,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup=100,
+        clip=1.0,
+        longest=8,
+        evaluate_every=250,
+        save_every=1000,
+        log_every=50,
     ),
-    # Photographs through the whole of it: 80 are learned by heart, and of others nothing, see above.
+    # Photographs through the whole of it: 80 are learned by heart, and of others nothing, see
+    # above.
     "coco_overfit": Config(
-        preset="coco_overfit", data="folder:coco_mini", image_size=64, attention=True, width=16, embedding=128, features=256,
-        batch=40, steps=1000, learning_rate=2e-3, schedule="cosine", warmup=50, clip=1.0, evaluate_every=250, save_every=500,
+        preset="coco_overfit",
+        data="folder:coco_mini",
+        image_size=64,
+        attention=True,
+        width=16,
+        embedding=128,
+        features=256,
+        batch=40,
+        steps=1000,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup=50,
+        clip=1.0,
+        evaluate_every=250,
+        save_every=500,
         log_every=25,
     ),
-    # Show and Tell on MS COCO: 27.7 BLEU-4. SGD without momentum, 512 features, words that occur five times; what the paper
-    # leaves open is as the authors' im2txt has it: rate 2, halved every eight epochs, batches of 32 captions, clip 5, dropout
-    # 0.3, a million updates with the encoder frozen. That took one to two weeks on a K20m, with Inception v3; two million more
-    # fine-tune it at rate 0.0005, here --encoder-rate. Give --init GoogLeNet's published weights. Other than im2txt: GoogLeNet
-    # at 224 pixels, images are not mirrored and keep their colors, parameters are not born uniform in ± 0.08. Not run here.
+    # Show and Tell on MS COCO: 27.7 BLEU-4. SGD without momentum, 512 features, words that occur
+    # five times; what the paper leaves open is as the authors' im2txt has it: rate 2, halved every
+    # eight epochs, batches of 32 captions, clip 5, dropout 0.3, a million updates with the encoder
+    # frozen. That took one to two weeks on a K20m, with Inception v3; two million more fine-tune it
+    # at rate 0.0005, here --encoder-rate. Give --init GoogLeNet's published weights. Other than
+    # im2txt: GoogLeNet at 224 pixels, images are not mirrored and keep their colors, parameters are
+    # not born uniform in ± 0.08. Not run here.
     "paper": Config(
-        preset="paper", data="folder:coco", image_size=224, encoder="googlenet_torchvision", encoder_rate=0.0, embedding=512,
-        features=512, dropout=0.3, optimizer="sgd", learning_rate=2.0, halve_every=146_590, clip=5.0, least=5, longest=30,
-        batch=32, steps=1_000_000, threads=16, evaluate_every=18_324, save_every=18_324, log_every=100,
+        preset="paper",
+        data="folder:coco",
+        image_size=224,
+        encoder="googlenet_torchvision",
+        encoder_rate=0.0,
+        embedding=512,
+        features=512,
+        dropout=0.3,
+        optimizer="sgd",
+        learning_rate=2.0,
+        halve_every=146_590,
+        clip=5.0,
+        least=5,
+        longest=30,
+        batch=32,
+        steps=1_000_000,
+        threads=16,
+        evaluate_every=18_324,
+        save_every=18_324,
+        log_every=100,
     ),
-}  # fmt: skip
+}
 SAVED = "vocabulary.json"
 WIDTH, ALPHA = 3, 0.0
 """Of the beam and of its length penalty."""
@@ -142,24 +197,43 @@ class Narrator:
     def __init__(self, config: Config, vocabulary: data.Vocabulary, shape: Sequence[int]):
         self.config, self.vocabulary, self.shape = config, vocabulary, tuple(shape)
         encoder = build_encoder(config, self.shape)
-        seen = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((1, *self.shape)), False)[0][1])
+        seen = jax.eval_shape(
+            lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((1, *self.shape)), False)[
+                0
+            ][1]
+        )
         layer = config.layer or models.last_maps(
             encoder, models.abstract(encoder, self.shape), self.shape, 4 if config.attention else 1
         )
         if layer not in seen or (config.attention and len(seen[layer].shape) != 4):
             known = [name for name, x in seen.items() if len(x.shape) == 4 or not config.attention]
             raise UserError(
-                f"{config.encoder} has no layer {layer!r} to look at; there are {', '.join(known)}{nearest(layer, known)}"
+                f"{config.encoder} has no layer {layer!r} to look at; there are"
+                f" {', '.join(known)}{nearest(layer, known)}"
             )
         self.map_shape = seen[layer].shape[1:3]
         self.network = models.Captioner(
-            encoder, layer, len(vocabulary), config.embedding, config.features, config.attention, config.pooled,
-            config.encoder_rate == 0, config.dropout, config.dtype,
-        )  # fmt: skip
+            encoder,
+            layer,
+            len(vocabulary),
+            config.embedding,
+            config.features,
+            config.attention,
+            config.pooled,
+            config.encoder_rate == 0,
+            config.dropout,
+            config.dtype,
+        )
         self.normalize = data.scaled(encoder.pixels)
         self._write = jax.jit(self._decode, static_argnames="width")
-        self._weights = jax.jit(lambda variables, *given: self.network.apply(_own(variables), *given)[1])
-        self._see = jax.jit(lambda variables, image: self.network.apply(_own(variables), image, method="see").mean(1))
+        self._weights = jax.jit(
+            lambda variables, *given: self.network.apply(_own(variables), *given)[1]
+        )
+        self._see = jax.jit(
+            lambda variables, image: self.network.apply(_own(variables), image, method="see").mean(
+                1
+            )
+        )
 
     def learner(self) -> train.Learner:
         """Cross-entropy of every word."""
@@ -172,9 +246,17 @@ class Narrator:
                 share = config.sampling * jnp.minimum(1.0, done / config.steps)
             caption = batch["caption"]
             (logits, looks), new = network.apply(
-                _own(variables), batch["image"], caption[:, :-1], train=True, sampling=share, rngs=keys, mutable=["batch_stats"]
+                _own(variables),
+                batch["image"],
+                caption[:, :-1],
+                train=True,
+                sampling=share,
+                rngs=keys,
+                mutable=["batch_stats"],
             )
-            error, counted = losses.token_cross_entropy(logits, caption[:, 1:], batch["caption_length"] - 1)
+            error, counted = losses.token_cross_entropy(
+                logits, caption[:, 1:], batch["caption_length"] - 1
+            )
             objective = Mean.of(error, counted)
             if config.stochastic:
                 missed = jnp.square(1 - (looks * counted[..., None]).sum(1)).sum()
@@ -199,9 +281,14 @@ class Narrator:
             }
 
         def init(key, batch):
-            return {**network.init(key, batch["image"], batch["caption"][:, :-1]), "progress": {"updates": jnp.float32(0)}}
+            return {
+                **network.init(key, batch["image"], batch["caption"][:, :-1]),
+                "progress": {"updates": jnp.float32(0)},
+            }
 
-        player = train.Player(init, loss, self._rule(), config.ema or None, config.accumulate, config.remat)
+        player = train.Player(
+            init, loss, self._rule(), config.ema or None, config.accumulate, config.remat
+        )
         return train.minimize(player, evaluate)
 
     def _rule(self) -> optax.GradientTransformation:
@@ -209,19 +296,36 @@ class Narrator:
         rate = config.scheduled()
         if config.halve_every:
             whole = rate
-            rate = lambda n: whole(n) * 0.5 ** (n // config.halve_every)  # noqa: E731
-        rule = train.chain({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
-        encoder = lambda params: jax.tree.map_with_path(  # noqa: E731
-            lambda path, _: weights.in_encoder(self.network, [part.key for part in path]), params
+
+            def rate(n):
+                return whole(n) * 0.5 ** (n // config.halve_every)
+
+        rule = train.chain(
+            {"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip
         )
+
+        def encoder(params):
+            return jax.tree.map_with_path(
+                lambda path, _: weights.in_encoder(self.network, [part.key for part in path]),
+                params,
+            )
+
         if config.encoder_rate == 0:
-            others = lambda params: jax.tree.map(lambda inside: not inside, encoder(params))  # noqa: E731
-            return optax.chain(optax.masked(rule, others), optax.masked(optax.set_to_zero(), encoder))
+
+            def others(params):
+                return jax.tree.map(lambda inside: not inside, encoder(params))
+
+            return optax.chain(
+                optax.masked(rule, others), optax.masked(optax.set_to_zero(), encoder)
+            )
         return optax.chain(rule, optax.masked(optax.scale(config.encoder_rate), encoder))
 
     def _search(self, variables, carry, width: int) -> jax.Array:
         """Ids (B, T), greedily or by a beam."""
-        step = lambda carry, token: self.network.apply(variables, carry, token, method="next")  # noqa: E731
+
+        def step(carry, token):
+            return self.network.apply(variables, carry, token, method="next")
+
         given = step, carry, jnp.full(len(carry[1][0]), data.BEGIN, jnp.int32)
         steps = self.config.longest + 1
         if width == 1:
@@ -234,7 +338,10 @@ class Narrator:
 
     def write(self, variables: train.Variables, images: np.ndarray, width: int) -> np.ndarray:
         """Ids (N, T) of the caption of each image (uint8)."""
-        apply = lambda image: self._write(variables, self.normalize({"image": image})["image"], width=width)  # noqa: E731
+
+        def apply(image):
+            return self._write(variables, self.normalize({"image": image})["image"], width=width)
+
         return models.in_portions(apply, images, rows=min(50, len(images)))
 
     def text(self, ids: np.ndarray) -> str:
@@ -243,15 +350,25 @@ class Narrator:
 
     def see(self, variables: train.Variables, images: np.ndarray) -> np.ndarray:
         """(N, D): the mean of the encoder's maps."""
-        apply = lambda image: self._see(variables, self.normalize({"image": image})["image"])  # noqa: E731
+
+        def apply(image):
+            return self._see(variables, self.normalize({"image": image})["image"])
+
         return models.in_portions(apply, images, rows=min(50, len(images)))
 
-    def draw_looks(self, variables: train.Variables, images: np.ndarray, ids: np.ndarray, path: Path) -> None:
+    def draw_looks(
+        self, variables: train.Variables, images: np.ndarray, ids: np.ndarray, path: Path
+    ) -> None:
         """Where it looked for each word."""
         fed = np.concatenate([np.full((len(ids), 1), data.BEGIN, np.int32), ids[:, :-1]], 1)
-        looks = np.asarray(self._weights(variables, self.normalize({"image": images})["image"], fed))
+        looks = np.asarray(
+            self._weights(variables, self.normalize({"image": images})["image"], fed)
+        )
         sentences = [self.vocabulary.decode(row) for row in ids]
-        maps = [own[: len(words)].reshape(-1, *self.map_shape) for own, words in zip(looks, sentences, strict=True)]
+        maps = [
+            own[: len(words)].reshape(-1, *self.map_shape)
+            for own, words in zip(looks, sentences, strict=True)
+        ]
         present.draw_looks(images, sentences, maps, path)
 
 
@@ -261,7 +378,8 @@ def _own(variables: train.Variables) -> train.Variables:
 
 
 def build_encoder(config: Config, shape: tuple[int, ...]) -> nn.Module:
-    """The encoder without its classifier. Raises UserError for one that is not there, or does not take such images."""
+    """The encoder without its classifier. Raises UserError for one that is not there, or does not
+    take such images."""
     network = models.classifier(config.encoder).build(num_classes=None, dtype=config.dtype)
     if config.width:
         if not isinstance(network, models.resnet.ResNet):
@@ -270,17 +388,24 @@ def build_encoder(config: Config, shape: tuple[int, ...]) -> nn.Module:
     try:
         models.abstract(network, shape)
     except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{config.encoder} does not take images of {shape[0]} by {shape[1]}: {error}") from error
+        raise UserError(
+            f"{config.encoder} does not take images of {shape[0]} by {shape[1]}: {error}"
+        ) from error
     return network
 
 
 def read_vocabulary(run: train.Run) -> tuple[data.Vocabulary, tuple[int, ...]]:
-    """(vocabulary, shape of an image) of a run. Raises UserError where they cannot be read or are none."""
+    """(vocabulary, shape of an image) of a run. Raises UserError where they cannot be read or are
+    none."""
     path, content = run.folder / SAVED, run.read(SAVED)
     if content is None:
         raise UserError(f"{path} is not there; train the run anew")
     shape = content.get("image_shape")
-    if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 3
+        or not all(isinstance(side, int) and side > 0 for side in shape)
+    ):
         raise UserError(f"{path} names no image_shape of three numbers; train the run anew")
     return data.Vocabulary.from_json(json.dumps(content), str(path)), tuple(shape)
 
@@ -290,11 +415,16 @@ def build(config: Config) -> cli.Experiment:
     cli.at_least(0, config, "image_size", "width", "encoder_rate", "stochastic", "halve_every")
     for name in ("dropout", "sampling"):
         if not 0 <= getattr(config, name) <= (1 if name == "sampling" else 0.99):
-            raise UserError(f"--{name} is {getattr(config, name)}; expected at least 0 and at most 1")
+            raise UserError(
+                f"--{name} is {getattr(config, name)}; expected at least 0 and at most 1"
+            )
     if config.stochastic and not config.attention:
         raise UserError("--stochastic is a penalty on looks; give --attention too")
     if config.encoder_rate == 0 and not config.init:
-        raise UserError("--encoder-rate 0 keeps an encoder that has learned nothing; give --init FILE, or another rate")
+        raise UserError(
+            "--encoder-rate 0 keeps an encoder that has learned nothing; give --init FILE, or"
+            " another rate"
+        )
     models.classifier(config.encoder)  # told before data is read
     if config.init:
         weights.check(config.init)
@@ -304,7 +434,9 @@ def build(config: Config) -> cli.Experiment:
     shape = albums["train"].images.image_shape
     narrator = Narrator(config, vocabulary, shape)
     told = {
-        part: data.Captioned(album, vocabulary, metrics.tokenize, config.longest, drawn=part == "train")
+        part: data.Captioned(
+            album, vocabulary, metrics.tokenize, config.longest, drawn=part == "train"
+        )
         for part, album in albums.items()
     }
     desk = Desk(narrator, albums, told["train"].cut)
@@ -329,12 +461,14 @@ def build(config: Config) -> cli.Experiment:
 
 
 def scored(written: Sequence[str], captions: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D as coco-caption has them, and captions equal to one of the image's. Without CIDEr-D
-    where there is one image, of which it would be 0 whatever is said."""
+    """BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D as coco-caption has them, and captions equal to one of the
+    image's. Without CIDEr-D where there is one image, of which it would be 0 whatever is said."""
     figures = metrics.caption_figures(written, captions)
     if len(written) == 1:
         del figures["CIDEr-D"]
-    return figures | {EXACT: float(np.mean([among(*pair) for pair in zip(written, captions, strict=True)]))}
+    return figures | {
+        EXACT: float(np.mean([among(*pair) for pair in zip(written, captions, strict=True)]))
+    }
 
 
 def among(written: str, captions: Sequence[str]) -> bool:
@@ -353,11 +487,18 @@ class Desk:
         """At the start: what is worth telling of the data."""
         if step:
             return
-        counts = {part: [len(album.captions), sum(map(len, album.captions))] for part, album in self.albums.items()}
-        parts = ", ".join(f"{part} {images} with {captions} captions" for part, (images, captions) in counts.items())
+        counts = {
+            part: [len(album.captions), sum(map(len, album.captions))]
+            for part, album in self.albums.items()
+        }
+        parts = ", ".join(
+            f"{part} {images} with {captions} captions"
+            for part, (images, captions) in counts.items()
+        )
         cli.say(
-            f"images: {parts}; {len(self.narrator.vocabulary) - len(data.SPECIALS)} words are known; {self.cut} training "
-            f"captions have more than {self.config.longest} words, of which so many are read"
+            f"images: {parts}; {len(self.narrator.vocabulary) - len(data.SPECIALS)} words are"
+            f" known; {self.cut} training captions have more than {self.config.longest} words, of"
+            " which so many are read"
         )
 
     def read(self, part: str, rows: np.ndarray | None = None) -> np.ndarray:
@@ -366,7 +507,8 @@ class Desk:
         return images.read(np.arange(len(images)) if rows is None else rows)["image"]
 
     def neighbors(self) -> np.ndarray:
-        """Rows of training images among which neighbors are sought; where there are many, some drawn at random."""
+        """Rows of training images among which neighbors are sought; where there are many, some
+        drawn at random."""
         return data.selected(self.albums["train"].images, KEPT // int(np.prod(self.narrator.shape)))
 
     def baselines(self, part: str) -> dict[str, dict[str, float]]:
@@ -377,17 +519,31 @@ class Desk:
         near = rows[metrics.nearest(self.read(part), self.read("train", rows))[0]]
         found = {
             "the commonest caption": scored([often] * len(captions), captions),
-            "the caption of the nearest training image, by pixels": scored([known[row][0] for row in near], captions),
+            "the caption of the nearest training image, by pixels": scored(
+                [known[row][0] for row in near], captions
+            ),
         }
         if (people := min(map(len, captions))) > 1:  # each in turn is held against the others
             each = [
-                scored([own[n] for own in captions], [[*own[:n], *own[n + 1 :]] for own in captions]) for n in range(people)
+                scored(
+                    [own[n] for own in captions], [[*own[:n], *own[n + 1 :]] for own in captions]
+                )
+                for n in range(people)
             ]
-            found["a person against the others"] = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+            found["a person against the others"] = {
+                name: float(np.mean([one[name] for one in each])) for name in each[0]
+            }
         return found
 
-    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
-        folder, narrator, variables, part = run.report, self.narrator, state["model"].average, self.held_out
+    def report(
+        self, state: train.State, run: train.Run, figures: Mapping[str, Any]
+    ) -> list[present.Section]:
+        folder, narrator, variables, part = (
+            run.report,
+            self.narrator,
+            state["model"].average,
+            self.held_out,
+        )
         images, captions = self.read(part), self.albums[part].captions
         found = {}
         for title, width in (("greedy", 1), (f"beam of {WIDTH}", WIDTH)):
@@ -399,14 +555,24 @@ class Desk:
         seen = narrator.see(variables, self.read("train", rows)), narrator.see(variables, images)
         near = rows[metrics.nearest(seen[1], seen[0])[0]]
         known = self.albums["train"].captions
-        found["the caption of the nearest training image, by features"] = scored([known[row][0] for row in near], captions)
+        found["the caption of the nearest training image, by features"] = scored(
+            [known[row][0] for row in near], captions
+        )
         some = data.selected(known, 200)
         learned_images = self.read("train", some)
         learned = [narrator.text(row) for row in narrator.write(variables, learned_images, WIDTH)]
-        found[f"{len(learned)} training images, beam of {WIDTH}"] = scored(learned, [known[row] for row in some])
+        found[f"{len(learned)} training images, beam of {WIDTH}"] = scored(
+            learned, [known[row] for row in some]
+        )
         best = found[f"beam of {WIDTH}"]
-        said = f"{part}, {len(images)} images: " + ", ".join(f"{name} {value:.3f}" for name, value in best.items())
-        said += "" if "CIDEr-D" in best else "; CIDEr-D needs several images, of one it is 0 whatever is said"
+        said = f"{part}, {len(images)} images: " + ", ".join(
+            f"{name} {value:.3f}" for name, value in best.items()
+        )
+        said += (
+            ""
+            if "CIDEr-D" in best
+            else "; CIDEr-D needs several images, of one it is 0 whatever is said"
+        )
         run.write("verdict.json", {"verdict": said, **found})
         cli.say(said)
         lines = present.read_metrics(run.folder / "metrics.jsonl")
@@ -417,45 +583,81 @@ class Desk:
         present.draw_curves(lines, folder / "curves.png", panels)
         sections = [present.Section("The verdict", said, ["curves.png"], found)]
         right = np.array([among(*pair) for pair in zip(written, captions, strict=True)])
-        for title, rows, file in ((SAME, np.flatnonzero(right), "right.png"), (OTHER, np.flatnonzero(~right), "other.png")):
+        for title, rows, file in (
+            (SAME, np.flatnonzero(right), "right.png"),
+            (OTHER, np.flatnonzero(~right), "other.png"),
+        ):
             if len(rows):
-                draw(images[rows], [written[n] for n in rows], [captions[n] for n in rows], folder / file)
-                sections.append(present.Section(f"{title}: {len(rows)} of {len(right)}", SOME, [file]))
+                draw(
+                    images[rows],
+                    [written[n] for n in rows],
+                    [captions[n] for n in rows],
+                    folder / file,
+                )
+                sections.append(
+                    present.Section(f"{title}: {len(rows)} of {len(right)}", SOME, [file])
+                )
         draw(learned_images, learned, [known[row] for row in some], folder / "learned.png")
         sections.append(present.Section("Training images", SOME, ["learned.png"]))
         if self.config.attention:
-            shown, learned_images = data.selected(len(images), 6), learned_images[data.selected(len(learned), 6)]
+            shown, learned_images = (
+                data.selected(len(images), 6),
+                learned_images[data.selected(len(learned), 6)],
+            )
             narrator.draw_looks(variables, images[shown], ids[shown], folder / "looks.png")
             ids = narrator.write(variables, learned_images, WIDTH)
             narrator.draw_looks(variables, learned_images, ids, folder / "looks_learned.png")
-            sections.insert(1, present.Section("Where it looks", LOOKS, ["looks.png", "looks_learned.png"]))
+            sections.insert(
+                1, present.Section("Where it looks", LOOKS, ["looks.png", "looks_learned.png"])
+            )
         return sections
 
 
-def draw(images: np.ndarray, written: Sequence[str], captions: Sequence[Sequence[str]], path: Path, most: int = 18) -> None:
-    """Images with what was written below, and, where it is not of theirs, one of their captions; `most` drawn at random."""
+def draw(
+    images: np.ndarray,
+    written: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    path: Path,
+    most: int = 18,
+) -> None:
+    """Images with what was written below, and, where it is not of theirs, one of their captions;
+    `most` drawn at random."""
     shown = data.selected(len(images), most)
-    below = [written[n] if among(written[n], captions[n]) else f"{written[n]} ({captions[n][0]})" for n in shown]
-    present.draw_grid(images[shown], path, columns=6, scale=max(1, 192 // images.shape[1]), captions=below)
+    below = [
+        written[n] if among(written[n], captions[n]) else f"{written[n]} ({captions[n][0]})"
+        for n in shown
+    ]
+    present.draw_grid(
+        images[shown], path, columns=6, scale=max(1, 192 // images.shape[1]), captions=below
+    )
 
 
-def predict(narrator: Narrator, variables: train.Variables, options: Predict, folder: Path) -> dict[str, Any]:
+def predict(
+    narrator: Narrator, variables: train.Variables, options: Predict, folder: Path
+) -> dict[str, Any]:
     """The caption of each image; with attention also a picture of where each word looked."""
     if not options.files:
-        raise UserError("predict needs image files: python experiments/caption.py predict photo.jpg")
+        raise UserError(
+            "predict needs image files: python experiments/caption.py predict photo.jpg"
+        )
     images = np.stack([data.decode(path, narrator.shape) for path in options.files])
     ids = narrator.write(variables, images, options.width)
     if narrator.config.attention:
         with train.told(f"folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             for path, image, row in zip(options.files, images, ids, strict=True):
-                narrator.draw_looks(variables, image[None], row[None], folder / f"{path.stem}_looks.png")
+                narrator.draw_looks(
+                    variables, image[None], row[None], folder / f"{path.stem}_looks.png"
+                )
         cli.say(f"where it looked: {folder}/*_looks.png")
     return {str(path): narrator.text(row) for path, row in zip(options.files, ids, strict=True)}
 
 
 SAME, OTHER = "Equal to one of the image's captions", "Equal to none of the image's captions"
-SOME = "Some of them, drawn at random. In parentheses, where it is another, a caption that the image has."
+SOME = (
+    "Some of them, drawn at random. In parentheses, where it is another, a caption that the image"
+    " has."
+)
 LOOKS = """Held-out and training images, drawn at random. Bright is where it looked for the word below, by the word's own \
 largest weight."""
 

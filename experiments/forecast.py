@@ -1,4 +1,5 @@
-"""How does a series go on? An LSTM, one step ahead and many, beside the last value and the value one season ago.
+"""How does a series go on? An LSTM, one step ahead and many, beside the last value and the value
+one season ago.
 
     pip install -e '.[series]'                                         # the built-in series, which are measured
     python experiments/forecast.py train                               # laptop: carbon dioxide, week by week, a year ahead
@@ -6,13 +7,16 @@
     python experiments/forecast.py train --data csv:FILE --season 12   # a series of your own
     python experiments/forecast.py predict [--csv FILE]                # what comes after the end
 
-A network that repeats the last value looks right in every picture of a series; so its errors stand beside those of the methods
-that cost nothing, on the same windows: the last value (persistence), the value one season ago (seasonal-naive), and that plus
-the change over the last season (with drift), which is the one to beat where a series climbs. Skill is 1 - MSE / MSE of the best
-of them. The series is parted by time, 65, 15 and 20 %; the network sees the training part alone, so does the normalization.
+A network that repeats the last value looks right in every picture of a series; so its errors stand
+beside those of the methods that cost nothing, on the same windows: the last value (persistence),
+the value one season ago (seasonal-naive), and that plus the change over the last season (with
+drift), which is the one to beat where a series climbs. Skill is 1 - MSE / MSE of the best of them.
+The series is parted by time, 65, 15 and 20 %; the network sees the training part alone, so does the
+normalization.
 
-Recorded on one core of an AMD EPYC, JAX 0.10.2, other work beside it: three seeds in one run, the mean of their errors on the
-test part, and their skills as printed, mean (least … greatest). MAE / RMSE in the series' unit / MASE:
+Recorded on one core of an AMD EPYC, JAX 0.10.2, other work beside it: three seeds in one run, the
+mean of their errors on the test part, and their skills as printed, mean (least … greatest). MAE /
+RMSE in the series' unit / MASE:
 
     `train`: co2, ppm, 65 s           1 week ahead               52 weeks                  1 to 52 weeks
     network                           0.291 / 0.387 / 0.246      0.728 / 0.935 / 0.617     0.562 / 0.728 / 0.476
@@ -35,13 +39,15 @@ test part, and their skills as printed, mean (least … greatest). MAE / RMSE in
     seasonal-naive with drift         22.7 / 30.8 / 1.03         47.8 / 63.6 / 2.17        41.9 / 53.4 / 1.90
     skill                             0.15 (0.07 … 0.25)         -0.36 (-0.56 … -0.19)     -0.76 (-0.99 … -0.58)
 
-So the network is better throughout on co2. On elnino every seed is for the first three months, and none from the fifth on. On
-sunspots it is better one year ahead, and over the cycle clearly worse than the cycle before: it has learned from 201 years of
-44 sunspots on the mean, and in the test part there are 74. Skills on co2 with `--decoder autoregressive` (383 s, beside more
-other work): 0.45 (0.42 … 0.47), 0.53 (0.52 … 0.54), 0.46 (0.45 … 0.47).
+So the network is better throughout on co2. On elnino every seed is for the first three months, and
+none from the fifth on. On sunspots it is better one year ahead, and over the cycle clearly worse
+than the cycle before: it has learned from 201 years of 44 sunspots on the mean, and in the test
+part there are 74. Skills on co2 with `--decoder autoregressive` (383 s, beside more other work):
+0.45 (0.42 … 0.47), 0.53 (0.52 … 0.54), 0.46 (0.45 … 0.47).
 
-Features (16 or 32) and the 500 steps of the short series (of 200 to 2,000) were chosen on the validation part; the test figures
-of elnino after 2,000 steps had been seen by then (skill over 1 to 12 months -0.05).
+Features (16 or 32) and the 500 steps of the short series (of 200 to 2,000) were chosen on the
+validation part; the test figures of elnino after 2,000 steps had been seen by then (skill over 1 to
+12 months -0.05).
 """
 
 import csv
@@ -66,7 +72,8 @@ from advdl.present import files
 @dataclass(frozen=True)
 class Config(cli.Config):
     data: str = "co2"
-    """co2, elnino, sunspots (measured), waves (made), or csv:PATH[:COLUMN], one value a row, the oldest first."""
+    """co2, elnino, sunspots (measured), waves (made), or csv:PATH[:COLUMN], one value a row, the
+    oldest first."""
     season: int = 0
     """Values after which the series comes around (0: the series' own; 1: there is none)."""
     history: int = 0
@@ -90,9 +97,18 @@ class Config(cli.Config):
 
 
 LAPTOP = dict(
-    batch=64, steps=2000, learning_rate=2e-3, schedule="cosine", clip=1.0, evaluate_every=200, save_every=1000, log_every=50
+    batch=64,
+    steps=2000,
+    learning_rate=2e-3,
+    schedule="cosine",
+    clip=1.0,
+    evaluate_every=200,
+    save_every=1000,
+    log_every=50,
 )
-SHORT = dict(steps=500, evaluate_every=50, save_every=500, log_every=10)  # series of few values are soon learned by heart
+SHORT = dict(
+    steps=500, evaluate_every=50, save_every=500, log_every=10
+)  # series of few values are soon learned by heart
 PRESETS = {
     "laptop": Config(**LAPTOP),
     "elnino": Config(preset="elnino", data="elnino", **LAPTOP | SHORT),
@@ -104,7 +120,8 @@ PRESETS = {
 @dataclass(frozen=True)
 class Predict(cli.Predict):
     csv: str = ""
-    """PATH[:COLUMN] of the series to go on with, in the unit of the run's own (default: the run's own)."""
+    """PATH[:COLUMN] of the series to go on with, in the unit of the run's own (default: the run's
+    own)."""
 
 
 class Forecasts:
@@ -113,12 +130,18 @@ class Forecasts:
     def __init__(self, config: Config, parts: data.Parts):
         self.config, self.parts = config, parts
         self.module = models.Forecaster(
-            parts.horizon, config.decoder, "lstm", config.features, config.layers, dtype=config.dtype
+            parts.horizon,
+            config.decoder,
+            "lstm",
+            config.features,
+            config.layers,
+            dtype=config.dtype,
         )
         self._apply = jax.jit(self.module.apply)
 
     def learner(self) -> train.Learner:
-        """Least squares; the autoregressive decoder learns from what came (teacher forcing), and is evaluated on its own."""
+        """Least squares; the autoregressive decoder learns from what came (teacher forcing), and is
+        evaluated on its own."""
         config, module, scale = self.config, self.module, self.parts.scale
 
         def apart(variables, batch, *future):
@@ -126,7 +149,10 @@ class Forecasts:
 
         def loss(variables, batch, key):
             apart_BH = apart(variables, batch, batch["future"])
-            return train.Loss(Mean.of(jnp.square(apart_BH)), {"absolute error": Mean.of(scale * jnp.abs(apart_BH))})
+            return train.Loss(
+                Mean.of(jnp.square(apart_BH)),
+                {"absolute error": Mean.of(scale * jnp.abs(apart_BH))},
+            )
 
         def evaluate(variables, batch):
             apart_BH = scale * apart(variables, batch)
@@ -141,13 +167,22 @@ class Forecasts:
                 "RMSE by step": RootByStep.of(square_BH, test),
             }
 
-        init = lambda key, batch: module.init(key, batch["history"], batch["future"])  # noqa: E731
-        rule = train.chain(optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip)
-        return train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate)
+        def init(key, batch):
+            return module.init(key, batch["history"], batch["future"])
+
+        rule = train.chain(
+            optax.adamw(config.scheduled(), weight_decay=config.weight_decay), config.clip
+        )
+        return train.minimize(
+            train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat),
+            evaluate,
+        )
 
     def __call__(self, variables: train.Variables, history_BT: np.ndarray) -> np.ndarray:
         """(B, H) float64 in the series' unit, of histories in that unit."""
-        found = models.in_portions(partial(self._apply, variables), self.parts.normalize(history_BT))
+        found = models.in_portions(
+            partial(self._apply, variables), self.parts.normalize(history_BT)
+        )
         return found.astype(np.float64) * self.parts.scale + self.parts.mean
 
 
@@ -156,11 +191,16 @@ def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "features", "layers", "seeds")
     for name in ("validation", "test"):
         if not 0 < getattr(config, name) <= 0.4:
-            raise UserError(f"--{name} is {getattr(config, name)}; expected a share above 0 and at most 0.4")
+            raise UserError(
+                f"--{name} is {getattr(config, name)}; expected a share above 0 and at most 0.4"
+            )
     series = data.open_series(config.data, config.season)
     history = config.history or max(2 * series.season, 24)
     if history < series.season:
-        raise UserError(f"--history is {history}; expected a season at least, which is {series.season}, for seasonal-naive")
+        raise UserError(
+            f"--history is {history}; expected a season at least, which is {series.season}, for"
+            " seasonal-naive"
+        )
     horizon = config.horizon or (series.season if series.season > 1 else 12)
     parts = data.Parts(series, history, horizon, config.validation, config.test)
     forecasts = Forecasts(config, parts)
@@ -185,7 +225,10 @@ class Board:
         self.columns = {"1 step": slice(0, 1)}
         if self.horizon > 1:
             last = slice(self.horizon - 1, self.horizon)
-            self.columns |= {f"{self.horizon} steps": last, f"1 to {self.horizon} steps": slice(None)}
+            self.columns |= {
+                f"{self.horizon} steps": last,
+                f"1 to {self.horizon} steps": slice(None),
+            }
         history, future = self.parts.windows(self.series.values, self.parts.origins("test"))
         self.baselines = {}
         for name, method in metrics.BASELINES.items():
@@ -194,7 +237,8 @@ class Board:
             self.baselines[f"{name}/RMSE by step"] = np.sqrt(np.square(apart).mean(0))
 
     def table(self, figures: Mapping[str, Any], name: str) -> dict[str, dict[str, float]]:
-        """Errors of one network or method, by steps ahead; MASE is without unit, the others have the series'."""
+        """Errors of one network or method, by steps ahead; MASE is without unit, the others have
+        the series'."""
         scale = metrics.naive_scale(self.series.values[: self.parts.end], self.series.season)
         found = {}
         for column, steps in self.columns.items():
@@ -205,22 +249,33 @@ class Board:
         return found
 
     def judge(self, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Errors of everyone, skills of every seed, and whether the network is better than the best of what costs nothing."""
+        """Errors of everyone, skills of every seed, and whether the network is better than the best
+        of what costs nothing."""
         free = {name: self.table(self.baselines, name) for name in metrics.BASELINES}
         own = {f"network, seed {n}": self.table(figures, f"s{n}") for n in range(self.config.seeds)}
         said, skills = [], {}
         for column in self.columns:
             best = min(free, key=lambda name, column=column: free[name][column]["RMSE"])
             least = free[best][column]["RMSE"]
-            skills[column] = {"against": best} | {name: metrics.skill(own[name][column]["RMSE"], least) for name in own}
+            skills[column] = {"against": best} | {
+                name: metrics.skill(own[name][column]["RMSE"], least) for name in own
+            }
             each = [skills[column][name] for name in own]
             better = sum(value > 0 for value in each)
-            word = "beats" if better == len(each) else "does not beat" if not better else f"in {better} of {len(each)} beats"
+            word = (
+                "beats"
+                if better == len(each)
+                else "does not beat"
+                if not better
+                else f"in {better} of {len(each)} beats"
+            )
             span = f"{np.mean(each):.2f} ({min(each):.2f} … {max(each):.2f})"
             said.append(f"{column} ahead the network {word} {best}: skill {span}")
         return {"verdict": "; ".join(said) + ".", "skill": skills, **own, **free}
 
-    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+    def report(
+        self, state: train.State, run: train.Run, figures: Mapping[str, Any]
+    ) -> list[present.Section]:
         folder, found = run.report, self.judge(figures)
         run.write("verdict.json", found)
         cli.say(found["verdict"])
@@ -228,7 +283,9 @@ class Board:
         lines = {"network": [figures[f"s{n}/RMSE by step"] for n in seeds]}
         lines |= {name: [self.baselines[f"{name}/RMSE by step"]] for name in metrics.BASELINES}
         title, ahead = f"{self.series.name}: errors on the test part", f"{self.series.step}s ahead"
-        present.draw_by_step(lines, folder / "ahead.png", title, ahead, f"RMSE{unit and ', '}{unit}")
+        present.draw_by_step(
+            lines, folder / "ahead.png", title, ahead, f"RMSE{unit and ', '}{unit}"
+        )
         self.draw(state, folder / "test.png")
         free = {name: self.table(self.baselines, name) for name in metrics.BASELINES}
         last = list(self.columns)[-1]
@@ -237,18 +294,31 @@ class Board:
             pairs["RMSE"] = last, f"1 to {self.horizon} ahead"
         panels = [
             present.Panel(
-                f"RMSE on the test part, {title}", {"network": [f"test/s{n}/{figure}" for n in seeds]}, unit, log=True,
+                f"RMSE on the test part, {title}",
+                {"network": [f"test/s{n}/{figure}" for n in seeds]},
+                unit,
+                log=True,
                 references={name: table[column]["RMSE"] for name, table in free.items()},
             )
             for figure, (column, title) in pairs.items()
-        ]  # fmt: skip
+        ]
         panels.append(
-            present.Panel("RMSE on the validation part", {"network": [f"test/s{n}/validation RMSE" for n in seeds]}, unit)
+            present.Panel(
+                "RMSE on the validation part",
+                {"network": [f"test/s{n}/validation RMSE" for n in seeds]},
+                unit,
+            )
         )
         panels.append(
-            present.Panel("absolute error in training", {"network": [f"train/s{n}/absolute error" for n in seeds]}, unit)
+            present.Panel(
+                "absolute error in training",
+                {"network": [f"train/s{n}/absolute error" for n in seeds]},
+                unit,
+            )
         )
-        present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels)
+        present.draw_curves(
+            present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels
+        )
         skills = {f"skill, {column}": value for column, value in found["skill"].items()}
         rows = {
             f"{name}, {column}": ", ".join(f"{what} {value:.3g}" for what, value in row.items())
@@ -256,7 +326,9 @@ class Board:
             for column, row in found[name].items()
         }
         return [
-            present.Section("The verdict", f"{found['verdict']}\n\n{self.about()}", ["ahead.png"], skills | rows),
+            present.Section(
+                "The verdict", f"{found['verdict']}\n\n{self.about()}", ["ahead.png"], skills | rows
+            ),
             present.Section("Forecasts over what came", TEST, ["test.png"]),
             present.Section("Over training", "Thin every seed, bold their mean.", ["curves.png"]),
         ]
@@ -266,10 +338,12 @@ class Board:
         parts, label = self.parts, self.series.label
         count = len(parts.origins("test"))
         return (
-            f"{self.series.name}, {len(self.series.values):,} values, unit {self.series.unit or 'none'}: {parts.history} of "
-            f"them are read and {parts.horizon} forecast, at {count:,} origins of the test part, {label(parts.begin)} to "
-            f"{label(len(self.series.values) - 1)}. The training part ends with {label(parts.end - 1)}. MASE is the mean "
-            f"absolute error over that of seasonal-naive (a season is {self.series.season}) on the training part."
+            f"{self.series.name}, {len(self.series.values):,} values, unit"
+            f" {self.series.unit or 'none'}: {parts.history} of them are read and {parts.horizon}"
+            f" forecast, at {count:,} origins of the test part, {label(parts.begin)} to"
+            f" {label(len(self.series.values) - 1)}. The training part ends with"
+            f" {label(parts.end - 1)}. MASE is the mean absolute error over that of seasonal-naive"
+            f" (a season is {self.series.season}) on the training part."
         )
 
     def draw(self, state: train.State, path: Path, most: int = 4) -> None:
@@ -279,35 +353,57 @@ class Board:
         chosen = chosen[chosen >= origins[0]]
         first = max(0, int(chosen[0]) - max(2 * horizon, 12))
         history, _ = self.parts.windows(self.series.values, chosen)
-        each = {"network (first seed)": self.forecasts(state["s0/model"].average, history)} | self.naive(history)
+        each = {
+            "network (first seed)": self.forecasts(state["s0/model"].average, history)
+        } | self.naive(history)
         lines = {
             name: [(int(origin) - first, line) for origin, line in zip(chosen, found, strict=True)]
             for name, found in each.items()
         }
         labels = [self.series.label(n) for n in range(first, len(self.series.values))]
         present.draw_forecasts(
-            self.series.values[first:], lines, path, labels, f"{self.series.name}, end of the test part", self.series.unit,
+            self.series.values[first:],
+            lines,
+            path,
+            labels,
+            f"{self.series.name}, end of the test part",
+            self.series.unit,
             "what came",
-        )  # fmt: skip
+        )
 
     def naive(self, history: np.ndarray) -> dict[str, np.ndarray]:
         """What the last value and the last season say, (B, H) each."""
         methods = {"persistence": metrics.persistence, "seasonal-naive": metrics.seasonal_naive}
-        return {name: method(history, self.horizon, self.series.season) for name, method in methods.items()}
+        return {
+            name: method(history, self.horizon, self.series.season)
+            for name, method in methods.items()
+        }
 
     def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
-        """What comes after the end: the mean of the seeds, whose square error is at most the mean of theirs."""
-        series, history = data.read_series(options.csv) if options.csv else self.series, self.parts.history
+        """What comes after the end: the mean of the seeds, whose square error is at most the mean
+        of theirs."""
+        series, history = (
+            data.read_series(options.csv) if options.csv else self.series,
+            self.parts.history,
+        )
         if len(series.values) < history:
-            raise UserError(f"{series.name} has {len(series.values)} values; this run forecasts from {history}")
+            raise UserError(
+                f"{series.name} has {len(series.values)} values; this run forecasts from {history}"
+            )
         known = series.values[None, -history:]
-        seeds = [self.forecasts(state[f"s{n}/model"].average, known)[0] for n in range(self.config.seeds)]
-        each = {"forecast": np.mean(seeds, 0)} | {name: found[0] for name, found in self.naive(known).items()}
+        seeds = [
+            self.forecasts(state[f"s{n}/model"].average, known)[0] for n in range(self.config.seeds)
+        ]
+        each = {"forecast": np.mean(seeds, 0)} | {
+            name: found[0] for name, found in self.naive(known).items()
+        }
         columns = each | {f"seed {n}": line for n, line in enumerate(seeds)}
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow([f"{self.series.step}s ahead", *columns])
-        rows.writerows([n + 1, *(f"{line[n]:.7g}" for line in columns.values())] for n in range(self.horizon))
+        rows.writerows(
+            [n + 1, *(f"{line[n]:.7g}" for line in columns.values())] for n in range(self.horizon)
+        )
         written = files.write(folder / "forecast.csv", text.getvalue().encode())
         first = max(0, len(series.values) - max(history, 3 * self.horizon))
         count = len(series.values) - first
@@ -315,11 +411,22 @@ class Board:
         lines["seeds"] = [(count, line) for line in seeds]
         labels = [series.label(n) for n in range(first, len(series.values))]
         picture = present.draw_forecasts(
-            series.values[first:], lines, folder / "forecast.png", labels, f"{series.name}, and on", self.series.unit
+            series.values[first:],
+            lines,
+            folder / "forecast.png",
+            labels,
+            f"{series.name}, and on",
+            self.series.unit,
         )
         ahead = {f"+{n + 1}": float(value) for n, value in enumerate(each["forecast"])}
         after = series.label(len(series.values) - 1)
-        return {"after": after, "unit": self.series.unit, "forecast": ahead, "csv": str(written), "picture": str(picture)}
+        return {
+            "after": after,
+            "unit": self.series.unit,
+            "forecast": ahead,
+            "csv": str(written),
+            "picture": str(picture),
+        }
 
 
 TEST = """From a few origins, whose dots lie on the last value that was known."""

@@ -1,4 +1,5 @@
-"""A few strokes make another natural image: iGAN, Zhu et al. 2016 (arXiv:1609.03552), on a generator that gan.py has trained.
+"""A few strokes make another natural image: iGAN, Zhu et al. 2016 (arXiv:1609.03552), on a
+generator that gan.py has trained.
 
     python experiments/gan.py train                                 # the generator, if there is none yet
     python experiments/gan_edit.py train                            # an encoder onto its manifold
@@ -6,14 +7,16 @@
     python experiments/gan_edit.py predict photo.png --to other.png                # from one image to another
     python experiments/gan_edit.py predict --serve 8000             # paint in the browser, at http://localhost:8000
 
-An image is projected onto the generator's manifold: the noise z of which G(z) is nearest to it, by an encoder (equation 4), by
-optimization (equation 3), or by optimization from where the encoder points (section 3.1). An edit asks for colors, edges or
-displacements under a mask; z is sought that fulfills it and stays near (equation 5); what changes on the way from the old image
-to the new one is carried over to the original (section 4.2). Other than there images are compared by their pixels alone, where
-the paper adds features of AlexNet.
+An image is projected onto the generator's manifold: the noise z of which G(z) is nearest to it, by
+an encoder (equation 4), by optimization (equation 3), or by optimization from where the encoder
+points (section 3.1). An edit asks for colors, edges or displacements under a mask; z is sought that
+fulfills it and stays near (equation 5); what changes on the way from the old image to the new one
+is carried over to the original (section 4.2). Other than there images are compared by their pixels
+alone, where the paper adds features of AlexNet.
 
-Recorded with `gan.py train --seed S`, `gan_edit.py train --seed S --gan …`, S = 0, 1, 2, on one core of an AMD EPYC, JAX 0.10.2
-(2 s of training each). Mean square errors, pixels in [-1, 1], of 256 held-out digits and of 64 that the generator drew:
+Recorded with `gan.py train --seed S`, `gan_edit.py train --seed S --gan …`, S = 0, 1, 2, on one
+core of an AMD EPYC, JAX 0.10.2 (2 s of training each). Mean square errors, pixels in [-1, 1], of
+256 held-out digits and of 64 that the generator drew:
 
     best of 64 random       .174, .173, .182        .161, .161, .160
     encoder                 .041, .040, .040        .034, .028, .033
@@ -27,8 +30,9 @@ And of 24 held-out digits, each with a bright line at a dark place, by the smoot
     change outside of the mask          .64, .58, .61       .51, .50, .45       .37, .37, .37       .26, .26, .27
     the recognizer's confidence         .86, .90, .87       .88, .79, .84       .90, .87, .87       .82, .87, .76
 
-Where the strokes' pixels are pasted into the projected image instead, the confidence is .72, .69 and .72. The recognizer is a
-support vector machine for each class (`metrics.class_coverage`); of real digits it is .98.
+Where the strokes' pixels are pasted into the projected image instead, the confidence is .72, .69
+and .72. The recognizer is a support vector machine for each class (`metrics.class_coverage`); of
+real digits it is .98.
 """
 
 from collections.abc import Mapping
@@ -54,7 +58,8 @@ class Config(cli.Config):
     gan: str = "runs/gan"
     """Folder of the run of gan.py whose generator is edited; the data is that of this run."""
     gan_checkpoint: str = "latest"
-    """Checkpoint of that run: latest, best (by its figure on test data), or the number of a step."""
+    """Checkpoint of that run: latest, best (by its figure on test data), or the number of a
+    step."""
     width: int = 32
     """Channels of the encoder's layer nearest the image."""
     weight_decay: float = 0.0
@@ -63,22 +68,37 @@ class Config(cli.Config):
 
 PRESETS = {
     "laptop": Config(
-        batch=64, steps=2000, learning_rate=1e-3, schedule="cosine", evaluate_every=500, save_every=500, log_every=50
+        batch=64,
+        steps=2000,
+        learning_rate=1e-3,
+        schedule="cosine",
+        evaluate_every=500,
+        save_every=500,
+        log_every=50,
     ),
-    # Section 3.1, as in the released code (github.com/junyanz/iGAN, train_dcgan/train_predict_z.py and shoes_64 of
-    # train_dcgan_config.py): an encoder for a DCGAN of 64 by 64 pixels, trained on 50,000 shoes, Adam at 2e-4 (.5, .999), L2
-    # penalty 1e-5, batches of 128. Not run here.
+    # Section 3.1, as in the released code (github.com/junyanz/iGAN, train_dcgan/train_predict_z.py
+    # and shoes_64 of train_dcgan_config.py): an encoder for a DCGAN of 64 by 64 pixels, trained on
+    # 50,000 shoes, Adam at 2e-4 (.5, .999), L2 penalty 1e-5, batches of 128. Not run here.
     # Other than there:
-    # - images are compared by pixels alone; there also by features of AlexNet (conv4), with the weight .002;
-    # - the rate is constant over the 50 passes (19,500 steps); there it falls linearly to 0 over the last 25 of them;
+    # - images are compared by pixels alone; there also by features of AlexNet (conv4), with the
+    #   weight .002;
+    # - the rate is constant over the 50 passes (19,500 steps); there it falls linearly to 0 over
+    #   the last 25 of them;
     # - kernels are of 4 by 4; there 5 by 5;
-    # - the last layer has a bias, Lecun's initial distribution, and what it says is clipped to the noise's range; there no
-    #   bias, N(0, .02), and a tanh;
-    # - the encoder is used with moving averages of the statistics; there with statistics computed anew after training.
+    # - the last layer has a bias, Lecun's initial distribution, and what it says is clipped to the
+    #   noise's range; there no bias, N(0, .02), and a tanh;
+    # - the encoder is used with moving averages of the statistics; there with statistics computed
+    #   anew after training.
     "paper": Config(
-        preset="paper", gan="runs/gan_shoes", width=128, batch=128, steps=19_500, learning_rate=2e-4, weight_decay=1e-5
+        preset="paper",
+        gan="runs/gan_shoes",
+        width=128,
+        batch=128,
+        steps=19_500,
+        learning_rate=2e-4,
+        weight_decay=1e-5,
     ),
-}  # fmt: skip
+}
 STEPS, RATE = 200, 0.05
 """Of the optimization that projects an image."""
 EDIT_STEPS, EDIT_RATE, CANDIDATES, KEPT = 60, 0.1, 64, 16
@@ -101,34 +121,55 @@ class Predict(cli.Predict):
     sample_seed: int = 0
     """Seed of the noise, of the image without a file and of the candidates."""
     serve: int | None = None
-    """Serve the page for painting on this port of localhost (0: any that is free) until interrupted."""
+    """Serve the page for painting on this port of localhost (0: any that is free) until
+    interrupted."""
 
 
 class Manifold:
-    """The images that a generator draws, and how to find one. Noise is (B, Z), images (B, H, W, C), pixels from `low` to 1."""
+    """The images that a generator draws, and how to find one. Noise is (B, Z), images (B, H, W, C),
+    pixels from `low` to 1."""
 
     def __init__(self, folder: str, width: int, dtype: jnp.dtype):
         self.settings = settings = train.Run(folder).config("gan")
         if settings is None:
-            raise UserError(f"{folder} holds no run of gan; first: python experiments/gan.py train --run {folder}")
+            raise UserError(
+                f"{folder} holds no run of gan; first: python experiments/gan.py train --run"
+                f" {folder}"
+            )
         if settings["conditional"]:
-            raise UserError(f"{folder} is of a generator that is told the class; train one without --conditional")
-        opened = lambda split: data.open_source(  # noqa: E731
-            settings["data"], split, settings["data_dir"], image_size=settings["image_size"] or None
-        )
+            raise UserError(
+                f"{folder} is of a generator that is told the class; train one without"
+                " --conditional"
+            )
+
+        def opened(split):
+            return data.open_source(
+                settings["data"],
+                split,
+                settings["data_dir"],
+                image_size=settings["image_size"] or None,
+            )
+
         self.real, self.held_out = opened("train"), opened("test")
         self.shape, self.z = self.real.image_shape, settings["z"]
-        self.generator, self.low = models.generator(settings["network"], self.shape, settings["width"], dtype=dtype)
+        self.generator, self.low = models.generator(
+            settings["network"], self.shape, settings["width"], dtype=dtype
+        )
         try:
             dcgan.levels_of(*self.shape[:2])
         except ValueError as error:
-            raise UserError(f"{error}; the encoder needs such images, so train a generator of them") from error
+            raise UserError(
+                f"{error}; the encoder needs such images, so train a generator of them"
+            ) from error
         self.encoder = dcgan.Encoder(self.z, width=width, dtype=dtype)
         self.bound = models.generators.NOISE_BOUNDS.get(settings["noise"])
         self.reach = float(np.sqrt(scipy.stats.chi2.isf(FAR, self.z)))
         self.rule, self.edit_rule = optax.adam(RATE), optax.adam(EDIT_RATE)
         self._paint, self._encode = jax.jit(self.paint), jax.jit(self.encode)
-        self._nearer, self._edit = jax.jit(self.nearer), jax.jit(self.edit_step, static_argnames="cell")
+        self._nearer, self._edit = (
+            jax.jit(self.nearer),
+            jax.jit(self.edit_step, static_argnames="cell"),
+        )
         self._change = jax.jit(igan.change_between, static_argnames=("grid", "steps"))
 
     def noise(self, seed: int, count: int) -> np.ndarray:
@@ -139,11 +180,13 @@ class Manifold:
         return random.standard_normal((count, self.z)).astype(np.float32)
 
     def within(self, z: jax.Array) -> jax.Array:
-        """The nearest noise that the generator has been trained with: in the cube of uniform noise, in the ball in which normal
-        noise lies (but for the FAR farthest)."""
+        """The nearest noise that the generator has been trained with: in the cube of uniform noise,
+        in the ball in which normal noise lies (but for the FAR farthest)."""
         if self.bound is not None:
             return z.clip(-self.bound, self.bound)
-        return z * jnp.minimum(1, self.reach / jnp.sqrt(jnp.square(z).sum(-1, keepdims=True) + 1e-12))
+        return z * jnp.minimum(
+            1, self.reach / jnp.sqrt(jnp.square(z).sum(-1, keepdims=True) + 1e-12)
+        )
 
     def paint(self, variables: train.Variables, z: jax.Array) -> jax.Array:
         """Images of noise."""
@@ -151,7 +194,9 @@ class Manifold:
 
     def encode(self, variables: train.Variables, x: jax.Array) -> jax.Array:
         """Noise of images, by the encoder."""
-        return self.within(self.encoder.apply(encoder_of(variables), x, train=False)[0].astype(jnp.float32))
+        return self.within(
+            self.encoder.apply(encoder_of(variables), x, train=False)[0].astype(jnp.float32)
+        )
 
     def apart(self, variables: train.Variables, z: jax.Array, x: jax.Array) -> jax.Array:
         """Mean square error of the pixels, (B,)."""
@@ -163,8 +208,15 @@ class Manifold:
         updates, state = self.rule.update(gradient, state)
         return self.within(optax.apply_updates(z, updates)), state
 
-    def project(self, variables: train.Variables, x: np.ndarray, start: np.ndarray | None = None, steps: int = STEPS):
-        """The noise of images, (B, Z), by optimization from `start`, by default from what the encoder says: the hybrid."""
+    def project(
+        self,
+        variables: train.Variables,
+        x: np.ndarray,
+        start: np.ndarray | None = None,
+        steps: int = STEPS,
+    ):
+        """The noise of images, (B, Z), by optimization from `start`, by default from what the
+        encoder says: the hybrid."""
 
         def portion(x, z):
             state = self.rule.init(z)
@@ -172,31 +224,50 @@ class Manifold:
                 z, state = self._nearer(variables, z, state, x)
             return z
 
-        start = models.in_portions(lambda x: self._encode(variables, x), x, rows=64) if start is None else start
+        start = (
+            models.in_portions(lambda x: self._encode(variables, x), x, rows=64)
+            if start is None
+            else start
+        )
         return models.in_portions(portion, x, start, rows=64)
 
     def edit_step(self, variables, z, state, begun, wanted, smoothness, *, cell):
         """One step of an edit: (z, state, the error of the strokes of each, (B,), before it)."""
 
         def cost(z):
-            error = igan.edit_error((self.paint(variables, z) - self.low) / (1 - self.low), wanted, cell)
+            error = igan.edit_error(
+                (self.paint(variables, z) - self.low) / (1 - self.low), wanted, cell
+            )
             return (error + smoothness * jnp.square(z - begun).mean(1)).sum(), error
 
         gradient, error = jax.grad(cost, has_aux=True)(z)
         updates, state = self.edit_rule.update(gradient, state)
         return self.within(optax.apply_updates(z, updates)), state, error
 
-    def edit(self, variables: train.Variables, begun: np.ndarray, edit: data.Edit, smoothness: float, seed: int = 0):
-        """From z (Z,) and strokes to candidates (n, Z), the best first, and the strokes' errors (n,), and the error at the
-        start. Begins at z and at places around it."""
+    def edit(
+        self,
+        variables: train.Variables,
+        begun: np.ndarray,
+        edit: data.Edit,
+        smoothness: float,
+        seed: int = 0,
+    ):
+        """From z (Z,) and strokes to candidates (n, Z), the best first, and the strokes' errors
+        (n,), and the error at the start. Begins at z and at places around it."""
         random = np.random.default_rng(seed)
         starts = begun + 0.5 * random.uniform(-1, 1, (CANDIDATES, self.z)).astype(np.float32)
         starts[0] = begun
-        z, wanted, cell = jnp.asarray(starts), self.wanted(variables, begun, edit), igan.cell_of(self.shape[:2])
+        z, wanted, cell = (
+            jnp.asarray(starts),
+            self.wanted(variables, begun, edit),
+            igan.cell_of(self.shape[:2]),
+        )
         state, first = self.edit_rule.init(z), None
         for _ in range(EDIT_STEPS + 1):
             last = z
-            z, state, error = self._edit(variables, z, state, begun[None], wanted, jnp.float32(smoothness), cell=cell)
+            z, state, error = self._edit(
+                variables, z, state, begun[None], wanted, jnp.float32(smoothness), cell=cell
+            )
             first = float(error[0]) if first is None else first
         last, error = np.asarray(last), np.asarray(error)
         cost = error + smoothness * np.square(last - begun).mean(1)
@@ -211,7 +282,9 @@ class Manifold:
         color = np.where(edit.colored[..., None] > 0, edit.color, shifted)
         return igan.Wanted(color, np.maximum(edit.colored, edit.moved), edit.edges, edit.sketched)
 
-    def way(self, variables: train.Variables, first: np.ndarray, last: np.ndarray, frames: int = 16) -> np.ndarray:
+    def way(
+        self, variables: train.Variables, first: np.ndarray, last: np.ndarray, frames: int = 16
+    ) -> np.ndarray:
         """Images on the line from one noise (Z,) to another, both ends with them."""
         share = np.linspace(0, 1, frames, dtype=np.float32)[:, None]
         z = (1 - share) * first + share * last
@@ -249,14 +322,23 @@ def build(config: Config) -> cli.Experiment:
 
     def init(key, batch):
         keys, z = jax.random.split(key), jnp.zeros((len(batch["image"]), manifold.z))
-        return {**encoder.init(keys[0], batch["image"], train=False), "generator": generator.init(keys[1], z, train=False)}
+        return {
+            **encoder.init(keys[0], batch["image"], train=False),
+            "generator": generator.init(keys[1], z, train=False),
+        }
 
     def loss(variables, batch, key):
-        (z, _), seen = encoder.apply(encoder_of(variables), batch["image"], train=True, mutable=["batch_stats"])
-        return train.Loss(Mean.of(manifold.apart(variables, manifold.within(z), batch["image"])), {}, seen)
+        (z, _), seen = encoder.apply(
+            encoder_of(variables), batch["image"], train=True, mutable=["batch_stats"]
+        )
+        return train.Loss(
+            Mean.of(manifold.apart(variables, manifold.within(z), batch["image"])), {}, seen
+        )
 
     def evaluate(variables, batch):
-        error = manifold.apart(variables, manifold.encode(variables, batch["image"]), batch["image"])
+        error = manifold.apart(
+            variables, manifold.encode(variables, batch["image"]), batch["image"]
+        )
         return {ENCODED: Mean.of(error, batch["mask"])}
 
     def warm_start(variables):
@@ -269,7 +351,10 @@ def build(config: Config) -> cli.Experiment:
     rule = train.chain(optax.adam(config.scheduled(), b1=0.5), config.clip, config.weight_decay)
     studio = Studio(manifold)
     return cli.Experiment(
-        learner=train.minimize(train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat), evaluate),
+        learner=train.minimize(
+            train.Player(init, loss, rule, config.ema or None, config.accumulate, config.remat),
+            evaluate,
+        ),
         train=data.TrainBatches(manifold.real, config.batch, config.seed, transform),
         test=data.EvalBatches(manifold.held_out, config.batch, transform),
         report=studio.report,
@@ -284,7 +369,8 @@ ENCODED = "reconstruction error of the encoder"
 
 
 class Studio:
-    """What is made with a manifold: projections, edits, ways, their figures and pictures, the page."""
+    """What is made with a manifold: projections, edits, ways, their figures and pictures, the
+    page."""
 
     def __init__(self, manifold: Manifold):
         self.manifold, self.low = manifold, manifold.low
@@ -307,8 +393,11 @@ class Studio:
         """Images of noise, on the host."""
         return models.in_portions(lambda z: self.manifold._paint(variables, z), z, rows=64)
 
-    def reconstructions(self, variables: train.Variables, count: int = 256) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Mean square errors on held-out images and on the generator's own, and the held-out ones as each way sees them."""
+    def reconstructions(
+        self, variables: train.Variables, count: int = 256
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Mean square errors on held-out images and on the generator's own, and the held-out ones
+        as each way sees them."""
         held_out = self.manifold.images(self.manifold.held_out, count)[0]
         own = self.paint(variables, self.manifold.noise(2, 64))
         figures, rows = {}, {"held out": held_out}
@@ -322,23 +411,39 @@ class Studio:
         return figures, rows
 
     def strokes(self, shown: np.ndarray, tries: int = 8, seed: int = 0) -> list[data.Edit]:
-        """For every image in [0, 1], a bright line a quarter of its side long, at the darkest of some random places."""
+        """For every image in [0, 1], a bright line a quarter of its side long, at the darkest of
+        some random places."""
         height, width, _ = self.manifold.shape
         random, found = np.random.default_rng(seed), []
         for image in shown:
             edits = []
             for _ in range(tries):
-                angle, middle = random.uniform(0, np.pi), random.uniform(0.2, 0.8, 2) * [width, height]
+                angle, middle = (
+                    random.uniform(0, np.pi),
+                    random.uniform(0.2, 0.8, 2) * [width, height],
+                )
                 half = min(height, width) / 8 * np.array([np.cos(angle), np.sin(angle)])
-                line = [np.clip(middle + sign * half, 0, [width, height]).tolist() for sign in (-1, 1)]
-                stroke = {"kind": "color", "color": [255, 255, 255], "points": line, "radius": max(0.7, height / 40)}
-                edits.append(data.parse_strokes({"strokes": [stroke]}, "strokes", self.manifold.shape))
+                line = [
+                    np.clip(middle + sign * half, 0, [width, height]).tolist() for sign in (-1, 1)
+                ]
+                stroke = {
+                    "kind": "color",
+                    "color": [255, 255, 255],
+                    "points": line,
+                    "radius": max(0.7, height / 40),
+                }
+                edits.append(
+                    data.parse_strokes({"strokes": [stroke]}, "strokes", self.manifold.shape)
+                )
             found.append(min(edits, key=lambda edit: image[edit.colored > 0].mean()))
         return found
 
-    def trade_off(self, variables: train.Variables, count: int = 24) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Strokes on held-out images at several smoothnesses: how much of the strokes' error is left, the change outside of the
-        mask, and how sure the recognizer of real images is of what was made and of the strokes pasted in; and pictures."""
+    def trade_off(
+        self, variables: train.Variables, count: int = 24
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Strokes on held-out images at several smoothnesses: how much of the strokes' error is
+        left, the change outside of the mask, and how sure the recognizer of real images is of what
+        was made and of the strokes pasted in; and pictures."""
         manifold, low = self.manifold, self.low
         x = manifold.images(manifold.held_out, count)[0]
         begun = manifold.project(variables, x)
@@ -371,18 +476,30 @@ class Studio:
             elif sure is not None:
                 figures[title]["the recognizer's confidence"] = sure
         after = made[SMOOTHNESS]
-        transferred = np.stack([manifold.transfer(a, b, o) for a, b, o in zip(before, after, x, strict=True)])
+        transferred = np.stack(
+            [manifold.transfer(a, b, o) for a, b, o in zip(before, after, x, strict=True)]
+        )
         rows = {
-            "held out": x, "with the stroke": marked, "projected": before, "stroke pasted": pasted, "edited": after,
+            "held out": x,
+            "with the stroke": marked,
+            "projected": before,
+            "stroke pasted": pasted,
+            "edited": after,
             "original, edited": transferred,
-        }  # fmt: skip
+        }
         return figures, rows
 
     def confidence(self, images: np.ndarray) -> float | None:
-        """How sure support vector machines of the real classes are, in the mean; None where there are too few classes."""
-        real, held_out = self.manifold.images(self.manifold.real, 4000), self.manifold.images(self.manifold.held_out, 500)
+        """How sure support vector machines of the real classes are, in the mean; None where there
+        are too few classes."""
+        real, held_out = (
+            self.manifold.images(self.manifold.real, 4000),
+            self.manifold.images(self.manifold.held_out, 500),
+        )
         try:
-            found = metrics.class_coverage(images, *real, *held_out, classes=len(self.manifold.real.label_names))
+            found = metrics.class_coverage(
+                images, *real, *held_out, classes=len(self.manifold.real.label_names)
+            )
         except ValueError:
             return None
         return float(found.samples.confidence.mean())
@@ -391,29 +508,51 @@ class Studio:
         """In [0, 1]."""
         return (np.asarray(images) - self.low) / (1 - self.low)
 
-    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+    def report(
+        self, state: train.State, run: train.Run, figures: Mapping[str, Any]
+    ) -> list[present.Section]:
         folder, variables = run.report, state["model"].average
-        some = lambda x: self.shown(x[data.selected(len(x), 12)])  # noqa: E731
+
+        def some(x):
+            return self.shown(x[data.selected(len(x), 12)])
+
         errors, rows = self.reconstructions(variables)
-        present.draw_rows({name: some(x) for name, x in rows.items()}, folder / "projections.png", 12)
+        present.draw_rows(
+            {name: some(x) for name, x in rows.items()}, folder / "projections.png", 12
+        )
         edits, rows = self.trade_off(variables)
         present.draw_rows({name: some(x) for name, x in rows.items()}, folder / "edits.png", 12)
         left, outside = "the strokes' error falls by", "change outside of the mask"
         traded = {f"{k:g}": (1 - v[left], v[outside]) for k, v in edits.items() if k != "pasted"}
-        present.draw_trade(traded, folder / "trade_off.png", "smoothness", "share of the strokes' error that is left", outside)
+        present.draw_trade(
+            traded,
+            folder / "trade_off.png",
+            "smoothness",
+            "share of the strokes' error that is left",
+            outside,
+        )
         found = self.judge(errors, edits)
-        run.write("verdict.json", {"reconstruction": errors, "edits": {str(k): v for k, v in edits.items()}, **found})
+        run.write(
+            "verdict.json",
+            {"reconstruction": errors, "edits": {str(k): v for k, v in edits.items()}, **found},
+        )
         cli.say(found["verdict"])
         z = self.manifold.project(variables, self.manifold.images(self.manifold.held_out, 12)[0])
         pairs = zip(*np.array_split(z, 2), strict=False)
-        ways = np.concatenate([self.manifold.way(variables, first, last, 10) for first, last in pairs])
+        ways = np.concatenate(
+            [self.manifold.way(variables, first, last, 10) for first, last in pairs]
+        )
         present.draw_grid(ways, folder / "ways.png", low=self.low, high=1.0, columns=10)
         lines = present.read_metrics(run.folder / "metrics.jsonl")
-        panel = present.Panel(ENCODED, {"training": "train/loss", "held out": f"test/{ENCODED}"}, log=True)
+        panel = present.Panel(
+            ENCODED, {"training": "train/loss", "held out": f"test/{ENCODED}"}, log=True
+        )
         present.draw_curves(lines, folder / "curves.png", [panel])
         page = self.page(variables)
         try:
-            seen = present.photograph(page, [(0.35, 0.3), (0.65, 0.3), (0.65, 0.6)], folder / "page.png")
+            seen = present.photograph(
+                page, [(0.35, 0.3), (0.65, 0.3), (0.65, 0.6)], folder / "page.png"
+            )
         finally:
             page.server_close()
         named = {f"smoothness {k:g}" if isinstance(k, float) else k: v for k, v in edits.items()}
@@ -422,12 +561,15 @@ class Studio:
             present.Section("Onto the manifold", PROJECTED, ["projections.png"], errors),
             present.Section("A stroke", EDITED, ["edits.png", "trade_off.png"], named),
             present.Section("From one image to another", WAYS, ["ways.png"]),
-            present.Section("In the browser", PAGE if seen else NO_PAGE, ["page.png"] if seen else []),
+            present.Section(
+                "In the browser", PAGE if seen else NO_PAGE, ["page.png"] if seen else []
+            ),
             present.Section("The encoder", "", ["curves.png"]),
         ]
 
     def judge(self, errors: Mapping[str, Any], edits: Mapping[Any, Any]) -> dict[str, Any]:
-        """Whether the order of the ways is the paper's, strokes are fulfilled and the outcome is likelier than pasting."""
+        """Whether the order of the ways is the paper's, strokes are fulfilled and the outcome is
+        likelier than pasting."""
         order = list(errors["held-out images"].values())
         found = {
             "the stroke's error falls by": [edits[SMOOTHNESS]["the strokes' error falls by"]],
@@ -449,32 +591,67 @@ class Studio:
         edit = data.read_strokes(options.strokes, manifold.shape) if options.strokes else None
         target = self.open(variables, options.to)[1] if options.to else None
         for name in options.files or [None]:
-            x, z, stem = None, manifold.noise(options.sample_seed, 1)[0], f"seed_{options.sample_seed}"
+            x, z, stem = (
+                None,
+                manifold.noise(options.sample_seed, 1)[0],
+                f"seed_{options.sample_seed}",
+            )
             if name is not None:
                 (x, z), stem = self.open(variables, name), Path(name).stem
             made = self.paint(variables, z[None])[0]
             sheet = {} if x is None else {"original": x}
             sheet["projected"] = made
-            answer[stem] = {} if x is None else {"reconstruction error": float(np.square(made - x).mean())}
+            answer[stem] = (
+                {} if x is None else {"reconstruction error": float(np.square(made - x).mean())}
+            )
             if target is not None:
                 way = manifold.way(variables, z, target)
-                present.draw_grid(way, folder / f"{stem}_way.png", low=self.low, high=1.0, columns=8)
-                frames = [present.tile(image[None], low=self.low, high=1.0, scale=8, margin=0) for image in way]
+                present.draw_grid(
+                    way, folder / f"{stem}_way.png", low=self.low, high=1.0, columns=8
+                )
+                frames = [
+                    present.tile(image[None], low=self.low, high=1.0, scale=8, margin=0)
+                    for image in way
+                ]
                 present.animate(frames, folder / f"{stem}_way.gif", milliseconds=100, hold=1000)
             if edit is not None:
-                found, error, first = manifold.edit(variables, z, edit, options.smoothness, options.sample_seed)
+                found, error, first = manifold.edit(
+                    variables, z, edit, options.smoothness, options.sample_seed
+                )
                 images = self.paint(variables, found)
                 sheet["edited"] = images[0]
-                answer[stem] |= {"strokes' error before": first, "after": float(error[0]), "candidates": len(images)}
-                present.draw_grid(images, folder / f"{stem}_candidates.png", low=self.low, high=1.0, columns=8)
+                answer[stem] |= {
+                    "strokes' error before": first,
+                    "after": float(error[0]),
+                    "candidates": len(images),
+                }
+                present.draw_grid(
+                    images, folder / f"{stem}_candidates.png", low=self.low, high=1.0, columns=8
+                )
                 if x is not None:
-                    original = manifold.ranged(data.decode(name, (*data.natural_size(name), manifold.shape[2])))
+                    original = manifold.ranged(
+                        data.decode(name, (*data.natural_size(name), manifold.shape[2]))
+                    )
                     changed = manifold.transfer(made, images[0], original)
-                    present.draw_grid(changed[None], folder / f"{stem}_edited.png", low=self.low, high=1.0, scale=1, margin=0)
+                    present.draw_grid(
+                        changed[None],
+                        folder / f"{stem}_edited.png",
+                        low=self.low,
+                        high=1.0,
+                        scale=1,
+                        margin=0,
+                    )
             captions = list(sheet)
             tiles = np.stack(list(sheet.values()))
             scale = max(1, 128 // tiles.shape[1])
-            present.draw_grid(tiles, folder / f"{stem}.png", low=self.low, high=1.0, captions=captions, scale=scale)
+            present.draw_grid(
+                tiles,
+                folder / f"{stem}.png",
+                low=self.low,
+                high=1.0,
+                captions=captions,
+                scale=scale,
+            )
         return answer | {"folder": str(folder)}
 
     def open(self, variables: train.Variables, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -495,7 +672,8 @@ class Studio:
         return {}
 
     def page(self, variables: train.Variables, port: int = 0):
-        """The server of the page for painting. It keeps nothing: what it needs of before, the page sends."""
+        """The server of the page for painting. It keeps nothing: what it needs of before, the page
+        sends."""
         manifold = self.manifold
 
         def picture(image: np.ndarray) -> str:
@@ -513,15 +691,29 @@ class Studio:
         def start(request: Mapping[str, Any]) -> dict[str, Any]:
             if image := request.get("image"):
                 view = data.cover(manifold.shape[:2])
-                x = manifold.ranged(data.decode_view(present.from_data_url(image), OPENED, manifold.shape, view))
+                x = manifold.ranged(
+                    data.decode_view(present.from_data_url(image), OPENED, manifold.shape, view)
+                )
                 z = manifold.project(variables, x[None])[0]
-                return {"z": z.tolist(), "image": picture(self.paint(variables, z[None])[0]), "original": image}
+                return {
+                    "z": z.tolist(),
+                    "image": picture(self.paint(variables, z[None])[0]),
+                    "original": image,
+                }
             seed = request.get("seed")
             z = manifold.noise(seed if isinstance(seed, int) and seed >= 0 else 0, 1)[0]
-            return {"z": z.tolist(), "image": picture(self.paint(variables, z[None])[0]), "original": None}
+            return {
+                "z": z.tolist(),
+                "image": picture(self.paint(variables, z[None])[0]),
+                "original": None,
+            }
 
         def edit(request: Mapping[str, Any]) -> dict[str, Any]:
-            z0, shown, smoothness = noise(request, "z0"), noise(request, "z"), request.get("smoothness", SMOOTHNESS)
+            z0, shown, smoothness = (
+                noise(request, "z0"),
+                noise(request, "z"),
+                request.get("smoothness", SMOOTHNESS),
+            )
             if not isinstance(smoothness, int | float) or not 0 <= smoothness < np.inf:
                 raise UserError(f"smoothness is {smoothness!r}; expected at least 0")
             strokes = data.parse_strokes(request, "the page", manifold.shape)
@@ -538,17 +730,26 @@ class Studio:
                 "z": found[0].tolist(),
                 "image": picture(images[0]),
                 "frames": [picture(image) for image in way],
-                "candidates": [{"z": z.tolist(), "image": picture(x)} for z, x in zip(found, images, strict=True)],
+                "candidates": [
+                    {"z": z.tolist(), "image": picture(x)}
+                    for z, x in zip(found, images, strict=True)
+                ],
                 "transferred": transferred,
                 "figures": {"error of the strokes before": first, "after": float(error[0])},
             }
 
         height, width, channels = manifold.shape
-        return present.serve("Paint on the manifold", (height, width), channels == 1, start, edit, port)
+        return present.serve(
+            "Paint on the manifold", (height, width), channels == 1, start, edit, port
+        )
 
 
 # Fixed before the runs that are recorded above.
-AT_LEAST = {"the stroke's error falls by": 0.75, "ways in the paper's order": 1.0, "confidence above pasting's": 0.0}
+AT_LEAST = {
+    "the stroke's error falls by": 0.75,
+    "ways in the paper's order": 1.0,
+    "confidence above pasting's": 0.0,
+}
 PROJECTED = """Held-out images and the nearest ones that the generator draws, by each way to find them. Mean square errors, \
 pixels in the generator's range; the paper's order is the one of the rows."""
 EDITED = """A bright line at a dark place of held-out images that were projected first. What is asked for outside of the mask \

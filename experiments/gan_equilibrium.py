@@ -1,4 +1,5 @@
-"""The game of generative adversarial nets made visible: sections 3 and 4 of Goodfellow et al. 2014 (arXiv:1406.2661).
+"""The game of generative adversarial nets made visible: sections 3 and 4 of Goodfellow et al. 2014
+(arXiv:1406.2661).
 
     python experiments/gan_equilibrium.py train                     # their figure 1: N(4, 0.5²) from uniform noise, seconds
     python experiments/gan_equilibrium.py train --preset compare    # the same beside settings that fail, three seeds each
@@ -6,11 +7,12 @@
     python experiments/gan_equilibrium.py train --preset grid       # twenty-five
     python experiments/gan_equilibrium.py predict                   # samples, and the verdict on them
 
-At the equilibrium p_g = p_data, V = -log 4, the Jensen-Shannon divergence is 0 and D = 1/2. The converse fails: a
-discriminator that has gone flat says 1/2 of everything, and V is -log 4 to three digits while p_g is far off. So the verdict
-does not ask the discriminator that played. On the line it trains a fresh one to its optimum against the frozen generator, when
-V = -log 4 + 2 JSD (equation 6), beside the same divergence counted in histograms and the Wasserstein-1 distance; in the plane
-it counts modes.
+At the equilibrium p_g = p_data, V = -log 4, the Jensen-Shannon divergence is 0 and D = 1/2. The
+converse fails: a discriminator that has gone flat says 1/2 of everything, and V is -log 4 to three
+digits while p_g is far off. So the verdict does not ask the discriminator that played. On the line
+it trains a fresh one to its optimum against the frozen generator, when V = -log 4 + 2 JSD (equation
+6), beside the same divergence counted in histograms and the Wasserstein-1 distance; in the plane it
+counts modes.
 
 Recorded on one core of an AMD EPYC, JAX 0.10.2, beside other work; the worst of the seeds 0 to 2:
 
@@ -26,7 +28,8 @@ Recorded on one core of an AMD EPYC, JAX 0.10.2, beside other work; the worst of
     train --preset ring, 86 s       8 of 8 modes, 91.6 % of high quality, reverse KL 0.004; plain: 6, 27 %, 1.21
     train --preset grid, 89 s       25 of 25, 91.3 %, 0.009; plain: 25, 68 %, 0.21
 
-Plain in the plane is the minimax loss at a constant rate; with the nonsaturating loss and a rate that decays it passes too.
+Plain in the plane is the minimax loss at a constant rate; with the nonsaturating loss and a rate
+that decays it passes too.
 """
 
 import functools
@@ -67,14 +70,23 @@ class Config(cli.Config):
     discriminator_learning_rate: float = 0.0
     """Step size of the discriminator (0: the same as the generator's)."""
     r1: float = 0.0
-    """Weight of the penalty on the discriminator's gradient at the data (Mescheder et al. 2018; 0: none)."""
+    """Weight of the penalty on the discriminator's gradient at the data (Mescheder et al. 2018; 0:
+    none)."""
     real_label: float = 1.0
     """What the discriminator is told of data: less than 1 is one-sided label smoothing."""
     z: int = 1
     """Dimensions of the noise, uniform in [-1, 1]."""
 
 
-LINE = dict(data="normal", batch=256, steps=20_000, per_call=50, evaluate_every=500, save_every=5000, log_every=250)
+LINE = dict(
+    data="normal",
+    batch=256,
+    steps=20_000,
+    per_call=50,
+    evaluate_every=500,
+    save_every=5000,
+    log_every=250,
+)
 PLANE = LINE | dict(hidden="128,128,128", z=4, steps=10_000, learning_rate=1e-3)
 STEADY = PLANE | dict(schedule="poly", r1=0.1, ema=0.999)
 GENTLE = LINE | dict(learning_rate=3e-4, discriminator_learning_rate=1e-3, r1=0.05, ema=0.999)
@@ -82,22 +94,38 @@ PRESETS = {
     "laptop": Config(**GENTLE),
     "compare": Config(preset="compare", beside="plain,minimax,smoothed", seeds=3, **GENTLE),
     "smoothed": Config(preset="smoothed", label="smoothed", real_label=0.9, **GENTLE),
-    "plain": Config(preset="plain", label="plain", optimizer="momentum", learning_rate=0.02, **LINE),
+    "plain": Config(
+        preset="plain", label="plain", optimizer="momentum", learning_rate=0.02, **LINE
+    ),
     "minimax": Config(
-        preset="minimax", label="minimax", loss="minimax", optimizer="momentum", discriminator_learning_rate=0.03,
-        learning_rate=0.001, **LINE,
+        preset="minimax",
+        label="minimax",
+        loss="minimax",
+        optimizer="momentum",
+        discriminator_learning_rate=0.03,
+        learning_rate=0.001,
+        **LINE,
     ),
     "ring": Config(preset="ring", beside="ring-plain", seeds=3, **STEADY | dict(data="ring")),
-    "ring-plain": Config(preset="ring-plain", label="plain", loss="minimax", **PLANE | dict(data="ring")),
+    "ring-plain": Config(
+        preset="ring-plain", label="plain", loss="minimax", **PLANE | dict(data="ring")
+    ),
     "grid": Config(preset="grid", beside="grid-plain", seeds=3, **STEADY | dict(data="grid")),
-    "grid-plain": Config(preset="grid-plain", label="plain", loss="minimax", **PLANE | dict(data="grid")),
-}  # fmt: skip
+    "grid-plain": Config(
+        preset="grid-plain", label="plain", loss="minimax", **PLANE | dict(data="grid")
+    ),
+}
 
 # Updates of a discriminator on its way to the optimum.
 FRESH_STEPS = 3000
-# The rules of the verdicts, fixed before the runs that are recorded above: figure -> the most (or least) that passes.
+# The rules of the verdicts, fixed before the runs that are recorded above: figure -> the most (or
+# least) that passes.
 AT_MOST = {
-    "normal": {"Wasserstein-1": 0.05, "JSD by a fresh discriminator": 0.03, "difference of the two JSD": 0.01},
+    "normal": {
+        "Wasserstein-1": 0.05,
+        "JSD by a fresh discriminator": 0.03,
+        "difference of the two JSD": 0.01,
+    },
     "ring": {"reverse KL": 0.05},
     "grid": {"reverse KL": 0.3},
     "optimum": {"mean |D - best|": 0.01, "V off equation 6": 0.002},
@@ -120,11 +148,15 @@ class Game:
         self.config, self.mixture = config, mixture
         hidden = cli.parse_units(config.hidden, "--hidden")
         self.generator = mlp.Generator(len(mixture.mean), hidden, dtype=config.dtype)
-        self.discriminator = mlp.Discriminator(tuple(mixture.mean), tuple(mixture.std), hidden, dtype=config.dtype)
+        self.discriminator = mlp.Discriminator(
+            tuple(mixture.mean), tuple(mixture.std), hidden, dtype=config.dtype
+        )
 
     def noise(self, key: jax.Array, count: int) -> jax.Array:
         """z (count, Z)."""
-        return replica.sample(lambda key: jax.random.uniform(key, (self.config.z,), minval=-1.0), key, count)
+        return replica.sample(
+            lambda key: jax.random.uniform(key, (self.config.z,), minval=-1.0), key, count
+        )
 
     def judge(self, variables: train.Variables, x_BD: jax.Array) -> jax.Array:
         """Logits (B,)."""
@@ -132,7 +164,10 @@ class Game:
 
     def generator_losses(self, logit_B: jax.Array) -> dict[str, jax.Array]:
         """By name, (B,) each."""
-        return {"nonsaturating": losses.nonsaturating_generator(logit_B), "minimax": losses.minimax_generator(logit_B)}
+        return {
+            "nonsaturating": losses.nonsaturating_generator(logit_B),
+            "minimax": losses.minimax_generator(logit_B),
+        }
 
     def learner(self) -> train.Learner:
         """Algorithm 1."""
@@ -148,38 +183,63 @@ class Game:
             return train.Loss(Mean.of(loss), judged(*logits))
 
         def generator_loss(own, opponent, batch, key):
-            logit = self.judge(opponent, self.generator.apply(own, self.noise(key, len(batch["point"]))))
+            logit = self.judge(
+                opponent, self.generator.apply(own, self.noise(key, len(batch["point"])))
+            )
             return train.Loss(Mean.of(self.generator_losses(logit)[config.loss]))
 
         def evaluate(variables, batch):
-            """Test points against as many samples, each from noise that belongs to the point's place."""
+            """Test points against as many samples, each from noise that belongs to the point's
+            place."""
             x, mask = batch["point"], batch["mask"]
-            z = jax.vmap(lambda place: self.noise(jax.random.fold_in(jax.random.key(0), place), 1)[0])(batch["index"])
+            z = jax.vmap(
+                lambda place: self.noise(jax.random.fold_in(jax.random.key(0), place), 1)[0]
+            )(batch["index"])
             fake = self.generator.apply(variables["generator"], z)
-            figures = judged(*(self.judge(variables["discriminator"], points) for points in (x, fake)), mask)
+            figures = judged(
+                *(self.judge(variables["discriminator"], points) for points in (x, fake)), mask
+            )
             if len(self.mixture.mean) == 1:
-                return figures | {"JSD": metrics.Divergence.of(x[:, 0], fake[:, 0], cells(self.mixture), mask)}
-            return figures | metrics.mode_metrics(fake, self.mixture.centers_KD, self.mixture.deviation, mask)
+                return figures | {
+                    "JSD": metrics.Divergence.of(x[:, 0], fake[:, 0], cells(self.mixture), mask)
+                }
+            return figures | metrics.mode_metrics(
+                fake, self.mixture.centers_KD, self.mixture.deviation, mask
+            )
 
         def player(init, loss, learning_rate, ema=None):
-            rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup, config.power)
-            rule = optax.adam(rate, b1=0.5) if config.optimizer == "adam" else optax.sgd(rate, momentum=0.5)
-            return train.Player(init, loss, train.chain(rule, config.clip), ema, config.accumulate, config.remat)
+            rate = train.schedule(
+                config.schedule, learning_rate, config.steps, config.warmup, config.power
+            )
+            rule = (
+                optax.adam(rate, b1=0.5)
+                if config.optimizer == "adam"
+                else optax.sgd(rate, momentum=0.5)
+            )
+            return train.Player(
+                init, loss, train.chain(rule, config.clip), ema, config.accumulate, config.remat
+            )
 
         rate = config.learning_rate
         return train.alternate(
             player(
-                lambda key, batch: self.discriminator.init(key, batch["point"]), discriminator_loss,
+                lambda key, batch: self.discriminator.init(key, batch["point"]),
+                discriminator_loss,
                 config.discriminator_learning_rate or rate,
             ),
             player(
-                lambda key, batch: self.generator.init(key, jnp.zeros((1, config.z))), generator_loss, rate, config.ema or None
+                lambda key, batch: self.generator.init(key, jnp.zeros((1, config.z))),
+                generator_loss,
+                rate,
+                config.ema or None,
             ),
             evaluate,
-        )  # fmt: skip
+        )
 
 
-def judged(real_logit: jax.Array, fake_logit: jax.Array, mask: jax.Array | None = None) -> dict[str, Mean]:
+def judged(
+    real_logit: jax.Array, fake_logit: jax.Array, mask: jax.Array | None = None
+) -> dict[str, Mean]:
     """What a discriminator makes of data and samples."""
     return {
         "V": Mean.of(losses.value(real_logit, fake_logit), mask),
@@ -189,8 +249,11 @@ def judged(real_logit: jax.Array, fake_logit: jax.Array, mask: jax.Array | None 
 
 
 def places(mixture: data.Mixture, deviations: float, count: int) -> np.ndarray:
-    """Even ones on the line, from the data's mean less so many deviations to it plus as many, (count,)."""
-    return np.linspace(*(float(mixture.mean[0] + side * deviations * mixture.std[0]) for side in (-1, 1)), count)
+    """Even ones on the line, from the data's mean less so many deviations to it plus as many,
+    (count,)."""
+    return np.linspace(
+        *(float(mixture.mean[0] + side * deviations * mixture.std[0]) for side in (-1, 1)), count
+    )
 
 
 def cells(mixture: data.Mixture) -> tuple[float, ...]:
@@ -204,19 +267,30 @@ def member(label: str, seed: int) -> str:
 
 
 def settings(config: Config) -> dict[str, Config]:
-    """This setting and those beside it, by what they are called; this one first. Raises UserError for what cannot be."""
+    """This setting and those beside it, by what they are called; this one first. Raises UserError
+    for what cannot be."""
     if not config.label or "/" in config.label:
         raise UserError(f"--label is {config.label!r}; expected a name, without /")
     found = {config.label: config}
     for name in cli.parse_names(config.beside):
         if name not in PRESETS:
-            raise UserError(f"--beside {name!r} is no preset; there are {', '.join(PRESETS)}{nearest(name, PRESETS)}")
+            raise UserError(
+                f"--beside {name!r} is no preset; there are"
+                f" {', '.join(PRESETS)}{nearest(name, PRESETS)}"
+            )
         other = PRESETS[name]
         if other.data != config.data:
-            raise UserError(f"--beside {name} is a setting for {other.data}, and this is {config.data}")
+            raise UserError(
+                f"--beside {name} is a setting for {other.data}, and this is {config.data}"
+            )
         if other.label in found:
-            raise UserError(f"--beside {name} is called {other.label}, as one before it; leave it out, or give another --label")
-        found[other.label] = replace(other, steps=config.steps, batch=config.batch, precision=config.precision)
+            raise UserError(
+                f"--beside {name} is called {other.label}, as one before it; leave it out, or give"
+                " another --label"
+            )
+        found[other.label] = replace(
+            other, steps=config.steps, batch=config.batch, precision=config.precision
+        )
     return found
 
 
@@ -224,13 +298,17 @@ def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "z")
     cli.at_least(0, config, "discriminator_learning_rate", "r1")
     if not 0.5 < config.real_label <= 1:
-        raise UserError(f"--real-label is {config.real_label}; expected more than 0.5 and at most 1")
+        raise UserError(
+            f"--real-label is {config.real_label}; expected more than 0.5 and at most 1"
+        )
     training, held_out = (data.open_points(config.data, split) for split in ("train", "test"))
     games = {label: Game(setting, training.mixture) for label, setting in settings(config).items()}
     learners = {label: game.learner() for label, game in games.items()}
     table = (Line if len(training.mixture.mean) == 1 else Plane)(games, config.seeds, config.data)
     return cli.Experiment(
-        learner=train.together({member(label, n): learners[label] for label in games for n in range(config.seeds)}),
+        learner=train.together(
+            {member(label, n): learners[label] for label in games for n in range(config.seeds)}
+        ),
         train=data.TrainBatches(training, config.batch, config.seed),
         test=data.EvalBatches(held_out, config.batch),
         report=table.report,
@@ -240,18 +318,28 @@ def build(config: Config) -> cli.Experiment:
     )
 
 
-def fresh(game: Game, samples: Callable[[Any, jax.Array, int], jax.Array], hidden: Sequence[int] = (64, 64, 64)):
-    """`fit(given, key, real_label) -> variables` of a new discriminator, trained to its optimum on endless data against
-    `samples(given, key, count)` (B, D) that stand still; and its `judge(variables, x) -> logits`. It is larger than those
-    that play: a bounded noise gives samples sharp ends, which 32 units do not follow."""
+def fresh(
+    game: Game,
+    samples: Callable[[Any, jax.Array, int], jax.Array],
+    hidden: Sequence[int] = (64, 64, 64),
+):
+    """`fit(given, key, real_label) -> variables` of a new discriminator, trained to its optimum on
+    endless data against `samples(given, key, count)` (B, D) that stand still; and its
+    `judge(variables, x) -> logits`. It is larger than those that play: a bounded noise gives
+    samples sharp ends, which 32 units do not follow."""
     network, steps, count = game.discriminator.clone(hidden=hidden), FRESH_STEPS, 512
-    judge = lambda variables, x: network.apply(variables, x)[0]  # noqa: E731
+
+    def judge(variables, x):
+        return network.apply(variables, x)[0]
 
     @jax.jit
     def fit(given, key, real_label=1.0):
         def draw(key):
             keys = jax.random.split(key)
-            return {"point": game.mixture.sample(keys[0], count), "sample": samples(given, keys[1], count)}
+            return {
+                "point": game.mixture.sample(keys[0], count),
+                "sample": samples(given, keys[1], count),
+            }
 
         def loss(variables, batch, key):
             logits = (judge(variables, batch[name]) for name in ("point", "sample"))
@@ -259,30 +347,44 @@ def fresh(game: Game, samples: Callable[[Any, jax.Array, int], jax.Array], hidde
 
         rule = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
         player = train.Player(lambda key, batch: network.init(key, batch["point"]), loss, rule)
-        return train.scanned(train.minimize(player, lambda *_: {}), draw, steps)(key)[0]["model"].variables
+        return train.scanned(train.minimize(player, lambda *_: {}), draw, steps)(key)[0][
+            "model"
+        ].variables
 
     return fit, jax.jit(judge)
 
 
 def optima(game: Game, seeds: int = 3) -> dict[str, dict[str, Any]]:
-    """Discriminators trained to their optimum where it is known: the data against N(4.5, 0.7²) and against itself, and
-    against itself with data labeled 0.9; on the line.
+    """Discriminators trained to their optimum where it is known: the data against N(4.5, 0.7²) and
+    against itself, and against itself with data labeled 0.9; on the line.
 
-    By what they are, for each seed: the mean |D - best| over points of both; the mean D; and, of the label 1, how far V is
-    off equation 6, by quadrature. `panel`: the first seed's picture.
+    By what they are, for each seed: the mean |D - best| over points of both; the mean D; and, of
+    the label 1, how far V is off equation 6, by quadrature. `panel`: the first seed's picture.
     """
-    fit, judge = fresh(game, lambda given, key, count: given[0] + given[1] * jax.random.normal(key, (count, 1)))
-    own, x, found = (float(game.mixture.mean[0]), float(game.mixture.std[0])), places(game.mixture, 8, 2001), {}
+    fit, judge = fresh(
+        game, lambda given, key, count: given[0] + given[1] * jax.random.normal(key, (count, 1))
+    )
+    own, x, found = (
+        (float(game.mixture.mean[0]), float(game.mixture.std[0])),
+        places(game.mixture, 8, 2001),
+        {},
+    )
     p = game.mixture.density(x[:, None])
     for title, given, label in (
-        ("against N(4.5, 0.7²)", (4.5, 0.7), 1.0), ("against the data itself", own, 1.0), ("data labeled 0.9", own, 0.9)
-    ):  # fmt: skip
+        ("against N(4.5, 0.7²)", (4.5, 0.7), 1.0),
+        ("against the data itself", own, 1.0),
+        ("data labeled 0.9", own, 0.9),
+    ):
         q = data.Mixture(np.array([given[:1]]), given[1]).density(x[:, None])
         best, weight = metrics.optimal_discriminator(p, q, label), (p + q) / (p + q).sum()
         each = []
         for seed in range(seeds):
             variables = fit(given, jax.random.key(seed), label)
-            each.append(np.asarray(jax.nn.sigmoid(judge(variables, x[:, None].astype(np.float32))), np.float64))
+            each.append(
+                np.asarray(
+                    jax.nn.sigmoid(judge(variables, x[:, None].astype(np.float32))), np.float64
+                )
+            )
         found[title] = {
             "panel": present.Line(title, p, q, each[0], best),
             "mean |D - best|": [float(weight @ np.abs(d - best)) for d in each],
@@ -290,13 +392,18 @@ def optima(game: Game, seeds: int = 3) -> dict[str, dict[str, Any]]:
         }
         if label == 1:
             value = [(p @ np.log(d) + q @ np.log1p(-d)) * (x[1] - x[0]) for d in each]
-            found[title]["V off equation 6"] = [float(abs(v - metrics.optimal_value(p, q))) for v in value]
+            found[title]["V off equation 6"] = [
+                float(abs(v - metrics.optimal_value(p, q))) for v in value
+            ]
     return found
 
 
-def saturation(game: Game, seed: int = 0, steps: int = 300, count: int = 1024) -> list[dict[str, float]]:
-    """A discriminator learns to tell a new generator's samples while that stands still: before each update its accuracy, the
-    mean D(G(z)), the norms of the generator's two gradients (section 3) and their ratio."""
+def saturation(
+    game: Game, seed: int = 0, steps: int = 300, count: int = 1024
+) -> list[dict[str, float]]:
+    """A discriminator learns to tell a new generator's samples while that stands still: before each
+    update its accuracy, the mean D(G(z)), the norms of the generator's two gradients (section 3)
+    and their ratio."""
     generator = game.generator.init(jax.random.key(seed), jnp.zeros((1, game.config.z)))
 
     def logits(variables, own, batch):
@@ -304,11 +411,20 @@ def saturation(game: Game, seed: int = 0, steps: int = 300, count: int = 1024) -
 
     def loss(variables, batch, key):
         def means(own):
-            return {name: each.mean() for name, each in game.generator_losses(logits(variables, own, batch)).items()}
+            return {
+                name: each.mean()
+                for name, each in game.generator_losses(logits(variables, own, batch)).items()
+            }
 
         real, fake = game.judge(variables, batch["point"]), logits(variables, generator, batch)
-        seen = {name: optax.tree.norm(gradient)[None] for name, gradient in jax.jacrev(means)(generator).items()}
-        seen |= {"accuracy": jnp.stack([real > 0, fake < 0]).astype(jnp.float32), "D(G(z))": jax.nn.sigmoid(fake)}
+        seen = {
+            name: optax.tree.norm(gradient)[None]
+            for name, gradient in jax.jacrev(means)(generator).items()
+        }
+        seen |= {
+            "accuracy": jnp.stack([real > 0, fake < 0]).astype(jnp.float32),
+            "D(G(z))": jax.nn.sigmoid(fake),
+        }
         objective = Mean.of(losses.minimax_discriminator(real, fake))
         return train.Loss(objective, {name: Mean.of(value) for name, value in seen.items()})
 
@@ -316,11 +432,21 @@ def saturation(game: Game, seed: int = 0, steps: int = 300, count: int = 1024) -
         keys = jax.random.split(key)
         return {"point": game.mixture.sample(keys[0], count), "z": game.noise(keys[1], count)}
 
-    player = train.Player(lambda key, batch: game.discriminator.init(key, batch["point"]), loss, optax.adam(1e-3, b1=0.5))
+    player = train.Player(
+        lambda key, batch: game.discriminator.init(key, batch["point"]),
+        loss,
+        optax.adam(1e-3, b1=0.5),
+    )
     run = train.scanned(train.minimize(player, lambda *_: {}), draw, steps)
-    seen = {name: np.asarray(mean.total / mean.count) for name, mean in jax.jit(run)(jax.random.key(seed))[1].items()}
+    seen = {
+        name: np.asarray(mean.total / mean.count)
+        for name, mean in jax.jit(run)(jax.random.key(seed))[1].items()
+    }
     seen["ratio"] = seen["minimax"] / seen["nonsaturating"]
-    return [{"step": t} | {name: float(values[t]) for name, values in seen.items()} for t in range(steps)]
+    return [
+        {"step": t} | {name: float(values[t]) for name, values in seen.items()}
+        for t in range(steps)
+    ]
 
 
 def verdict(name: str, figures: Mapping[str, Any], rule: str) -> str:
@@ -331,7 +457,10 @@ def verdict(name: str, figures: Mapping[str, Any], rule: str) -> str:
 FIGURE_1 = """Figure 1 of the paper: dotted the data's density, green that of the samples, dashed the discriminator; below, \
 lines from even z to x = G(z), dense where the samples are. Samples are of the moving average where one is kept, the \
 discriminator is the one that plays. First seed."""
-PLANE_TEXT = "2,500 samples of the first seed over the modes of the data. The rings are larger than the modes."
+PLANE_TEXT = (
+    "2,500 samples of the first seed over the modes of the data. The rings are larger than the"
+    " modes."
+)
 GAME = """Thin every seed, bold their mean. None of V and D can tell whether the generator is right: where D is flat they are \
 at their equilibrium whatever the samples are."""
 VERDICT = """W₁ and the histograms compare 100,000 samples with as much data. The fresh discriminator is trained against the \
@@ -363,9 +492,13 @@ class Table:
 
     def belief(self, state: train.State, label: str, seed: int, x: np.ndarray) -> np.ndarray:
         """D of points (N, D) by the discriminator that plays, (N,)."""
-        return np.asarray(jax.nn.sigmoid(self._said[label](state[f"{member(label, seed)}/discriminator"].average, x)))
+        return np.asarray(
+            jax.nn.sigmoid(
+                self._said[label](state[f"{member(label, seed)}/discriminator"].average, x)
+            )
+        )
 
-    @functools.cache  # noqa: B019 - a table lives as long as its run
+    @functools.cache
     def noise(self, label: str, count: int, seed: int) -> np.ndarray:
         """(N, Z): one number at even places, more drawn."""
         game = self.games[label]
@@ -373,7 +506,7 @@ class Table:
             return ((np.arange(count, dtype=np.float32) + 0.5) * (2 / count) - 1)[:, None]
         return np.asarray(game.noise(jax.random.key(seed), count))
 
-    @functools.cache  # noqa: B019
+    @functools.cache
     def real(self, count: int, seed: int) -> np.ndarray:
         """Data (N, D)."""
         return np.asarray(self.mixture.sample(jax.random.key(0x7265 + seed), count))
@@ -388,53 +521,87 @@ class Table:
         return found
 
     def panels(self) -> list[present.Panel]:
-        """Curves of every setting against what the equilibrium has; `also` adds those of a line or of a plane."""
-        each = lambda label, what: [f"test/{member(label, n)}/{what}" for n in range(self.seeds)]  # noqa: E731
+        """Curves of every setting against what the equilibrium has; `also` adds those of a line or
+        of a plane."""
+
+        def each(label, what):
+            return [f"test/{member(label, n)}/{what}" for n in range(self.seeds)]
+
         belief, styles = {}, {}
         for hue, label in enumerate(self.games):
             for dash, what in enumerate(("D(x)", "D(G(z))")):
-                belief[f"{label}, {what}"], styles[f"{label}, {what}"] = each(label, what), (hue, dash)
-        half = {f"{t / 2:g}": t / 2 for t in sorted({game.config.real_label for game in self.games.values()})}
+                belief[f"{label}, {what}"], styles[f"{label}, {what}"] = (
+                    each(label, what),
+                    (hue, dash),
+                )
+        half = {
+            f"{t / 2:g}": t / 2
+            for t in sorted({game.config.real_label for game in self.games.values()})
+        }
         also = [
-            present.Panel(title, {label: each(label, what) for label in self.games}, references=lines)
+            present.Panel(
+                title, {label: each(label, what) for label in self.games}, references=lines
+            )
             for title, (what, lines) in self.also().items()
         ]
         return [
-            present.Panel("V(D, G)", {label: each(label, "V") for label in self.games}, references={"−log 4": -math.log(4)}),
+            present.Panel(
+                "V(D, G)",
+                {label: each(label, "V") for label in self.games},
+                references={"−log 4": -math.log(4)},
+            ),
             present.Panel("what D believes, mean", belief, references=half, styles=styles),
             *also,
         ]
 
-    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+    def report(
+        self, state: train.State, run: train.Run, figures: Mapping[str, Any]
+    ) -> list[present.Section]:
         folder, found = run.report, self.judge(state)
         frames = sorted((folder / "frames").glob("*.png"))
         present.animate(frames, folder / "training.gif", milliseconds=150)
-        present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", self.panels())
+        present.draw_curves(
+            present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", self.panels()
+        )
         verdicts = "\n\n".join(each["verdict"] for each in found.values())
         end = present.Picture(f"frames/{frames[-1].name}", "At the end, first seed.")
         theory = self.theory(folder)
-        table = {label: {name: value for name, value in each.items() if name != "verdict"} for label, each in found.items()}
+        table = {
+            label: {name: value for name, value in each.items() if name != "verdict"}
+            for label, each in found.items()
+        }
         sections = [
             present.Section("Over training", self.text, ["training.gif"]),
             present.Section("What the game shows of itself", GAME, ["curves.png"]),
-            present.Section("The verdict", f"{self.about}\n\n{verdicts}", [end], table | {"floor": self.baselines()}),
+            present.Section(
+                "The verdict",
+                f"{self.about}\n\n{verdicts}",
+                [end],
+                table | {"floor": self.baselines()},
+            ),
         ]
         run.write("verdict.json", found | {section.title: section.figures for section in theory})
         cli.say(verdicts)
         return sections + theory
 
     def predict(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
-        """Samples of every game, the picture of each, the verdict, and what theory says of discriminators."""
+        """Samples of every game, the picture of each, the verdict, and what theory says of
+        discriminators."""
         if options.count < 1:
             raise UserError(f"--count is {options.count}; expected at least 1")
         drawn = {}
         for label, game in self.games.items():
             z = np.asarray(game.noise(jax.random.key(options.sample_seed), options.count))
-            drawn |= {member(label, seed): self.samples(state, label, seed, z) for seed in range(self.seeds)}
+            drawn |= {
+                member(label, seed): self.samples(state, label, seed, z)
+                for seed in range(self.seeds)
+            }
         with train.told(f"folder {folder}"):
             np.savez(folder / "samples.npz", **drawn)
         self.snapshot(state, int(state.step), folder)
-        return self.judge(state) | {section.title: section.figures for section in self.theory(folder)}
+        return self.judge(state) | {
+            section.title: section.figures for section in self.theory(folder)
+        }
 
 
 class Line(Table):
@@ -445,17 +612,30 @@ class Line(Table):
     @functools.cached_property
     def fresh(self):
         """Label -> `fresh` against generators of that setting, given by their variables."""
-        made = lambda game: lambda variables, key, count: game.generator.apply(variables, game.noise(key, count))  # noqa: E731
+
+        def made(game):
+            return lambda variables, key, count: game.generator.apply(
+                variables, game.noise(key, count)
+            )
+
         return {label: fresh(game, made(game)) for label, game in self.games.items()}
 
     def distances(self, a_ND: np.ndarray, b_ND: np.ndarray) -> dict[str, float]:
         """Of one sample from another."""
-        counts = metrics.Divergence.of(jnp.asarray(a_ND[:, 0]), jnp.asarray(b_ND[:, 0]), cells(self.mixture))
-        return {"Wasserstein-1": metrics.wasserstein_1(a_ND[:, 0], b_ND[:, 0]), "JSD in histograms": counts.compute()}
+        counts = metrics.Divergence.of(
+            jnp.asarray(a_ND[:, 0]), jnp.asarray(b_ND[:, 0]), cells(self.mixture)
+        )
+        return {
+            "Wasserstein-1": metrics.wasserstein_1(a_ND[:, 0], b_ND[:, 0]),
+            "JSD in histograms": counts.compute(),
+        }
 
     def figures(self, state: train.State, label: str, seed: int) -> dict[str, float]:
         """Of one game."""
-        real, made = self.real(self.rows, seed), self.samples(state, label, seed, self.noise(label, self.rows, seed))
+        real, made = (
+            self.real(self.rows, seed),
+            self.samples(state, label, seed, self.noise(label, self.rows, seed)),
+        )
         found = self.distances(real, made)
         fit, judge = self.fresh[label]
         variables = fit(state[f"{member(label, seed)}/generator"].average, jax.random.key(seed))
@@ -466,7 +646,10 @@ class Line(Table):
             "difference of the two JSD": abs(by_fresh - found["JSD in histograms"]),
         }
         own = {"D(x) of its own": real, "D(G(z)) of its own": made}
-        return found | {name: float(self.belief(state, label, seed, points).mean()) for name, points in own.items()}
+        return found | {
+            name: float(self.belief(state, label, seed, points).mean())
+            for name, points in own.items()
+        }
 
     def also(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Panels beside V and D: title -> metric and reference lines."""
@@ -480,7 +663,10 @@ class Line(Table):
 
     def panel(self, state: train.State, label: str, x_N: np.ndarray) -> present.Line:
         """Of one game."""
-        made, few = self.samples(state, label, 0, self.noise(label, 20_000, 0))[:, 0], self.noise(label, 25, 0)
+        made, few = (
+            self.samples(state, label, 0, self.noise(label, 20_000, 0))[:, 0],
+            self.noise(label, 25, 0),
+        )
         distance = metrics.wasserstein_1(made, self.real(len(made), 0)[:, 0])
         return present.Line(
             f"{label}: W₁ {distance:.2f}",
@@ -492,27 +678,50 @@ class Line(Table):
         )
 
     def theory(self, folder: Path) -> list[present.Section]:
-        """Discriminators at their optimum, and the gradient that a generator gets of one that is right."""
+        """Discriminators at their optimum, and the gradient that a generator gets of one that is
+        right."""
         found = optima(self.own)
         panels = [each.pop("panel") for each in found.values()]
         present.draw_lines(places(self.mixture, 8, 2001), panels, folder / "optimum.png")
-        said = "\n\n".join(verdict(f"The discriminator {title}", each, "optimum") for title, each in found.items())
+        said = "\n\n".join(
+            verdict(f"The discriminator {title}", each, "optimum") for title, each in found.items()
+        )
         lines = saturation(self.own)
         curves = [
-            present.Panel("norm of the generator's gradient", ["minimax", "nonsaturating"], log=True, smooth=False),
-            present.Panel("minimax / nonsaturating", {"ratio": "ratio", "D(G(z))": "D(G(z))"}, log=True, smooth=False),
+            present.Panel(
+                "norm of the generator's gradient",
+                ["minimax", "nonsaturating"],
+                log=True,
+                smooth=False,
+            ),
+            present.Panel(
+                "minimax / nonsaturating",
+                {"ratio": "ratio", "D(G(z))": "D(G(z))"},
+                log=True,
+                smooth=False,
+            ),
         ]
-        present.draw_curves(lines, folder / "saturation.png", curves, xlabel="updates of the discriminator")
-        figures = {f"ratio of the norms, {when}": line["ratio"] for when, line in (("first", lines[0]), ("last", lines[-1]))}
+        present.draw_curves(
+            lines, folder / "saturation.png", curves, xlabel="updates of the discriminator"
+        )
+        figures = {
+            f"ratio of the norms, {when}": line["ratio"]
+            for when, line in (("first", lines[0]), ("last", lines[-1]))
+        }
         figures |= {f"{name} at the end": lines[-1][name] for name in ("accuracy", "D(G(z))")}
         return [
-            present.Section("The best discriminator", f"{OPTIMUM}\n\n{said}", ["optimum.png"], found),
+            present.Section(
+                "The best discriminator", f"{OPTIMUM}\n\n{said}", ["optimum.png"], found
+            ),
             present.Section("Saturation", SATURATION, ["saturation.png"], figures),
         ]
 
     def baselines(self) -> dict[str, float]:
         """Of data against other data."""
-        return {f"{name} of data": value for name, value in self.distances(*(self.real(self.rows, n) for n in (1, 2))).items()}
+        return {
+            f"{name} of data": value
+            for name, value in self.distances(*(self.real(self.rows, n) for n in (1, 2))).items()
+        }
 
 
 class Plane(Table):
@@ -522,7 +731,11 @@ class Plane(Table):
 
     def modes(self, samples_ND: np.ndarray) -> dict[str, float]:
         """Found by samples."""
-        return metrics.compute(metrics.mode_metrics(jnp.asarray(samples_ND), self.mixture.centers_KD, self.mixture.deviation))
+        return metrics.compute(
+            metrics.mode_metrics(
+                jnp.asarray(samples_ND), self.mixture.centers_KD, self.mixture.deviation
+            )
+        )
 
     def figures(self, state: train.State, label: str, seed: int) -> dict[str, float]:
         """Of one game."""
@@ -542,9 +755,14 @@ class Plane(Table):
         for label in self.games:
             made = self.samples(state, label, 0, self.noise(label, self.rows, 0))
             found, count = self.modes(made), len(self.mixture.centers_KD)
-            title = f"{label}\n{found['modes']:.0f} of {count} modes, {found['high quality']:.0%} within 3 σ"
+            title = (
+                f"{label}\n{found['modes']:.0f} of {count} modes, {found['high quality']:.0%}"
+                " within 3 σ"
+            )
             panels.append(present.Cloud(title, made))
-        present.draw_clouds(self.mixture.centers_KD, panels, folder / "frames" / f"{step:07}.png", f"step {step:,}")
+        present.draw_clouds(
+            self.mixture.centers_KD, panels, folder / "frames" / f"{step:07}.png", f"step {step:,}"
+        )
 
     def theory(self, folder: Path) -> list[present.Section]:
         """Nothing: there is no known optimum in the plane that is worth a picture."""
@@ -552,9 +770,17 @@ class Plane(Table):
 
     def baselines(self) -> dict[str, float]:
         """Of data, and of one Gaussian with the data's mean and deviations."""
-        one = np.random.default_rng(0).normal(self.mixture.mean, self.mixture.std, (self.rows, 2)).astype(np.float32)
+        one = (
+            np.random.default_rng(0)
+            .normal(self.mixture.mean, self.mixture.std, (self.rows, 2))
+            .astype(np.float32)
+        )
         sets = {"data": self.real(self.rows, 1), "one Gaussian": one}
-        return {f"{name} of {what}": value for what, points in sets.items() for name, value in self.modes(points).items()}
+        return {
+            f"{name} of {what}": value
+            for what, points in sets.items()
+            for name, value in self.modes(points).items()
+        }
 
 
 if __name__ == "__main__":

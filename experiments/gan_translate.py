@@ -1,4 +1,5 @@
-"""From one set of images to another that nobody has paired: DiscoGAN, Kim et al. 2017 (arXiv:1703.05192).
+"""From one set of images to another that nobody has paired: DiscoGAN, Kim et al. 2017
+(arXiv:1703.05192).
 
     python experiments/gan_translate.py train                       # laptop: drawn handbags <-> shoes whose truth is known
     python experiments/gan_translate.py train --preset modes        # the paper's toy domain, five seeds
@@ -6,10 +7,11 @@
     python experiments/gan_translate.py train --data folder:PATH --image-size 64              # PATH/A and PATH/B
     python experiments/gan_translate.py predict bag.png             # your own; --back for the other way
 
-Two generators, A to B and B to A, and two discriminators. Each generator is judged by a discriminator of the set it draws,
-and what has gone to the other set and back must be what it was: L_const = |G_BA(G_AB(a)) - a|² and the same of b (section
-3.3). A run trains the paper's controls beside it, on the same batches: `gan`, the adversarial losses alone, and `one_sided`,
-which must find back from B to A only (figures 2a and 2b of the paper).
+Two generators, A to B and B to A, and two discriminators. Each generator is judged by a
+discriminator of the set it draws, and what has gone to the other set and back must be what it was:
+L_const = |G_BA(G_AB(a)) - a|² and the same of b (section 3.3). A run trains the paper's controls
+beside it, on the same batches: `gan`, the adversarial losses alone, and `one_sided`, which must
+find back from B to A only (figures 2a and 2b of the paper).
 
 Recorded on one core of an AMD EPYC, JAX 0.10.2, all variants in one run beside other work:
 
@@ -20,10 +22,12 @@ Recorded on one core of an AMD EPYC, JAX 0.10.2, all variants in one run beside 
     height with height                         .990, .993, .992      .990, .969, .989      .980, .986, .976
     deviation of what is drawn (real: .254)    .255, .251, .257      .248, .241, .259      .258, .245, .237
 
-So the whole correspondence is found, up to what no loss can tell: the circle of hues comes turned or mirrored, and in two of
-three runs a large bag is a small shoe. Color itself is not kept: the correlation of hues as they are is -.51, .05 and .48. The
-plain GAN keeps the height alone; that it gives one shoe for every bag, as the paper describes, does not happen with these
-networks, with `--norm group` either (.135 to DiscoGAN's .245, seed 0; .208 to .249 after `--steps 6000 --learning-rate 1e-3`).
+So the whole correspondence is found, up to what no loss can tell: the circle of hues comes turned
+or mirrored, and in two of three runs a large bag is a small shoe. Color itself is not kept: the
+correlation of hues as they are is -.51, .05 and .48. The plain GAN keeps the height alone; that it
+gives one shoe for every bag, as the paper describes, does not happen with these networks, with
+`--norm group` either (.135 to DiscoGAN's .245, seed 0; .208 to .249 after `--steps 6000
+--learning-rate 1e-3`).
 
     train --preset modes, 657 s, five seeds    discogan              one_sided             gan
     targets, of 10                             10, 10, 9, 10, 8      10, 10, 9, 10, 10     10, 9, 10, 10, 10
@@ -57,7 +61,8 @@ from advdl.nn import BatchNorm, GroupNorm
 @dataclass(frozen=True)
 class Config(cli.Config):
     data: str = "bags_shoes"
-    """bags_shoes[:SIDE]; modes; tfds:NAME or folder:PATH with --a and --b; folder:PATH with PATH/A and PATH/B."""
+    """bags_shoes[:SIDE]; modes; tfds:NAME or folder:PATH with --a and --b; folder:PATH with PATH/A
+    and PATH/B."""
     a: str = ""
     """Classes of the data on the one side, as in Bag (default: the first of two)."""
     b: str = ""
@@ -79,43 +84,74 @@ class Config(cli.Config):
     discriminator_learning_rate: float = 0.0
     """Step size of the discriminators (0: the same as the generators')."""
     r1: float = 0.0
-    """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018); for images with --norm group alone."""
+    """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018); for images with
+    --norm group alone."""
     weight_decay: float = 0.0
     """L2 penalty on the parameters of generators and discriminators, added to their gradients."""
 
 
 VARIANTS = {"discogan": ("a", "b"), "one_sided": ("b",), "gan": ("a", "b")}
-"""Which sides have a discriminator and a generator that it judges. `one_sided` has its other generator for the way back alone;
-`gan` goes both ways too, but nothing asks that it comes back."""
+"""Which sides have a discriminator and a generator that it judges. `one_sided` has its other
+generator for the way back alone; `gan` goes both ways too, but nothing asks that it comes back."""
 CONSTANT = {"discogan": ("a", "b"), "one_sided": ("a",), "gan": ()}
 """From which sides one must come back."""
-IMAGES = dict(width=32, batch=64, steps=2000, learning_rate=5e-4, reconstruction=10.0, evaluate_every=250, log_every=25)
+IMAGES = dict(
+    width=32,
+    batch=64,
+    steps=2000,
+    learning_rate=5e-4,
+    reconstruction=10.0,
+    evaluate_every=250,
+    log_every=25,
+)
 PRESETS = {
     "laptop": Config(**IMAGES),
-    "fashion": Config(preset="fashion", **IMAGES | dict(data="tfds:fashion_mnist", a="Bag", b="Ankle boot")),
-    "modes": Config(
-        preset="modes", data="modes", seeds=5, batch=200, steps=12_000, learning_rate=2e-4, reconstruction=1.0, per_call=50,
-        evaluate_every=1000, save_every=4000, log_every=250,
+    "fashion": Config(
+        preset="fashion", **IMAGES | dict(data="tfds:fashion_mnist", a="Bag", b="Ankle boot")
     ),
-    # Section 3.4: networks, images of 64 by 64 pixels, and the objective, the plain sum of equations 3 to 6. From the released
-    # code (github.com/SKTBrain/DiscoGAN, image_translation.py): Adam at 2e-4 (.5, .999) with an L2 penalty of 1e-5 on both
-    # sides, and batches of 500, those of script.sh (64 where a command does not say). Pixels are in [-1, 1] here and in [0, 1]
-    # there, where a square error is a quarter: hence the weight of .25. The paper prints no figure for handbags and shoes, only
-    # pictures. Not run here.
+    "modes": Config(
+        preset="modes",
+        data="modes",
+        seeds=5,
+        batch=200,
+        steps=12_000,
+        learning_rate=2e-4,
+        reconstruction=1.0,
+        per_call=50,
+        evaluate_every=1000,
+        save_every=4000,
+        log_every=250,
+    ),
+    # Section 3.4: networks, images of 64 by 64 pixels, and the objective, the plain sum of
+    # equations 3 to 6. From the released code (github.com/SKTBrain/DiscoGAN, image_translation.py):
+    # Adam at 2e-4 (.5, .999) with an L2 penalty of 1e-5 on both sides, and batches of 500, those of
+    # script.sh (64 where a command does not say). Pixels are in [-1, 1] here and in [0, 1] there,
+    # where a square error is a quarter: hence the weight of .25. The paper prints no figure for
+    # handbags and shoes, only pictures. Not run here.
     # Other than in the released code:
-    # - its generators descend (.1 of the adversarial loss + .9 of a feature matching that the paper does not have)·(1 - r)
-    #   + r of the reconstruction, r = .01 for 10,000 iterations and .5 after (for these data .5 always, by its README);
-    # - its discriminators descend the mean of the two cross-entropies, here the sum, beside which the L2 penalty is half as
-    #   strong;
-    # - each third of its iterations updates the discriminators and the others the generators; here every step updates both,
-    #   the generators after the discriminators;
+    # - its generators descend (.1 of the adversarial loss + .9 of a feature matching that the paper
+    #   does not have)·(1 - r) + r of the reconstruction, r = .01 for 10,000 iterations and .5 after
+    #   (for these data .5 always, by its README);
+    # - its discriminators descend the mean of the two cross-entropies, here the sum, beside which
+    #   the L2 penalty is half as strong;
+    # - each third of its iterations updates the discriminators and the others the generators; here
+    #   every step updates both, the generators after the discriminators;
     # - it computes 5,000 passes unless stopped; here 50,000 steps;
     # - its parameters start as PyTorch's do; here kernels from N(0, .02) and gains from N(1, .02).
     "paper": Config(
-        preset="paper", data="folder:edges2handbags2shoes", image_size=64, batch=500, steps=50_000, learning_rate=2e-4,
-        reconstruction=0.25, weight_decay=1e-5, variants="discogan", evaluate_every=1000, save_every=1000,
+        preset="paper",
+        data="folder:edges2handbags2shoes",
+        image_size=64,
+        batch=500,
+        steps=50_000,
+        learning_rate=2e-4,
+        reconstruction=0.25,
+        weight_decay=1e-5,
+        variants="discogan",
+        evaluate_every=1000,
+        save_every=1000,
     ),
-}  # fmt: skip
+}
 # Fixed before the runs that are recorded above.
 AT_LEAST = {"deviation, times that of gan": 5.0}
 AT_MOST = {"round trip error": 0.2}
@@ -130,7 +166,8 @@ class Predict(cli.Predict):
 
 
 class Team:
-    """Networks that one player owns, by name: their variables are one tree, `{collection: {name: …}}`."""
+    """Networks that one player owns, by name: their variables are one tree, `{collection: {name:
+    …}}`."""
 
     def __init__(self, **modules: nn.Module):
         self.modules = modules
@@ -147,10 +184,20 @@ class Team:
         """In evaluation mode."""
         return self.modules[name].apply(self._of(variables, name), x, train=False)
 
-    def train(self, variables: train.Variables, name: str, x: jax.Array) -> tuple[jax.Array, train.Variables]:
+    def train(
+        self, variables: train.Variables, name: str, x: jax.Array
+    ) -> tuple[jax.Array, train.Variables]:
         """In training mode: the output, and the variables with the collections after it."""
-        y, seen = self.modules[name].apply(self._of(variables, name), x, train=True, mutable=["batch_stats"])
-        return y, {**variables, **{collection: {**variables[collection], name: tree} for collection, tree in seen.items()}}
+        y, seen = self.modules[name].apply(
+            self._of(variables, name), x, train=True, mutable=["batch_stats"]
+        )
+        return y, {
+            **variables,
+            **{
+                collection: {**variables[collection], name: tree}
+                for collection, tree in seen.items()
+            },
+        }
 
     def _of(self, variables, name):
         return {collection: trees[name] for collection, trees in variables.items() if name in trees}
@@ -165,7 +212,8 @@ OTHER = {"a": "b", "b": "a"}
 
 
 class Translator:
-    """The networks of one variant and how they learn. A generator is called by the side that it draws."""
+    """The networks of one variant and how they learn. A generator is called by the side that it
+    draws."""
 
     def __init__(self, config: Config, variant: str, domains: data.Domains):
         self.config, self.variant = config, variant
@@ -173,18 +221,32 @@ class Translator:
         if isinstance(domains.a, data.Points):
             hidden = cli.parse_units(config.hidden, "--hidden")
             mixtures = {side: getattr(domains, side).mixture for side in OTHER}
-            draw = lambda side: mlp.Generator(len(mixtures[side].mean), hidden, nn.relu, config.dtype)  # noqa: E731
-            judge = lambda side: mlp.Discriminator(  # noqa: E731
-                tuple(mixtures[side].mean), tuple(mixtures[side].std), hidden, config.dtype
-            )
+
+            def draw(side):
+                return mlp.Generator(len(mixtures[side].mean), hidden, nn.relu, config.dtype)
+
+            def judge(side):
+                return mlp.Discriminator(
+                    tuple(mixtures[side].mean), tuple(mixtures[side].std), hidden, config.dtype
+                )
+
         else:
             try:
                 dcgan.levels_of(*shapes["a"][:2])
             except ValueError as error:
                 raise UserError(f"{error}; give --image-size") from error
-            width = dict(width=config.width, dtype=config.dtype, norm={"batch": BatchNorm, "group": GroupNorm}[config.norm])
-            draw = lambda side: discogan.Generator(channels=shapes[side][2], **width)  # noqa: E731
-            judge = lambda side: dcgan.Discriminator(**width)  # noqa: E731
+            width = dict(
+                width=config.width,
+                dtype=config.dtype,
+                norm={"batch": BatchNorm, "group": GroupNorm}[config.norm],
+            )
+
+            def draw(side):
+                return discogan.Generator(channels=shapes[side][2], **width)
+
+            def judge(side):
+                return dcgan.Discriminator(**width)
+
         self.generators = Team(**{side: draw(side) for side in OTHER})
         self.discriminators = Team(**{side: judge(side) for side in VARIANTS[variant]})
 
@@ -201,7 +263,10 @@ class Translator:
                 (fake_logit, _), own = judge.train(own, side, fake)
                 total += losses.minimax_discriminator(real_logit, fake_logit)
                 if config.r1:
-                    score = lambda x, side=side, own=own: judge.train(own, side, x)[0][0]  # noqa: E731
+
+                    def score(x, side=side, own=own):
+                        return judge.train(own, side, x)[0][0]
+
                     total += config.r1 / 2 * losses.r1(score, batch[side])
                 figures[f"V of {side}"] = Mean.of(losses.value(real_logit, fake_logit))
             return train.Loss(Mean.of(total), figures, collections(own))
@@ -227,17 +292,32 @@ class Translator:
                 figures[f"round trip from {side}"] = Mean.of(mean_square(back, batch[side]), mask)
             for side in judged:
                 fake = draw.apply(own, side, batch[OTHER[side]])
-                logits = (judge.apply(variables["discriminator"], side, x)[0] for x in (batch[side], fake))
+                logits = (
+                    judge.apply(variables["discriminator"], side, x)[0] for x in (batch[side], fake)
+                )
                 figures[f"V of {side}"] = Mean.of(losses.value(*logits), mask)
             return figures
 
         def player(team, loss, learning_rate, ema=None):
-            rate = train.schedule(config.schedule, learning_rate, config.steps, config.warmup, config.power)
+            rate = train.schedule(
+                config.schedule, learning_rate, config.steps, config.warmup, config.power
+            )
             rule = train.chain(optax.adam(rate, b1=0.5), config.clip, config.weight_decay)
-            return train.Player(lambda key, batch: team.init(key, batch["a"]), loss, rule, ema, config.accumulate, config.remat)
+            return train.Player(
+                lambda key, batch: team.init(key, batch["a"]),
+                loss,
+                rule,
+                ema,
+                config.accumulate,
+                config.remat,
+            )
 
         return train.alternate(
-            player(judge, discriminator_loss, config.discriminator_learning_rate or config.learning_rate),
+            player(
+                judge,
+                discriminator_loss,
+                config.discriminator_learning_rate or config.learning_rate,
+            ),
             player(draw, generator_loss, config.learning_rate, config.ema or None),
             evaluate,
         )
@@ -250,22 +330,35 @@ def mean_square(back: jax.Array, x: jax.Array) -> jax.Array:
 
 def build(config: Config) -> cli.Experiment:
     cli.at_least(1, config, "seeds", "width")
-    cli.at_least(0, config, "image_size", "reconstruction", "discriminator_learning_rate", "r1", "weight_decay")
+    cli.at_least(
+        0,
+        config,
+        "image_size",
+        "reconstruction",
+        "discriminator_learning_rate",
+        "r1",
+        "weight_decay",
+    )
     variants = cli.parse_choices(config.variants, "--variants", VARIANTS)
     sides = cli.parse_names(config.a), cli.parse_names(config.b)
     training, held_out = (
         data.open_domains(config.data, split, config.data_dir, config.image_size or None, *sides)
         for split in ("train", "test")
-    )  # fmt: skip
+    )
     translators = {variant: Translator(config, variant, training) for variant in variants}
     learners = {variant: translator.learner() for variant, translator in translators.items()}
     points = isinstance(training.a, data.Points)
     if config.r1 and config.norm == "batch" and not points:
-        raise UserError("--r1 is of each example by itself, and batch normalization mixes them; add --norm group")
+        raise UserError(
+            "--r1 is of each example by itself, and batch normalization mixes them; add --norm"
+            " group"
+        )
     transform = None if points else data.to_float(-1.0, 1.0, "a", "b")
     table = (Modes if points else Images)(translators, config.seeds, training, held_out)
     return cli.Experiment(
-        learner=train.together({f"{name}-s{n}": learners[name] for name in variants for n in range(config.seeds)}),
+        learner=train.together(
+            {f"{name}-s{n}": learners[name] for name in variants for n in range(config.seeds)}
+        ),
         train=data.TrainBatches(training, config.batch, config.seed, transform),
         test=data.EvalBatches(held_out, config.batch, transform),
         report=table.report,
@@ -281,20 +374,35 @@ JUDGED = 4000
 class Table:
     """What the variants of a run came to, judged and drawn."""
 
-    def __init__(self, translators: Mapping[str, Translator], seeds: int, training: data.Domains, held_out: data.Domains):
-        self.translators, self.seeds, self.training, self.held_out = translators, seeds, training, held_out
+    def __init__(
+        self,
+        translators: Mapping[str, Translator],
+        seeds: int,
+        training: data.Domains,
+        held_out: data.Domains,
+    ):
+        self.translators, self.seeds, self.training, self.held_out = (
+            translators,
+            seeds,
+            training,
+            held_out,
+        )
         self.names = dict(zip(OTHER, held_out.names, strict=True))
         self._drawn = {
-            name: jax.jit(translator.generators.apply, static_argnums=1) for name, translator in translators.items()
-        }  # fmt: skip
+            name: jax.jit(translator.generators.apply, static_argnums=1)
+            for name, translator in translators.items()
+        }
 
-    def draw(self, state: train.State, variant: str, seed: int, side: str, x: np.ndarray) -> np.ndarray:
+    def draw(
+        self, state: train.State, variant: str, seed: int, side: str, x: np.ndarray
+    ) -> np.ndarray:
         """Of x, on the one side, images of `side`, on the other."""
         variables = state[f"{variant}-s{seed}/generator"].average
         return models.in_portions(lambda x: self._drawn[variant](variables, side, x), x)
 
     def real(self, source: data.Source, count: int = JUDGED) -> np.ndarray:
-        """Up to `count` of a source's examples, drawn at random (`data.selected`), as networks see them."""
+        """Up to `count` of a source's examples, drawn at random (`data.selected`), as networks see
+        them."""
         raise NotImplementedError
 
     def figures(self, x: np.ndarray, drawn: np.ndarray, back: np.ndarray) -> dict[str, float]:
@@ -318,7 +426,9 @@ class Table:
         if "gan" in found:
             lone = max(found["gan"]["deviation"])
             for variant in found:
-                found[variant]["deviation, times that of gan"] = [own / lone for own in found[variant]["deviation"]]
+                found[variant]["deviation, times that of gan"] = [
+                    own / lone for own in found[variant]["deviation"]
+                ]
         return found
 
     def verdict(self, found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -326,30 +436,52 @@ class Table:
         first = next(iter(self.translators))
         return metrics.verdict(first, found[first], AT_LEAST, AT_MOST)
 
-    def report(self, state: train.State, run: train.Run, figures: Mapping[str, Any]) -> list[present.Section]:
+    def report(
+        self, state: train.State, run: train.Run, figures: Mapping[str, Any]
+    ) -> list[present.Section]:
         folder, found = run.report, self.judge(state)
         frames = sorted((folder / "frames").glob("*.png"))
         present.animate(frames, folder / "training.gif", milliseconds=300)
-        each = lambda variant, what: [f"test/{variant}-s{n}/{what}" for n in range(self.seeds)]  # noqa: E731
+
+        def each(variant, what):
+            return [f"test/{variant}-s{n}/{what}" for n in range(self.seeds)]
+
         panels = [
             present.Panel(
                 f"error of the round trip from {self.names[side]}",
-                {variant: each(variant, f"round trip from {side}") for variant in self.translators}, log=True,
+                {variant: each(variant, f"round trip from {side}") for variant in self.translators},
+                log=True,
             )
             for side in OTHER
-        ]  # fmt: skip
-        panels.append(present.Panel("V against B", {variant: each(variant, "V of b") for variant in self.translators}))
-        present.draw_curves(present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels)
+        ]
+        panels.append(
+            present.Panel(
+                "V against B", {variant: each(variant, "V of b") for variant in self.translators}
+            )
+        )
+        present.draw_curves(
+            present.read_metrics(run.folder / "metrics.jsonl"), folder / "curves.png", panels
+        )
         said, judged = self.verdict(found), {}
         for variant, values in found.items():
-            judged[variant] = {name: {f"seed {n}": x for n, x in enumerate(own)} for name, own in values.items()}
+            judged[variant] = {
+                name: {f"seed {n}": x for n, x in enumerate(own)} for name, own in values.items()
+            }
         floor = self.floor()
         run.write("verdict.json", {"verdict": said, **found, "of real ones": floor})
         cli.say(said)
         sections = [
-            present.Section("The verdict", f"{said}\n\n{VERDICT}", [], judged | {"of real ones": floor}),
-            present.Section("Over training", "First seed, the same held-out examples.", ["training.gif"]),
-            present.Section("Curves", "Thin every seed, bold their mean; the error is the mean square.", ["curves.png"]),
+            present.Section(
+                "The verdict", f"{said}\n\n{VERDICT}", [], judged | {"of real ones": floor}
+            ),
+            present.Section(
+                "Over training", "First seed, the same held-out examples.", ["training.gif"]
+            ),
+            present.Section(
+                "Curves",
+                "Thin every seed, bold their mean; the error is the mean square.",
+                ["curves.png"],
+            ),
         ]
         return self.pictures(state, folder) + sections
 
@@ -363,7 +495,9 @@ class Table:
 
     def translate(self, state: train.State, options: Predict, folder: Path) -> dict[str, Any]:
         """Files, by the first variant's first seed."""
-        raise UserError(f"{self.held_out.name} are points; predict takes files of networks trained on images")
+        raise UserError(
+            f"{self.held_out.name} are points; predict takes files of networks trained on images"
+        )
 
     def pictures(self, state: train.State, folder: Path) -> list[present.Section]:
         """Of the end."""
@@ -388,7 +522,9 @@ class Images(Table):
         shades, (index, distance) = [images.mean((1, 2)) for images in (x, drawn)], self.near(drawn)
         found = {
             "distance to the nearest real one": distance,
-            "correlation of mean colors": float(np.nanmean([correlation(*pair) for pair in zip(*(s.T for s in shades))])),
+            "correlation of mean colors": float(
+                np.nanmean([correlation(*pair) for pair in zip(*(s.T for s in shades))])
+            ),
         }
         if self.held_out.factors is None:
             return found
@@ -402,7 +538,8 @@ class Images(Table):
         return self.held_out.factors["a"][data.selected(self.held_out.a, JUDGED)]
 
     def near(self, drawn) -> tuple[np.ndarray, float]:
-        """Of all training images of B the one nearest to each, and their root mean square distance."""
+        """Of all training images of B the one nearest to each, and their root mean square
+        distance."""
         parts = (self.ranged(part["image"]) for part in data.read_blocks(self.training.b))
         index, distance = metrics.nearest_streamed(drawn, parts)
         return index, float(np.sqrt(np.square(distance).mean() / drawn[0].size))
@@ -410,12 +547,18 @@ class Images(Table):
     def floor(self):
         b = self.real(self.held_out.b)
         index, distance = self.near(b)
-        found = {"deviation": float(np.sqrt(b.astype(np.float64).var(0).mean())), "distance to the nearest": distance}
+        found = {
+            "deviation": float(np.sqrt(b.astype(np.float64).var(0).mean())),
+            "distance to the nearest": distance,
+        }
         if self.held_out.factors is not None:
-            found["distance to another's counterpart"] = float(np.sqrt(np.square(b - np.roll(b, 1, 0)).mean()))
+            found["distance to another's counterpart"] = float(
+                np.sqrt(np.square(b - np.roll(b, 1, 0)).mean())
+            )
             own, seen = self.factors(), self.training.factors["b"][index]
             found |= {
-                f"{name}, of true counterparts": value for name, value in kept(own, seen, self.held_out.factor_names).items()
+                f"{name}, of true counterparts": value
+                for name, value in kept(own, seen, self.held_out.factor_names).items()
             }
         return found
 
@@ -431,9 +574,15 @@ class Images(Table):
         if self.held_out.factors is not None:
             found["true counterpart"] = self.real(getattr(self.held_out, other), count)
         channels = max(images.shape[-1] for images in found.values())
-        wide = lambda images: np.broadcast_to(images, (*images.shape[:3], channels))  # noqa: E731
+
+        def wide(images):
+            return np.broadcast_to(images, (*images.shape[:3], channels))
+
         side = max(1, 64 // x.shape[1])
-        return {label: np.repeat(np.repeat((wide(images) + 1) / 2, side, 1), side, 2) for label, images in found.items()}
+        return {
+            label: np.repeat(np.repeat((wide(images) + 1) / 2, side, 1), side, 2)
+            for label, images in found.items()
+        }
 
     def snapshot(self, state, step, folder):
         present.draw_rows(self.rows(state, "a"), folder / "frames" / f"{step:07}.png", 12)
@@ -448,14 +597,23 @@ class Images(Table):
 
     def translate(self, state, options, folder):
         side = "b" if options.back else "a"
-        shape, variant, answer = getattr(self.held_out, side).image_shape, next(iter(self.translators)), {}
+        shape, variant, answer = (
+            getattr(self.held_out, side).image_shape,
+            next(iter(self.translators)),
+            {},
+        )
         for path in options.files:
             x = data.to_float(-1.0, 1.0)({"image": data.decode(path, shape)[None]})["image"]
             drawn = self.draw(state, variant, 0, OTHER[side], x)
             back = self.draw(state, variant, 0, side, drawn)
             with train.told(f"folder {folder}"):
                 for name, image in ((self.names[OTHER[side]], drawn), ("back", back)):
-                    present.draw_grid(image, folder / f"{path.stem}_{name.replace(' ', '_')}.png", low=-1.0, margin=0)
+                    present.draw_grid(
+                        image,
+                        folder / f"{path.stem}_{name.replace(' ', '_')}.png",
+                        low=-1.0,
+                        margin=0,
+                    )
             answer[str(path)] = {"round trip error": float(np.sqrt(np.square(back - x).mean()))}
         return answer
 
@@ -466,11 +624,15 @@ def correlation(a_N: np.ndarray, b_N: np.ndarray) -> float:
 
 
 def kept(own_NF: np.ndarray, seen_NF: np.ndarray, factors: tuple[str, ...]) -> dict[str, float]:
-    """How the factors of what was drawn go with those of what it was drawn of. Of the hue, a circle, the correlation of the
-    angles as they are, and the best of any turning or mirroring of the circle; of the others, of each with each."""
+    """How the factors of what was drawn go with those of what it was drawn of. Of the hue, a
+    circle, the correlation of the angles as they are, and the best of any turning or mirroring of
+    the circle; of the others, of each with each."""
     angle = [np.exp(2j * np.pi * factor[:, 0]) for factor in (own_NF, seen_NF)]
     straight, turned = (np.mean(angle[1] * other) for other in (angle[0].conj(), angle[0]))
-    found = {"hue kept": float(straight.real), "hue, turned or mirrored": float(max(abs(straight), abs(turned)))}
+    found = {
+        "hue kept": float(straight.real),
+        "hue, turned or mirrored": float(max(abs(straight), abs(turned))),
+    }
     for i, name in enumerate(factors[1:], 1):
         for j, other in enumerate(factors[1:], 1):
             found[f"{name} with {other}"] = correlation(own_NF[:, i], seen_NF[:, j])
@@ -485,26 +647,39 @@ class Modes(Table):
 
     def figures(self, x, drawn, back):
         mixture_a, mixture_b = self.held_out.a.mixture, self.held_out.b.mixture
-        place = lambda points, mixture: np.square(points[:, None] - mixture.centers_KD).sum(-1).argmin(1)  # noqa: E731
+
+        def place(points, mixture):
+            return np.square(points[:, None] - mixture.centers_KD).sum(-1).argmin(1)
+
         own, target = place(x, mixture_a), place(drawn, mixture_b)
-        goal = {int(np.bincount(target[own == k]).argmax()) for k in range(len(mixture_a.centers_KD))}
-        return metrics.compute(metrics.mode_metrics(jnp.asarray(drawn), mixture_b.centers_KD, mixture_b.deviation)) | {
-            "targets": float(len(goal))
+        goal = {
+            int(np.bincount(target[own == k]).argmax()) for k in range(len(mixture_a.centers_KD))
         }
+        return metrics.compute(
+            metrics.mode_metrics(jnp.asarray(drawn), mixture_b.centers_KD, mixture_b.deviation)
+        ) | {"targets": float(len(goal))}
 
     def floor(self):
         b = self.real(self.held_out.b)
         mixture = self.held_out.b.mixture
-        return metrics.compute(metrics.mode_metrics(jnp.asarray(b), mixture.centers_KD, mixture.deviation))
+        return metrics.compute(
+            metrics.mode_metrics(jnp.asarray(b), mixture.centers_KD, mixture.deviation)
+        )
 
     def clouds(self, state, path, title):
         """What each variant's first seed makes of A, in colors of its modes."""
-        x, centers, panels = self.real(self.held_out.a, 1000), self.held_out.b.mixture.centers_KD, []
+        x, centers, panels = (
+            self.real(self.held_out.a, 1000),
+            self.held_out.b.mixture.centers_KD,
+            [],
+        )
         mode = np.square(x[:, None] - self.held_out.a.mixture.centers_KD).sum(-1).argmin(1)
         for variant in self.translators:
             drawn = self.draw(state, variant, 0, "b", x)
             targets = self.figures(x, drawn, drawn)["targets"]
-            panels.append(present.Cloud(f"{variant}\n{targets:.0f} of {len(centers)} targets", drawn, mode))
+            panels.append(
+                present.Cloud(f"{variant}\n{targets:.0f} of {len(centers)} targets", drawn, mode)
+            )
         return present.draw_clouds(centers, panels, path, title)
 
     def snapshot(self, state, step, folder):

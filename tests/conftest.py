@@ -1,4 +1,5 @@
-"""Every test: offline, eight CPU devices, warnings as errors, no implicit rank promotion, compiled code kept between runs."""
+"""Every test: offline, eight CPU devices, warnings as errors, no implicit rank promotion, compiled
+code kept between runs."""
 
 import os
 import pathlib
@@ -6,43 +7,67 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "advdl-test-cache"))
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+    )
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "advdl-test-cache")
+)
 
-import jax  # noqa: E402 - the flags above must be set first
+import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-import importlib.util  # noqa: E402
-import json  # noqa: E402
-import resource  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
 
-import pytest  # noqa: E402
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TIERS = {"unit": 10.0, "experiments": 60.0, "scale": float("inf")}  # CPU seconds that one test of a tier may take
+TIERS = {
+    "unit": 10.0,
+    "experiments": 60.0,
+    "scale": float("inf"),
+}  # CPU seconds that one test of a tier may take
 
 
 def pytest_addoption(parser):
-    parser.addoption("--budget", metavar="FILE", help="Fail where a test exceeds its tier's budget; write all times to FILE.")
-    parser.addoption("--optimized", action="store_true", help="Compile programs as users do; by default tests compile quickly.")
+    parser.addoption(
+        "--budget",
+        metavar="FILE",
+        help="Fail where a test exceeds its tier's budget; write all times to FILE.",
+    )
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="Compile programs as users do; by default tests compile quickly.",
+    )
 
 
-REPORTS: dict[str, tuple[str, float, int]] = {}  # name of a test -> tier, CPU seconds, bytes by which it raised the peak
+REPORTS: dict[
+    str, tuple[str, float, int]
+] = {}  # name of a test -> tier, CPU seconds, bytes by which it raised the peak
 PEAKS: dict[str, int] = {}  # worker -> bytes
 
 
 # Options of XLA before JAX 0.11; later ones do not know them, and abort.
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" if jax.__version_info__ < (0, 11) else ""
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    if jax.__version_info__ < (0, 11)
+    else ""
+)
 
 
 def pytest_configure(config):
-    """Compile in a fraction of the time, without costly optimization, unless `--optimized` is given.
+    """Compile in a fraction of the time, without costly optimization, unless `--optimized` is
+    given.
 
-    XLA reads its flags when the first computation starts its client. Processes that tests start inherit what they need.
+    XLA reads its flags when the first computation starts its client. Processes that tests start
+    inherit what they need.
     """
     quick = not config.option.optimized
     jax.config.update("jax_disable_most_optimizations", quick)
@@ -65,7 +90,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does not change it."""
+    """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does
+    not change it."""
     item.before = sum(os.times()[:4]), peak()
     return (yield)
 
@@ -132,7 +158,8 @@ def flat_memory():
 
 @pytest.fixture
 def optimized(request):
-    """Compile with all optimization passes: for tests that run longer than they compile, or compare programs bit for bit."""
+    """Compile with all optimization passes: for tests that run longer than they compile, or compare
+    programs bit for bit."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", not request.config.option.optimized)
@@ -144,7 +171,9 @@ def load():
 
     def load(name):
         if (module := f"experiments_{name}") not in sys.modules:
-            spec = importlib.util.spec_from_file_location(module, ROOT / "experiments" / f"{name}.py")
+            spec = importlib.util.spec_from_file_location(
+                module, ROOT / "experiments" / f"{name}.py"
+            )
             sys.modules[module] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[module])
         return sys.modules[module]
@@ -154,11 +183,18 @@ def load():
 
 @pytest.fixture(scope="session")
 def start():
-    """`start("gan", "train", "--steps", 3)` -> a process, as a person starts it, on one device; its output is kept."""
+    """`start("gan", "train", "--steps", 3)` -> a process, as a person starts it, on one device; its
+    output is kept."""
 
     def start(name, *arguments, **environment):
         return subprocess.Popen(
-            [sys.executable, "-W", "error", str(ROOT / "experiments" / f"{name}.py"), *map(str, arguments)],
+            [
+                sys.executable,
+                "-W",
+                "error",
+                str(ROOT / "experiments" / f"{name}.py"),
+                *map(str, arguments),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -170,7 +206,8 @@ def start():
 
 @pytest.fixture
 def verb(load, capsys):
-    """`verb("gan", "train", "--steps", 3)` -> (exit status, standard output, standard error), in this process."""
+    """`verb("gan", "train", "--steps", 3)` -> (exit status, standard output, standard error), in
+    this process."""
 
     def verb(name, *arguments):
         from advdl import cli
@@ -180,7 +217,9 @@ def verb(load, capsys):
         status = 0
         try:
             predict = getattr(module, "Predict", cli.Predict)
-            cli.main(module.build, module.PRESETS, predict, [str(argument) for argument in arguments])
+            cli.main(
+                module.build, module.PRESETS, predict, [str(argument) for argument in arguments]
+            )
         except SystemExit as stop:
             status = stop.code
         out, err = capsys.readouterr()

@@ -1,4 +1,5 @@
-"""Losses against their formulas in float64, their closed-form gradients, and the theory they come from."""
+"""Losses against their formulas in float64, their closed-form gradients, and the theory they come
+from."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,9 @@ def test_gradient_of_cross_entropy_is_softmax_less_target(smoothing):
 
 def test_cross_entropy_of_extreme_logits_is_finite_and_exact():
     logits_BK = jnp.array([[1e4, -1e4, 0.0], [1e30, -1e30, 0.0]])
-    np.testing.assert_allclose(losses.cross_entropy(logits_BK, jnp.array([1, 1])), [2e4, 2e30], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.cross_entropy(logits_BK, jnp.array([1, 1])), [2e4, 2e30], rtol=1e-6
+    )
     np.testing.assert_array_equal(losses.cross_entropy(logits_BK, jnp.array([0, 0])), [0, 0])
 
 
@@ -50,7 +53,11 @@ def test_cross_entropy_takes_any_leading_axes():
 
 def test_tokens_behind_a_length_count_for_nothing_whatever_they_are():
     """The mean is over three tokens, and their gradients are those of the three alone."""
-    logits, target, length = LOGITS_BK.reshape(4, 4, 5), LABEL_B.reshape(4, 4), jnp.array([2, 0, 1, 0])
+    logits, target, length = (
+        LOGITS_BK.reshape(4, 4, 5),
+        LABEL_B.reshape(4, 4),
+        jnp.array([2, 0, 1, 0]),
+    )
 
     def mean(logits, target):
         found = Mean.of(*losses.token_cross_entropy(logits, target, length))
@@ -60,16 +67,24 @@ def test_tokens_behind_a_length_count_for_nothing_whatever_they_are():
     alone = np.asarray(losses.cross_entropy(logits, target))[counted]
     value, gradient = jax.value_and_grad(mean)(logits, target)
     np.testing.assert_allclose(value, alone.sum() / 3, rtol=1e-6)
-    dirty = jax.value_and_grad(mean)(jnp.where(counted[..., None], logits, jnp.nan), jnp.where(counted, target, 99))
+    dirty = jax.value_and_grad(mean)(
+        jnp.where(counted[..., None], logits, jnp.nan), jnp.where(counted, target, 99)
+    )
     np.testing.assert_allclose(dirty[0], value, rtol=1e-6)
-    np.testing.assert_allclose(np.asarray(gradient)[counted], np.asarray(dirty[1])[counted], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(gradient)[counted], np.asarray(dirty[1])[counted], rtol=1e-6
+    )
     assert not np.asarray(gradient)[~counted].any()
 
 
 def test_a_label_that_is_no_class_has_no_loss_and_no_gradient():
     label_B = LABEL_B.at[0].set(-1).at[1].set(5)
-    np.testing.assert_array_equal(jnp.isnan(losses.cross_entropy(LOGITS_BK, label_B)), jnp.arange(16) < 2)
-    masked = jax.grad(lambda x: jnp.where(jnp.arange(16) < 2, 0, losses.cross_entropy(x, label_B)).sum())(LOGITS_BK)
+    np.testing.assert_array_equal(
+        jnp.isnan(losses.cross_entropy(LOGITS_BK, label_B)), jnp.arange(16) < 2
+    )
+    masked = jax.grad(
+        lambda x: jnp.where(jnp.arange(16) < 2, 0, losses.cross_entropy(x, label_B)).sum()
+    )(LOGITS_BK)
     assert jnp.isfinite(masked).all() and (masked[:2] == 0).all() and (masked[2:] != 0).all()
 
 
@@ -84,9 +99,14 @@ def test_adversarial_losses_are_their_formulas():
 
 def test_adversarial_gradients_are_their_closed_forms():
     d_real, d_fake = sigmoid(REAL_B), sigmoid(FAKE_B)
-    wrt = jax.grad(lambda real, fake: losses.minimax_discriminator(real, fake).sum(), (0, 1))(REAL_B, FAKE_B)
+    wrt = jax.grad(lambda real, fake: losses.minimax_discriminator(real, fake).sum(), (0, 1))(
+        REAL_B, FAKE_B
+    )
     np.testing.assert_allclose(wrt, (d_real - 1, d_fake), atol=1e-6)
-    slope = lambda loss: jax.vmap(jax.grad(loss))(FAKE_B)  # noqa: E731
+
+    def slope(loss):
+        return jax.vmap(jax.grad(loss))(FAKE_B)
+
     np.testing.assert_allclose(slope(losses.minimax_generator), -d_fake, atol=1e-6)
     np.testing.assert_allclose(slope(losses.nonsaturating_generator), -(1 - d_fake), atol=1e-6)
 
@@ -98,7 +118,8 @@ def test_the_generators_gradient_saturates_only_as_printed():
 
 
 @pytest.mark.parametrize(
-    "loss", [losses.minimax_generator, losses.nonsaturating_generator, lambda x: losses.value(-x, x)]
+    "loss",
+    [losses.minimax_generator, losses.nonsaturating_generator, lambda x: losses.value(-x, x)],
 )
 def test_extreme_logits_are_finite_with_finite_gradients(loss):
     assert jnp.isfinite(loss(HUGE)).all()
@@ -119,9 +140,13 @@ def test_the_value_is_highest_at_the_optimal_discriminator_and_there_tells_the_d
     p, q = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.1, 0.3, 0.6])
 
     def v(logit):  # E_p log D + E_q log(1 - D), from the losses of either side
-        return (-p * losses.nonsaturating_generator(logit) + q * losses.minimax_generator(logit)).sum()
+        return (
+            -p * losses.nonsaturating_generator(logit) + q * losses.minimax_generator(logit)
+        ).sum()
 
-    climb = jax.jit(lambda logit: jax.lax.fori_loop(0, 500, lambda _, x: x + 5 * jax.grad(v)(x), logit))
+    climb = jax.jit(
+        lambda logit: jax.lax.fori_loop(0, 500, lambda _, x: x + 5 * jax.grad(v)(x), logit)
+    )
     best = climb(jnp.array([2.0, -1.0, 1.0]))
     np.testing.assert_allclose(jax.nn.sigmoid(best), p / (p + q), atol=1e-4)
     middle = (p + q) / 2
@@ -135,7 +160,9 @@ def test_logits_of_different_shapes_are_refused():
 
 
 PIXELS_BHWK = 3 * jax.random.normal(jax.random.key(3), (2, 4, 5, 6))
-MASK_BHW = jax.random.randint(jax.random.key(4), (2, 4, 5), 0, 8).astype(jnp.uint8)  # 6 classes; 6 and 7 are none
+MASK_BHW = jax.random.randint(jax.random.key(4), (2, 4, 5), 0, 8).astype(
+    jnp.uint8
+)  # 6 classes; 6 and 7 are none
 WEIGHTS_K = jnp.array([0.2, 1.0, 4.0, 0.5, 8.0, 2.0])
 
 
@@ -159,9 +186,15 @@ def test_pixel_cross_entropy_is_its_weighted_sum_over_what_counts(void, over):
 @pytest.mark.parametrize("over", ["pixels", "weights"])
 def test_without_class_weights_pixels_weigh_the_same(over):
     plain = Mean.of(*losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, over=over)).compute()
-    ones = Mean.of(*losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, jnp.ones(6), over)).compute()
+    ones = Mean.of(
+        *losses.pixel_cross_entropy(PIXELS_BHWK, MASK_BHW, None, jnp.ones(6), over)
+    ).compute()
     kept = MASK_BHW < 6
-    assert plain == pytest.approx(ones) == pytest.approx(float(losses.cross_entropy(PIXELS_BHWK[kept], MASK_BHW[kept]).mean()))
+    assert (
+        plain
+        == pytest.approx(ones)
+        == pytest.approx(float(losses.cross_entropy(PIXELS_BHWK[kept], MASK_BHW[kept]).mean()))
+    )
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS_K])
@@ -173,7 +206,11 @@ def test_void_pixels_change_neither_loss_nor_gradient_whatever_their_logits(over
 
     void_BHW = (MASK_BHW >= 6) | (MASK_BHW == 2)
     loss, gradient = jax.value_and_grad(mean)(PIXELS_BHWK)
-    assert 0 < void_BHW.sum() < void_BHW.size and (gradient[void_BHW] == 0).all() and (gradient[~void_BHW] != 0).all()
+    assert (
+        0 < void_BHW.sum() < void_BHW.size
+        and (gradient[void_BHW] == 0).all()
+        and (gradient[~void_BHW] != 0).all()
+    )
     for value in (jnp.nan, jnp.inf, -jnp.inf, 1e30):
         other, same = jax.value_and_grad(mean)(jnp.where(void_BHW[..., None], value, PIXELS_BHWK))
         assert other == loss
@@ -189,7 +226,9 @@ def test_an_image_of_void_has_no_loss_and_no_gradient():
 
 
 def test_scores_that_say_the_same_of_every_class_lose_the_logarithm_of_their_number():
-    loss, weight = losses.pixel_cross_entropy(jnp.zeros((1, 3, 3, 21)), jnp.arange(9).reshape(1, 3, 3))
+    loss, weight = losses.pixel_cross_entropy(
+        jnp.zeros((1, 3, 3, 21)), jnp.arange(9).reshape(1, 3, 3)
+    )
     np.testing.assert_allclose(loss, np.full((1, 3, 3), np.log(21)), rtol=1e-6)
     assert (weight == 1).all()
 
@@ -219,12 +258,17 @@ def test_binary_cross_entropy_of_two_pixels_is_cross_entropy_of_two_classes():
     two = jnp.stack([jnp.zeros(16), REAL_B], -1)
     for label in (0, 1):
         one = losses.binary_cross_entropy(REAL_B, jnp.full(16, label, jnp.float32))
-        np.testing.assert_allclose(one, losses.cross_entropy(two, jnp.full(16, label)), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(losses.binary_cross_entropy(HUGE, jnp.where(HUGE > 0, 1.0, 0.0))[jnp.array([0, -1])], 0)
+        np.testing.assert_allclose(
+            one, losses.cross_entropy(two, jnp.full(16, label)), rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_array_equal(
+        losses.binary_cross_entropy(HUGE, jnp.where(HUGE > 0, 1.0, 0.0))[jnp.array([0, -1])], 0
+    )
 
 
 def test_gaussian_kl_is_the_expected_log_ratio():
-    """By SciPy's entropy and densities: KL(q ‖ p) = -H(q) - E_q log p, the expectation by Gauss-Hermite quadrature."""
+    """By SciPy's entropy and densities: KL(q ‖ p) = -H(q) - E_q log p, the expectation by
+    Gauss-Hermite quadrature."""
     mean, log_variance = np.random.default_rng(0).normal(size=(2, 5, 3))
     at, weight = np.polynomial.hermite_e.hermegauss(20)
     z = mean[..., None] + np.exp(log_variance / 2)[..., None] * at
@@ -237,11 +281,17 @@ def test_gaussian_kl_is_zero_at_the_prior_only_and_exact_near_it():
     assert losses.gaussian_kl(jnp.zeros((1, 4)), jnp.zeros((1, 4)))[0] == 0
     near = losses.gaussian_kl(jnp.zeros((1, 1)), jnp.full((1, 1), 1e-2))[0]
     assert near == pytest.approx((np.expm1(1e-2) - 1e-2) / 2, rel=1e-4)
-    slope = jax.grad(lambda m, s: losses.gaussian_kl(m, s).sum(), (0, 1))(jnp.full((1, 1), 0.3), jnp.full((1, 1), 0.5))
-    np.testing.assert_allclose([slope[0][0, 0], slope[1][0, 0]], [0.3, (np.exp(0.5) - 1) / 2], rtol=1e-6)
+    slope = jax.grad(lambda m, s: losses.gaussian_kl(m, s).sum(), (0, 1))(
+        jnp.full((1, 1), 0.3), jnp.full((1, 1), 0.5)
+    )
+    np.testing.assert_allclose(
+        [slope[0][0, 0], slope[1][0, 0]], [0.3, (np.exp(0.5) - 1) / 2], rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("loss", [losses.squared_error, losses.binary_cross_entropy, losses.gaussian_kl])
+@pytest.mark.parametrize(
+    "loss", [losses.squared_error, losses.binary_cross_entropy, losses.gaussian_kl]
+)
 def test_shapes_that_would_broadcast_are_refused(loss):
     with pytest.raises(ValueError, match="differ in shape"):
         loss(jnp.zeros((4, 3)), jnp.zeros((4, 1)))
@@ -253,8 +303,14 @@ def square(x):
 
 # name -> (discriminator, generator), of logits in float64; independent of the code
 FORMULAS = {
-    "nonsaturating": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: -np.log(sigmoid(f))),
-    "minimax": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: np.log(1 - sigmoid(f))),
+    "nonsaturating": (
+        lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)),
+        lambda r, f: -np.log(sigmoid(f)),
+    ),
+    "minimax": (
+        lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)),
+        lambda r, f: np.log(1 - sigmoid(f)),
+    ),
     "least_squares": (lambda r, f: (square(r - 1) + square(f)) / 2, lambda r, f: square(f - 1) / 2),
     "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda r, f: -f),
     "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
@@ -287,39 +343,59 @@ def test_no_game_pairs_each_example_with_all(name):
 def test_smoothed_labels_rest_at_half_of_the_label(t):
     """Data and samples alike: the loss is least where D = t/2."""
     logit = jnp.log(t / (2 - t))
-    loss = lambda logit: losses.minimax_discriminator(logit, logit, t)
+
+    def loss(logit):
+        return losses.minimax_discriminator(logit, logit, t)
+
     assert jax.grad(loss)(logit) == pytest.approx(0, abs=1e-6)
     assert jax.grad(jax.grad(loss))(logit) > 0
     assert jax.nn.sigmoid(logit) == pytest.approx(t / 2)
     assert losses.minimax_discriminator(1.0, -1.0, t) == pytest.approx(
-        -(t * np.log(sigmoid(1)) + (1 - t) * np.log(sigmoid(-1)) + np.log(1 - sigmoid(-1))), rel=1e-6
+        -(t * np.log(sigmoid(1)) + (1 - t) * np.log(sigmoid(-1)) + np.log(1 - sigmoid(-1))),
+        rel=1e-6,
     )
     # least squares: (D - t)² + D² is least at t/2 too
-    assert jax.grad(lambda d: losses.least_squares_discriminator(d, d, t))(t / 2) == pytest.approx(0, abs=1e-6)
+    assert jax.grad(lambda d: losses.least_squares_discriminator(d, d, t))(t / 2) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_penalties_of_a_quadratic_score_are_their_closed_forms():
     a, x, y = jax.random.normal(jax.random.key(5), (3, 6, 6))
     a = (a + a.T) / 2
-    score = lambda x: jnp.einsum("bi,ij,bj->b", x, a, x) / 2
+
+    def score(x):
+        return jnp.einsum("bi,ij,bj->b", x, a, x) / 2
+
     np.testing.assert_allclose(losses.r1(score, x), square(x @ a).sum(1), rtol=1e-5)
     key = jax.random.key(6)
     share = replica.sample(jax.random.uniform, key, 6)[:, None]
     norm = np.sqrt(square((share * x + (1 - share) * y) @ a).sum(1))
-    np.testing.assert_allclose(losses.gradient_penalty(score, x, y, key), square(norm - 1), rtol=1e-4)
-    assert len(set(np.asarray(share[:, 0]).tolist())) == 6 and (share > 0).all() and (share < 1).all()
+    np.testing.assert_allclose(
+        losses.gradient_penalty(score, x, y, key), square(norm - 1), rtol=1e-4
+    )
+    assert (
+        len(set(np.asarray(share[:, 0]).tolist())) == 6 and (share > 0).all() and (share < 1).all()
+    )
 
 
 def test_penalties_of_a_linear_score_do_not_depend_on_where():
     w = jnp.array([3.0, 4.0])
     x, y = jax.random.normal(jax.random.key(7), (2, 5, 2))
     np.testing.assert_allclose(losses.r1(lambda x: x @ w, x), np.full(5, 25.0), rtol=1e-6)
-    np.testing.assert_allclose(losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)), np.full(5, 16.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)),
+        np.full(5, 16.0),
+        rtol=1e-6,
+    )
 
 
 def test_the_penalty_of_a_flat_score_has_a_gradient():
     """|∇| is not differentiable at 0; there its gradient is taken to be 0 and not NaN."""
     x, y = jax.random.normal(jax.random.key(8), (2, 5, 2))
-    penalty = lambda w: losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)).sum()
+
+    def penalty(w):
+        return losses.gradient_penalty(lambda x: x @ w, x, y, jax.random.key(0)).sum()
+
     value, slope = jax.value_and_grad(penalty)(jnp.zeros(2))
     assert value == 5 and (slope == 0).all()

@@ -23,14 +23,20 @@ def test_the_example_is_a_whole_experiment(readme, tmp_path, monkeypatch, capsys
     monkeypatch.setitem(sys.modules, "regress", module)
     spec.loader.exec_module(module)
     for verb, steps in (("train", 300), ("train", 400), ("evaluate", 400)):
-        cli.main(module.build, module.PRESETS, arguments=[verb, "--run", str(tmp_path / "run"), "--steps", str(steps)])
+        cli.main(
+            module.build,
+            module.PRESETS,
+            arguments=[verb, "--run", str(tmp_path / "run"), "--steps", str(steps)],
+        )
     assert "squared error" in capsys.readouterr().out
     assert (tmp_path / "run" / "report" / "report.html").exists()
 
 
 def test_everything_it_points_to_exists(readme, request):
     root = request.config.rootpath
-    for name in re.findall(r"`((?:advdl|experiments|tests)/[\w/.]+)`", readme) + re.findall(r"\]\(([\w/.]+)\)", readme):
+    for name in re.findall(r"`((?:advdl|experiments|tests)/[\w/.]+)`", readme) + re.findall(
+        r"\]\(([\w/.]+)\)", readme
+    ):
         assert (root / name).exists(), name
 
 
@@ -44,5 +50,7 @@ def test_the_commands_of_a_fresh_machine_come_first_and_use_flags_that_exist(rea
             cli.main(module.build, module.PRESETS, module.Predict, [verb, "--help"])
         assert stop.value.code == 0
     known = capsys.readouterr().out
-    for flag in re.findall(r"--[a-z][a-z-]+", usage + "".join(re.findall(r"^\| `--.*$", readme, re.MULTILINE))):
+    for flag in re.findall(
+        r"--[a-z][a-z-]+", usage + "".join(re.findall(r"^\| `--.*$", readme, re.MULTILINE))
+    ):
         assert flag in known, flag

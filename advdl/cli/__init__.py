@@ -1,10 +1,19 @@
 """The verbs every experiment has: train, evaluate, predict, bench.
 
-An experiment file defines its configuration, puts data, networks and losses together in `build`, and ends with
-`cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run folder, is here.
+An experiment file defines its configuration, puts data, networks and losses together in `build`,
+and ends with `cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run
+folder, is here.
 """
 
-from advdl.cli.config import Config, Predict, at_least, parse_checkpoint, parse_choices, parse_names, parse_units
+from advdl.cli.config import (
+    Config,
+    Predict,
+    at_least,
+    parse_checkpoint,
+    parse_choices,
+    parse_names,
+    parse_units,
+)
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main
 from advdl.cli.progress import say

@@ -1,7 +1,8 @@
 """bench: what a step costs, and what is added around it.
 
-The compiled step alone, the whole loop, and the step in the plain formulation of its layers (XLA's own, as Flax writes
-them) are timed in turns within one process, and medians reported, since a machine's speed drifts.
+The compiled step alone, the whole loop, and the step in the plain formulation of its layers (XLA's
+own, as Flax writes them) are timed in turns within one process, and medians reported, since a
+machine's speed drifts.
 """
 
 import resource
@@ -24,8 +25,9 @@ COUNTED = 16
 
 
 def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[str, Any]:
-    """Milliseconds per step (bare, in the loop, plain), examples/s and what else is counted, compile seconds, share of the loop
-    spent waiting for data, memory in MiB and FLOPs of one step (XLA's cost analysis)."""
+    """Milliseconds per step (bare, in the loop, plain), examples/s and what else is counted,
+    compile seconds, share of the loop spent waiting for data, memory in MiB and FLOPs of one step
+    (XLA's cost analysis)."""
     with formulation.use("plain"):
         plain = Session.open(session.name, session.config, session.run, build)
         state_plain = _Bare(plain)
@@ -40,7 +42,9 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         for name, run in (("bare", bare), ("loop", loop), ("plain", state_plain)):
             timed[name].append(run.seconds(steps))
     step = {name: statistics.median(values) for name, values in timed.items()}
-    overhead = statistics.median(b / a - 1 for a, b in zip(timed["bare"], timed["loop"], strict=True))
+    overhead = statistics.median(
+        b / a - 1 for a, b in zip(timed["bare"], timed["loop"], strict=True)
+    )
     executable = session.placed.step.executable
     memory = executable.memory_analysis()
     return {
@@ -54,7 +58,9 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         **{f"{name}/s (loop)": count / step["loop"] for name, count in _counted(session).items()},
         "waiting for data %": 100 * loop.waited / loop.total,
         "compile s": session.placed.step.seconds,
-        "compiled memory MiB": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else None,
+        "compiled memory MiB": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
+        if memory
+        else None,
         "peak memory MiB": _peak() / 2**20,
         "GFLOP per step (XLA)": _flops(executable) / 1e9,
         "rounds × steps": f"{ROUNDS} × {steps}",

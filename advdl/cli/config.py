@@ -15,15 +15,16 @@ from advdl.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a run; an experiment adds its own by inheriting. Fields become flags, docstrings their help."""
+    """Settings of a run; an experiment adds its own by inheriting. Fields become flags, docstrings
+    their help."""
 
     run: str = ""
     """Folder of the run; the same command again resumes it (default: runs/EXPERIMENT)."""
     preset: str = "laptop"
     """Row of defaults to start from; flags given beside it win."""
     data: str = "digits"
-    """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png); blank:HxWxC:CLASSES
-    stands in for what is not there."""
+    """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and
+    PATH/test/CLASS/*.png); blank:HxWxC:CLASSES stands in for what is not there."""
     data_dir: str | None = None
     """Where tensorflow-datasets keeps prepared data (default: its own place)."""
     steps: int = 1000
@@ -35,8 +36,8 @@ class Config:
     learning_rate: float = 1e-3
     """Step size of the optimizer, at its peak."""
     schedule: Literal["constant", "cosine", "step", "thirds", "quarters", "poly"] = "constant"
-    """Course of the learning rate after its peak: step divides it by 10 at 1/2 and 3/4 of the updates, thirds at 1/3 and 2/3,
-    quarters at 1/4, 1/2 and 3/4."""
+    """Course of the learning rate after its peak: step divides it by 10 at 1/2 and 3/4 of the
+    updates, thirds at 1/3 and 2/3, quarters at 1/4, 1/2 and 3/4."""
     power: float = 1.0
     """Of the schedule poly, (1 - update / steps)^power."""
     warmup: int = 0
@@ -48,14 +49,16 @@ class Config:
     accumulate: int = 1
     """Micro-batches an update, for batches that do not fit in memory."""
     remat: Literal["none", "products", "blocks"] = "none"
-    """What to compute again for the gradient instead of keeping it: all but results of products and convolutions, or all but
-    what blocks are given (residual and inception blocks, stages of VGG, SegNet and U-Net, steps of a recurrent decoder)."""
+    """What to compute again for the gradient instead of keeping it: all but results of products and
+    convolutions, or all but what blocks are given (residual and inception blocks, stages of VGG,
+    SegNet and U-Net, steps of a recurrent decoder)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["jit", "pmap", "mesh"] = "jit"
     """On one device, on a replica a device, or on a mesh."""
     mesh: str = ""
-    """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on data)."""
+    """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on
+    data)."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int = 500
@@ -65,20 +68,23 @@ class Config:
     keep: int = 3
     """Latest checkpoints to keep, beside the best."""
     per_call: int = 1
-    """Steps that one call of the compiled program does; more where a step takes less than a call."""
+    """Steps that one call of the compiled program does; more where a step takes less than a
+    call."""
     baselines: bool = False
     """For evaluate: also trivial and classic methods on the same split."""
     threads: int = 1
     """Threads that read and transform data."""
     checkpoint: str = "latest"
-    """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of those that were written at an
-    evaluation), or the number of a step."""
+    """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of
+    those that were written at an evaluation), or the number of a step."""
     checkpoints: str = ""
     """Where checkpoints go, if not to RUN/checkpoints: a folder, or gs://BUCKET/PATH."""
     profile: str = ""
-    """Trace of so many steps, from the second on or, as START:COUNT, from another on, in RUN/profile."""
+    """Trace of so many steps, from the second on or, as START:COUNT, from another on, in
+    RUN/profile."""
     watchdog: float = 1800.0
-    """Seconds without a finished step after which the run writes where every thread is, and ends (0: never)."""
+    """Seconds without a finished step after which the run writes where every thread is, and ends
+    (0: never)."""
     distributed: bool = False
     """Train in one of several processes that share RUN, the same command for each."""
     coordinator: str | None = None
@@ -99,17 +105,44 @@ class Config:
 
     def scheduled(self) -> optax.Schedule:
         """The learning rate by update."""
-        return train.schedule(self.schedule, self.learning_rate, self.steps, self.warmup, self.power)
+        return train.schedule(
+            self.schedule, self.learning_rate, self.steps, self.warmup, self.power
+        )
 
 
-SAID_ANEW = ("placement", "mesh", "profile", "checkpoint", "distributed", "coordinator", "processes", "process")
-"""Fields that a run does not keep: where and how to run, and what of it to look at, is said anew each time."""
+SAID_ANEW = (
+    "placement",
+    "mesh",
+    "profile",
+    "checkpoint",
+    "distributed",
+    "coordinator",
+    "processes",
+    "process",
+)
+"""Fields that a run does not keep: where and how to run, and what of it to look at, is said anew
+each time."""
 
 MAY_CHANGE = frozenset(
-    "run preset data_dir steps log_every evaluate_every save_every keep threads per_call baselines watchdog start_timeout "
-    "peer_timeout".split()
+    [
+        "run",
+        "preset",
+        "data_dir",
+        "steps",
+        "log_every",
+        "evaluate_every",
+        "save_every",
+        "keep",
+        "threads",
+        "per_call",
+        "baselines",
+        "watchdog",
+        "start_timeout",
+        "peer_timeout",
+    ]
 ).union(SAID_ANEW)
-"""Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be raised."""
+"""Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be
+raised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +152,19 @@ class Predict:
     run: str = ""
     """Folder of the trained run (default: runs/EXPERIMENT)."""
     checkpoint: str = "latest"
-    """Checkpoint to use: latest, best (by the figure that the experiment names), or the number of a step."""
+    """Checkpoint to use: latest, best (by the figure that the experiment names), or the number of a
+    step."""
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
 
     def alone(self) -> Mapping[str, Any] | None:
-        """Results, where these options suffice, as where nothing of the run but what it learned is needed (`trained`); else
-        None, and the experiment is built with its data."""
+        """Results, where these options suffice, as where nothing of the run but what it learned is
+        needed (`trained`); else None, and the experiment is built with its data."""
         return None
 
     def trained(self, experiment: str, kind: type[Config], player: str = "model") -> "Trained":
-        """What the run of this experiment, whose configuration is of this kind, has learned. Raises UserError where there is
-        no such run, or no such checkpoint that is whole."""
+        """What the run of this experiment, whose configuration is of this kind, has learned. Raises
+        UserError where there is no such run, or no such checkpoint that is whole."""
         run = train.Run(self.run or pathlib.Path("runs") / experiment)
         which = parse_checkpoint(self.checkpoint)
         stored, variables, step = train.trained_player(run.folder, experiment, player, which)
@@ -142,7 +176,8 @@ class Predict:
 
 
 class Trained(NamedTuple):
-    """A run without its data: its folder, its configuration, the variables a player is evaluated with, and where to write."""
+    """A run without its data: its folder, its configuration, the variables a player is evaluated
+    with, and where to write."""
 
     run: train.Run
     config: Any
@@ -163,7 +198,8 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_choices(text: str, name: str, known: Collection[str]) -> tuple[str, ...]:
-    """Names of `known`, one or more, each once. Raises UserError, with the flag's name, for others."""
+    """Names of `known`, one or more, each once. Raises UserError, with the flag's name, for
+    others."""
     names, what = parse_names(text), name.removeprefix("--").removesuffix("s")
     for one in names:
         if one not in known:
@@ -174,7 +210,8 @@ def parse_choices(text: str, name: str, known: Collection[str]) -> tuple[str, ..
 
 
 def parse_units(text: str, name: str) -> tuple[int, ...]:
-    """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of units."""
+    """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of
+    units."""
     try:
         units = tuple(map(int, text.split(",")))
     except ValueError:
@@ -185,7 +222,8 @@ def parse_units(text: str, name: str) -> tuple[int, ...]:
 
 
 def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
-    """`"latest"` and `"best"` as they are, `"200"` -> 200. Raises UserError, with the flag's name, for anything else."""
+    """`"latest"` and `"best"` as they are, `"200"` -> 200. Raises UserError, with the flag's name,
+    for anything else."""
     if text in ("latest", "best"):
         return text
     if not (text.isascii() and text.isdigit()):
@@ -194,12 +232,16 @@ def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
 
 
 def parse_steps(text: str) -> tuple[int | None, int]:
-    """`"100:20"` -> (100, 20), `"20"` -> (None, 20), `""` -> (None, 0). Raises UserError for anything else."""
+    """`"100:20"` -> (100, 20), `"20"` -> (None, 20), `""` -> (None, 0). Raises UserError for
+    anything else."""
     first, colon, count = text.rpartition(":")
     if not text:
         return None, 0
     if not count.isdigit() or not int(count) or colon and not first.isdigit():
-        raise UserError(f"--profile is {text!r}; expected a number of steps, as in 20, or START:COUNT, as in 100:20")
+        raise UserError(
+            f"--profile is {text!r}; expected a number of steps, as in 20, or START:COUNT, as in"
+            " 100:20"
+        )
     return int(first) if colon else None, int(count)
 
 
@@ -215,21 +257,34 @@ def check(config: Config) -> None:
     uneven = [name for name in counted if getattr(config, name) % config.per_call]
     if uneven:
         raise UserError(
-            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call {config.per_call}; make it one, or "
-            "give --per-call 1"
+            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call"
+            f" {config.per_call}; make it one, or give --per-call 1"
         )
     at_least(0, config, "watchdog")
     at_least(1, config, "start_timeout", "peer_timeout")
     parse_steps(config.profile)
-    alone = [name for name in ("coordinator", "processes", "process") if getattr(config, name) is not None]
+    alone = [
+        name
+        for name in ("coordinator", "processes", "process")
+        if getattr(config, name) is not None
+    ]
     if alone and not config.distributed:
         raise UserError(f"{flag(alone[0])} is for several processes; give --distributed too")
     if config.distributed and config.placement == "jit":
-        raise UserError("--placement jit is one device of one process; with --distributed give --placement mesh, or pmap")
+        raise UserError(
+            "--placement jit is one device of one process; with --distributed give --placement"
+            " mesh, or pmap"
+        )
     if "://" in config.run:
-        raise UserError(f"--run {config.run} is no folder; give one, and --checkpoints {config.run} for what is large")
+        raise UserError(
+            f"--run {config.run} is no folder; give one, and --checkpoints {config.run} for what is"
+            " large"
+        )
     if config.batch % config.accumulate:
-        raise UserError(f"--batch {config.batch} does not divide into --accumulate {config.accumulate} micro-batches")
+        raise UserError(
+            f"--batch {config.batch} does not divide into --accumulate {config.accumulate}"
+            " micro-batches"
+        )
 
 
 def check_same(config: Config, stored: Mapping[str, Any], folder: Any) -> None:
@@ -240,7 +295,8 @@ def check_same(config: Config, stored: Mapping[str, Any], folder: Any) -> None:
         was = ", ".join(f"{flag(k)} {stored[k]}" for k in changed)
         now = ", ".join(f"{flag(k)} {given[k]}" for k in changed)
         raise UserError(
-            f"{folder} was started with {was}, and now {now} is asked for; resume it as it was or give another --run"
+            f"{folder} was started with {was}, and now {now} is asked for; resume it as it was or"
+            " give another --run"
         )
 
 

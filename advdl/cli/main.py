@@ -27,7 +27,10 @@ VERBS = {
     "evaluate": "figures of a trained run on its test data",
     "predict": "use a trained run",
     "bench": "time the compiled step, the loop around it, and the plain formulation of its layers",
-    "plan": "what a step would cost on many devices: memory, work, messages; none of them needs to be there",
+    "plan": (
+        "what a step would cost on many devices: memory, work, messages; none of them needs to be"
+        " there"
+    ),
 }
 
 
@@ -39,8 +42,9 @@ def main(
 ) -> None:
     """Runs one verb of an experiment.
 
-    build: configuration -> experiment; the experiment is called after the file that defines it. presets: `"laptop"`
-    and others, all of the experiment's own configuration class. predict: what its `predict` is told.
+    build: configuration -> experiment; the experiment is called after the file that defines it.
+    presets: `"laptop"` and others, all of the experiment's own configuration class. predict: what
+    its `predict` is told.
 
     A UserError is printed in one line and ends the process with status 2.
     """
@@ -48,7 +52,14 @@ def main(
     file = pathlib.Path(inspect.getfile(build))
     try:
         with cluster.blamed():
-            _run(file, inspect.getdoc(inspect.getmodule(build)) or "", build, presets, predict, arguments)
+            _run(
+                file,
+                inspect.getdoc(inspect.getmodule(build)) or "",
+                build,
+                presets,
+                predict,
+                arguments,
+            )
     except UserError as error:
         _fail(file, error)
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -57,7 +68,10 @@ def main(
         if error.errno not in NO_ROOM:
             cluster.leave(error, 1)
             raise
-        _fail(file, f"cannot write {error.filename or 'a file'}: {error.strerror}; make room and run again")
+        _fail(
+            file,
+            f"cannot write {error.filename or 'a file'}: {error.strerror}; make room and run again",
+        )
     except BaseException as error:
         cluster.leave(error, 1)
         raise
@@ -81,7 +95,9 @@ def _run(file, about, build, presets, predict, arguments) -> None:
     if verb not in VERBS:
         raise UserError(f"no verb {verb!r}; there are {', '.join(VERBS)}{nearest(verb, VERBS)}")
     run = train.Run(given(arguments, "run") or pathlib.Path("runs") / file.stem)
-    published = verb in ("evaluate", "predict") and given(arguments, "weights")  # then no run is looked at
+    published = verb in ("evaluate", "predict") and given(
+        arguments, "weights"
+    )  # then no run is looked at
     stored = None if published else run.config(file.stem)
     config, options = defaults(presets, given(arguments, "preset"), stored), None
     if verb == "predict":
@@ -93,7 +109,10 @@ def _run(file, about, build, presets, predict, arguments) -> None:
     which = parse_checkpoint(config.checkpoint if options is None else options.checkpoint)
     if which != "latest" and (published or verb not in ("evaluate", "predict")):
         does = "reads no run with --weights" if published else "reads no checkpoint but the latest"
-        raise UserError(f"--checkpoint {which} is for evaluate and predict of a run, and this {verb} {does}; leave it out")
+        raise UserError(
+            f"--checkpoint {which} is for evaluate and predict of a run, and this {verb} {does};"
+            " leave it out"
+        )
     _settle()
     if options is not None and (results := options.alone()) is not None:
         _print(results, as_json)
@@ -104,7 +123,10 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         _print(plan.as_json(plans), True) if as_json else plan.show(plans)
         return
     if verb in ("evaluate", "predict") and stored is None and not published:
-        raise UserError(f"{run.folder} holds no run of {file.stem}; first: python {file} train --run {run.folder}")
+        raise UserError(
+            f"{run.folder} holds no run of {file.stem}; first: python {file} train --run"
+            f" {run.folder}"
+        )
     if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)
     with _together(config):
@@ -126,7 +148,13 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
     """With the other processes, where there are some."""
     if not config.distributed:
         return contextlib.nullcontext()
-    meeting = (config.coordinator, config.processes, config.process, config.start_timeout, config.peer_timeout)
+    meeting = (
+        config.coordinator,
+        config.processes,
+        config.process,
+        config.start_timeout,
+        config.peer_timeout,
+    )
     return cluster.joined(cluster.Meeting(*meeting))
 
 
@@ -142,7 +170,14 @@ def _settle() -> None:
 
 def _print(results: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(results, indent=2, ensure_ascii=False, default=lambda value: np.asarray(value).tolist()))
+        print(
+            json.dumps(
+                results,
+                indent=2,
+                ensure_ascii=False,
+                default=lambda value: np.asarray(value).tolist(),
+            )
+        )
         return
     for name, value in results.items():
         if isinstance(value, Mapping):

@@ -12,16 +12,22 @@ import tyro
 from advdl.cli.config import SAID_ANEW, Config, flag
 from advdl.errors import UserError, nearest
 
-Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")]
+Json = Annotated[
+    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")
+]
 
 
 def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> tuple[Any, bool]:
-    """`(settings, as_json)`: `default` with what the arguments change, and whether `--json` was among them.
+    """`(settings, as_json)`: `default` with what the arguments change, and whether `--json` was
+    among them.
 
-    `--help` prints the flags and ends the process with status 0. Raises UserError for anything else tyro refuses.
+    `--help` prints the flags and ends the process with status 0. Raises UserError for anything else
+    tyro refuses.
     """
     kind = type(default)
-    flags = dataclasses.make_dataclass(kind.__name__, [("json", Json, False)], bases=(kind,), frozen=True)
+    flags = dataclasses.make_dataclass(
+        kind.__name__, [("json", Json, False)], bases=(kind,), frozen=True
+    )
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -49,7 +55,8 @@ def _fields(settings: Any) -> dict[str, Any]:
 
 
 def given(arguments: Sequence[str], name: str) -> str | None:
-    """The value of `--name VALUE` or `--name=VALUE` before everything is parsed; None where it is not given."""
+    """The value of `--name VALUE` or `--name=VALUE` before everything is parsed; None where it is
+    not given."""
     value = None
     for word, after in itertools.pairwise([*arguments, None]):
         if word == f"--{name}":
@@ -59,25 +66,40 @@ def given(arguments: Sequence[str], name: str) -> str | None:
     return value
 
 
-def defaults(presets: Mapping[str, Config], preset: str | None, stored: Mapping[str, Any] | None) -> Config:
-    """What unnamed flags are: those of the preset that was asked for, else of the run that is there, else `laptop`'s.
+def defaults(
+    presets: Mapping[str, Config], preset: str | None, stored: Mapping[str, Any] | None
+) -> Config:
+    """What unnamed flags are: those of the preset that was asked for, else of the run that is
+    there, else `laptop`'s.
 
-    Where to run is said anew each time: a run made on a mesh is evaluated on one device unless told otherwise.
+    Where to run is said anew each time: a run made on a mesh is evaluated on one device unless told
+    otherwise.
     """
     if preset is not None and preset not in presets:
-        raise UserError(f"no preset {preset!r}; there are {', '.join(presets)}{nearest(preset, presets)}")
+        raise UserError(
+            f"no preset {preset!r}; there are {', '.join(presets)}{nearest(preset, presets)}"
+        )
     if stored is None or preset is not None:
         return presets[preset or "laptop"]
     kind = type(presets["laptop"])
     fields = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(stored) - fields):
-        raise UserError(f"the run's config.json has settings that {kind.__module__} does not know: {', '.join(unknown)}")
-    return dataclasses.replace(kind(**stored), **{name: getattr(presets["laptop"], name) for name in SAID_ANEW})
+        raise UserError(
+            f"the run's config.json has settings that {kind.__module__} does not know:"
+            f" {', '.join(unknown)}"
+        )
+    return dataclasses.replace(
+        kind(**stored), **{name: getattr(presets["laptop"], name) for name in SAID_ANEW}
+    )
 
 
 def _one_line(box: str) -> str:
     """tyro's framed message without frame, title and the help text that follows it."""
     lines = [line.strip(" │╭╮╰╯─|+-") for line in box.splitlines()]
     lines = [line for line in lines if line]
-    ends = [n for n, line in enumerate(lines) if line.startswith(("Argument helptext", "For full helptext"))]
+    ends = [
+        n
+        for n, line in enumerate(lines)
+        if line.startswith(("Argument helptext", "For full helptext"))
+    ]
     return " ".join(lines[1 : ends[0] if ends else None]).replace(" .", ".")

@@ -1,8 +1,9 @@
-"""plan: what a step would cost on devices that are not there, for several topologies and batch sizes in one table."""
+"""plan: what a step would cost on devices that are not there, for several topologies and batch
+sizes in one table."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,6 @@ from advdl.errors import UserError
 from advdl.scale.plan import ASSUMPTION, Job, Plan, largest, plan, ways_of
 from advdl.scale.topology import Topology, open_topologies
 
-
 FEW = 16
 """Examples that are read to see their shapes, or a few more."""
 
@@ -29,7 +29,8 @@ class Planning:
     """What `plan` is told beside an experiment's settings."""
 
     topology: str = ""
-    """Devices to plan for, one or more: v5e:16x16, a slice of that generation and shape, or cpu:8, so many CPU devices."""
+    """Devices to plan for, one or more: v5e:16x16, a slice of that generation and shape, or cpu:8,
+    so many CPU devices."""
     batches: str = ""
     """Batch sizes to plan for, as 64,128, over all devices (default: --batch)."""
     largest: bool = False
@@ -37,34 +38,45 @@ class Planning:
 
 
 def with_planning(config: Config) -> Config:
-    """The experiment's settings and those of `plan`: on a mesh of all devices, and one step a call, unless told otherwise."""
+    """The experiment's settings and those of `plan`: on a mesh of all devices, and one step a call,
+    unless told otherwise."""
     kind = type(config)
     both = dataclasses.make_dataclass(kind.__name__, [], bases=(kind, Planning), frozen=True)
     return both(**dataclasses.asdict(config) | {"placement": "mesh", "per_call": 1})
 
 
 def start(arguments: Sequence[str]) -> list[Topology]:
-    """The topologies that are asked for; before anything else, since JAX's backends start with so many devices."""
+    """The topologies that are asked for; before anything else, since JAX's backends start with so
+    many devices."""
     if not (names := given(arguments, "topology")):
         raise UserError("plan needs --topology, as v5e:16x16 or cpu:8; several as v5e:2x4,v5e:4x4")
     return open_topologies([name.strip() for name in names.split(",")])
 
 
-def run_plan(config: Any, topologies: Sequence[Topology], build: Callable[[Any], Experiment]) -> list[Plan]:
-    """Compiles a step for each topology and each batch, in turn; or for those that the search of the largest tries.
+def run_plan(
+    config: Any, topologies: Sequence[Topology], build: Callable[[Any], Experiment]
+) -> list[Plan]:
+    """Compiles a step for each topology and each batch, in turn; or for those that the search of
+    the largest tries.
 
     Raises UserError where mesh, batch and devices do not go together.
     """
     shapes = Shapes(config, build)
     batches = parse_batches(config.batches) or [config.batch]
     if config.largest and len(batches) > 1:
-        raise UserError(f"--largest searches from one batch on, and --batches are {config.batches}; leave one of them out")
+        raise UserError(
+            f"--largest searches from one batch on, and --batches are {config.batches}; leave one"
+            " of them out"
+        )
     found: list[Plan] = []
     for topology in topologies:
 
         def attempt(batch: int, topology: Topology = topology) -> Plan:
             one = plan(shapes.job(batch), topology)
-            say(f"{topology.name}, batch {batch}: {'fits' if one.fits else 'does not fit'}, {one.total / 2**30:.3g} GiB")
+            say(
+                f"{topology.name}, batch {batch}: {'fits' if one.fits else 'does not fit'},"
+                f" {one.total / 2**30:.3g} GiB"
+            )
             return one
 
         if config.largest:
@@ -77,8 +89,8 @@ def run_plan(config: Any, topologies: Sequence[Topology], build: Callable[[Any],
 
 
 class Shapes:
-    """The experiment, and what its batches look like: those of a small one are read, and the first axis, the examples, is made
-    as long as it would be."""
+    """The experiment, and what its batches look like: those of a small one are read, and the first
+    axis, the examples, is made as long as it would be."""
 
     def __init__(self, config: Any, build: Callable[[Any], Experiment]):
         self._config, self._build = config, build
@@ -87,9 +99,13 @@ class Shapes:
         longest = getattr(small.train, "longest", None)  # of batches of several shapes
         read = small.train if longest is None else lambda t: longest()
         batch = data.Several(read, config.per_call)(0)
-        counted = [(name, float(count) / self._small) for name, count in small.counts(read(0)).items()]
+        counted = [
+            (name, float(count) / self._small) for name, count in small.counts(read(0)).items()
+        ]
         self._unit = next(iter(counted), ("examples", 1.0))
-        self._one = {name: (x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in batch.items()}
+        self._one = {
+            name: (x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in batch.items()
+        }
 
     def job(self, batch: int) -> Job:
         """The step for batches of this size."""
@@ -117,7 +133,9 @@ def as_json(plans: Sequence[Plan]) -> dict[str, Any]:
     return {
         "assumption": ASSUMPTION,
         "plans": [
-            one._asdict() | {"collectives": [each._asdict() | {"sent": each.sent} for each in one.collectives]} for one in plans
+            one._asdict()
+            | {"collectives": [each._asdict() | {"sent": each.sent} for each in one.collectives]}
+            for one in plans
         ],
     }
 
@@ -126,44 +144,83 @@ def show(plans: Sequence[Plan]) -> None:
     """A row for each; of a single one, or of the largest that fits, also what is sent."""
     table = Table(box=box.MARKDOWN)
     columns = [
-        "topology", "chips", "hosts", "mesh", "batch", "parameters", "optimizer", "other state", "examples", "activations",
-        "total", "memory", "fits", "GFLOP", "moved", "sent", "bound ms", "by", "units/s at most", "compile s",
-    ]  # fmt: skip
+        "topology",
+        "chips",
+        "hosts",
+        "mesh",
+        "batch",
+        "parameters",
+        "optimizer",
+        "other state",
+        "examples",
+        "activations",
+        "total",
+        "memory",
+        "fits",
+        "GFLOP",
+        "moved",
+        "sent",
+        "bound ms",
+        "by",
+        "units/s at most",
+        "compile s",
+    ]
     for column in columns:
-        table.add_column(column, justify="left" if column in ("topology", "mesh", "fits", "by") else "right", no_wrap=True)
+        table.add_column(
+            column,
+            justify="left" if column in ("topology", "mesh", "fits", "by") else "right",
+            no_wrap=True,
+        )
     for one in plans:
         table.add_row(*_row(one))
     unit = plans[0].unit
     console = Console(width=400, soft_wrap=True)
     console.print(table)
     console.print(
-        f"bytes, FLOPs, moved (main memory) and sent (other chips) are of one device and one step; the bound takes it that "
-        f"{ASSUMPTION}; units are {unit}"
+        "bytes, FLOPs, moved (main memory) and sent (other chips) are of one device and one step;"
+        f" the bound takes it that {ASSUMPTION}; units are {unit}"
     )
     detailed = [one for one in plans if one.fits][-1:] if len(plans) > 1 else plans
     for one in detailed:
         for each in one.collectives:
             console.print(
-                f"{one.topology} batch {one.batch}: {each.kind} over {each.axes} ({each.size}), {each.times} times, "
-                f"{bytes_(each.bytes)}"
+                f"{one.topology} batch {one.batch}: {each.kind} over {each.axes} ({each.size}),"
+                f" {each.times} times, {bytes_(each.bytes)}"
             )
         if one.endless:
             console.print(f"{one.endless} loops are of no known length and counted as one turn")
 
 
 def _row(one: Plan) -> list[str]:
-    mesh = ",".join(f"{axis}={size}" for axis, size in one.mesh.items() if size > 1) or next(iter(one.mesh)) + "=1"
+    mesh = (
+        ",".join(f"{axis}={size}" for axis, size in one.mesh.items() if size > 1)
+        or next(iter(one.mesh)) + "=1"
+    )
     bound = max(one.seconds, key=one.seconds.get) if one.seconds else ""
     sent = sum(each.sent for each in one.collectives)
     known = one.flops is not None
     return [
-        one.topology, str(one.chips), str(one.hosts), mesh, str(one.batch), bytes_(one.parameters), bytes_(one.optimizer),
-        bytes_(one.other), bytes_(one.examples), bytes_(one.temporary), bytes_(one.total), bytes_(one.memory),
-        "yes" if one.fits else "no", f"{one.flops / 1e9:.4g}" if known else "", bytes_(one.bytes),
-        bytes_(sent if known else None), f"{one.seconds[bound] * 1e3:.3g}" if bound else "", bound,
+        one.topology,
+        str(one.chips),
+        str(one.hosts),
+        mesh,
+        str(one.batch),
+        bytes_(one.parameters),
+        bytes_(one.optimizer),
+        bytes_(one.other),
+        bytes_(one.examples),
+        bytes_(one.temporary),
+        bytes_(one.total),
+        bytes_(one.memory),
+        "yes" if one.fits else "no",
+        f"{one.flops / 1e9:.4g}" if known else "",
+        bytes_(one.bytes),
+        bytes_(sent if known else None),
+        f"{one.seconds[bound] * 1e3:.3g}" if bound else "",
+        bound,
         f"{one.rate:.3g}" if one.rate else "",
         f"{one.compile_seconds:.1f}" if known else "",
-    ]  # fmt: skip
+    ]
 
 
 def bytes_(count: float | None) -> str:

@@ -19,7 +19,8 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Step, rate, examples per second and time left: a bar in a terminal, a line now and then in a log.
+    """Step, rate, examples per second and time left: a bar in a terminal, a line now and then in a
+    log.
 
     The rate is the loop's, without compilation and evaluation; so is the time left.
     """
@@ -29,15 +30,24 @@ class Progress:
         self._bar = None
         console = Console(stderr=True)
         if console.is_terminal and jax.process_index() == 0:
-            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+            columns = (
+                TextColumn("step {task.completed}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+            )
             self._bar = Bar(*columns, console=console)
             self._task = self._bar.add_task("compiling", total=steps, completed=start)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
         rate = figures["steps_per_second"]
         left = (self._steps - step) / max(rate, 1e-9)
-        losses = " ".join(f"{name} {value:.4g}" for name, value in figures.items() if name.endswith("loss"))
-        text = f"{rate:.1f} steps/s, {figures['examples_per_second']:.0f} examples/s, {_clock(left)} left, {losses}"
+        losses = " ".join(
+            f"{name} {value:.4g}" for name, value in figures.items() if name.endswith("loss")
+        )
+        text = (
+            f"{rate:.1f} steps/s, {figures['examples_per_second']:.0f} examples/s, {_clock(left)}"
+            f" left, {losses}"
+        )
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
         elif time.monotonic() - self._spoke > QUIET_SECONDS or step == self._steps:

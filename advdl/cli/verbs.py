@@ -21,7 +21,12 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 def run_train(session: Session) -> Mapping[str, Any]:
     """Trains to the end, or from where it was stopped; returns the summary."""
-    config, run, experiment, placed = session.config, session.run, session.experiment, session.placed
+    config, run, experiment, placed = (
+        session.config,
+        session.run,
+        session.experiment,
+        session.placed,
+    )
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
     step, state = (0, None) if restored is None else restored
@@ -31,7 +36,10 @@ def run_train(session: Session) -> Mapping[str, Any]:
         return summary
     train.agreed(lambda: _begin(session))
     if not train.everywhere((run.folder / "config.json").exists()):
-        raise UserError(f"{run.folder} of process 0 is not there for every process; give --run a folder that they share")
+        raise UserError(
+            f"{run.folder} of process 0 is not there for every process; give --run a folder that"
+            " they share"
+        )
     if state is None:
         state = session.new()
     else:
@@ -81,7 +89,10 @@ def run_train(session: Session) -> Mapping[str, Any]:
         if not outcome.stopped and latest.step != step:
             evaluate(step, state)
     if outcome.stopped:
-        say(f"stopped at step {step} of {config.steps} and saved; the same command goes on from there")
+        say(
+            f"stopped at step {step} of {config.steps} and saved; the same command goes on from"
+            " there"
+        )
         return {"stopped": step}
     whole = train.gathered(session.evaluated(state))
     summary = train.agreed(lambda: _report(session, step, whole, latest))
@@ -104,8 +115,11 @@ def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str
     return figures
 
 
-def run_predict(session: Session, options: Predict, which: train.Which = "latest") -> Mapping[str, Any]:
-    """What the experiment makes of a trained state; the step of its checkpoint is said on standard error."""
+def run_predict(
+    session: Session, options: Predict, which: train.Which = "latest"
+) -> Mapping[str, Any]:
+    """What the experiment makes of a trained state; the step of its checkpoint is said on standard
+    error."""
     if session.experiment.predict is None:
         raise UserError(f"{session.name} has no predict")
     out = pathlib.Path(options.out or session.run.folder / "predict")
@@ -130,11 +144,19 @@ class Latest:
 
     def scalars(self, step: int) -> dict[str, float]:
         """Those that are single numbers, where they are of this step."""
-        return {k: v for k, v in self.figures.items() if isinstance(v, float)} if step == self.step else {}
+        return (
+            {k: v for k, v in self.figures.items() if isinstance(v, float)}
+            if step == self.step
+            else {}
+        )
 
 
 def _begin(session: Session) -> None:
-    kept = {name: value for name, value in dataclasses.asdict(session.config).items() if name not in SAID_ANEW}
+    kept = {
+        name: value
+        for name, value in dataclasses.asdict(session.config).items()
+        if name not in SAID_ANEW
+    }
     session.run.start(session.name, kept)
     for name, content in session.experiment.kept.items():
         session.run.write(name, content)
@@ -150,13 +172,18 @@ def _trace(session: Session, step: int) -> train.Trace:
 def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
     summary = _summary(session, step, state, latest)
     sections = session.experiment.report(state, session.run, latest.figures)
-    present.write_report(session.run.report, f"{session.name}: {session.run.folder.name}", _shown(summary), sections)
+    present.write_report(
+        session.run.report, f"{session.name}: {session.run.folder.name}", _shown(summary), sections
+    )
     session.run.write("summary.json", summary)
     return summary
 
 
 def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
-    seconds = sum(line.get("train/seconds", 0.0) for line in present.read_metrics(session.run.folder / "metrics.jsonl"))
+    seconds = sum(
+        line.get("train/seconds", 0.0)
+        for line in present.read_metrics(session.run.folder / "metrics.jsonl")
+    )
     device = jax.devices()[0]
     return {
         "experiment": session.name,
@@ -170,8 +197,10 @@ def _summary(session: Session, step: int, state: train.State, latest: Latest) ->
         "compile_seconds": round(session.placed.step.seconds, 2),
         "placement": f"{session.config.placement} {session.config.mesh}".strip(),
         "devices": f"{jax.device_count()} × {device.device_kind}",
-        "versions": {"advdl": advdl.__version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": (
+            {"advdl": advdl.__version__, "python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in PACKAGES}
+        ),
         "digest": train.digest(state),
     }
 

@@ -1,4 +1,5 @@
-"""Data: sources read by row, transforms with each example's own randomness, and batch(t), a function of the step."""
+"""Data: sources read by row, transforms with each example's own randomness, and batch(t), a
+function of the step."""
 
 from advdl.data.audio import DTMF, dial, log_mel, read_wav
 from advdl.data.augment import (

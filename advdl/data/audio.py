@@ -1,7 +1,7 @@
 """Sound: WAV files, log mel features, and dial tones to recognize.
 
-Axes: N samples, T frames, F frequencies of the spectrum, M bands. Samples are float32 in [-1, 1]; times are in seconds,
-frequencies in Hz.
+Axes: N samples, T frames, F frequencies of the spectrum, M bands. Samples are float32 in [-1, 1];
+times are in seconds, frequencies in Hz.
 """
 
 import functools
@@ -21,14 +21,16 @@ DTMF = {
     for low, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
     for key, high in zip(keys, (1209, 1336, 1477, 1633), strict=True)
 }
-"""The two frequencies of each key: ITU-T Recommendation Q.23 (11/88), "Technical features of push-button telephone sets"."""
+"""The two frequencies of each key: ITU-T Recommendation Q.23 (11/88), "Technical features of
+push-button telephone sets"."""
 TOLERANCE = 0.018  # of a frequency, as Q.23 allows it
 
 
 def read_wav(path: str | pathlib.Path, rate: int) -> tuple[np.ndarray, int]:
-    """Samples (N,) float32 in [-1, 1] at `rate`, and the rate that the file has. PCM of 8, 16, 24 or 32 bits, or floats;
-    channels are averaged, and another rate is resampled. Raises UserError, with the path, for a file that cannot be read, is
-    not such a WAV, is truncated, or has no samples."""
+    """Samples (N,) float32 in [-1, 1] at `rate`, and the rate that the file has. PCM of 8, 16, 24
+    or 32 bits, or floats; channels are averaged, and another rate is resampled. Raises UserError,
+    with the path, for a file that cannot be read, is not such a WAV, is truncated, or has no
+    samples."""
     path = pathlib.Path(path).expanduser()
     if rate < 1:
         raise UserError(f"a rate of {rate} Hz; expected a positive one, such as 16000")
@@ -45,17 +47,23 @@ def read_wav(path: str | pathlib.Path, rate: int) -> tuple[np.ndarray, int]:
     return np.clip(samples, -1, 1).astype(np.float32), original
 
 
-def log_mel(samples: np.ndarray, rate: int, window: float = 0.025, hop: float = 0.010, bands: int = 40) -> np.ndarray:
+def log_mel(
+    samples: np.ndarray, rate: int, window: float = 0.025, hop: float = 0.010, bands: int = 40
+) -> np.ndarray:
     """Logarithm of the energy in mel bands (T, M) float32 of samples (N,).
 
-    T = 1 + ⌊(N - window) / hop⌋ whole windows; what is shorter than one is filled up with zeros. Each is weighted by a Hann
-    window, and its power spectrum by M triangles that overlap by half, equally wide in mel = 2595 log₁₀(1 + f / 700) from 0 to
-    rate / 2 and linear in it (HTK Book, section 5.4). Energies below `FLOOR` are raised to it. Raises UserError where a band
-    would lie between two frequencies of the spectrum, and for a window or hop of less than one sample.
+    T = 1 + ⌊(N - window) / hop⌋ whole windows; what is shorter than one is filled up with zeros.
+    Each is weighted by a Hann window, and its power spectrum by M triangles that overlap by half,
+    equally wide in mel = 2595 log₁₀(1 + f / 700) from 0 to rate / 2 and linear in it (HTK Book,
+    section 5.4). Energies below `FLOOR` are raised to it. Raises UserError where a band would lie
+    between two frequencies of the spectrum, and for a window or hop of less than one sample.
     """
     size, step = round(window * rate), round(hop * rate)
     if min(size, step, bands) < 1:
-        raise UserError(f"a window of {size} samples, a hop of {step} and {bands} bands; expected at least 1 of each")
+        raise UserError(
+            f"a window of {size} samples, a hop of {step} and {bands} bands; expected at least 1 of"
+            " each"
+        )
     if np.ndim(samples) != 1 or not len(samples):
         raise ValueError(f"samples are {np.shape(samples)}; expected (N,) with N of at least 1")
     samples = np.pad(np.asarray(samples, np.float64), (0, max(0, size - len(samples))))
@@ -78,22 +86,34 @@ def _triangles(rate: int, bins: int, bands: int) -> np.ndarray:
     width = mel(rate / 2) / (bands + 1)
     found = np.maximum(0, 1 - np.abs(place_F1 / width - np.arange(1, bands + 1)[None]))
     if empty := int((found.sum(0) == 0).sum()):
-        raise UserError(f"{empty} of {bands} mel bands hold no frequency at {rate} Hz; take fewer bands or a longer window")
+        raise UserError(
+            f"{empty} of {bands} mel bands hold no frequency at {rate} Hz; take fewer bands or a"
+            " longer window"
+        )
     return found
 
 
-def dial(digits: str, rng: np.random.Generator, rate: int = 8000, noise: float = 0.01) -> np.ndarray:
+def dial(
+    digits: str, rng: np.random.Generator, rate: int = 8000, noise: float = 0.01
+) -> np.ndarray:
     """Somebody dials: samples (N,) float32 of the keys' tones, 0-9, A-D, * and #.
 
-    Each tone lasts 60 to 200 ms, with 40 to 200 ms of silence before it and after the last; each of its two frequencies is off
-    by up to `TOLERANCE`, in a phase of its own, and the levels are one of -26 to -8 dB for all tones, and ±2 dB for each
-    frequency. noise: standard deviation of white noise over it all. Raises UserError for another key, or none, and for a rate
-    that is too low for the tones.
+    Each tone lasts 60 to 200 ms, with 40 to 200 ms of silence before it and after the last; each of
+    its two frequencies is off by up to `TOLERANCE`, in a phase of its own, and the levels are one
+    of -26 to -8 dB for all tones, and ±2 dB for each frequency. noise: standard deviation of white
+    noise over it all. Raises UserError for another key, or none, and for a rate that is too low for
+    the tones.
     """
     if not digits or (wrong := [key for key in digits if key not in DTMF]):
-        raise UserError(f"no key {wrong[0]!r}; there are {' '.join(DTMF)}" if digits else "nothing to dial; give some digits")
+        raise UserError(
+            f"no key {wrong[0]!r}; there are {' '.join(DTMF)}"
+            if digits
+            else "nothing to dial; give some digits"
+        )
     if rate < 4000:
-        raise UserError(f"a rate of {rate} Hz is too low for tones up to 1633 Hz; take at least 4000")
+        raise UserError(
+            f"a rate of {rate} Hz is too low for tones up to 1633 Hz; take at least 4000"
+        )
     level = rng.uniform(-26, -8)
     parts = []
     for key in digits:
@@ -111,11 +131,14 @@ def _count(rng: np.random.Generator, rate: int, low: float, high: float) -> int:
 
 def _tone(time: np.ndarray, frequency: float, level: float, rng: np.random.Generator) -> np.ndarray:
     frequency *= 1 + rng.uniform(-TOLERANCE, TOLERANCE)
-    return 10 ** ((level + rng.uniform(-2, 2)) / 20) * np.sin(2 * np.pi * (frequency * time + rng.uniform()))
+    return 10 ** ((level + rng.uniform(-2, 2)) / 20) * np.sin(
+        2 * np.pi * (frequency * time + rng.uniform())
+    )
 
 
 def _parse(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, int]:
-    """Samples (N,) float64 in [-1, 1] and rate of a RIFF WAVE file: a header, then parts with a name and a size each."""
+    """Samples (N,) float64 in [-1, 1] and rate of a RIFF WAVE file: a header, then parts with a
+    name and a size each."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise UserError(f"{path} is not a WAV file; convert it to WAV (PCM)")
     parts: dict[bytes, bytes] = {}
@@ -124,7 +147,10 @@ def _parse(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, int]:
         name, size = struct.unpack_from("<4sI", content, at)
         parts.setdefault(name, content[at + 8 : at + 8 + size])
         if at + 8 + size > len(content):
-            raise UserError(f"{path} is truncated: it ends {at + 8 + size - len(content)} bytes too early; get it again")
+            raise UserError(
+                f"{path} is truncated: it ends {at + 8 + size - len(content)} bytes too early; get"
+                " it again"
+            )
         at += 8 + size + size % 2
     form, data = parts.get(b"fmt ", b""), parts.get(b"data", b"")
     if len(form) < 16:
@@ -133,11 +159,19 @@ def _parse(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, int]:
     if kind == EXTENSIBLE and len(form) >= 26:
         (kind,) = struct.unpack_from("<H", form, 24)
     if (kind, bits) not in _SAMPLES:
-        raise UserError(f"{path} holds WAV format {kind} of {bits} bits; convert it to PCM of 8, 16, 24 or 32 bits")
-    if not RATES[0] <= rate <= RATES[1] or not channels or block != channels * bits // 8 or len(data) % block:
         raise UserError(
-            f"{path} is a damaged WAV file: {len(data)} bytes of {channels} channels of {bits} bits, {block} bytes at a time, "
-            f"{rate} Hz; get it again"
+            f"{path} holds WAV format {kind} of {bits} bits; convert it to PCM of 8, 16, 24 or 32"
+            " bits"
+        )
+    if (
+        not RATES[0] <= rate <= RATES[1]
+        or not channels
+        or block != channels * bits // 8
+        or len(data) % block
+    ):
+        raise UserError(
+            f"{path} is a damaged WAV file: {len(data)} bytes of {channels} channels of {bits}"
+            f" bits, {block} bytes at a time, {rate} Hz; get it again"
         )
     if not data:
         raise UserError(f"{path} has no samples; leave it out")

@@ -1,4 +1,5 @@
-"""Transforms that change what an image looks like: operations drawn from a table, erasing, and colors along their axes.
+"""Transforms that change what an image looks like: operations drawn from a table, erasing, and
+colors along their axes.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -17,14 +18,19 @@ from advdl.data.views import TRIES, random_sides
 
 BINS = 31  # magnitudes run from 0 to 30
 
-# Principal axes of the colors of ImageNet, images in [0, 1]: Krizhevsky et al. 2012, section 4.1; the figures are those of
-# fb.resnet.torch. Column i of the eigenvectors belongs to eigenvalue i.
+# Principal axes of the colors of ImageNet, images in [0, 1]: Krizhevsky et al. 2012, section 4.1;
+# the figures are those of fb.resnet.torch. Column i of the eigenvectors belongs to eigenvalue i.
 IMAGENET_EIGENVALUES = (0.2175, 0.0188, 0.0045)
-IMAGENET_EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+IMAGENET_EIGENVECTORS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
 
 
 class Operation(NamedTuple):
-    """`apply(image, magnitude)`; magnitudes (31,) in the operation's own units, of either sign where `signed`."""
+    """`apply(image, magnitude)`; magnitudes (31,) in the operation's own units, of either sign
+    where `signed`."""
 
     magnitudes: np.ndarray
     signed: bool
@@ -32,19 +38,25 @@ class Operation(NamedTuple):
 
 
 def trivial_augment() -> Transform:
-    """One operation an image, every one as likely, at a magnitude from its whole range: TrivialAugmentWide (Müller & Hutter
-    2021, arXiv:2103.10158, Table 1 and section 3; the operations and ranges of torchvision). uint8 images."""
+    """One operation an image, every one as likely, at a magnitude from its whole range:
+    TrivialAugmentWide (Müller & Hutter 2021, arXiv:2103.10158, Table 1 and section 3; the
+    operations and ranges of torchvision). uint8 images."""
 
     def apply(batch: Batch, u: np.ndarray) -> Batch:
         space = list(wide_operations().values())
-        return _each(batch, u, lambda image, v: _operate(image, space[int(v[0] * len(space))], int(v[1] * BINS), v[2]))
+        return _each(
+            batch,
+            u,
+            lambda image, v: _operate(image, space[int(v[0] * len(space))], int(v[1] * BINS), v[2]),
+        )
 
     return Transform(3, apply)
 
 
 def rand_augment(n: int = 2, magnitude: int = 9) -> Transform:
-    """n operations an image, one after another, every one as likely, at the same magnitude of 0 … 30 (Cubuk et al. 2020,
-    arXiv:1909.13719, section 3; the operations and ranges of torchvision). uint8 images."""
+    """n operations an image, one after another, every one as likely, at the same magnitude of 0 …
+    30 (Cubuk et al. 2020, arXiv:1909.13719, section 3; the operations and ranges of torchvision).
+    uint8 images."""
     if not 0 <= magnitude < BINS:
         raise ValueError(f"magnitude is {magnitude}; expected 0 … {BINS - 1}")
 
@@ -62,7 +74,8 @@ def rand_augment(n: int = 2, magnitude: int = 9) -> Transform:
 
 
 def operations(height: int, width: int) -> dict[str, Operation]:
-    """RandAugment's, by name, for images of this size. Shifts in pixels, rotations in degrees, the rest in shares."""
+    """RandAugment's, by name, for images of this size. Shifts in pixels, rotations in degrees, the
+    rest in shares."""
     shift = 150 / 331  # of 331 pixels, those of AutoAugment's ImageNet networks
     return _operations(0.3, shift * width, shift * height, 30, 0.9, 4)
 
@@ -72,12 +85,14 @@ def wide_operations() -> dict[str, Operation]:
     return _operations(0.99, 32, 32, 135, 0.99, 6)
 
 
-def random_erasing(p: float = 0.1, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3)) -> Transform:
-    """With probability p a rectangle becomes 0, which after `standardize` is the mean color (Zhong et al. 2017,
-    arXiv:1708.04896, algorithm 1).
+def random_erasing(
+    p: float = 0.1, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3)
+) -> Transform:
+    """With probability p a rectangle becomes 0, which after `standardize` is the mean color (Zhong
+    et al. 2017, arXiv:1708.04896, algorithm 1).
 
-    Its share of the image is uniform in `scale`, the logarithm of its height / width over `ratio`; of ten tries the first
-    that fits (torchvision's RandomErasing). Images of any type.
+    Its share of the image is uniform in `scale`, the logarithm of its height / width over `ratio`;
+    of ten tries the first that fits (torchvision's RandomErasing). Images of any type.
     """
 
     def erase(batch: Batch, u: np.ndarray) -> Batch:
@@ -100,11 +115,12 @@ def pca_color(
     eigenvalues: Sequence[float] = IMAGENET_EIGENVALUES,
     eigenvectors: Sequence[Sequence[float]] = IMAGENET_EIGENVECTORS,
 ) -> Transform:
-    """Adds [p₁ p₂ p₃] [a₁λ₁ a₂λ₂ a₃λ₃]ᵀ to all pixels of an image, aᵢ ~ N(0, sigma²) once an image (Krizhevsky et al. 2012,
-    section 4.1).
+    """Adds [p₁ p₂ p₃] [a₁λ₁ a₂λ₂ a₃λ₃]ᵀ to all pixels of an image, aᵢ ~ N(0, sigma²) once an image
+    (Krizhevsky et al. 2012, section 4.1).
 
-    eigenvalues (C,) λ, eigenvectors (C, C) with pᵢ in column i, of images in [0, 1]. Float images are taken to lie there
-    (before `standardize`) and may leave it; uint8 ones are rounded and clipped.
+    eigenvalues (C,) λ, eigenvectors (C, C) with pᵢ in column i, of images in [0, 1]. Float images
+    are taken to lie there (before `standardize`) and may leave it; uint8 ones are rounded and
+    clipped.
     """
     values, axes = np.asarray(eigenvalues), np.asarray(eigenvectors)
 
@@ -122,26 +138,39 @@ def pca_color(
 
 
 def principal_colors(source: Source, examples: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-    """(eigenvalues (C,), falling; eigenvectors (C, C), one a column) of the covariance of all pixels, images in [0, 1].
+    """(eigenvalues (C,), falling; eigenvectors (C, C), one a column) of the covariance of all
+    pixels, images in [0, 1].
 
-    examples: how many images are looked at, evenly spread over the source. Gives what `pca_color` takes.
+    examples: how many images are looked at, evenly spread over the source. Gives what `pca_color`
+      takes.
     """
     size, channels = len(source), source.image_shape[-1]
-    rows = np.arange(size) if size <= examples else np.linspace(0, size - 1, examples).astype(np.int64)
+    rows = (
+        np.arange(size) if size <= examples else np.linspace(0, size - 1, examples).astype(np.int64)
+    )
     u = np.random.default_rng(0).random((len(rows), source.draws))
     count, total, products = 0, np.zeros(channels), np.zeros((channels, channels))
     for part in np.array_split(np.arange(len(rows)), len(rows) // 256 + 1):
         pixels = source.read(rows[part], u[part])["image"].reshape(-1, channels).astype(np.float64)
-        count, total, products = count + len(pixels), total + pixels.sum(0), products + pixels.T @ pixels  # exact: integers
+        count, total, products = (
+            count + len(pixels),
+            total + pixels.sum(0),
+            products + pixels.T @ pixels,
+        )  # exact: integers
     mean = total / count
     values, vectors = np.linalg.eigh((products / count - np.outer(mean, mean)) / 255**2)
     return values[::-1], vectors[:, ::-1]
 
 
-def _each(batch: Batch, u: np.ndarray, change: Callable[[Image.Image, np.ndarray], Image.Image]) -> Batch:
+def _each(
+    batch: Batch, u: np.ndarray, change: Callable[[Image.Image, np.ndarray], Image.Image]
+) -> Batch:
     image_BHWC = batch["image"]
     if image_BHWC.dtype != np.uint8:
-        raise ValueError(f"operations on colors need uint8 images, not {image_BHWC.dtype}; put them before to_float")
+        raise ValueError(
+            f"operations on colors need uint8 images, not {image_BHWC.dtype}; put them before"
+            " to_float"
+        )
     changed = np.empty_like(image_BHWC)
     for n, image in enumerate(image_BHWC):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -155,23 +184,36 @@ def _operate(image: Image.Image, operation: Operation, number: int, u: float) ->
 
 
 def _operations(shear, shift_x, shift_y, angle, enhance, bits) -> dict[str, Operation]:
-    """torchvision's table, its ranges given: the greatest shear, shifts, rotation, enhancement, and bits taken away."""
-    upto = lambda most: np.linspace(0, most, BINS)  # noqa: E731
+    """torchvision's table, its ranges given: the greatest shear, shifts, rotation, enhancement, and
+    bits taken away."""
+
+    def upto(most):
+        return np.linspace(0, most, BINS)
+
     none = np.zeros(BINS)
-    enhanced = lambda kind: Operation(upto(enhance), True, lambda image, m: kind(image).enhance(1 + m))  # noqa: E731
+
+    def enhanced(kind):
+        return Operation(upto(enhance), True, lambda image, m: kind(image).enhance(1 + m))
+
     return {
         "Identity": Operation(none, False, lambda image, m: image),
         "ShearX": Operation(upto(shear), True, lambda image, m: _affine(image, 1, m, 0, 0, 1, 0)),
         "ShearY": Operation(upto(shear), True, lambda image, m: _affine(image, 1, 0, 0, m, 1, 0)),
-        "TranslateX": Operation(upto(shift_x), True, lambda image, m: _affine(image, 1, 0, -math.trunc(m), 0, 1, 0)),
-        "TranslateY": Operation(upto(shift_y), True, lambda image, m: _affine(image, 1, 0, 0, 0, 1, -math.trunc(m))),
+        "TranslateX": Operation(
+            upto(shift_x), True, lambda image, m: _affine(image, 1, 0, -math.trunc(m), 0, 1, 0)
+        ),
+        "TranslateY": Operation(
+            upto(shift_y), True, lambda image, m: _affine(image, 1, 0, 0, 0, 1, -math.trunc(m))
+        ),
         "Rotate": Operation(upto(angle), True, lambda image, m: image.rotate(m)),
         "Brightness": enhanced(ImageEnhance.Brightness),
         "Color": enhanced(ImageEnhance.Color),
         "Contrast": enhanced(ImageEnhance.Contrast),
         "Sharpness": enhanced(ImageEnhance.Sharpness),
         "Posterize": Operation(
-            8 - np.rint(np.arange(BINS) * bits / (BINS - 1)), False, lambda image, m: ImageOps.posterize(image, int(m))
+            8 - np.rint(np.arange(BINS) * bits / (BINS - 1)),
+            False,
+            lambda image, m: ImageOps.posterize(image, int(m)),
         ),
         "Solarize": Operation(255 - upto(255), False, ImageOps.solarize),
         "AutoContrast": Operation(none, False, lambda image, m: ImageOps.autocontrast(image)),

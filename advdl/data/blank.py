@@ -1,4 +1,5 @@
-"""Made-up data of a stated shape, `blank:…`: in the place of data that is not there, to plan or to time a step with."""
+"""Made-up data of a stated shape, `blank:…`: in the place of data that is not there, to plan or to
+time a step with."""
 
 import re
 
@@ -14,12 +15,20 @@ FORM = "blank:HEIGHTxWIDTHxCHANNELS:CLASSES"
 
 
 class Blank:
-    """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes, every pixel has the class."""
+    """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes,
+    every pixel has the class."""
 
     broken = ()
     void, palette = None, None
 
-    def __init__(self, split: str, shape: tuple[int, int, int], classes: int, view: View | None = None, scenes: bool = False):
+    def __init__(
+        self,
+        split: str,
+        shape: tuple[int, int, int],
+        classes: int,
+        view: View | None = None,
+        scenes: bool = False,
+    ):
         self.name, self.split, self.label_names = "blank", split, tuple(map(str, range(classes)))
         self.image_shape = shape if view is None else (*view.size, shape[2])
         self.draws, self._scenes = (view.draws if view else 0), scenes
@@ -39,7 +48,11 @@ class Blank:
 
 
 def blank_images(
-    rest: str, split: str, view: View | None = None, channels: int | None = None, scenes: bool = False
+    rest: str,
+    split: str,
+    view: View | None = None,
+    channels: int | None = None,
+    scenes: bool = False,
 ) -> Blank:
     """Of `224x224x3:1000`. channels: those that are wanted. Raises UserError for another form."""
     found = re.fullmatch(r"(\d+)x(\d+)x([13]):(\d+)", rest)
@@ -53,11 +66,14 @@ def blank_text(rest: str) -> str:
     """A text of `10000` different words, in turn, over and over."""
     words = _words(rest, "blank:WORDS, as blank:10000")
     lines = range(TOKENS // 20)
-    return "".join(" ".join(words[(20 * line + n) % len(words)] for n in range(20)) + "\n" for line in lines)
+    return "".join(
+        " ".join(words[(20 * line + n) % len(words)] for n in range(20)) + "\n" for line in lines
+    )
 
 
 def blank_pairs(rest: str) -> dict[str, list[tuple[str, str]]]:
-    """Pairs of sentences of `40:10000`: so many words each, of so many different ones, each of which comes several times."""
+    """Pairs of sentences of `40:10000`: so many words each, of so many different ones, each of
+    which comes several times."""
     length, _, count = rest.partition(":")
     form = "blank:LENGTH:WORDS, as blank:40:10000"
     words = _words(count, form)
@@ -65,7 +81,10 @@ def blank_pairs(rest: str) -> dict[str, list[tuple[str, str]]]:
         raise UserError(f"--data blank:{rest}; expected {form}")
     length = int(length)
     sentences = max(EXAMPLES, -(-4 * len(words) // length))
-    own = [" ".join(words[(length * n + k) % len(words)] for k in range(length)) for n in range(sentences)]
+    own = [
+        " ".join(words[(length * n + k) % len(words)] for k in range(length))
+        for n in range(sentences)
+    ]
     return {part: [(one, one) for one in own] for part in ("train", "val", "test")}
 
 

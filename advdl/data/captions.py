@@ -1,5 +1,5 @@
-"""Images with sentences that say what they show: scenes of digits, whose sentence is a function of the scene, and photographs
-with the captions of a JSON file as COCO has it.
+"""Images with sentences that say what they show: scenes of digits, whose sentence is a function of
+the scene, and photographs with the captions of a JSON file as COCO has it.
 
 Axes: B batch, N images, R captions of an image, T tokens, H height, W width, C channels.
 """
@@ -24,30 +24,39 @@ from advdl.errors import UserError, nearest
 
 PARTS = ("train", "val", "test")
 NUMERALS = tuple(
-    f"a{'n' * (word == 'eight')} {word}" for word in "zero one two three four five six seven eight nine".split()
-)  # fmt: skip
+    f"a{'n' * (word == 'eight')} {word}"
+    for word in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+)
 COUNTS = {"train": 12_000, "val": 500, "test": 1000}
 SIZE, DIAMETER = 64, 24
 
 
 class Album(NamedTuple):
-    """images: a source of N images, `{"image": uint8 (B, H, W, C)}`. captions: of each, one or more, as they were written."""
+    """images: a source of N images, `{"image": uint8 (B, H, W, C)}`. captions: of each, one or
+    more, as they were written."""
 
     images: Source
     captions: tuple[tuple[str, ...], ...]
 
 
 class Captioned(Of):
-    """A source of an album's images with captions as ids: the beginning, the words that are known or `UNKNOWN`, the end, and
-    padding. Of captions longer than `longest` words as many are read, and no end.
+    """A source of an album's images with captions as ids: the beginning, the words that are known
+    or `UNKNOWN`, the end, and padding. Of captions longer than `longest` words as many are read,
+    and no end.
 
-    words: from a caption to its words. drawn: an image comes with one of its captions, chosen by the example's own number:
-    `{"image", "caption" (B, longest + 2), "caption_length" (B,)}`, the beginning counted. Else with all: `{"image", "caption"
-    (B, R, longest + 2), "caption_length" (B, R)}`, of length 0 where an image has fewer than another.
+    words: from a caption to its words. drawn: an image comes with one of its captions, chosen by
+    the example's own number: `{"image", "caption" (B, longest + 2), "caption_length" (B,)}`, the
+    beginning counted. Else with all: `{"image", "caption" (B, R, longest + 2), "caption_length" (B,
+    R)}`, of length 0 where an image has fewer than another.
     """
 
     def __init__(
-        self, album: Album, vocabulary: Vocabulary, words: Callable[[str], list[str]], longest: int, drawn: bool = False
+        self,
+        album: Album,
+        vocabulary: Vocabulary,
+        words: Callable[[str], list[str]],
+        longest: int,
+        drawn: bool = False,
     ):
         super().__init__(album.images)
         self.drawn, self.draws = drawn, album.images.draws + drawn
@@ -56,7 +65,10 @@ class Captioned(Of):
         for own in album.captions:
             spelled = [vocabulary.encode(words(caption)) for caption in own]
             self.cut += sum(len(ids) > longest for ids in spelled)
-            rows = [[BEGIN, *ids, END] if len(ids) <= longest else [BEGIN, *ids[:longest]] for ids in spelled]
+            rows = [
+                [BEGIN, *ids, END] if len(ids) <= longest else [BEGIN, *ids[:longest]]
+                for ids in spelled
+            ]
             padded = pad(rows, longest + 2)
             self._ids.append(padded.ids)
             self._lengths.append(padded.lengths)
@@ -71,7 +83,11 @@ class Captioned(Of):
             chosen = [int(own * len(length)) for own, length in zip(u[:, -1], lengths, strict=True)]
             ids = [own[place] for own, place in zip(ids, chosen, strict=True)]
             lengths = [own[place] for own, place in zip(lengths, chosen, strict=True)]
-            return {"image": found["image"], "caption": np.stack(ids), "caption_length": np.stack(lengths)}
+            return {
+                "image": found["image"],
+                "caption": np.stack(ids),
+                "caption_length": np.stack(lengths),
+            }
         most = max(map(len, self._lengths))
         caption = np.zeros((len(rows), most, self.longest + 2), np.int32)
         length = np.zeros((len(rows), most), np.int32)
@@ -81,7 +97,8 @@ class Captioned(Of):
 
 
 class Photographs(Bare):
-    """Image files, all seen through `view`: uint8 (H, W, C). Raises UserError, on reading, for one that does not decode."""
+    """Image files, all seen through `view`: uint8 (H, W, C). Raises UserError, on reading, for one
+    that does not decode."""
 
     def __init__(self, name: str, split: str, files: Sequence[str], view: View, channels: int = 3):
         self.name, self.split, self.files, self.draws = name, split, tuple(files), view.draws
@@ -103,9 +120,10 @@ class Photographs(Bare):
 def open_captions(spec: str, size: int = 0) -> dict[str, Album]:
     """The images and captions that a person named: train, val and, where there are some, test.
 
-    spec: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and captions_val.json as COCO has them and
-    the images in PATH/train and PATH/val, and the same of test if one likes. size: the side that images have, of photographs
-    the middle square; by default 64 pixels.
+    spec: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and
+    captions_val.json as COCO has them and the images in PATH/train and PATH/val, and the same of
+    test if one likes. size: the side that images have, of photographs the middle square; by default
+    64 pixels.
 
     Raises UserError for what is not there or cannot be read.
     """
@@ -113,7 +131,10 @@ def open_captions(spec: str, size: int = 0) -> dict[str, Album]:
     if kind == "folder" and rest:
         root = pathlib.Path(rest).expanduser()
         if not root.is_dir():
-            raise UserError(f"no folder {root}; expected {root}/captions_train.json and {root}/train/*.jpg, the same of val")
+            raise UserError(
+                f"no folder {root}; expected {root}/captions_train.json and {root}/train/*.jpg, the"
+                " same of val"
+            )
         parts = [part for part in PARTS if part != "test" or (root / "captions_test.json").exists()]
         return {part: _folder(root, part, size or SIZE) for part in parts}
     if spec != "digit_scenes":
@@ -123,18 +144,22 @@ def open_captions(spec: str, size: int = 0) -> dict[str, Album]:
 
 
 def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> Album:
-    """One or two handwritten digits on round counters (H, W, 1), and one sentence each that says which and how they lie: "a
-    three", "a three left of a seven", "a two above a five".
+    """One or two handwritten digits on round counters (H, W, 1), and one sentence each that says
+    which and how they lie: "a three", "a three left of a seven", "a two above a five".
 
-    There is one right sentence: counters do not touch, and two of them lie apart along one axis at least twice as far as along
-    the other; the one to the left, or above, is named first. A fifth of the scenes has one digit, the others are as often of
-    either kind. The digits of `test` are the test digits, those of `val` every tenth of the training digits, those of
-    `train` the others; scene n is a function of the part, n and the size. count: by default 12,000, 500 and 1,000.
+    There is one right sentence: counters do not touch, and two of them lie apart along one axis at
+    least twice as far as along the other; the one to the left, or above, is named first. A fifth of
+    the scenes has one digit, the others are as often of either kind. The digits of `test` are the
+    test digits, those of `val` every tenth of the training digits, those of `train` the others;
+    scene n is a function of the part, n and the size. count: by default 12,000, 500 and 1,000.
 
     Raises UserError for another part, or a size below 60 pixels.
     """
     if part not in PARTS:
-        raise UserError(f"digit_scenes have no part {part!r}; there are {', '.join(PARTS)}{nearest(part, PARTS)}")
+        raise UserError(
+            f"digit_scenes have no part {part!r}; there are"
+            f" {', '.join(PARTS)}{nearest(part, PARTS)}"
+        )
     if size < 60:
         raise UserError(f"scenes of {size} pixels have no room for two digits; expected 60 or more")
     source = digits("test" if part == "test" else "train")
@@ -151,22 +176,34 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> A
         relation = rng.choice(["", "left of", "above"], p=[0.2, 0.4, 0.4])
         radius = rng.uniform(0.44, 0.56, 2) * DIAMETER
         for picture, (middle, r) in zip(chosen, _places(rng, size, radius, relation), strict=False):
-            draw_counter(image, middle, r, pictures[picture], rng.uniform(190, 250), rng.uniform(0, 40))
+            draw_counter(
+                image, middle, r, pictures[picture], rng.uniform(190, 250), rng.uniform(0, 40)
+            )
         images[n, ..., 0] = grainy(rng, image)
         first, second = (NUMERALS[found["label"][own[picture]]] for picture in chosen)
         captions.append((f"{first} {relation} {second}" if relation else first,))
     return Album(ArraySource("digit_scenes", part, images, np.zeros(count), ()), tuple(captions))
 
 
-def _places(rng: np.random.Generator, size: int, radius: np.ndarray, relation: str) -> list[tuple[tuple[float, float], float]]:
+def _places(
+    rng: np.random.Generator, size: int, radius: np.ndarray, relation: str
+) -> list[tuple[tuple[float, float], float]]:
     """Middles (y, x) and radii of the counters, that to the left or above first."""
     while True:
-        places = radius[:, None] + 1 + rng.random((64, 2, 2)) * (size - 2 * radius[:, None] - 2)  # tries, counters, (y, x)
+        places = (
+            radius[:, None] + 1 + rng.random((64, 2, 2)) * (size - 2 * radius[:, None] - 2)
+        )  # tries, counters, (y, x)
         apart = places[:, 1] - places[:, 0]
         along, across = (apart if relation == "above" else apart[:, ::-1]).T
-        fits = np.flatnonzero((along > radius.sum() + 1) & (np.abs(across) <= along / 2)) if relation else [0]
+        fits = (
+            np.flatnonzero((along > radius.sum() + 1) & (np.abs(across) <= along / 2))
+            if relation
+            else [0]
+        )
         if len(fits):
-            return [(tuple(place), r) for place, r in zip(places[fits[0]], radius, strict=True)][: 1 + bool(relation)]
+            return [(tuple(place), r) for place, r in zip(places[fits[0]], radius, strict=True)][
+                : 1 + bool(relation)
+            ]
 
 
 def _folder(root: pathlib.Path, part: str, size: int) -> Album:
@@ -178,34 +215,54 @@ def _folder(root: pathlib.Path, part: str, size: int) -> Album:
     for name in captions:
         if name not in there:
             raise UserError(
-                f"{file} names the image {name!r}, which is not in {folder}; expected a file ({', '.join(ENDINGS)}) called so"
+                f"{file} names the image {name!r}, which is not in {folder}; expected a file"
+                f" ({', '.join(ENDINGS)}) called so"
             )
     source = Photographs(f"folder:{root}", part, [there[name] for name in captions], cover(size))
-    natural_shape(pathlib.Path(source.files[0]), source.files[0])  # a first file that is none is told at once
+    natural_shape(
+        pathlib.Path(source.files[0]), source.files[0]
+    )  # a first file that is none is told at once
     return Album(in_memory(source), tuple(captions.values()))
 
 
 def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    """File name of each image -> its captions, of a JSON file as COCO has it: an object with `images`, each with an id and a
-    file_name, and `annotations`, each with an image_id and a caption; everything else in it is passed over. Images are in the
-    order of the file, captions on one line.
+    """File name of each image -> its captions, of a JSON file as COCO has it: an object with
+    `images`, each with an id and a file_name, and `annotations`, each with an image_id and a
+    caption; everything else in it is passed over. Images are in the order of the file, captions on
+    one line.
 
-    Raises UserError where it is something else, an annotation is of no image, or an image has no caption.
+    Raises UserError where it is something else, an annotation is of no image, or an image has no
+    caption.
     """
     content = read_json(file)
-    parts = [content.get(name) for name in ("images", "annotations")] if isinstance(content, dict) else [None]
+    parts = (
+        [content.get(name) for name in ("images", "annotations")]
+        if isinstance(content, dict)
+        else [None]
+    )
     if not all(isinstance(part, list) for part in parts):
-        raise UserError(f"{file} is not captions as COCO has them; expected an object with the lists images and annotations")
+        raise UserError(
+            f"{file} is not captions as COCO has them; expected an object with the lists images and"
+            " annotations"
+        )
     images, annotations = parts
-    keys, named = ([_entry(file, "images", n, image, name) for n, image in enumerate(images)] for name in ("id", "file_name"))
+    keys, named = (
+        [_entry(file, "images", n, image, name) for n, image in enumerate(images)]
+        for name in ("id", "file_name")
+    )
     names = dict(zip(keys, named, strict=True))
     if len(names) < len(images) or len(set(names.values())) < len(images):
         raise UserError(f"{file} has an image twice, by its id or its file_name; remove one")
     found: dict[Any, list[str]] = {key: [] for key in names}
     for n, annotation in enumerate(annotations):
-        key, caption = (_entry(file, "annotations", n, annotation, name) for name in ("image_id", "caption"))
+        key, caption = (
+            _entry(file, "annotations", n, annotation, name) for name in ("image_id", "caption")
+        )
         if key not in found:
-            raise UserError(f"{file}: annotation {n + 1} is of image {key!r}, which is not among its images; mend or remove it")
+            raise UserError(
+                f"{file}: annotation {n + 1} is of image {key!r}, which is not among its images;"
+                " mend or remove it"
+            )
         if caption := " ".join(caption.split()):
             found[key].append(caption)
     for key, own in found.items():
@@ -221,10 +278,11 @@ def _entry(file: pathlib.Path, part: str, number: int, entry: Any, name: str) ->
     kinds = {"id": int | str, "image_id": int | str, "file_name": str, "caption": str}
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kinds[name]):
-        raise UserError(f"{file}: entry {number + 1} of {part} has no {name} that is {_KIND[kinds[name]]}; mend or remove it")
+        raise UserError(
+            f"{file}: entry {number + 1} of {part} has no {name} that is {_KIND[kinds[name]]}; mend"
+            " or remove it"
+        )
     return value
 
 
 _KIND = {str: "a text", int | str: "a number or a text"}
-
-

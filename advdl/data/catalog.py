@@ -20,13 +20,16 @@ def open_source(
 ) -> Source:
     """The source that a person named.
 
-    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with `PATH/split/class/*.png|jpg|jpeg`;
-    `blank:224x224x3:1000` stands in for what is not there, gray images of that shape and so many classes.
-    data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is shown, and its size;
-    image_size: short for `cover(image_size)`, a square; by default images whole, of the size they have, which must then be
-    one. channels: 1 or 3; by default those of the images. skip_broken: leaves out a folder's files that do not decode.
+    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with
+    `PATH/split/class/*.png|jpg|jpeg`; `blank:224x224x3:1000` stands in for what is not there, gray
+    images of that shape and so many classes.
+    data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is
+    shown, and its size; image_size: short for `cover(image_size)`, a square; by default images
+    whole, of the size they have, which must then be one. channels: 1 or 3; by default those of the
+    images. skip_broken: leaves out a folder's files that do not decode.
 
-    Raises UserError for a name, folder, split or size that is not there, ValueError for both a view and an image_size.
+    Raises UserError for a name, folder, split or size that is not there, ValueError for both a view
+    and an image_size.
     """
     kind, _, rest = spec.partition(":")
     wanted = chosen(image_size, view)
@@ -54,10 +57,11 @@ def same_classes(first: Source, second: Source, sizes: bool = True) -> None:
     if first.label_names != second.label_names:
         only = sorted(set(first.label_names) ^ set(second.label_names))
         raise UserError(
-            f"{first.name} has other classes in {first.split} than in {second.split}: {', '.join(only[:5]) or 'another order'}"
+            f"{first.name} has other classes in {first.split} than in {second.split}:"
+            f" {', '.join(only[:5]) or 'another order'}"
         )
     if sizes and first.image_shape != second.image_shape:
         raise UserError(
-            f"{first.name} has images of {first.image_shape} in {first.split} and of {second.image_shape} in "
-            f"{second.split}; give --image-size"
+            f"{first.name} has images of {first.image_shape} in {first.split} and of"
+            f" {second.image_shape} in {second.split}; give --image-size"
         )

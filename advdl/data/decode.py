@@ -1,6 +1,7 @@
 """From an image file to pixels, no more of them than a view needs.
 
-Photographs come gray, with transparency, in CMYK, in 16 bits and rotated; all become uint8 (H, W, C), C 1 (gray) or 3 (RGB).
+Photographs come gray, with transparency, in CMYK, in 16 bits and rotated; all become uint8 (H, W,
+C), C 1 (gray) or 3 (RGB).
 """
 
 import io
@@ -17,8 +18,15 @@ from advdl.errors import UserError
 MOST_PIXELS = 2**27  # an image that claims more is refused before it is decoded
 GRAY = ("1", "L", "I;16", "I")  # modes of which a set is gray unless told otherwise
 BROKEN = (
-    OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, struct.error, Image.DecompressionBombError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def decode(
@@ -30,26 +38,32 @@ def decode(
 ) -> np.ndarray:
     """An image file as uint8 (H, W, C) of this shape, C 1 (gray) or 3 (RGB).
 
-    Turned upright by its EXIF orientation; 16-bit gray scaled to 8; transparency laid on white; with `resize` scaled
-    (antialiased) so that it just covers the shape, the middle cut out, or what `view` shows with the numbers u (draws,).
-    Raises UserError, naming the file, where it is missing, does not decode, is too large to be meant, or has another size
-    and may not be resized.
+    Turned upright by its EXIF orientation; 16-bit gray scaled to 8; transparency laid on white;
+    with `resize` scaled (antialiased) so that it just covers the shape, the middle cut out, or what
+    `view` shows with the numbers u (draws,). Raises UserError, naming the file, where it is
+    missing, does not decode, is too large to be meant, or has another size and may not be resized.
     """
     view = cover(shape[:2]) if view is None and resize else view
     return decode_view(pathlib.Path(path), str(path), shape, view, u)
 
 
 def decode_view(
-    file: pathlib.Path | bytes, name: str, shape: tuple[int, int, int], view: View | None, u: np.ndarray | None = None
+    file: pathlib.Path | bytes,
+    name: str,
+    shape: tuple[int, int, int],
+    view: View | None,
+    u: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A file, or its contents, seen through a view with the numbers u (draws,): uint8 (H, W, C) of this shape.
+    """A file, or its contents, seen through a view with the numbers u (draws,): uint8 (H, W, C) of
+    this shape.
 
     Without a view the image must have that size. Errors are `decode`'s and call the file `name`.
     """
     array = opened(file, name, lambda image: _pixels(image, view, shape[2], u))
     if array.shape != shape:
         raise UserError(
-            f"{name} is {array.shape[1]} by {array.shape[0]} pixels and others are {shape[1]} by {shape[0]}; give --image-size"
+            f"{name} is {array.shape[1]} by {array.shape[0]} pixels and others are {shape[1]} by"
+            f" {shape[0]}; give --image-size"
         )
     return array
 
@@ -65,10 +79,11 @@ def natural_size(path: str | pathlib.Path) -> tuple[int, int]:
 
 
 def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
-    """Images per second of one core, `random_resized_crop(size)` of synthetic photographs (JPEG, 500 by 375 pixels).
+    """Images per second of one core, `random_resized_crop(size)` of synthetic photographs (JPEG,
+    500 by 375 pixels).
 
-    `view`: what sources do; `pillow`: open, convert to RGB, crop, resize. In turns, `seconds` in all, by the thread's own
-    time, so that other work beside it does not count.
+    `view`: what sources do; `pillow`: open, convert to RGB, crop, resize. In turns, `seconds` in
+    all, by the thread's own time, so that other work beside it does not count.
     """
     rng = np.random.default_rng(0)
     files, view = [photograph(rng) for _ in range(8)], random_resized_crop(size)
@@ -79,7 +94,10 @@ def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
             part = image.convert("RGB").crop((left, top, left + width, top + height))
             return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
 
-    ways = {"view": lambda file, u: decode_view(file, "", (size, size, 3), view, u), "pillow": plain}
+    ways = {
+        "view": lambda file, u: decode_view(file, "", (size, size, 3), view, u),
+        "pillow": plain,
+    }
     spent, count, end = dict.fromkeys(ways, 0.0), 0, time.monotonic() + seconds
     while not count or time.monotonic() < end:
         draws = rng.random((len(files), view.draws))
@@ -97,13 +115,19 @@ def photograph(rng: np.random.Generator) -> bytes:
     image = np.zeros((375, 500, 3), np.float32)
     for cells in (2, 4, 8, 16, 32, 64, 128):
         coarse = Image.fromarray(rng.integers(0, 256, (cells * 3 // 4, cells, 3), dtype=np.uint8))
-        image += (np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.float32) - 128) * 1.5 / cells**0.5
+        image += (
+            (np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.float32) - 128)
+            * 1.5
+            / cells**0.5
+        )
     file = io.BytesIO()
     Image.fromarray((image + 128).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
     return file.getvalue()
 
 
-def _pixels(image: Image.Image, view: View | None, channels: int, u: np.ndarray | None) -> np.ndarray:
+def _pixels(
+    image: Image.Image, view: View | None, channels: int, u: np.ndarray | None
+) -> np.ndarray:
     height, width, turned = _upright(image)
     size = view.size if view else (height, width)
     top, left, tall, wide = view.box(height, width, u) if view else (0, 0, height, width)
@@ -114,14 +138,17 @@ def _pixels(image: Image.Image, view: View | None, channels: int, u: np.ndarray 
     mode = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     box = max(left, 0), max(top, 0), min(left + wide, width), min(top + tall, height)
-    image = image.resize(size[::-1], Image.Resampling.BILINEAR, tuple(side / reduction for side in box))
+    image = image.resize(
+        size[::-1], Image.Resampling.BILINEAR, tuple(side / reduction for side in box)
+    )
     if channels == 3 and mode == "L":
         image = image.convert("RGB")
     return np.asarray(image).reshape(*size, channels)
 
 
 def _upright(image: Image.Image) -> tuple[int, int, bool]:
-    """(height, width, turned): of the image as its EXIF orientation will have it, and whether that moves pixels."""
+    """(height, width, turned): of the image as its EXIF orientation will have it, and whether that
+    moves pixels."""
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     width, height = image.size
     if orientation in (5, 6, 7, 8):
@@ -130,10 +157,11 @@ def _upright(image: Image.Image) -> tuple[int, int, bool]:
 
 
 def _draft(image: Image.Image, most: float, turned: bool) -> float:
-    """Has a JPEG decoded at 1/2, 1/4 or 1/8 of its size, by fewer frequencies of each block, where that is at most `most`.
+    """Has a JPEG decoded at 1/2, 1/4 or 1/8 of its size, by fewer frequencies of each block, where
+    that is at most `most`.
 
-    Gives the reduction. The last row and column of a reduced image may stand for fewer pixels; an image that is turned,
-    which would bring them to the front, is reduced only where they do not.
+    Gives the reduction. The last row and column of a reduced image may stand for fewer pixels; an
+    image that is turned, which would bring them to the front, is reduced only where they do not.
     """
     width, height = image.size
     for reduction in (8, 4, 2):
@@ -145,7 +173,9 @@ def _draft(image: Image.Image, most: float, turned: bool) -> float:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(
+            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        )
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -153,13 +183,19 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def opened(file: pathlib.Path | bytes, name: str, look):
-    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where anything is wrong."""
+    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where
+    anything is wrong."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise UserError(f"{name} claims {image.width} by {image.height} pixels; over {MOST_PIXELS} are refused")
+                raise UserError(
+                    f"{name} claims {image.width} by {image.height} pixels; over {MOST_PIXELS} are"
+                    " refused"
+                )
             return look(image)
     except FileNotFoundError:
         raise UserError(f"no file {name}") from None
     except BROKEN as error:
-        raise UserError(f"{name} does not decode as an image ({error}); mend or remove it") from error
+        raise UserError(
+            f"{name} does not decode as an image ({error}); mend or remove it"
+        ) from error

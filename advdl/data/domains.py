@@ -21,12 +21,14 @@ COUNTS = {"train": 4000, "test": 500}
 
 
 class Domains:
-    """`{"a": …, "b": …}`, uint8 (B, H, W, C) or float32 points (B, D): an example of the one set and one of the other.
+    """`{"a": …, "b": …}`, uint8 (B, H, W, C) or float32 points (B, D): an example of the one set
+    and one of the other.
 
-    In `train` row n has example n of the longer set (the shorter begins anew) and of the other one that is drawn: nobody's
-    pair. In `test` both are example n, and no more than the shorter has. names: of the two. factors: where the truth is known,
-    what the examples "a" and "b" were made from, (N, F) each, called `factor_names`; in `test` they are the same, so that row
-    n of b is the true counterpart of row n of a.
+    In `train` row n has example n of the longer set (the shorter begins anew) and of the other one
+    that is drawn: nobody's pair. In `test` both are example n, and no more than the shorter has.
+    names: of the two. factors: where the truth is known, what the examples "a" and "b" were made
+    from, (N, F) each, called `factor_names`; in `test` they are the same, so that row n of b is the
+    true counterpart of row n of a.
     """
 
     broken: tuple[pathlib.Path, ...] = ()
@@ -52,11 +54,16 @@ class Domains:
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         u, found = numbers(self, rows, u), {}
-        for name, source, drawn in (("a", self.a, u[:, 1 : 1 + self.a.draws]), ("b", self.b, u[:, 1 + self.a.draws :])):
+        for name, source, drawn in (
+            ("a", self.a, u[:, 1 : 1 + self.a.draws]),
+            ("b", self.b, u[:, 1 + self.a.draws :]),
+        ):
             own = rows % len(source)
             if self.split == "train" and name == self._drawn:
                 own = (u[:, 0] * len(source)).astype(np.int64)
-            found[name] = source.read(own, drawn)[self._key] if source.draws else source.read(own)[self._key]
+            found[name] = (
+                source.read(own, drawn)[self._key] if source.draws else source.read(own)[self._key]
+            )
         return found
 
     @property
@@ -76,7 +83,11 @@ class Chosen(Of):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        return self._source.read(self._rows[rows], u) if self.draws else self._source.read(self._rows[rows])
+        return (
+            self._source.read(self._rows[rows], u)
+            if self.draws
+            else self._source.read(self._rows[rows])
+        )
 
 
 def open_domains(
@@ -89,20 +100,28 @@ def open_domains(
 ) -> Domains:
     """Two sets that a person named.
 
-    spec: `bags_shoes` or `bags_shoes:SIDE`, drawn handbags and shoes; `modes`, points (see there); or what `open_source`
-    takes, of which `a` and `b` name the classes on either side (by default its two classes); `folder:PATH` may have `PATH/A`
-    and `PATH/B` without splits, and then every tenth image of each is held out.
+    spec: `bags_shoes` or `bags_shoes:SIDE`, drawn handbags and shoes; `modes`, points (see there);
+    or what `open_source` takes, of which `a` and `b` name the classes on either side (by default
+    its two classes); `folder:PATH` may have `PATH/A` and `PATH/B` without splits, and then every
+    tenth image of each is held out.
 
-    Raises UserError for a name, folder, split, size or class that is not there, and for a side without images.
+    Raises UserError for a name, folder, split, size or class that is not there, and for a side
+    without images.
     """
     kind, _, rest = spec.partition(":")
     if kind in ("bags_shoes", "modes") and (a or b or image_size or (kind == "modes" and rest)):
-        raise UserError(f"{kind} have two sides and a size of their own; leave --a, --b and --image-size out")
+        raise UserError(
+            f"{kind} have two sides and a size of their own; leave --a, --b and --image-size out"
+        )
     if split not in SPLITS:
-        raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+        raise UserError(
+            f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+        )
     if kind == "bags_shoes":
         if rest and not (rest.isdigit() and 16 <= int(rest) <= 256 and int(rest) % 16 == 0):
-            raise UserError(f"{spec!r}: the side must be a multiple of 16, up to 256, as in bags_shoes:32")
+            raise UserError(
+                f"{spec!r}: the side must be a multiple of 16, up to 256, as in bags_shoes:32"
+            )
         return bags_shoes(split, int(rest or 16))
     if kind == "modes":
         return modes(split)
@@ -113,7 +132,10 @@ def open_domains(
     if not a and not b and len(source.label_names) == 2:
         a, b = source.label_names[:1], source.label_names[1:]
     if not a or not b:
-        raise UserError(f"{spec} has {len(source.label_names)} classes; name those of both sides, as in --a Bag --b Sneaker")
+        raise UserError(
+            f"{spec} has {len(source.label_names)} classes; name those of both sides, as in --a Bag"
+            " --b Sneaker"
+        )
     if both := set(a) & set(b):
         raise UserError(f"class {both.pop()!r} is on both sides; give it to one")
     labels, sides = labels_of(source), []
@@ -134,18 +156,27 @@ def open_domains(
 def labels_of(source: Source, rows: int = 4096) -> np.ndarray:
     """Of every example, (N,) int32."""
     starts = range(0, len(source), rows)
-    u = lambda count: np.zeros((count, source.draws))  # noqa: E731 - the label does not depend on it
-    read = lambda part: source.read(part, u(len(part))) if source.draws else source.read(part)  # noqa: E731
-    return np.concatenate([read(np.arange(first, min(first + rows, len(source))))["label"] for first in starts])
+
+    def u(count):
+        return np.zeros((count, source.draws))
+
+    def read(part):
+        return source.read(part, u(len(part))) if source.draws else source.read(part)
+
+    return np.concatenate(
+        [read(np.arange(first, min(first + rows, len(source))))["label"] for first in starts]
+    )
 
 
 @functools.lru_cache(4)
 def bags_shoes(split: str, side: int = 16) -> Domains:
-    """Handbags and boots, each drawn from three factors (`FACTORS`): the hue; the size; the height of the handle or of the
-    shaft. In `train` 4,000 of either with factors of their own, in `test` 500 with the same: what belongs together is
-    known, and no training shows it."""
+    """Handbags and boots, each drawn from three factors (`FACTORS`): the hue; the size; the height
+    of the handle or of the shaft. In `train` 4,000 of either with factors of their own, in `test`
+    500 with the same: what belongs together is known, and no training shows it."""
     count, seed = COUNTS[split], {"train": 0, "test": 1}[split]
-    own, other = (np.random.default_rng([0x62616773, seed, n]).random((count, len(FACTORS))) for n in range(2))
+    own, other = (
+        np.random.default_rng([0x62616773, seed, n]).random((count, len(FACTORS))) for n in range(2)
+    )
     other = own if split == "test" else other
     none = np.zeros(count, np.int32)
     name = f"bags_shoes:{side}"
@@ -177,20 +208,28 @@ def draw_shoes(factors_BF: np.ndarray, side: int) -> np.ndarray:
     thick = drawing.column(0.08 + 0.04 * size)
     rise = drawing.column(0.1 + 0.42 * tall)
     ground, heel = 0.84, 0.5 - long + thick
-    foot = drawing.capsule(x, y, (heel, ground - thick), (0.5 + long - thick, ground - thick), thick)
-    shaft = drawing.box(x, y, (heel, ground - rise / 2 - thick / 2), (thick, rise / 2 + thick / 2), 0.02)
+    foot = drawing.capsule(
+        x, y, (heel, ground - thick), (0.5 + long - thick, ground - thick), thick
+    )
+    shaft = drawing.box(
+        x, y, (heel, ground - rise / 2 - thick / 2), (thick, rise / 2 + thick / 2), 0.02
+    )
     sole = drawing.box(x, y, (0.5, ground + 0.015), (long, 0.03))
     color = drawing.hue_color(hue)
-    canvas = drawing.paint(np.ones((len(hue), side, side, 3)), drawing.cover(np.minimum(foot, shaft), side), color)
+    canvas = drawing.paint(
+        np.ones((len(hue), side, side, 3)), drawing.cover(np.minimum(foot, shaft), side), color
+    )
     return drawing.to_pixels(drawing.paint(canvas, drawing.cover(sole, side), 0.35 * color))
 
 
-# The paper's toy domain has ten target modes (section 4.1); where its modes lie is not printed. Two layouts that are not one
-# another moved: on two equal rings a plain GAN already finds all.
+# The paper's toy domain has ten target modes (section 4.1); where its modes lie is not printed. Two
+# layouts that are not one another moved: on two equal rings a plain GAN already finds all.
 MODES_A = Mixture(grid(2, 5, 1.0) + np.array([-2.0, -2.0]), 0.1)
 MODES_B = Mixture(ring(10, 2.0) + np.array([2.0, 2.0]), 0.1)
 
 
 def modes(split: str) -> Domains:
     """Points of ten narrow Gaussians in two rows of five, and of ten in a ring."""
-    return Domains(Points("modes", split, MODES_A), Points("modes", split, MODES_B), split, ("rows", "ring"))
+    return Domains(
+        Points("modes", split, MODES_A), Points("modes", split, MODES_B), split, ("rows", "ring")
+    )

@@ -1,7 +1,9 @@
-"""Pictures drawn from numbers: many at once, with smooth edges, so that their truth is known. Axes: B pictures, H, W pixels.
+"""Pictures drawn from numbers: many at once, with smooth edges, so that their truth is known. Axes:
+B pictures, H, W pixels.
 
-Coordinates are in shares of the picture's height: x to the right, y down, (0, 0) the upper left corner. A shape is its signed
-distance (B, H, W), negative inside; the fields `x`, `y` that it is made of are broadcast with parameters (B, 1, 1).
+Coordinates are in shares of the picture's height: x to the right, y down, (0, 0) the upper left
+corner. A shape is its signed distance (B, H, W), negative inside; the fields `x`, `y` that it is
+made of are broadcast with parameters (B, 1, 1).
 """
 
 import numpy as np
@@ -9,7 +11,9 @@ import numpy as np
 
 def coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the pixels' middles, (1, H, W) each."""
-    y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / height, indexing="ij")
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / height, indexing="ij"
+    )
     return x[None], y[None]
 
 
@@ -22,7 +26,9 @@ def capsule(x, y, a: tuple, b: tuple, radius) -> np.ndarray:
     """A thick line with round ends from point a to b."""
     along = (b[0] - a[0], b[1] - a[1])
     length = along[0] ** 2 + along[1] ** 2
-    share = np.clip(((x - a[0]) * along[0] + (y - a[1]) * along[1]) / np.maximum(length, 1e-12), 0, 1)
+    share = np.clip(
+        ((x - a[0]) * along[0] + (y - a[1]) * along[1]) / np.maximum(length, 1e-12), 0, 1
+    )
     return np.hypot(x - a[0] - share * along[0], y - a[1] - share * along[1]) - radius
 
 

@@ -16,15 +16,18 @@ CHUNK = 4096  # files that wait for their check at a time
 
 
 class FolderSource:
-    """Labeled images in folders named after their classes. Files are decoded when they are read, in parallel.
+    """Labeled images in folders named after their classes. Files are decoded when they are read, in
+    parallel.
 
-    Classes are the folders in alphabetical order, rows the files by class and name; `files` and `labels` are theirs. Hidden
-    files and files of other endings are passed over; so is what a link leads to outside of PATH. Images are seen through
-    `view` (`image_size`: short for `cover(image_size)`), or all have the first one's size; channels: 1 or 3, by default the
-    first one's. skip_broken: every file is decoded once here, and those that fail are left out; `broken` names them.
+    Classes are the folders in alphabetical order, rows the files by class and name; `files` and
+    `labels` are theirs. Hidden files and files of other endings are passed over; so is what a link
+    leads to outside of PATH. Images are seen through `view` (`image_size`: short for
+    `cover(image_size)`), or all have the first one's size; channels: 1 or 3, by default the first
+    one's. skip_broken: every file is decoded once here, and those that fail are left out; `broken`
+    names them.
 
-    Raises UserError for a folder or split that is not there, no classes, or a class without images; on reading, for an
-    image that does not decode, by name.
+    Raises UserError for a folder or split that is not there, no classes, or a class without images;
+    on reading, for an image that does not decode, by name.
     """
 
     def __init__(
@@ -38,11 +41,16 @@ class FolderSource:
     ):
         root = pathlib.Path(path).expanduser()
         if not root.is_dir():
-            raise UserError(f"no folder {root}; expected {root}/train/CLASS/*.png and {root}/test/CLASS/*.png")
+            raise UserError(
+                f"no folder {root}; expected {root}/train/CLASS/*.png and {root}/test/CLASS/*.png"
+            )
         folder = root / split
         if not folder.is_dir():
             found = sorted(p.name for p in root.iterdir() if p.is_dir())
-            raise UserError(f"no folder {folder}; {root} has {', '.join(found) or 'no folders'}{nearest(split, found)}")
+            raise UserError(
+                f"no folder {folder}; {root} has"
+                f" {', '.join(found) or 'no folders'}{nearest(split, found)}"
+            )
         classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not classes:
             raise UserError(f"{folder} has no class folders; expected {folder}/CLASS/*.png")
@@ -55,13 +63,20 @@ class FolderSource:
         files = [image_files(place, root.resolve()) for place in classes]
         for place, inside in zip(classes, files, strict=True):
             if not inside:
-                raise UserError(f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it")
+                raise UserError(
+                    f"class folder {place} has no images ({', '.join(ENDINGS)}); fill or remove it"
+                )
         if skip_broken:
             files = self._without_broken(classes, files)
         self.files = [file for inside in files for file in inside]
-        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(inside) for inside in files])
+        self.labels = np.repeat(
+            np.arange(len(classes), dtype=np.int32), [len(inside) for inside in files]
+        )
         height, width, depth = natural_shape(pathlib.Path(self.files[0]), self.files[0])
-        self.image_shape = (*(self._view.size if self._view else (height, width)), channels or depth)
+        self.image_shape = (
+            *(self._view.size if self._view else (height, width)),
+            channels or depth,
+        )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -75,20 +90,28 @@ class FolderSource:
         file = self.files[row]
         return decode_view(pathlib.Path(file), file, self.image_shape, self._view, u)
 
-    def _without_broken(self, classes: list[pathlib.Path], files: list[list[str]]) -> list[list[str]]:
+    def _without_broken(
+        self, classes: list[pathlib.Path], files: list[list[str]]
+    ) -> list[list[str]]:
         kept: list[list[str]] = []
         for place, inside in zip(classes, files, strict=True):
             parts = [inside[n : n + CHUNK] for n in range(0, len(inside), CHUNK)]
             whole = [good for part in parts for good in self._pool.map(_decodes, part)]
             kept.append([file for file, good in zip(inside, whole, strict=True) if good])
-            self.broken += tuple(pathlib.Path(file) for file, good in zip(inside, whole, strict=True) if not good)
+            self.broken += tuple(
+                pathlib.Path(file) for file, good in zip(inside, whole, strict=True) if not good
+            )
             if not kept[-1]:
-                raise UserError(f"class folder {place} has no images that decode, {len(inside)} broken ones; fill or remove it")
+                raise UserError(
+                    f"class folder {place} has no images that decode, {len(inside)} broken ones;"
+                    " fill or remove it"
+                )
         return kept
 
 
 def image_files(place: pathlib.Path, root: pathlib.Path) -> list[str]:
-    """The image files of a folder in order, without links out of `root`; one look, since there may be a million files."""
+    """The image files of a folder in order, without links out of `root`; one look, since there may
+    be a million files."""
     if not place.resolve().is_relative_to(root):
         return []
     with os.scandir(place) as entries:

@@ -1,4 +1,5 @@
-"""The thousand classes of ILSVRC 2012 in the order of published weights: WordNet identifier and name."""
+"""The thousand classes of ILSVRC 2012 in the order of published weights: WordNet identifier and
+name."""
 
 import functools
 from importlib import resources

@@ -1,6 +1,8 @@
-"""Keypoints of persons as OpenPose and COCO write them, and pairs of photographs of one person in two poses.
+"""Keypoints of persons as OpenPose and COCO write them, and pairs of photographs of one person in
+two poses.
 
-Keypoints are (18, 3), see `advdl.data.persons`: (x, y, seen), pixels from the upper left corner of the image they belong to.
+Keypoints are (18, 3), see `advdl.data.persons`: (x, y, seen), pixels from the upper left corner of
+the image they belong to.
 """
 
 import pathlib
@@ -20,14 +22,16 @@ from advdl.errors import UserError, nearest
 
 LEAST = 4  # keypoints that make a pose
 COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
-"""Which of COCO's 17 keypoints each of ours is; it has no neck, which is put between the shoulders."""
+"""Which of COCO's 17 keypoints each of ours is; it has no neck, which is put between the
+shoulders."""
 BODY_25 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 """Which of OpenPose's 25."""
 
 
 def parse_keypoints(values: Any, name: str) -> np.ndarray:
-    """(18, 3) float32 of a list of x, y, confidence for each keypoint: COCO's 17, OpenPose's 18 or 25. A confidence of 0 says
-    that the keypoint was not found. Raises UserError, about `name`, for another skeleton, or what are not finite numbers."""
+    """(18, 3) float32 of a list of x, y, confidence for each keypoint: COCO's 17, OpenPose's 18 or
+    25. A confidence of 0 says that the keypoint was not found. Raises UserError, about `name`, for
+    another skeleton, or what are not finite numbers."""
     try:
         flat = np.asarray(values, np.float64).reshape(-1)
     except (TypeError, ValueError):
@@ -35,7 +39,8 @@ def parse_keypoints(values: Any, name: str) -> np.ndarray:
     order = {51: COCO, 54: tuple(range(18)), 75: BODY_25}.get(flat.size)
     if order is None:
         raise UserError(
-            f"{name} has {flat.size / 3:g} keypoints of x, y, confidence; expected 17 as COCO has them, or OpenPose's 18 or 25"
+            f"{name} has {flat.size / 3:g} keypoints of x, y, confidence; expected 17 as COCO has"
+            " them, or OpenPose's 18 or 25"
         )
     if not np.isfinite(flat).all():
         raise UserError(f"{name} has a keypoint that is not a finite number")
@@ -47,13 +52,17 @@ def parse_keypoints(values: Any, name: str) -> np.ndarray:
     found[:, 2] = found[:, 2] > 0
     found[found[:, 2] == 0] = 0
     if found[:, 2].sum() < LEAST:
-        raise UserError(f"{name} has {found[:, 2].sum():.0f} keypoints that were found; at least {LEAST} make a pose")
+        raise UserError(
+            f"{name} has {found[:, 2].sum():.0f} keypoints that were found; at least {LEAST} make a"
+            " pose"
+        )
     return found.astype(np.float32)
 
 
 def read_pose(path: str | pathlib.Path) -> np.ndarray:
-    """The first person's keypoints of a file that OpenPose wrote (`people`, `pose_keypoints_2d`) or of one in the manner of
-    COCO (`annotations`, `keypoints`). Raises UserError for what cannot be read, has nobody, or has another skeleton."""
+    """The first person's keypoints of a file that OpenPose wrote (`people`, `pose_keypoints_2d`) or
+    of one in the manner of COCO (`annotations`, `keypoints`). Raises UserError for what cannot be
+    read, has nobody, or has another skeleton."""
     path = pathlib.Path(path)
     content = read_json(path)
     for people, values in (("people", "pose_keypoints_2d"), ("annotations", "keypoints")):
@@ -62,45 +71,63 @@ def read_pose(path: str | pathlib.Path) -> np.ndarray:
                 if isinstance(person, Mapping) and values in person:
                     return parse_keypoints(person[values], str(path))
             raise UserError(f"{path} has nobody in it: {people} has no {values}")
-    raise UserError(f"{path} has neither people, as OpenPose writes them, nor annotations, as COCO has them")
+    raise UserError(
+        f"{path} has neither people, as OpenPose writes them, nor annotations, as COCO has them"
+    )
 
 
 def through(view: View, keypoints_K3: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Keypoints of an image of this size where a view without randomness puts them; what falls outside is not seen."""
+    """Keypoints of an image of this size where a view without randomness puts them; what falls
+    outside is not seen."""
     top, left, tall, wide = view.box(height, width, np.empty(0))
     found = np.array(keypoints_K3, np.float32)
     found[:, 0] = (found[:, 0] - left) * view.size[1] / wide
     found[:, 1] = (found[:, 1] - top) * view.size[0] / tall
-    inside = (found[:, :2] >= 0).all(1) & (found[:, 0] <= view.size[1]) & (found[:, 1] <= view.size[0])
+    inside = (
+        (found[:, :2] >= 0).all(1) & (found[:, 0] <= view.size[1]) & (found[:, 1] <= view.size[0])
+    )
     found[~inside] = 0
     return np.where(found[:, 2:] > 0, found, 0)
 
 
 class PosePairs(Bare):
-    """Photographs of persons, two by two: `{"image", "target"}` uint8 (B, H, W, 3) and `{"keypoints", "target_keypoints"}`
-    float32 (B, 18, 3); a row for each ordered pair of images of one person.
+    """Photographs of persons, two by two: `{"image", "target"}` uint8 (B, H, W, 3) and
+    `{"keypoints", "target_keypoints"}` float32 (B, 18, 3); a row for each ordered pair of images of
+    one person.
 
-    `PATH/split/PERSON/*.jpg|png`, and the keypoints of each image either in `NAME_keypoints.json` beside it, as OpenPose writes
-    them, or in `PATH/split/keypoints.json` in the manner of COCO, whose `file_name` is `PERSON/NAME.jpg`. Images in which
-    nobody was found (no such file or annotation) are left out. Raises UserError for what is not there, for another skeleton,
-    and where no person has two images.
+    `PATH/split/PERSON/*.jpg|png`, and the keypoints of each image either in `NAME_keypoints.json`
+    beside it, as OpenPose writes them, or in `PATH/split/keypoints.json` in the manner of COCO,
+    whose `file_name` is `PERSON/NAME.jpg`. Images in which nobody was found (no such file or
+    annotation) are left out. Raises UserError for what is not there, for another skeleton, and
+    where no person has two images.
     """
 
     def __init__(self, path: str, split: str, size: tuple[int, int]):
         view = cover(size)
         self._persons = FolderSource(path, split, view=view, channels=3)
-        self.name, self.split, self.image_shape, self.broken = self._persons.name, split, (*size, 3), self._persons.broken
+        self.name, self.split, self.image_shape, self.broken = (
+            self._persons.name,
+            split,
+            (*size, 3),
+            self._persons.broken,
+        )
         root = pathlib.Path(path).expanduser() / split
         listed = _listed(root / "keypoints.json") if (root / "keypoints.json").is_file() else None
         self._keypoints, members = {}, {}
-        for row, (file, person) in enumerate(zip(self._persons.files, self._persons.labels, strict=True)):
+        for row, (file, person) in enumerate(
+            zip(self._persons.files, self._persons.labels, strict=True)
+        ):
             found = _keypoints(pathlib.Path(file), root, listed)
             if found is not None:
                 self._keypoints[row] = through(view, found, *natural_size(file))
                 members.setdefault(int(person), []).append(row)
-        self._pairs = np.array([(a, b) for own in members.values() for a in own for b in own if a != b], np.int64)
+        self._pairs = np.array(
+            [(a, b) for own in members.values() for a in own for b in own if a != b], np.int64
+        )
         if not len(self._pairs):
-            raise UserError(f"{root} has no person with two images whose keypoints are known; see `PosePairs`")
+            raise UserError(
+                f"{root} has no person with two images whose keypoints are known; see `PosePairs`"
+            )
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -109,8 +136,14 @@ class PosePairs(Bare):
         """See `Source.read`."""
         numbers(self, rows, u)
         image, target = self._pairs[rows].T
-        of = lambda rows: np.stack([self._keypoints[row] for row in rows])  # noqa: E731
-        found = {"image": self._persons.read(image)["image"], "target": self._persons.read(target)["image"]}
+
+        def of(rows):
+            return np.stack([self._keypoints[row] for row in rows])
+
+        found = {
+            "image": self._persons.read(image)["image"],
+            "target": self._persons.read(target)["image"],
+        }
         return {**found, "keypoints": of(image), "target_keypoints": of(target)}
 
 
@@ -119,12 +152,18 @@ def _listed(path: pathlib.Path) -> dict[str, Any]:
     content = read_json(path)
     try:
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        return {names[one["image_id"]]: one["keypoints"] for one in reversed(content["annotations"])}
+        return {
+            names[one["image_id"]]: one["keypoints"] for one in reversed(content["annotations"])
+        }
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not in the manner of COCO: {error} is missing or in the wrong place") from error
+        raise UserError(
+            f"{path} is not in the manner of COCO: {error} is missing or in the wrong place"
+        ) from error
 
 
-def _keypoints(file: pathlib.Path, root: pathlib.Path, listed: Mapping[str, Any] | None) -> np.ndarray | None:
+def _keypoints(
+    file: pathlib.Path, root: pathlib.Path, listed: Mapping[str, Any] | None
+) -> np.ndarray | None:
     """Of one image; None where nobody was found in it."""
     if listed is not None:
         name = file.relative_to(root).as_posix()
@@ -134,13 +173,16 @@ def _keypoints(file: pathlib.Path, root: pathlib.Path, listed: Mapping[str, Any]
 
 
 def open_pairs(spec: str, split: str, size: tuple[int, int]) -> Source:
-    """Pairs that a person named: `figures`, drawn persons, or `folder:PATH` (`PosePairs`); images of this size (H, W).
+    """Pairs that a person named: `figures`, drawn persons, or `folder:PATH` (`PosePairs`); images
+    of this size (H, W).
 
     Raises UserError for a name, folder, split or size that is not there.
     """
     kind, _, rest = spec.partition(":")
     if split not in SPLITS:
-        raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+        raise UserError(
+            f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+        )
     if kind == "folder" and rest:
         return PosePairs(rest, split, size)
     if spec != "figures":

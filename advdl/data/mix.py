@@ -1,7 +1,9 @@
-"""Mixing two images and their labels, on the device and inside a loss; ten crops of an image for a prediction.
+"""Mixing two images and their labels, on the device and inside a loss; ten crops of an image for a
+prediction.
 
-Partners are neighbors, examples 2i and 2i + 1 of a batch, with one share for both: nothing moves between devices, hosts or
-replicas, and every placement draws the same numbers. A loss reads a mixed batch by
+Partners are neighbors, examples 2i and 2i + 1 of a batch, with one share for both: nothing moves
+between devices, hosts or replicas, and every placement draws the same numbers. A loss reads a mixed
+batch by
 
     batch["weight"] * cross_entropy(logits, batch["label"]) + (1 - batch["weight"]) * cross_entropy(logits, batch["other"])
 
@@ -22,27 +24,35 @@ Draw = Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
 
 
 def mixup(batch: Mapping[str, Any], key: jax.Array, alpha: float) -> dict[str, Any]:
-    """Example λ·x + (1 - λ)·partner with λ ~ Beta(alpha, alpha) for a pair (Zhang et al. 2017, arXiv:1710.09412, section 2).
+    """Example λ·x + (1 - λ)·partner with λ ~ Beta(alpha, alpha) for a pair (Zhang et al. 2017,
+    arXiv:1710.09412, section 2).
 
-    batch: `image` (B, H, W, C) float, `label` (B,) and whatever else, which stays. Gives it back with the images mixed,
-    `other` (B,), the partner's label, and `weight` (B,) float32, the share of the example's own. Raises ValueError for an
-    odd batch, images of whole numbers, or alpha 0 or less.
+    batch: `image` (B, H, W, C) float, `label` (B,) and whatever else, which stays. Gives it back
+    with the images mixed, `other` (B,), the partner's label, and `weight` (B,) float32, the share
+    of the example's own. Raises ValueError for an odd batch, images of whole numbers, or alpha 0 or
+    less.
     """
     return _mixed(batch, key, _blend(_positive(alpha)))
 
 
 def cutmix(batch: Mapping[str, Any], key: jax.Array, alpha: float) -> dict[str, Any]:
-    """A rectangle becomes the partner's, of share 1 - λ, λ ~ Beta(alpha, alpha), about a uniform center and cut off at the
-    image's border, the same for a pair (Yun et al. 2019, arXiv:1905.04899, section 3.1). `weight` is 1 - the share of the
-    pixels that were replaced; the rest is as in `mixup`."""
+    """A rectangle becomes the partner's, of share 1 - λ, λ ~ Beta(alpha, alpha), about a uniform
+    center and cut off at the image's border, the same for a pair (Yun et al. 2019,
+    arXiv:1905.04899, section 3.1). `weight` is 1 - the share of the pixels that were replaced; the
+    rest is as in `mixup`."""
     return _mixed(batch, key, _paste(_positive(alpha)))
 
 
-def mix(batch: Mapping[str, Any], key: jax.Array, mixup_alpha: float, cutmix_alpha: float) -> dict[str, Any]:
-    """`mixup` where cutmix_alpha is 0, `cutmix` where mixup_alpha is 0, and where neither is, one of the two for each pair,
-    as likely; with both 0 the images as they are, weight 1. Raises ValueError for negative ones, and as `mixup` does."""
+def mix(
+    batch: Mapping[str, Any], key: jax.Array, mixup_alpha: float, cutmix_alpha: float
+) -> dict[str, Any]:
+    """`mixup` where cutmix_alpha is 0, `cutmix` where mixup_alpha is 0, and where neither is, one
+    of the two for each pair, as likely; with both 0 the images as they are, weight 1. Raises
+    ValueError for negative ones, and as `mixup` does."""
     if min(mixup_alpha, cutmix_alpha) < 0:
-        raise ValueError(f"mixup's alpha is {mixup_alpha} and cutmix's {cutmix_alpha}; expected 0 or more")
+        raise ValueError(
+            f"mixup's alpha is {mixup_alpha} and cutmix's {cutmix_alpha}; expected 0 or more"
+        )
     if not mixup_alpha:
         return _mixed(batch, key, _paste(cutmix_alpha) if cutmix_alpha else _keep)
     if not cutmix_alpha:
@@ -59,16 +69,24 @@ def mix(batch: Mapping[str, Any], key: jax.Array, mixup_alpha: float, cutmix_alp
 
 
 def ten_crop(image_BHWC, size: int | tuple[int, int]):
-    """The four corners and the middle of each image, and their mirror images: (B, 10, h, w, C), of NumPy or JAX as given.
+    """The four corners and the middle of each image, and their mirror images: (B, 10, h, w, C), of
+    NumPy or JAX as given.
 
-    A prediction is the mean of theirs (Krizhevsky et al. 2012, section 4.1). Raises ValueError for too small an image.
+    A prediction is the mean of theirs (Krizhevsky et al. 2012, section 4.1). Raises ValueError for
+    too small an image.
     """
     h, w = (size, size) if isinstance(size, int) else size
     _, height, width, _ = image_BHWC.shape
     if h > height or w > width:
         raise ValueError(f"crops of {h} by {w} from images of {height} by {width}")
     bottom, right = height - h, width - w
-    corners = (0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))
+    corners = (
+        (0, 0),
+        (0, right),
+        (bottom, 0),
+        (bottom, right),
+        (round(bottom / 2), round(right / 2)),
+    )
     crops = [image_BHWC[:, top : top + h, left : left + w] for top, left in corners]
     stack = np.stack if isinstance(image_BHWC, np.ndarray) else jnp.stack
     return stack(crops + [crop[:, :, ::-1] for crop in crops], 1)
@@ -85,7 +103,9 @@ def _blend(alpha: float) -> Draw:
 def _paste(alpha: float) -> Draw:
     def draw(key: jax.Array, height: int, width: int):
         for_share, for_center = jax.random.split(key)
-        side = jnp.sqrt(1 - jax.random.beta(for_share, alpha, alpha))  # of the rectangle, as a share of the image's
+        side = jnp.sqrt(
+            1 - jax.random.beta(for_share, alpha, alpha)
+        )  # of the rectangle, as a share of the image's
         center = jax.random.uniform(for_center, (2,))
         vertical, horizontal = _inside(height, center[0], side), _inside(width, center[1], side)
         own = 1 - vertical[:, None] * horizontal[None, :]
@@ -100,7 +120,10 @@ def _keep(key: jax.Array, height: int, width: int):
 
 def _inside(length: int, center: jax.Array, share: jax.Array) -> jax.Array:
     """1 for places of 0 … length - 1 within half of `share` of a center, else 0; (length,)."""
-    half, middle = jnp.floor(length * share).astype(int) // 2, jnp.floor(length * center).astype(int)
+    half, middle = (
+        jnp.floor(length * share).astype(int) // 2,
+        jnp.floor(length * center).astype(int),
+    )
     places = jnp.arange(length)
     return ((places >= middle - half) & (places < middle + half)).astype(jnp.float32)
 
@@ -109,13 +132,21 @@ def _mixed(batch: Mapping[str, Any], key: jax.Array, draw: Draw) -> dict[str, An
     image_BHWC = batch["image"]
     count, height, width, _ = image_BHWC.shape
     if count % 2:
-        raise ValueError(f"pairs are mixed and a batch, or a replica's part of it, has {count} images; take an even number")
+        raise ValueError(
+            f"pairs are mixed and a batch, or a replica's part of it, has {count} images; take an"
+            " even number"
+        )
     if not jnp.issubdtype(image_BHWC.dtype, jnp.floating):
         raise ValueError(f"images of {image_BHWC.dtype} cannot be mixed; put to_float before")
     own_PHW, share_P = replica.sample(lambda key: draw(key, height, width), key, count // 2)
     own_BHWC = _both(own_PHW)[..., None].astype(image_BHWC.dtype)
     image_BHWC = own_BHWC * image_BHWC + (1 - own_BHWC) * _partners(image_BHWC)
-    return {**batch, "image": image_BHWC, "other": _partners(batch["label"]), "weight": _both(share_P)}
+    return {
+        **batch,
+        "image": image_BHWC,
+        "other": _partners(batch["label"]),
+        "weight": _both(share_P),
+    }
 
 
 def _both(x_P: jax.Array) -> jax.Array:

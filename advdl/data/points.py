@@ -16,19 +16,23 @@ from advdl.errors import UserError, nearest
 
 
 class Mixture(NamedTuple):
-    """K equally likely Gaussians of one width: the mean of N(center_k, deviation² I). centers_KD: (K, D) float64."""
+    """K equally likely Gaussians of one width: the mean of N(center_k, deviation² I). centers_KD:
+    (K, D) float64."""
 
     centers_KD: np.ndarray
     deviation: float
 
     def density(self, x_ND: np.ndarray) -> np.ndarray:
         """p(x), (N,) float64."""
-        square_NK = np.square((np.asarray(x_ND, np.float64)[:, None] - self.centers_KD) / self.deviation).sum(-1)
+        square_NK = np.square(
+            (np.asarray(x_ND, np.float64)[:, None] - self.centers_KD) / self.deviation
+        ).sum(-1)
         height = (2 * np.pi * self.deviation**2) ** (-self.centers_KD.shape[1] / 2)
         return height * np.exp(-square_NK / 2).mean(1)
 
     def points(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, D) float32 and their components (N,) int32, a function of uniform numbers (N, 1 + D) in [0, 1)."""
+        """Points (N, D) float32 and their components (N,) int32, a function of uniform numbers (N,
+        1 + D) in [0, 1)."""
         label = (u[:, 0] * len(self.centers_KD)).astype(np.int32)
         normal = ndtri(np.clip(u[:, 1:], 2.0**-54, 1 - 2.0**-53))  # 0 would be at minus infinity
         return (self.centers_KD[label] + self.deviation * normal).astype(np.float32), label
@@ -37,7 +41,9 @@ class Mixture(NamedTuple):
         """Points (count, D) float32, drawn on the device."""
         keys, centers = jax.random.split(key), jnp.asarray(self.centers_KD, jnp.float32)
         noise = jax.random.normal(keys[1], (count, centers.shape[1]))
-        return centers[jax.random.randint(keys[0], (count,), 0, len(centers))] + self.deviation * noise
+        return (
+            centers[jax.random.randint(keys[0], (count,), 0, len(centers))] + self.deviation * noise
+        )
 
     @property
     def mean(self) -> np.ndarray:
@@ -62,8 +68,8 @@ def grid(columns: int, rows: int, step: float) -> np.ndarray:
     return np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
 
 
-# The grid is that of VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018); their ring has radius 1 and deviation
-# 0.01, here both are doubled.
+# The grid is that of VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018); their ring has
+# radius 1 and deviation 0.01, here both are doubled.
 MIXTURES = {
     "normal": Mixture(np.array([[4.0]]), 0.5),
     "ring": Mixture(ring(8, 2.0), 0.02),
@@ -73,10 +79,12 @@ SPLITS = ("train", "test")
 
 
 class Points:
-    """A source of a mixture's points: `{"point": float32 (B, D), "label": int32 (B,)}`, the label being the component.
+    """A source of a mixture's points: `{"point": float32 (B, D), "label": int32 (B,)}`, the label
+    being the component.
 
-    `train` never ends: every place in the line of examples has a point of its own, drawn from its own numbers, and the
-    length means nothing. `test` is fixed: 10,000 points of a line, or 2,500, by which modes are counted. image_shape: (D,).
+    `train` never ends: every place in the line of examples has a point of its own, drawn from its
+    own numbers, and the length means nothing. `test` is fixed: 10,000 points of a line, or 2,500,
+    by which modes are counted. image_shape: (D,).
     """
 
     broken: tuple[pathlib.Path, ...] = ()
@@ -97,16 +105,21 @@ class Points:
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         u = numbers(self, rows, u)
-        points, label = self.mixture.points(u) if self._fixed is None else (part[rows] for part in self._fixed)
+        points, label = (
+            self.mixture.points(u) if self._fixed is None else (part[rows] for part in self._fixed)
+        )
         return {"point": points, "label": label}
 
 
 def open_points(spec: str, split: str) -> Points:
-    """`normal`, N(4, 0.5²) on a line; `ring`, eight Gaussians on a circle of radius 2; `grid`, 5 by 5 of them, 2 apart.
+    """`normal`, N(4, 0.5²) on a line; `ring`, eight Gaussians on a circle of radius 2; `grid`, 5 by
+    5 of them, 2 apart.
 
     Raises UserError for another name or split.
     """
     for what, given, known in (("points", spec, MIXTURES), ("split", split, SPLITS)):
         if given not in known:
-            raise UserError(f"no {what} called {given!r}; there are {', '.join(known)}{nearest(given, known)}")
+            raise UserError(
+                f"no {what} called {given!r}; there are {', '.join(known)}{nearest(given, known)}"
+            )
     return Points(spec, split, MIXTURES[spec])

@@ -1,4 +1,5 @@
-"""Scenes: images of which every pixel has a class; built in, in folders of a person's own, and prepared data sets.
+"""Scenes: images of which every pixel has a class; built in, in folders of a person's own, and
+prepared data sets.
 
 Axes: B batch, N examples, H height, W width, C channels, K classes.
 """
@@ -23,16 +24,36 @@ from advdl.data.views import View
 from advdl.errors import UserError, nearest
 
 CAMVID_NAMES = (
-    "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian", "bicyclist",
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign_symbol",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
     "unlabelled",
-)  # fmt: skip
+)
 CAMVID_PALETTE = np.array(  # of the SegNet tutorial
     [
-        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0], [192, 128, 128],
-        [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192], [0, 0, 0],
+        [128, 128, 128],
+        [128, 0, 0],
+        [192, 192, 128],
+        [128, 64, 128],
+        [60, 40, 222],
+        [128, 128, 0],
+        [192, 128, 128],
+        [64, 64, 128],
+        [64, 0, 128],
+        [64, 64, 0],
+        [0, 128, 192],
+        [0, 0, 0],
     ],
     np.uint8,
-)  # fmt: skip
+)
 LAYOUTS = ("{0}/images", "{0}/masks"), ("{0}", "{0}annot")  # ours, and that of the SegNet tutorial
 TFDS_MASKS = ("segmentation_mask", "segmentation_label", "annotation", "mask")
 TFDS_CLASSES = {"oxford_iiit_pet": (("pet", "background", "border"), 1)}  # and the id of the first
@@ -41,8 +62,9 @@ TFDS_CLASSES = {"oxford_iiit_pet": (("pet", "background", "border"), 1)}  # and 
 class Scenes(Source, Protocol):
     """A source of images with masks.
 
-    label_names: the K classes. void: the id of pixels that do not count, never one of 0 … K-1, or None. palette: (K, 3)
-    uint8, or None. `read` gives `{"image": uint8 (B, H, W, C), "mask": uint8 (B, H, W)}`, the mask of 0 … K-1 and void.
+    label_names: the K classes. void: the id of pixels that do not count, never one of 0 … K-1, or
+    None. palette: (K, 3) uint8, or None. `read` gives `{"image": uint8 (B, H, W, C), "mask": uint8
+    (B, H, W)}`, the mask of 0 … K-1 and void.
     """
 
     void: int | None
@@ -71,7 +93,13 @@ class ArrayScenes:
             raise ValueError(f"masks {masks.shape} do not fit images {images.shape}")
         if void is not None and void < len(label_names):
             raise ValueError(f"void is {void}, one of {len(label_names)} classes")
-        self.name, self.split, self.label_names, self.void, self.palette = name, split, tuple(label_names), void, palette
+        self.name, self.split, self.label_names, self.void, self.palette = (
+            name,
+            split,
+            tuple(label_names),
+            void,
+            palette,
+        )
         self.image_shape = images.shape[1:]
         self._images, self._masks = images, masks.astype(np.uint8)
 
@@ -84,11 +112,19 @@ class ArrayScenes:
 
 
 class _Decoded:
-    """Scenes that are decoded when read, in parallel: `_files(rows)` gives (image, its name, mask, its name) of each."""
+    """Scenes that are decoded when read, in parallel: `_files(rows)` gives (image, its name, mask,
+    its name) of each."""
 
     draws, broken = 0, ()
 
-    def __init__(self, name: str, split: str, code: Coding, shape: tuple[int, int, int], size: tuple[int, int] | None):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        code: Coding,
+        shape: tuple[int, int, int],
+        size: tuple[int, int] | None,
+    ):
         self.name, self.split, self._code, self._size = name, split, code, size
         self.label_names, self.void, self.palette = code.label_names, code.void, code.palette
         self.image_shape = (*(size or shape[:2]), shape[2])
@@ -96,8 +132,8 @@ class _Decoded:
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Scenes`. Raises UserError, naming the file, for one that does not decode, a mask of another size than its
-        image, or an id that is no class."""
+        """See `Scenes`. Raises UserError, naming the file, for one that does not decode, a mask of
+        another size than its image, or an id that is no class."""
         numbers(self, rows, u)
         images, masks = zip(*self._pool.map(self._pair, self._files(rows)), strict=True)
         return {"image": np.stack(images), "mask": np.stack(masks)}
@@ -110,15 +146,16 @@ class _Decoded:
 
 
 class FolderScenes(_Decoded):
-    """Scenes in `PATH/split/images/*.png|jpg|jpeg` and `PATH/split/masks/*.png` of the same stem, or in `PATH/split` and
-    `PATH/splitannot`; rows are in the order of the names.
+    """Scenes in `PATH/split/images/*.png|jpg|jpeg` and `PATH/split/masks/*.png` of the same stem,
+    or in `PATH/split` and `PATH/splitannot`; rows are in the order of the names.
 
-    `PATH/classes.txt` has a class a line, in the order of the ids (names: in its place), and `PATH/palette.txt`, where it is
-    there, a color (r g b) a line, by which RGB masks are read. Masks as in `decode_mask`, void as in `coding`. size: (H, W)
-    that images (antialiased bilinear) and masks (nearest neighbor) are stretched to; by default they have the first one's.
+    `PATH/classes.txt` has a class a line, in the order of the ids (names: in its place), and
+    `PATH/palette.txt`, where it is there, a color (r g b) a line, by which RGB masks are read.
+    Masks as in `decode_mask`, void as in `coding`. size: (H, W) that images (antialiased bilinear)
+    and masks (nearest neighbor) are stretched to; by default they have the first one's.
 
-    Raises UserError for a folder, split or list that is not there or does not fit, an image without a mask, and a mask
-    without an image.
+    Raises UserError for a folder, split or list that is not there or does not fit, an image without
+    a mask, and a mask without an image.
     """
 
     def __init__(
@@ -133,8 +170,14 @@ class FolderScenes(_Decoded):
     ):
         root = pathlib.Path(path).expanduser()
         if not root.is_dir():
-            raise UserError(f"no folder {root}; expected {root}/train/images/*.png and {root}/train/masks/*.png")
-        names = _lines(root / "classes.txt", "the classes, a name a line in the order of their ids") if names is None else names
+            raise UserError(
+                f"no folder {root}; expected {root}/train/images/*.png and {root}/train/masks/*.png"
+            )
+        names = (
+            _lines(root / "classes.txt", "the classes, a name a line in the order of their ids")
+            if names is None
+            else names
+        )
         if palette is None and (root / "palette.txt").exists():
             palette = _colors(root / "palette.txt", names)
         code = coding(names, void, palette, name=str(root))
@@ -142,10 +185,17 @@ class FolderScenes(_Decoded):
         images, labels = (_by_stem(place, root.resolve()) for place in (pictures, masks))
         for stem in sorted(images.keys() ^ labels.keys()):
             if stem in images:
-                raise UserError(f"image {images[stem]} has no mask {masks / stem}.png; add it or remove the image")
-            raise UserError(f"mask {labels[stem]} has no image in {pictures}; add it or remove the mask")
+                raise UserError(
+                    f"image {images[stem]} has no mask {masks / stem}.png; add it or remove the"
+                    " image"
+                )
+            raise UserError(
+                f"mask {labels[stem]} has no image in {pictures}; add it or remove the mask"
+            )
         if not images:
-            raise UserError(f"{pictures} has no images; expected {pictures}/*.png and {masks}/*.png")
+            raise UserError(
+                f"{pictures} has no images; expected {pictures}/*.png and {masks}/*.png"
+            )
         self._pairs = [(images[stem], labels[stem]) for stem in sorted(images)]
         first = pathlib.Path(self._pairs[0][0])
         super().__init__(f"{kind}:{root}", split, code, natural_shape(first, str(first)), size)
@@ -161,12 +211,21 @@ class FolderScenes(_Decoded):
 class TfdsScenes(_Decoded):
     """A split of a prepared data set, records with `image` and a mask, both encoded files.
 
-    Classes are those that the mask's feature (a `LabeledImage`) names; of `oxford_iiit_pet`, whose trimaps hold 1 … 3, they
-    are 0 pet, 1 background and 2 border, the last of which is a class unless void is 2. Raises UserError for a set without
-    a mask or without names, and for images of many sizes where `size` (H, W) is not given.
+    Classes are those that the mask's feature (a `LabeledImage`) names; of `oxford_iiit_pet`, whose
+    trimaps hold 1 … 3, they are 0 pet, 1 background and 2 border, the last of which is a class
+    unless void is 2. Raises UserError for a set without a mask or without names, and for images of
+    many sizes where `size` (H, W) is not given.
     """
 
-    def __init__(self, name: str, split: str, records, features, size: tuple[int, int] | None = None, void: int | None = None):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        records,
+        features,
+        size: tuple[int, int] | None = None,
+        void: int | None = None,
+    ):
         self._records, self._key = records, mask_feature(name, features)
         height, width, depth = features["image"].shape
         if size is None and (height is None or width is None):
@@ -174,7 +233,10 @@ class TfdsScenes(_Decoded):
         known, first = TFDS_CLASSES.get(name.partition("/")[0].partition(":")[0], (None, 0))
         names = known or getattr(features[self._key], "names", None)
         if not names:
-            raise UserError(f"tfds:{name} names no classes of its {self._key}; write it as folder:PATH with classes.txt")
+            raise UserError(
+                f"tfds:{name} names no classes of its {self._key}; write it as folder:PATH with"
+                " classes.txt"
+            )
         code = coding(names, void, first=first, name=f"tfds:{name}")
         super().__init__(f"tfds:{name}", split, code, (height, width, 1 if depth == 1 else 3), size)
 
@@ -184,14 +246,21 @@ class TfdsScenes(_Decoded):
     def _files(self, rows: np.ndarray):
         examples = self._records.__getitems__([int(row) for row in rows])
         titles = [f"row {row} of {self.name} {self.split}" for row in rows]
-        return [(e["image"], title, e[self._key], f"{self._key} of {title}") for e, title in zip(examples, titles, strict=True)]
+        return [
+            (e["image"], title, e[self._key], f"{self._key} of {title}")
+            for e, title in zip(examples, titles, strict=True)
+        ]
 
 
 def mask_feature(name: str, features: Mapping) -> str:
-    """Which feature of a data set is the mask. Raises UserError where there is none, or no image."""
+    """Which feature of a data set is the mask. Raises UserError where there is none, or no
+    image."""
     found = [key for key in TFDS_MASKS if key in features]
     if "image" not in features or not found:
-        raise UserError(f"tfds:{name} has {', '.join(features)}; image and one of {', '.join(TFDS_MASKS)} are needed")
+        raise UserError(
+            f"tfds:{name} has {', '.join(features)}; image and one of {', '.join(TFDS_MASKS)} are"
+            " needed"
+        )
     return found[0]
 
 
@@ -204,12 +273,14 @@ def open_scenes(
 ) -> Scenes:
     """The source of images with masks that a person named; small ones are read once and kept.
 
-    spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH` (`FolderScenes`),
-    `camvid:PATH`, the same with CamVid's classes, palette and void (11), `tfds:NAME` (`TfdsScenes`), or
-    `blank:360x480x3:11`, made up. data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image, by
-    default what they have. void: the id of pixels that do not count (see `coding`).
+    spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH`
+    (`FolderScenes`), `camvid:PATH`, the same with CamVid's classes, palette and void (11),
+    `tfds:NAME` (`TfdsScenes`), or `blank:360x480x3:11`, made up. data_dir: where
+    tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default what they have.
+    void: the id of pixels that do not count (see `coding`).
 
-    Raises UserError for a name, folder, split or size that is not there, and on reading, naming the file, for what is wrong.
+    Raises UserError for a name, folder, split or size that is not there, and on reading, naming the
+    file, for what is wrong.
     """
     kind, _, rest = spec.partition(":")
     if kind in ("folder", "camvid") and rest:
@@ -232,37 +303,47 @@ def open_scenes(
 
 
 @functools.lru_cache(4)
-def digit_scenes(split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None) -> ArrayScenes:
+def digit_scenes(
+    split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None
+) -> ArrayScenes:
     """Handwritten digits on round counters, some of them over others: images (H, W, 1), 11 classes.
 
-    Class 0 is the background, a gradient with noise; class 1 + d is a counter with digit d on it, all of its pixels, so that
-    a network must look past a pixel's surroundings to know them. Counters are `diameter` pixels wide, give or take 12 %,
-    whole, and may lie over the rims of earlier ones, not over the middles of their digits; there are as many as would
-    cover 35 to 60 % of the scene, as far as they find room.
+    Class 0 is the background, a gradient with noise; class 1 + d is a counter with digit d on it,
+    all of its pixels, so that a network must look past a pixel's surroundings to know them.
+    Counters are `diameter` pixels wide, give or take 12 %, whole, and may lie over the rims of
+    earlier ones, not over the middles of their digits; there are as many as would cover 35 to 60 %
+    of the scene, as far as they find room.
 
-    `train` is made of the training digits and `test` of the test digits; scene n is a function of the split, n, the size
-    and the diameter. count: by default 2,000 and 300. Raises UserError for another split, a diameter below 16 pixels, or
-    a scene that has no room for a counter.
+    `train` is made of the training digits and `test` of the test digits; scene n is a function of
+    the split, n, the size and the diameter. count: by default 2,000 and 300. Raises UserError for
+    another split, a diameter below 16 pixels, or a scene that has no room for a counter.
     """
     if split not in SPLITS:
-        raise UserError(f"digit_scenes have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+        raise UserError(
+            f"digit_scenes have no split {split!r}; there are"
+            f" {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+        )
     if diameter < 16 or min(size) < 1.25 * diameter:
         raise UserError(
-            f"scenes of {size[1]} by {size[0]} pixels with digits of {diameter}; digits need 16, and scenes 1.25 times theirs"
+            f"scenes of {size[1]} by {size[0]} pixels with digits of {diameter}; digits need 16,"
+            " and scenes 1.25 times theirs"
         )
     pictures, label_N, names = _pictures(split)
     count = {"train": 2000, "test": 300}[split] if count is None else count
     images, masks = np.empty((count, *size, 1), np.uint8), np.empty((count, *size), np.uint8)
     for n in range(count):
         rng = np.random.default_rng([SPLITS.index(split), n, *size, diameter])
-        counters = max(1, round(rng.uniform(0.35, 0.6) * size[0] * size[1] / (np.pi / 4 * diameter**2)))
+        counters = max(
+            1, round(rng.uniform(0.35, 0.6) * size[0] * size[1] / (np.pi / 4 * diameter**2))
+        )
         images[n, ..., 0], masks[n] = _scene(rng, size, diameter, counters, pictures, label_N)
     return ArrayScenes("digit_scenes", split, images, masks, ("background", *names))
 
 
 def single_digits(split: str, diameter: int = 28) -> ArraySource:
-    """Scenes of one counter each, with its digit as the label: images (S, S, 1), S = 1.25 diameters, rounded up to a
-    multiple of 8; 6,000 and 1,000 of them. What an encoder can learn its first features from."""
+    """Scenes of one counter each, with its digit as the label: images (S, S, 1), S = 1.25
+    diameters, rounded up to a multiple of 8; 6,000 and 1,000 of them. What an encoder can learn its
+    first features from."""
     pictures, label_N, names = _pictures(split)
     side = -int(-1.25 * diameter // 8) * 8
     count = {"train": 6000, "test": 1000}[split]
@@ -277,10 +358,16 @@ def single_digits(split: str, diameter: int = 28) -> ArraySource:
 def _pictures(split: str):
     source = digits(split)
     found = source.read(np.arange(len(source)))
-    return [Image.fromarray(image[..., 0]) for image in found["image"]], found["label"], source.label_names
+    return (
+        [Image.fromarray(image[..., 0]) for image in found["image"]],
+        found["label"],
+        source.label_names,
+    )
 
 
-def _scene(rng: np.random.Generator, size, diameter, counters, pictures, label_N) -> tuple[np.ndarray, np.ndarray]:
+def _scene(
+    rng: np.random.Generator, size, diameter, counters, pictures, label_N
+) -> tuple[np.ndarray, np.ndarray]:
     image = ground(rng, size)
     mask = np.zeros(size, np.uint8)
     placed: list[tuple[float, float, float]] = []
@@ -288,7 +375,10 @@ def _scene(rng: np.random.Generator, size, diameter, counters, pictures, label_N
         radius = rng.uniform(0.44, 0.56) * diameter
         for _ in range(20):
             y, x = (rng.uniform(radius + 1, side - radius - 1) for side in size)
-            if all(np.hypot(y - v, x - u) > max(radius + 0.5 * r, r + 0.5 * radius) for v, u, r in placed):
+            if all(
+                np.hypot(y - v, x - u) > max(radius + 0.5 * r, r + 0.5 * radius)
+                for v, u, r in placed
+            ):
                 break
         else:
             continue  # no room left
@@ -311,29 +401,41 @@ def grainy(rng: np.random.Generator, image_HW: np.ndarray) -> np.ndarray:
 
 
 def draw_counter(
-    image_HW: np.ndarray, middle: tuple[float, float], radius: float, picture: Image.Image, paper: float, ink: float
+    image_HW: np.ndarray,
+    middle: tuple[float, float],
+    radius: float,
+    picture: Image.Image,
+    paper: float,
+    ink: float,
 ) -> np.ndarray:
-    """Draws a round counter with a picture of a digit on it into an image, in place; returns which pixels are its, (H, W) bool.
+    """Draws a round counter with a picture of a digit on it into an image, in place; returns which
+    pixels are its, (H, W) bool.
     middle: (y, x) in pixels. paper, ink: its gray levels."""
     y, x = middle
     box = tuple(slice(max(int(c - radius) - 1, 0), int(c + radius) + 3) for c in (y, x))
     part = image_HW[box]
     rows, columns = (np.arange(n)[s] + 0.5 for n, s in zip(image_HW.shape, box, strict=True))
     distance = np.hypot(rows[:, None] - y, columns - x)
-    part += np.clip(radius - distance + 0.5, 0, 1) * (paper - part)  # a rim's pixel is covered in part
+    part += np.clip(radius - distance + 0.5, 0, 1) * (
+        paper - part
+    )  # a rim's pixel is covered in part
     part += np.clip(1 - np.abs(distance - radius + 0.5), 0, 1) * (ink - part)
     side = round(1.4 * radius)
     top, left = round(y - side / 2), round(x - side / 2)
     place = image_HW[top : top + side, left : left + side]
-    place += np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64) / 255 * (ink - place)
+    place += (
+        np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64)
+        / 255
+        * (ink - place)
+    )
     covered = np.zeros(image_HW.shape, bool)
     covered[box] = distance < radius
     return covered
 
 
 class ClassPixels(NamedTuple):
-    """Of each class: `pixels` (K,), how many there are, and `present` (K,), how many the images have in which there are any;
-    int64. `void`: the same two figures of void."""
+    """Of each class: `pixels` (K,), how many there are, and `present` (K,), how many the images
+    have in which there are any; int64. `void`: the same two figures of void."""
 
     pixels: np.ndarray
     present: np.ndarray
@@ -356,13 +458,15 @@ def class_pixels(source: Scenes) -> ClassPixels:
 
 
 def median_frequency_weights(counts: ClassPixels, with_void: bool = False) -> np.ndarray:
-    """median(f) / f_c, (K,) float32, where f_c = pixels of c / pixels of all images with c in them (Eigen & Fergus 2015,
-    arXiv:1411.4734; SegNet, arXiv:1511.00561, section 4).
+    """median(f) / f_c, (K,) float32, where f_c = pixels of c / pixels of all images with c in them
+    (Eigen & Fergus 2015, arXiv:1411.4734; SegNet, arXiv:1511.00561, section 4).
 
-    with_void: void is among those of which the median is taken, as in SegNet's published weights. A class of which there is
-    nothing weighs 0 and is not in the median.
+    with_void: void is among those of which the median is taken, as in SegNet's published weights. A
+    class of which there is nothing weighs 0 and is not in the median.
     """
-    frequency = np.divide(counts.pixels, counts.present, out=np.zeros(len(counts.pixels)), where=counts.present > 0)
+    frequency = np.divide(
+        counts.pixels, counts.present, out=np.zeros(len(counts.pixels)), where=counts.present > 0
+    )
     among = frequency[frequency > 0].tolist()
     if with_void and counts.void[1]:
         among.append(counts.void[0] / counts.void[1])
@@ -395,7 +499,9 @@ def _colors(file: pathlib.Path, names: Sequence[str]) -> np.ndarray:
     except ValueError:
         raise UserError(f"{file} is not three whole numbers of 0 … 255 (r g b) a line") from None
     if len(colors) != len(names) or len(np.unique(colors, axis=0)) != len(colors):
-        raise UserError(f"{file} has {len(np.unique(colors, axis=0))} different colors for {len(names)} classes")
+        raise UserError(
+            f"{file} has {len(np.unique(colors, axis=0))} different colors for {len(names)} classes"
+        )
     return colors.astype(np.uint8)
 
 
@@ -407,9 +513,14 @@ def _layout(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]
             return images, masks
     found = sorted(p.name for p in root.iterdir() if p.is_dir())
     if split not in found:
-        raise UserError(f"no folder {root / split}; {root} has {', '.join(found) or 'no folders'}{nearest(split, found)}")
+        raise UserError(
+            f"no folder {root / split}; {root} has"
+            f" {', '.join(found) or 'no folders'}{nearest(split, found)}"
+        )
     place = root / split
-    raise UserError(f"{place} has no images beside masks; expected {place}/images/*.png and {place}/masks/*.png")
+    raise UserError(
+        f"{place} has no images beside masks; expected {place}/images/*.png and {place}/masks/*.png"
+    )
 
 
 def _by_stem(place: pathlib.Path, root: pathlib.Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Which rows of a source stand for all of it, and reading many rows with bounded memory.
 
-A source may be sorted, by class or by time, so its first rows are no sample of it. Whatever shows or measures "some
-examples" takes the rows that `selected` draws.
+A source may be sorted, by class or by time, so its first rows are no sample of it. Whatever shows
+or measures "some examples" takes the rows that `selected` draws.
 """
 
 import math
@@ -15,11 +15,13 @@ BLOCK = 2**23  # values of images that are held at a time: 64 MiB of them in flo
 
 
 def selected(source: Sized | int, count: int, seed: int = 0) -> np.ndarray:
-    """Rows of `count` examples of a source, drawn uniformly without replacement: (min(count, N),) int64, ascending.
+    """Rows of `count` examples of a source, drawn uniformly without replacement: (min(count, N),)
+    int64, ascending.
 
-    source: anything with a length N, or N itself. All rows where count is N or more. The rows are a function of N, count
-    and seed. They are ascending so that files are read in their order; the first few of them are therefore no selection,
-    and a smaller one is another call. Raises ValueError for a negative count.
+    source: anything with a length N, or N itself. All rows where count is N or more. The rows are a
+    function of N, count and seed. They are ascending so that files are read in their order; the
+    first few of them are therefore no selection, and a smaller one is another call. Raises
+    ValueError for a negative count.
     """
     total = source if isinstance(source, int) else len(source)
     if count < 0:
@@ -29,14 +31,19 @@ def selected(source: Sized | int, count: int, seed: int = 0) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False)).astype(np.int64)
 
 
-def read_blocks(source: Source, rows: np.ndarray | None = None, size: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
+def read_blocks(
+    source: Source, rows: np.ndarray | None = None, size: int = 0
+) -> Iterator[Mapping[str, np.ndarray]]:
     """What `source.read` gives of these rows (all: None) in their order, `size` rows at a time.
 
-    size: by default so many that an image's values times it are at most `BLOCK`, and no more than 4,096. Raises ValueError for
-    a source that draws random numbers, since its examples are not fixed.
+    size: by default so many that an image's values times it are at most `BLOCK`, and no more than
+    4,096. Raises ValueError for a source that draws random numbers, since its examples are not
+    fixed.
     """
     if source.draws:
-        raise ValueError(f"{source.name} draws random numbers; its examples are read by TrainBatches")
+        raise ValueError(
+            f"{source.name} draws random numbers; its examples are read by TrainBatches"
+        )
     rows = np.arange(len(source), dtype=np.int64) if rows is None else rows
     size = size or max(1, min(4096, BLOCK // math.prod(source.image_shape)))
     for first in range(0, len(rows), size):

@@ -1,4 +1,5 @@
-"""Texts of classes: from files, from folders, from tensorflow-datasets, and opinions made to order."""
+"""Texts of classes: from files, from folders, from tensorflow-datasets, and opinions made to
+order."""
 
 import pathlib
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ class Texts(NamedTuple):
 
 
 class Sentences(NamedTuple):
-    """Three sets of texts that have none in common but where the data's own splits do; label_names: one a class; blank: how
-    many lines without text were passed over."""
+    """Three sets of texts that have none in common but where the data's own splits do; label_names:
+    one a class; blank: how many lines without text were passed over."""
 
     label_names: tuple[str, ...]
     train: Texts
@@ -34,11 +35,13 @@ class Sentences(NamedTuple):
 def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sentences:
     """The texts that a person named.
 
-    spec: `opinions`; `folder:PATH` with files PATH/CLASS.txt of one text a line, or with PATH/train/CLASS/*.txt of one text a
-    file and, if it likes, PATH/validation and PATH/test; `tfds:NAME` with `text` (or `sentence`) and `label`. What has no test
-    or validation part of its own gets a tenth of the distinct texts each, chosen by the seed.
+    spec: `opinions`; `folder:PATH` with files PATH/CLASS.txt of one text a line, or with
+    PATH/train/CLASS/*.txt of one text a file and, if it likes, PATH/validation and PATH/test;
+    `tfds:NAME` with `text` (or `sentence`) and `label`. What has no test or validation part of its
+    own gets a tenth of the distinct texts each, chosen by the seed.
 
-    Raises UserError for what is not there or cannot be read, for fewer than two classes, and for classes without texts.
+    Raises UserError for what is not there or cannot be read, for fewer than two classes, and for
+    classes without texts.
     """
     kind, _, rest = spec.partition(":")
     blank = 0
@@ -50,9 +53,13 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sen
         names, parts = _tfds(rest, data_dir)
     else:
         known = ["opinions", "folder:PATH", "tfds:NAME"]
-        raise UserError(f"no sentences {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
+        raise UserError(
+            f"no sentences {spec!r}; there are {', '.join(known)}{nearest(spec, known)}"
+        )
     if len(names) < 2:
-        raise UserError(f"{spec} has the class {', '.join(names) or 'of nothing'} alone; expected two or more")
+        raise UserError(
+            f"{spec} has the class {', '.join(names) or 'of nothing'} alone; expected two or more"
+        )
     texts, ways = parts.pop("train"), 10
     for number, part in enumerate(("test", "validation")):
         if part not in parts:
@@ -63,31 +70,43 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sen
         counts = np.bincount(getattr(found, part).label, minlength=len(names))
         if not counts.sum() or (part == "train" and not counts.all()):
             missing = names[int(counts.argmin())] if counts.sum() else "any class"
-            raise UserError(f"{spec} has too few texts: none of {missing} in the part for {part}; expected some tens of each")
+            raise UserError(
+                f"{spec} has too few texts: none of {missing} in the part for {part}; expected some"
+                " tens of each"
+            )
     return found
 
 
 def _tenth(texts: Texts, seed: Sequence[int], ways: int) -> tuple[Texts, Texts]:
     """(the rest, a part of so many): equal texts stay together."""
     distinct = list(dict.fromkeys(texts.texts))
-    chosen = np.random.default_rng([*seed, 0x73656E74]).permutation(len(distinct))[: round(len(distinct) / ways)]
+    chosen = np.random.default_rng([*seed, 0x73656E74]).permutation(len(distinct))[
+        : round(len(distinct) / ways)
+    ]
     taken = {distinct[number] for number in chosen}
     inside = np.array([text in taken for text in texts.texts], bool)
     return tuple(
-        Texts(tuple(text for text, keep in zip(texts.texts, side, strict=True) if keep), texts.label[side])
+        Texts(
+            tuple(text for text, keep in zip(texts.texts, side, strict=True) if keep),
+            texts.label[side],
+        )
         for side in (~inside, inside)
     )
 
 
 def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]:
     if not root.is_dir():
-        raise UserError(f"no folder {root}; expected {root}/CLASS.txt of one sentence a line, or {root}/train/CLASS/*.txt")
+        raise UserError(
+            f"no folder {root}; expected {root}/CLASS.txt of one sentence a line, or"
+            f" {root}/train/CLASS/*.txt"
+        )
     if (root / "train").is_dir():
         return _splits(root)
     files = sorted(p for p in root.glob("*.txt") if not p.name.startswith("."))
     if not files:
         raise UserError(
-            f"{root} has no .txt files; expected {root}/CLASS.txt of one sentence a line, or {root}/train/CLASS/*.txt"
+            f"{root} has no .txt files; expected {root}/CLASS.txt of one sentence a line, or"
+            f" {root}/train/CLASS/*.txt"
         )
     lines = [read_lines(file) for file in files]
     kept = [[line.strip() for line in inside if line.strip()] for inside in lines]
@@ -105,18 +124,27 @@ def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]
         own = tuple(p.name for p in places)
         if names is not None and own != names:
             only = sorted(set(own) ^ set(names))
-            raise UserError(f"{folder} has other classes than {root / 'train'}: {', '.join(only[:5])}; move them away")
+            raise UserError(
+                f"{folder} has other classes than {root / 'train'}: {', '.join(only[:5])}; move"
+                " them away"
+            )
         names = own
-        inside = [sorted(p for p in place.glob("*.txt") if not p.name.startswith(".")) for place in places]
+        inside = [
+            sorted(p for p in place.glob("*.txt") if not p.name.startswith(".")) for place in places
+        ]
         for place, files in zip(places, inside, strict=True):
             if not files:
                 raise UserError(f"class folder {place} has no .txt files; fill or remove it")
-        parts[part] = _texts([[" ".join(" ".join(read_lines(file)).split()) for file in files] for files in inside])
+        parts[part] = _texts(
+            [[" ".join(" ".join(read_lines(file)).split()) for file in files] for files in inside]
+        )
     return names, parts, 0
 
 
 def _texts(of_classes: Sequence[Sequence[str]]) -> Texts:
-    label = np.repeat(np.arange(len(of_classes), dtype=np.int32), [len(inside) for inside in of_classes])
+    label = np.repeat(
+        np.arange(len(of_classes), dtype=np.int32), [len(inside) for inside in of_classes]
+    )
     return Texts(tuple(text for inside in of_classes for text in inside), label)
 
 
@@ -133,41 +161,102 @@ def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, T
         rows = list(records(builder, name, part))
         label = np.array([row["label"] for row in rows], np.int32)
         if (label >= 0).all():  # a hidden test part has -1
-            texts = (row[key].decode() if isinstance(row[key], bytes) else str(row[key]) for row in rows)
+            texts = (
+                row[key].decode() if isinstance(row[key], bytes) else str(row[key]) for row in rows
+            )
             parts[part] = Texts(tuple(texts), label)
     return tuple(features["label"].names), parts
 
 
-GOOD = "good great funny clever moving charming fresh lively witty honest gripping brilliant warm subtle elegant tender".split()
-BAD = "bad awful dull clumsy boring lifeless stale tedious silly false shallow dreadful cold crude ugly tiresome".split()
+GOOD = [
+    "good",
+    "great",
+    "funny",
+    "clever",
+    "moving",
+    "charming",
+    "fresh",
+    "lively",
+    "witty",
+    "honest",
+    "gripping",
+    "brilliant",
+    "warm",
+    "subtle",
+    "elegant",
+    "tender",
+]
+BAD = [
+    "bad",
+    "awful",
+    "dull",
+    "clumsy",
+    "boring",
+    "lifeless",
+    "stale",
+    "tedious",
+    "silly",
+    "false",
+    "shallow",
+    "dreadful",
+    "cold",
+    "crude",
+    "ugly",
+    "tiresome",
+]
 NEGATIONS = ("not", "never", "hardly", "by no means", "far from")
-NOUNS = "film plot story acting script music ending dialogue cast direction comedy thriller".split()
+NOUNS = [
+    "film",
+    "plot",
+    "story",
+    "acting",
+    "script",
+    "music",
+    "ending",
+    "dialogue",
+    "cast",
+    "direction",
+    "comedy",
+    "thriller",
+]
 DEGREES = ("", "", "very", "really", "entirely")
 
 
 def opinions(count: int, seed: int = 0) -> Texts:
     """Sentences on films by a known rule, label 1 for those in favor.
 
-    An opinion is an adjective, half of the time behind a negation that turns it over ("not a very good film", "the plot is
-    hardly boring"). A sentence is an opinion, or two that contradict each other: the one after "but", or that which "although"
-    does not stand before, decides. Whatever is said by one sentence is said with the same words, in another order, by one of
-    the other label that is as probable; but for single opinions, of which half are negated, whatever the adjective. So no sum
-    of words' weights does better than chance.
+    An opinion is an adjective, half of the time behind a negation that turns it over ("not a very
+    good film", "the plot is hardly boring"). A sentence is an opinion, or two that contradict each
+    other: the one after "but", or that which "although" does not stand before, decides. Whatever is
+    said by one sentence is said with the same words, in another order, by one of the other label
+    that is as probable; but for single opinions, of which half are negated, whatever the adjective.
+    So no sum of words' weights does better than chance.
     """
     rng = np.random.default_rng([seed, 0x6F70696E])
-    pick = lambda options: options[rng.integers(len(options))]  # noqa: E731
+
+    def pick(options):
+        return options[rng.integers(len(options))]
 
     def opinion(favor: bool) -> str:
         negated = bool(rng.integers(2))
         adjective, noun = pick(GOOD if favor != negated else BAD), pick(NOUNS)
         described = f"{pick(DEGREES)} {adjective}"
         negation = pick(NEGATIONS) if negated else ""
-        said = f"the {noun} is {negation} {described}" if rng.integers(2) else f"{negation} a {described} {noun}"
+        said = (
+            f"the {noun} is {negation} {described}"
+            if rng.integers(2)
+            else f"{negation} a {described} {noun}"
+        )
         return " ".join(said.split())
 
     texts, label = [], rng.integers(0, 2, count).astype(np.int32)
     for favor in label:
         decides, other = opinion(bool(favor)), opinion(not favor)
-        forms = (decides, f"{other} , but {decides}", f"although {other} , {decides}", f"{decides} , although {other}")
+        forms = (
+            decides,
+            f"{other} , but {decides}",
+            f"although {other} , {decides}",
+            f"{decides} , although {other}",
+        )
         texts.append(pick(forms))
     return Texts(tuple(texts), label)

@@ -16,8 +16,9 @@ IN_MEMORY = 2**28  # bytes: decoded sets up to this size are read once and kept
 class Source(Protocol):
     """A set of labeled images that is read by row, in any order.
 
-    name, split: what it is called. image_shape: (H, W, C). label_names: one a class. draws: how many uniform numbers an
-    example needs, 0 for a source without randomness. broken: files that were left out since they do not decode.
+    name, split: what it is called. image_shape: (H, W, C). label_names: one a class. draws: how
+    many uniform numbers an example needs, 0 for a source without randomness. broken: files that
+    were left out since they do not decode.
     """
 
     name: str
@@ -30,17 +31,21 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
-        """`{"image": uint8 (B, H, W, C), "label": int32 (B,)}` of these rows (B,), with each example's own numbers u
-        (B, draws) in [0, 1), which a source that draws must be given. Other kinds of examples have other entries beside
-        `image`; `advdl.data.scenes` has `mask`."""
+        """`{"image": uint8 (B, H, W, C), "label": int32 (B,)}` of these rows (B,), with each
+        example's own numbers u (B, draws) in [0, 1), which a source that draws must be given. Other
+        kinds of examples have other entries beside `image`; `advdl.data.scenes` has `mask`."""
         ...
 
 
 def numbers(source: Source, rows: np.ndarray, u: np.ndarray | None) -> np.ndarray:
-    """u (B, draws), or the empty one where the source needs none. Raises ValueError where it is not of that shape."""
+    """u (B, draws), or the empty one where the source needs none. Raises ValueError where it is not
+    of that shape."""
     u = np.empty((len(rows), 0)) if u is None else u
     if u.shape != (len(rows), source.draws):
-        raise ValueError(f"{source.name} draws {source.draws} numbers for each of {len(rows)} examples, not {u.shape}")
+        raise ValueError(
+            f"{source.name} draws {source.draws} numbers for each of {len(rows)} examples, not"
+            f" {u.shape}"
+        )
     return u
 
 
@@ -49,7 +54,14 @@ class ArraySource:
 
     draws, broken = 0, ()
 
-    def __init__(self, name: str, split: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        label_names: tuple[str, ...],
+    ):
         self.name, self.split, self.label_names = name, split, tuple(label_names)
         self.image_shape = images.shape[1:]
         self._images, self._labels = images, labels.astype(np.int32)
@@ -72,12 +84,15 @@ class Bare:
 
 
 class Columns(Bare):
-    """A source in memory of whatever arrays there are: name -> (N, …). Raises ValueError where they are not equally long."""
+    """A source in memory of whatever arrays there are: name -> (N, …). Raises ValueError where they
+    are not equally long."""
 
     def __init__(self, name: str, split: str, columns: Mapping[str, np.ndarray]):
         self.name, self.split, self._columns = name, split, dict(columns)
         if len({len(column) for column in self._columns.values()}) != 1:
-            raise ValueError(f"{name} has columns of {[len(column) for column in self._columns.values()]} rows")
+            raise ValueError(
+                f"{name} has columns of {[len(column) for column in self._columns.values()]} rows"
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self._columns.values())))
@@ -113,12 +128,18 @@ class _Kept(Of):
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         with self._lock:  # threads that read ahead ask at the same time
             if self._arrays is None:
-                parts = [self._source.read(r) for r in np.array_split(np.arange(len(self)), len(self) // 1024 + 1)]
-                self._arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+                parts = [
+                    self._source.read(r)
+                    for r in np.array_split(np.arange(len(self)), len(self) // 1024 + 1)
+                ]
+                self._arrays = {
+                    key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+                }
         return {key: array[rows] for key, array in self._arrays.items()}
 
 
 def in_memory(source: Source, limit: int = IN_MEMORY) -> Source:
-    """The same source, read once and kept where all its images take at most `limit` bytes decoded and it does not draw."""
+    """The same source, read once and kept where all its images take at most `limit` bytes decoded
+    and it does not draw."""
     small = len(source) * int(np.prod(source.image_shape)) <= limit
     return _Kept(source) if small and not source.draws else source

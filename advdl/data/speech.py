@@ -1,6 +1,7 @@
 """Spoken strings: recordings of words, laid one behind the other.
 
-Axes: B batch, T frames, M mel bands, L labels of a string. Labels count from 1, since 0 is CTC's blank.
+Axes: B batch, T frames, M mel bands, L labels of a string. Labels count from 1, since 0 is CTC's
+  blank.
 """
 
 import functools
@@ -18,8 +19,8 @@ from advdl.errors import UserError, nearest
 RATE, WINDOW, HOP, BANDS = 8000, 0.032, 0.020, 40
 KEYS = "0123456789*#"
 PARTS = {"test": range(5), "val": range(5, 10)}
-"""Which recordings of a word and a speaker are held out, by their number: the official test split of the Free Spoken Digit
-Dataset, and as many for validation."""
+"""Which recordings of a word and a speaker are held out, by their number: the official test split
+of the Free Spoken Digit Dataset, and as many for validation."""
 DIALED = {"train": 1200, "val": 100, "test": 300}
 
 
@@ -32,21 +33,25 @@ class Recording(NamedTuple):
 
 
 def features(samples: np.ndarray) -> np.ndarray:
-    """(T, M): log mel bands, each with mean 0 and deviation 1 over the recording, so that its level does not matter."""
+    """(T, M): log mel bands, each with mean 0 and deviation 1 over the recording, so that its level
+    does not matter."""
     x = log_mel(samples, RATE, WINDOW, HOP, BANDS)
     return ((x - x.mean(0)) / (x.std(0) + 1e-3)).astype(np.float32)
 
 
 class Strings(Bare):
-    """`{"frames": float32 (B, T, M), "frames_length": int32 (B,), "label": int32 (B, L), "label_length": int32 (B,)}`: strings
-    of one speaker's recordings, from one to `most` of them, each with the features of the whole.
+    """`{"frames": float32 (B, T, M), "frames_length": int32 (B,), "label": int32 (B, L),
+    "label_length": int32 (B,)}`: strings of one speaker's recordings, from one to `most` of them,
+    each with the features of the whole.
 
-    With `fixed` it is a list of so many strings, and T that of the longest. Else every place in the line of examples has a
-    string of its own, which is left shorter where it would not fit into `most` recordings of nearly the greatest length.
+    With `fixed` it is a list of so many strings, and T that of the longest. Else every place in the
+    line of examples has a string of its own, which is left shorter where it would not fit into
+    `most` recordings of nearly the greatest length.
 
-    speed: each recording is played up to this share faster or slower, pitch with it. masks: in each recording so many stretches
-    of up to MASKED frames, and as many of bands, are silenced (SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2,
-    without its warping). Neither changes a list.
+    speed: each recording is played up to this share faster or slower, pitch with it. masks: in each
+    recording so many stretches of up to MASKED frames, and as many of bands, are silenced
+    (SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2, without its warping). Neither
+    changes a list.
     """
 
     def __init__(
@@ -68,7 +73,9 @@ class Strings(Bare):
         self._labels = most * max(len(recording.labels) for recording in recordings)
         self.draws, self._fixed = (0 if fixed else 2 + most * (1 + bool(speed) + 4 * masks)), None
         lengths = sorted(len(recording.samples) for recording in recordings)
-        self._room = 1 / (1 - self._speed) * max(lengths[-1], most * lengths[-1 - len(lengths) // 50])
+        self._room = (
+            1 / (1 - self._speed) * max(lengths[-1], most * lengths[-1 - len(lengths) // 50])
+        )
         if fixed:
             u = np.random.default_rng([0x73706B, seed]).random((fixed, 2 + most))
             made = [self._made(row, np.inf) for row in u]
@@ -82,7 +89,9 @@ class Strings(Bare):
         u = numbers(self, rows, u)
         if self._fixed is not None:
             return {name: value[rows] for name, value in self._fixed.items()}
-        return self._batch([self._made(own, self._room) for own in u], int(self._room / RATE / HOP) + 1)
+        return self._batch(
+            [self._made(own, self._room) for own in u], int(self._room / RATE / HOP) + 1
+        )
 
     def _made(self, u: np.ndarray, room: float) -> tuple[np.ndarray, tuple[int, ...]]:
         speakers = list(self._speakers)
@@ -92,17 +101,26 @@ class Strings(Bare):
         chosen = [self._recordings[own[int(x * len(own))]] for x in u[2 : 2 + count]]
         samples = [recording.samples for recording in chosen]
         if self._speed:
-            samples = [played(x, 1 + self._speed * (2 * v - 1)) for x, v in zip(samples, u[2 + most :], strict=False)]
+            samples = [
+                played(x, 1 + self._speed * (2 * v - 1))
+                for x, v in zip(samples, u[2 + most :], strict=False)
+            ]
         while sum(map(len, samples)) > room:
             samples.pop()
         x = features(np.concatenate(samples))
         if self._masks:
-            ends = np.linspace(0, len(x), len(samples) + 1).astype(int)  # recordings of about equal length
-            for first, last, v in zip(ends[:-1], ends[1:], u[-4 * most * self._masks :].reshape(most, -1, 4), strict=False):
+            ends = np.linspace(0, len(x), len(samples) + 1).astype(
+                int
+            )  # recordings of about equal length
+            for first, last, v in zip(
+                ends[:-1], ends[1:], u[-4 * most * self._masks :].reshape(most, -1, 4), strict=False
+            ):
                 silence(x[first:last], v)
         return x, tuple(label for recording in chosen[: len(samples)] for label in recording.labels)
 
-    def _batch(self, made: Sequence[tuple[np.ndarray, tuple[int, ...]]], most: int) -> dict[str, np.ndarray]:
+    def _batch(
+        self, made: Sequence[tuple[np.ndarray, tuple[int, ...]]], most: int
+    ) -> dict[str, np.ndarray]:
         frames = np.zeros((len(made), most, BANDS), np.float32)
         label = np.zeros((len(made), self._labels), np.int32)
         for n, (x, said) in enumerate(made):
@@ -110,9 +128,11 @@ class Strings(Bare):
             label[n, : len(said)] = said
         lengths = [len(x) for x, _ in made]
         return {
-            "frames": frames, "frames_length": np.array(lengths, np.int32),
-            "label": label, "label_length": np.array([len(said) for _, said in made], np.int32),
-        }  # fmt: skip
+            "frames": frames,
+            "frames_length": np.array(lengths, np.int32),
+            "label": label,
+            "label_length": np.array([len(said) for _, said in made], np.int32),
+        }
 
 
 MASKED = (6, 8)
@@ -126,7 +146,8 @@ def played(samples: np.ndarray, speed: float) -> np.ndarray:
 
 
 def silence(x_TM: np.ndarray, u: np.ndarray) -> None:
-    """Sets stretches of frames and of bands to 0, their mean, in place. u: (masks, 4) uniform: width and place of either."""
+    """Sets stretches of frames and of bands to 0, their mean, in place. u: (masks, 4) uniform:
+    width and place of either."""
     for own in u:
         for axis, (size, (width, place)) in enumerate(zip(MASKED, own.reshape(2, 2), strict=True)):
             wide = min(int(width * (size + 1)), x_TM.shape[axis])
@@ -137,9 +158,9 @@ def silence(x_TM: np.ndarray, u: np.ndarray) -> None:
 def open_recordings(spec: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
     """(recordings, names of the labels from 1 on) of a part, `train`, `val` or `test`.
 
-    spec: `dial`, keys of a telephone, dialed by nobody; or `folder:PATH` with WORD_SPEAKER_NUMBER.wav, of which the numbers 0
-    to 4 are the test part and 5 to 9 that of validation. Raises UserError for what is not there, does not read, or is called
-    otherwise.
+    spec: `dial`, keys of a telephone, dialed by nobody; or `folder:PATH` with
+    WORD_SPEAKER_NUMBER.wav, of which the numbers 0 to 4 are the test part and 5 to 9 that of
+    validation. Raises UserError for what is not there, does not read, or is called otherwise.
     """
     kind, _, rest = spec.partition(":")
     if part not in DIALED:
@@ -148,7 +169,9 @@ def open_recordings(spec: str, part: str) -> tuple[list[Recording], tuple[str, .
         return _folder(rest, part)
     if spec != "dial":
         known = ["dial", "folder:PATH"]
-        raise UserError(f"no recordings {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
+        raise UserError(
+            f"no recordings {spec!r}; there are {', '.join(known)}{nearest(spec, known)}"
+        )
     return dialed(part), tuple(KEYS)
 
 
@@ -167,14 +190,25 @@ def _folder(path: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise UserError(f"no folder {root}; expected {root}/WORD_SPEAKER_NUMBER.wav")
-    files = sorted(file for file in root.glob("*.wav") if file.resolve().is_relative_to(root.resolve()))
+    files = sorted(
+        file for file in root.glob("*.wav") if file.resolve().is_relative_to(root.resolve())
+    )
     named = [(file, re.fullmatch(r"(.+)_([^_]+)_(\d+)", file.stem)) for file in files]
     for file, match in named:
         if match is None:
             raise UserError(f"{file} is not called WORD_SPEAKER_NUMBER.wav; rename or remove it")
     names = tuple(sorted({match[1] for _, match in named}))
-    of = lambda number: next((part for part, own in PARTS.items() if number in own), "train")  # noqa: E731
+
+    def of(number):
+        return next((part for part, own in PARTS.items() if number in own), "train")
+
     chosen = [(file, match) for file, match in named if of(int(match[3])) == part]
     if not chosen:
-        raise UserError(f"{root} has no recordings for {part}; expected WORD_SPEAKER_NUMBER.wav with numbers from 0")
-    return [Recording(read_wav(file, RATE)[0], (names.index(match[1]) + 1,), match[2]) for file, match in chosen], names
+        raise UserError(
+            f"{root} has no recordings for {part}; expected WORD_SPEAKER_NUMBER.wav with numbers"
+            " from 0"
+        )
+    return [
+        Recording(read_wav(file, RATE)[0], (names.index(match[1]) + 1,), match[2])
+        for file, match in chosen
+    ], names

@@ -1,6 +1,8 @@
-"""What a person draws on an image to say how it should be: strokes of color, sketched edges, parts that are moved.
+"""What a person draws on an image to say how it should be: strokes of color, sketched edges, parts
+that are moved.
 
-Axes: H height, W width, C channels. Places are (x, y) in pixels from the upper left corner of the image.
+Axes: H height, W width, C channels. Places are (x, y) in pixels from the upper left corner of the
+  image.
 """
 
 import pathlib
@@ -12,13 +14,18 @@ import numpy as np
 from advdl.data.text import read_json
 from advdl.errors import UserError, nearest
 
-KINDS = {"color": ("color", "points", "radius"), "sketch": ("points", "radius"), "warp": ("from", "to", "radius")}
+KINDS = {
+    "color": ("color", "points", "radius"),
+    "sketch": ("points", "radius"),
+    "warp": ("from", "to", "radius"),
+}
 MOST_POINTS = 10_000
 
 
 class Edit(NamedTuple):
-    """What all strokes ask for. color (H, W, C) in [0, 1] where `colored` (H, W) is 1; edges (H, W) in [0, 1] where `sketched`
-    is 1; and where `moved` (H, W) is 1, what lies `offset` (H, W, 2), in pixels (x, y), away."""
+    """What all strokes ask for. color (H, W, C) in [0, 1] where `colored` (H, W) is 1; edges (H, W)
+    in [0, 1] where `sketched` is 1; and where `moved` (H, W) is 1, what lies `offset` (H, W, 2), in
+    pixels (x, y), away."""
 
     color: np.ndarray
     colored: np.ndarray
@@ -34,8 +41,9 @@ class Edit(NamedTuple):
 
 
 def read_strokes(path: str | pathlib.Path, shape: tuple[int, int, int]) -> Edit:
-    """Those of a JSON file, `{"strokes": [{"kind": "color", "color": [r, g, b], "points": [[x, y], …], "radius": r}, {"kind":
-    "sketch", "points": …, "radius": r}, {"kind": "warp", "from": [x, y], "to": [x, y], "radius": r}]}`; colors from 0 to 255.
+    """Those of a JSON file, `{"strokes": [{"kind": "color", "color": [r, g, b], "points": [[x, y],
+    …], "radius": r}, {"kind": "sketch", "points": …, "radius": r}, {"kind": "warp", "from": [x, y],
+    "to": [x, y], "radius": r}]}`; colors from 0 to 255.
 
     Raises UserError, with its path, as `parse_strokes` does, and where it cannot be read.
     """
@@ -43,24 +51,36 @@ def read_strokes(path: str | pathlib.Path, shape: tuple[int, int, int]) -> Edit:
 
 
 def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
-    """Of a decoded file, for an image of this shape (H, W, C); later strokes lie over earlier ones. Raises UserError, about
-    `name`, for what is not a stroke, and for a place outside of the image."""
+    """Of a decoded file, for an image of this shape (H, W, C); later strokes lie over earlier ones.
+    Raises UserError, about `name`, for what is not a stroke, and for a place outside of the
+    image."""
     strokes = content.get("strokes") if isinstance(content, Mapping) else None
     if not isinstance(strokes, list) or not strokes:
         raise UserError(f"{name} has no strokes; expected a list of them under the name strokes")
     height, width, channels = shape
     y, x = np.mgrid[:height, :width] + 0.5
-    edit = Edit(*(np.zeros((height, width, *rest), np.float32) for rest in ((channels,), (), (), (), (2,), ())))
+    edit = Edit(
+        *(
+            np.zeros((height, width, *rest), np.float32)
+            for rest in ((channels,), (), (), (), (2,), ())
+        )
+    )
     for number, stroke in enumerate(strokes, 1):
         here = f"{name}, stroke {number}"
         kind = stroke.get("kind") if isinstance(stroke, Mapping) else None
         if kind not in KINDS:
-            raise UserError(f"{here} is of no kind {kind!r}; there are {', '.join(KINDS)}{nearest(str(kind), KINDS)}")
+            raise UserError(
+                f"{here} is of no kind {kind!r}; there are"
+                f" {', '.join(KINDS)}{nearest(str(kind), KINDS)}"
+            )
         if absent := [part for part in KINDS[kind] if part not in stroke]:
             raise UserError(f"{here} ({kind}) has no {absent[0]}")
         radius = _floats(stroke["radius"], f"{here}: radius", ())
         if not 0 < radius <= max(height, width):
-            raise UserError(f"{here}: radius is {radius:g}; expected more than 0 and at most {max(height, width)} pixels")
+            raise UserError(
+                f"{here}: radius is {radius:g}; expected more than 0 and at most"
+                f" {max(height, width)} pixels"
+            )
         if kind == "warp":
             ends = [_inside(stroke[end], f"{here}: {end}", shape) for end in ("from", "to")]
             covered = np.hypot(x - ends[1][0], y - ends[1][1]) <= radius
@@ -78,7 +98,9 @@ def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
             continue
         color = _floats(stroke["color"], f"{here}: color", (3,))
         if color.min() < 0 or color.max() > 255:
-            raise UserError(f"{here}: color is {color.tolist()}; expected three numbers from 0 to 255")
+            raise UserError(
+                f"{here}: color is {color.tolist()}; expected three numbers from 0 to 255"
+            )
         edit.color[covered] = color / 255 if channels == 3 else color @ [0.299, 0.587, 0.114] / 255
         edit.colored[covered] = 1
     if not edit.mask.any():
@@ -94,7 +116,9 @@ def along(points_N2: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         way = b - a
         share = ((x - a[0]) * way[0] + (y - a[1]) * way[1]) / max(way @ way, 1e-9)
         share = np.clip(share, 0, 1)
-        nearest_yet = np.minimum(nearest_yet, np.hypot(x - a[0] - share * way[0], y - a[1] - share * way[1]))
+        nearest_yet = np.minimum(
+            nearest_yet, np.hypot(x - a[0] - share * way[0], y - a[1] - share * way[1])
+        )
     return nearest_yet
 
 
@@ -104,12 +128,18 @@ def _floats(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     except (TypeError, ValueError):
         found = None
     if found is None or found.shape != shape or not np.isfinite(found).all():
-        raise UserError(f"{name} is {str(value)[:60]!r}; expected {shape[0] if shape else 'a'} number{'s' if shape else ''}")
+        raise UserError(
+            f"{name} is {str(value)[:60]!r}; expected {shape[0] if shape else 'a'}"
+            f" number{'s' if shape else ''}"
+        )
     return found
 
 
 def _inside(value: Any, name: str, shape: tuple[int, int, int]) -> np.ndarray:
     place = _floats(value, name, (2,))
     if (place < 0).any() or place[0] > shape[1] or place[1] > shape[0]:
-        raise UserError(f"{name} ({place[0]:g}, {place[1]:g}) lies outside of the image of {shape[1]} by {shape[0]} pixels")
+        raise UserError(
+            f"{name} ({place[0]:g}, {place[1]:g}) lies outside of the image of {shape[1]} by"
+            f" {shape[0]} pixels"
+        )
     return place

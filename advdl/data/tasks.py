@@ -1,7 +1,7 @@
 """Sequences made to order, that ask how long something can be kept in mind.
 
-Axes: B batch, T time. In `train` every place in the line of examples has a sequence of its own, drawn from its own numbers, and
-the length of the source means nothing; `test` is fixed.
+Axes: B batch, T time. In `train` every place in the line of examples has a sequence of its own,
+drawn from its own numbers, and the length of the source means nothing; `test` is fixed.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,22 @@ EPOCH = 10_000
 class Made(Bare):
     """A source of what `make(u (B, draws))` gives: a batch of sequences as a dict of arrays."""
 
-    def __init__(self, name: str, split: str, draws: int, make: Callable[[np.ndarray], dict[str, np.ndarray]], count: int):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        draws: int,
+        make: Callable[[np.ndarray], dict[str, np.ndarray]],
+        count: int,
+    ):
         self.name, self.split = name, split
         self.draws = draws if split == "train" else 0
         self._make, self._count = make, count
-        self._fixed = None if self.draws else make(np.random.default_rng([0x7461736B, draws]).random((count, draws)))
+        self._fixed = (
+            None
+            if self.draws
+            else make(np.random.default_rng([0x7461736B, draws]).random((count, draws)))
+        )
 
     def __len__(self) -> int:
         return EPOCH if self.draws else self._count
@@ -28,13 +39,18 @@ class Made(Bare):
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         u = numbers(self, rows, u)
-        return self._make(u) if self._fixed is None else {name: value[rows] for name, value in self._fixed.items()}
+        return (
+            self._make(u)
+            if self._fixed is None
+            else {name: value[rows] for name, value in self._fixed.items()}
+        )
 
 
 def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
-    """`{"token": int32 (B, T) of 0 and 1, "length": int32 (B,), "label": int32 (B,), "parity": int32 (B, T)}`: whether there is
-    an odd number of ones in the whole sequence, and in what has been read so far. Lengths are uniform from `shortest` to
-    `longest`, which is T; what follows the length is 0."""
+    """`{"token": int32 (B, T) of 0 and 1, "length": int32 (B,), "label": int32 (B,), "parity":
+    int32 (B, T)}`: whether there is an odd number of ones in the whole sequence, and in what has
+    been read so far. Lengths are uniform from `shortest` to `longest`, which is T; what follows the
+    length is 0."""
 
     def make(u):
         length = shortest + (u[:, 0] * (longest - shortest + 1)).astype(np.int32)
@@ -46,18 +62,25 @@ def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
 
 
 def adding(split: str, steps: int, count: int = 1000) -> Made:
-    """`{"sequence": float32 (B, T, 2), "target": float32 (B,)}`: numbers in [0, 1), and beside each whether it is one of the
-    two, one in each half, whose sum is the target. Hochreiter & Schmidhuber 1997, experiment 4, as in later work: without
-    their ranges and ends. Who knows nothing and says 1 is off by 1/6 in the mean square."""
+    """`{"sequence": float32 (B, T, 2), "target": float32 (B,)}`: numbers in [0, 1), and beside each
+    whether it is one of the two, one in each half, whose sum is the target. Hochreiter &
+    Schmidhuber 1997, experiment 4, as in later work: without their ranges and ends. Who knows
+    nothing and says 1 is off by 1/6 in the mean square."""
 
     def make(u):
         value, half = u[:, :steps], steps // 2
         marked = np.zeros_like(value)
         rows = np.arange(len(u))
-        first, second = (u[:, steps] * half).astype(int), half + (u[:, steps + 1] * (steps - half)).astype(int)
+        first, second = (
+            (u[:, steps] * half).astype(int),
+            half + (u[:, steps + 1] * (steps - half)).astype(int),
+        )
         marked[rows, first] = marked[rows, second] = 1
         sequence = np.stack([value, marked], -1).astype(np.float32)
-        return {"sequence": sequence, "target": (sequence[rows, first, 0] + sequence[rows, second, 0]).astype(np.float32)}
+        return {
+            "sequence": sequence,
+            "target": (sequence[rows, first, 0] + sequence[rows, second, 0]).astype(np.float32),
+        }
 
     return Made("adding", split, steps + 2, make, count)
 
@@ -66,9 +89,10 @@ SYMBOLS = 6
 
 
 def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
-    """`{"sequence": float32 (B, T, 6), "label": int32 (B,)}`: four kinds of distractors, one of six each, and somewhere in the
-    second tenth and again in the sixth an X or a Y (the last two); the label is their order, XX, XY, YX or YY. Hochreiter &
-    Schmidhuber 1997, experiment 6a, whose places these are in proportion to its lengths of 100 to 110."""
+    """`{"sequence": float32 (B, T, 6), "label": int32 (B,)}`: four kinds of distractors, one of six
+    each, and somewhere in the second tenth and again in the sixth an X or a Y (the last two); the
+    label is their order, XX, XY, YX or YY. Hochreiter & Schmidhuber 1997, experiment 6a, whose
+    places these are in proportion to its lengths of 100 to 110."""
 
     def make(u):
         symbol = (u[:, :steps] * 4).astype(int)
@@ -86,7 +110,8 @@ def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
 
 
 class Beside(Bare):
-    """Sources of sequences read together, by name: their entries are called `entry/name`. Rows and splits are those of all."""
+    """Sources of sequences read together, by name: their entries are called `entry/name`. Rows and
+    splits are those of all."""
 
     def __init__(self, sources: Mapping[str, Made]):
         self._sources = dict(sources)
@@ -101,7 +126,11 @@ class Beside(Bare):
         """See `Source.read`."""
         u, found, first = numbers(self, rows, u), {}, 0
         for name, source in self._sources.items():
-            own = source.read(rows, u[:, first : first + source.draws]) if source.draws else source.read(rows)
+            own = (
+                source.read(rows, u[:, first : first + source.draws])
+                if source.draws
+                else source.read(rows)
+            )
             found |= {f"{entry}/{name}": value for entry, value in own.items()}
             first += source.draws
         return found

@@ -1,6 +1,7 @@
 """Text: lines of files, JSON, words, and vocabularies of words, characters or subwords.
 
-Ids are int32, and the first four are the same in every vocabulary: what fills up, the unknown, the beginning and the end.
+Ids are int32, and the first four are the same in every vocabulary: what fills up, the unknown, the
+beginning and the end.
 """
 
 import functools
@@ -24,9 +25,9 @@ BYTES = 256
 
 
 def read_lines(path: str | pathlib.Path) -> list[str]:
-    r"""The lines of a UTF-8 file, without their ends: "\n", or "\r\n". Other separators of Unicode stay inside of their line,
-    and so do blank lines in their place. Raises UserError for a file that cannot be read or has no text, and for one that is
-    not UTF-8."""
+    r"""The lines of a UTF-8 file, without their ends: "\n", or "\r\n". Other separators of Unicode
+    stay inside of their line, and so do blank lines in their place. Raises UserError for a file
+    that cannot be read or has no text, and for one that is not UTF-8."""
     path = pathlib.Path(path).expanduser()
     try:
         text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
@@ -34,7 +35,9 @@ def read_lines(path: str | pathlib.Path) -> list[str]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} (0x{error.object[error.start]:02x})"
-        raise UserError(f"{path} is not UTF-8: {byte} begins no character; convert it to UTF-8") from error
+        raise UserError(
+            f"{path} is not UTF-8: {byte} begins no character; convert it to UTF-8"
+        ) from error
     if not text.strip():
         raise UserError(f"{path} has no text; expected one sentence a line")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
@@ -50,8 +53,11 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path} is not JSON ({error}); mend it") from error
 
 
-def read_parallel(source_path: str | pathlib.Path, target_path: str | pathlib.Path) -> list[tuple[str, str]]:
-    """Line n of one file with line n of the other. Raises UserError as `read_lines` does, and where one has more lines."""
+def read_parallel(
+    source_path: str | pathlib.Path, target_path: str | pathlib.Path
+) -> list[tuple[str, str]]:
+    """Line n of one file with line n of the other. Raises UserError as `read_lines` does, and where
+    one has more lines."""
     source, target = read_lines(source_path), read_lines(target_path)
     if len(source) != len(target):
         longer = source_path if len(source) > len(target) else target_path
@@ -64,7 +70,8 @@ def read_parallel(source_path: str | pathlib.Path, target_path: str | pathlib.Pa
 
 @functools.cache
 def _word() -> re.Pattern[str]:
-    """Letters, digits, the marks and joiners that go with them, and apostrophes between them; or another sign by itself."""
+    """Letters, digits, the marks and joiners that go with them, and apostrophes between them; or
+    another sign by itself."""
     marks = "\u200c\u200d" + "".join(
         sign for sign in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(sign)[0] == "M"
     )
@@ -73,14 +80,15 @@ def _word() -> re.Pattern[str]:
 
 
 def words(sentence: str, lower: bool = True) -> list[str]:
-    """Words and punctuation: `"Don't stop, 007!"` -> `["don't", "stop", ",", "007", "!"]`. In Unicode's form NFC, so that a
-    letter and its accent are the same however they were typed."""
+    """Words and punctuation: `"Don't stop, 007!"` -> `["don't", "stop", ",", "007", "!"]`. In
+    Unicode's form NFC, so that a letter and its accent are the same however they were typed."""
     sentence = unicodedata.normalize("NFC", sentence)
     return _word().findall(unicodedata.normalize("NFC", sentence.lower()) if lower else sentence)
 
 
 def join(words: Iterable[str]) -> str:
-    """A sentence to read: spaces between words, around punctuation where English has them. `words` of it are those again."""
+    """A sentence to read: spaces between words, around punctuation where English has them. `words`
+    of it are those again."""
     sentence, tight, opened = "", True, set()
     for word in words:
         closing = word in opened
@@ -97,30 +105,43 @@ _CLOSING, _OPENING, _QUOTES = set(".,;:!?%)]}…”’»"), set("([{¿¡“‘«
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, words or characters, and their ids: a token's id is its place. The first four are `SPECIALS`; a token of a text
-    that is spelled like one of them is that one. Raises UserError for tokens that are not so, or that occur twice."""
+    """Tokens, words or characters, and their ids: a token's id is its place. The first four are
+    `SPECIALS`; a token of a text that is spelled like one of them is that one. Raises UserError for
+    tokens that are not so, or that occur twice."""
 
     tokens: tuple[str, ...] = field(repr=False)
 
     def __post_init__(self):
         if not all(isinstance(token, str) and token for token in self.tokens):
-            raise UserError("a vocabulary has a token that is not a text or is empty; build it anew")
+            raise UserError(
+                "a vocabulary has a token that is not a text or is empty; build it anew"
+            )
         if self.tokens[: len(SPECIALS)] != SPECIALS:
-            raise UserError(f"a vocabulary begins with {self.tokens[: len(SPECIALS)]}; expected {SPECIALS}; build it anew")
+            raise UserError(
+                f"a vocabulary begins with {self.tokens[: len(SPECIALS)]}; expected {SPECIALS};"
+                " build it anew"
+            )
         if len(set(self.tokens)) < len(self.tokens):
             twice = Counter(self.tokens).most_common(1)[0][0]
             raise UserError(f"a vocabulary has the token {twice!r} more than once; build it anew")
 
     @classmethod
-    def of_words(cls, sentences: Iterable[Sequence[str]], least: int = 1, most: int | None = None) -> "Vocabulary":
-        """The words of sentences, each a list of words, that occur at least `least` times; of them the `most` most frequent,
-        specials not counted. The more frequent come first, equally frequent ones in alphabetical order."""
+    def of_words(
+        cls, sentences: Iterable[Sequence[str]], least: int = 1, most: int | None = None
+    ) -> "Vocabulary":
+        """The words of sentences, each a list of words, that occur at least `least` times; of them
+        the `most` most frequent, specials not counted. The more frequent come first, equally
+        frequent ones in alphabetical order."""
         counts: Counter[str] = Counter()
         for sentence in sentences:
             if isinstance(sentence, str):
                 raise TypeError("a sentence is a list of words here; take `words(sentence)`")
             counts.update(sentence)
-        found = sorted((-count, word) for word, count in counts.items() if count >= least and word not in SPECIALS)
+        found = sorted(
+            (-count, word)
+            for word, count in counts.items()
+            if count >= least and word not in SPECIALS
+        )
         return cls((*SPECIALS, *(word for _, word in found[:most])))
 
     @classmethod
@@ -136,12 +157,13 @@ class Vocabulary:
         return {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
-        """Ids (T,) int32 of a list of words, or of a text of T characters; `UNKNOWN` for what is not known."""
+        """Ids (T,) int32 of a list of words, or of a text of T characters; `UNKNOWN` for what is
+        not known."""
         return np.array([self._ids.get(token, UNKNOWN) for token in tokens], np.int32)
 
     def decode(self, ids: Sequence[int], until_eos: bool = True) -> list[str]:
-        """Tokens of ids (T,): those before the first `END`, without `PAD` and `BEGIN`; or else all of them, as they are.
-        Raises ValueError for an id that no token has."""
+        """Tokens of ids (T,): those before the first `END`, without `PAD` and `BEGIN`; or else all
+        of them, as they are. Raises ValueError for an id that no token has."""
         return [self.tokens[number] for number in _known(ids, len(self), until_eos)]
 
     def unknown(self, tokens: Iterable[str]) -> list[str]:
@@ -154,11 +176,14 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, content: str, name: str = "the text") -> "Vocabulary":
-        """What `to_json` wrote. Raises UserError, about `name`, for what is not JSON or not a vocabulary."""
+        """What `to_json` wrote. Raises UserError, about `name`, for what is not JSON or not a
+        vocabulary."""
         found = _decoded(content, name)
         tokens = found.get("vocabulary") if isinstance(found, dict) else None
         if not isinstance(tokens, list):
-            raise UserError(f"{name} is not a vocabulary; expected a list of tokens under the name vocabulary")
+            raise UserError(
+                f"{name} is not a vocabulary; expected a list of tokens under the name vocabulary"
+            )
         try:
             return cls(tuple(tokens))
         except UserError as error:
@@ -167,11 +192,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Subwords:
-    """A vocabulary of parts of words that were found by byte pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)
-    over the bytes of UTF-8, by the library `tokenizers`. No text is unknown to it, and `decode(encode(text)) == text`.
+    """A vocabulary of parts of words that were found by byte pair encoding (Sennrich et al. 2016,
+    https://arxiv.org/abs/1508.07909) over the bytes of UTF-8, by the library `tokenizers`. No text
+    is unknown to it, and `decode(encode(text)) == text`.
 
-    content: JSON, as the library writes it. Ids 0 … 3 are `SPECIALS`, which no text holds, however it is spelled. Raises
-    UserError for what is not such a vocabulary, and where the library is missing.
+    content: JSON, as the library writes it. Ids 0 … 3 are `SPECIALS`, which no text holds, however
+    it is spelled. Raises UserError for what is not such a vocabulary, and where the library is
+    missing.
     """
 
     content: str = field(repr=False)
@@ -184,12 +211,15 @@ class Subwords:
 
     @classmethod
     def train(cls, sentences: Iterable[str], size: int) -> "Subwords":
-        """The `size` subwords of these texts, specials and single bytes among them, or fewer where there is no more to join.
-        The same texts give the same subwords. Raises UserError for a size without room for the bytes."""
+        """The `size` subwords of these texts, specials and single bytes among them, or fewer where
+        there is no more to join. The same texts give the same subwords. Raises UserError for a size
+        without room for the bytes."""
         library = _library()
         least = BYTES + len(SPECIALS)
         if size < least:
-            raise UserError(f"{size} subwords are too few; the bytes and specials alone are {least}")
+            raise UserError(
+                f"{size} subwords are too few; the bytes and specials alone are {least}"
+            )
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
@@ -210,8 +240,9 @@ class Subwords:
         return np.array(self._tokenizer.encode(text).ids, np.int32)
 
     def decode(self, ids: Sequence[int], until_eos: bool = True) -> str:
-        """The text of ids (T,): of those before the first `END`, without `PAD` and `BEGIN`; or else of all, specials spelled
-        out. Bytes that make no character become U+FFFD. Raises ValueError for an id that no subword has."""
+        """The text of ids (T,): of those before the first `END`, without `PAD` and `BEGIN`; or else
+        of all, specials spelled out. Bytes that make no character become U+FFFD. Raises ValueError
+        for an id that no subword has."""
         return self._tokenizer.decode(_known(ids, len(self), until_eos), skip_special_tokens=False)
 
     def unknown(self, text: str) -> list[str]:
@@ -224,7 +255,8 @@ class Subwords:
 
     @classmethod
     def from_json(cls, content: str, name: str = "the text") -> "Subwords":
-        """What `to_json` wrote. Raises UserError, about `name`, for what is not JSON or not a vocabulary of subwords."""
+        """What `to_json` wrote. Raises UserError, about `name`, for what is not JSON or not a
+        vocabulary of subwords."""
         _decoded(content, name)
         try:
             return cls(content)
@@ -239,7 +271,11 @@ class Subwords:
         except Exception as error:  # the library raises nothing more particular
             raise _NotSubwords(f"tokenizers does not read it ({error}); train it anew") from error
         parts, vocabulary = json.loads(self.content), tokenizer.get_vocab()
-        for part, kind in (("model", "BPE"), ("pre_tokenizer", "ByteLevel"), ("decoder", "ByteLevel")):
+        for part, kind in (
+            ("model", "BPE"),
+            ("pre_tokenizer", "ByteLevel"),
+            ("decoder", "ByteLevel"),
+        ):
             if (found := (parts.get(part) or {}).get("type")) != kind:
                 raise _NotSubwords(f"its {part} is {found}; expected {kind}; train it anew")
         given = parts | parts["model"] | parts["pre_tokenizer"]

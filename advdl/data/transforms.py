@@ -10,14 +10,20 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1], as torchvision's recipes have them
+IMAGENET_MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # of red, green and blue in [0, 1], as torchvision's recipes have them
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Transform(NamedTuple):
-    """`transform(batch, u) -> batch`, where u (B, draws) holds each example's own uniform numbers in [0, 1).
+    """`transform(batch, u) -> batch`, where u (B, draws) holds each example's own uniform numbers
+    in [0, 1).
 
-    Where they come from is `advdl.data.batches`' affair; a transform without randomness (draws 0) needs none.
+    Where they come from is `advdl.data.batches`' affair; a transform without randomness (draws 0)
+    needs none.
     """
 
     draws: int
@@ -28,14 +34,18 @@ class Transform(NamedTuple):
 
 
 def to_float(low: float, high: float, *names: str) -> Transform:
-    """uint8 images to float32, 0 to `low` and 255 to `high`; those of these names in the batch, by default `image`."""
+    """uint8 images to float32, 0 to `low` and 255 to `high`; those of these names in the batch, by
+    default `image`."""
     table = np.linspace(low, high, 256, dtype=np.float32)
-    return Transform(0, lambda batch, u: {**batch, **{name: table[batch[name]] for name in names or ("image",)}})
+    return Transform(
+        0, lambda batch, u: {**batch, **{name: table[batch[name]] for name in names or ("image",)}}
+    )
 
 
 def to_uint8(images: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8 of images in [low, high], rounded; what is outside is cut off. The inverse of `to_float`: what an image file holds,
-    and what published measures of generated images are taken of."""
+    """uint8 of images in [low, high], rounded; what is outside is cut off. The inverse of
+    `to_float`: what an image file holds, and what published measures of generated images are taken
+    of."""
     return np.rint((np.asarray(images) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
 
 
@@ -45,7 +55,9 @@ def standardize(mean: Sequence[float], std: Sequence[float]) -> Transform:
 
     def apply(batch: Batch, u: np.ndarray) -> Batch:
         image_BHWC = batch["image"]
-        rows = image_BHWC.reshape(*image_BHWC.shape[:2], -1)  # numpy is slow along an axis as short as that of channels
+        rows = image_BHWC.reshape(
+            *image_BHWC.shape[:2], -1
+        )  # numpy is slow along an axis as short as that of channels
         found = np.subtract(rows, np.resize(mean, rows.shape[-1]), dtype=np.float32)
         found /= np.resize(std, rows.shape[-1])
         return {**batch, "image": found.reshape(image_BHWC.shape)}
@@ -54,8 +66,8 @@ def standardize(mean: Sequence[float], std: Sequence[float]) -> Transform:
 
 
 def random_crop(padding: int, fill: float = 0.0) -> Transform:
-    """A window of the image's own size at a random place of the image with `padding` pixels of value `fill` on each
-    side (He et al. 2015, section 4.2: padding 4)."""
+    """A window of the image's own size at a random place of the image with `padding` pixels of
+    value `fill` on each side (He et al. 2015, section 4.2: padding 4)."""
 
     def crop(batch: Batch, u: np.ndarray) -> Batch:
         image_BHWC, p = batch["image"], padding

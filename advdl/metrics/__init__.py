@@ -1,4 +1,5 @@
-"""Statistics that add up: metrics merged over batches, devices and hosts, and host-side scores of generated images."""
+"""Statistics that add up: metrics merged over batches, devices and hosts, and host-side scores of
+generated images."""
 
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
@@ -37,7 +38,14 @@ from advdl.metrics.forecasting import (
     seasonal_naive,
     skill,
 )
-from advdl.metrics.generative import Coverage, PixelDistance, Recognition, class_coverage, nearest, nearest_streamed
+from advdl.metrics.generative import (
+    Coverage,
+    PixelDistance,
+    Recognition,
+    class_coverage,
+    nearest,
+    nearest_streamed,
+)
 from advdl.metrics.linear import pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,
@@ -51,7 +59,15 @@ from advdl.metrics.segmentation import (
 )
 from advdl.metrics.sequence import ByStep
 from advdl.metrics.similarity import bounding_box, detail, ssim
-from advdl.metrics.text import bleu, caption_figures, cider_d, corpus_bleu, rouge_l, tokenize, word_error_rate
+from advdl.metrics.text import (
+    bleu,
+    caption_figures,
+    cider_d,
+    corpus_bleu,
+    rouge_l,
+    tokenize,
+    word_error_rate,
+)
 from advdl.metrics.verdict import verdict
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Mergeable statistics: a metric is a tree of sums, so two of them merge by addition.
 
-Hence replicas `psum` them, micro-batches and batches add them, and an evaluation over padded, sharded batches counts
-every example exactly once; there is never a mean of means. Axes: B batch.
+Hence replicas `psum` them, micro-batches and batches add them, and an evaluation over padded,
+sharded batches counts every example exactly once; there is never a mean of means. Axes: B batch.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ import numpy as np
 
 @flax.struct.dataclass
 class Mean:
-    """A mean kept as two sums, float32 scalars on the device: `total` of weighted values, `count` of weights."""
+    """A mean kept as two sums, float32 scalars on the device: `total` of weighted values, `count`
+    of weights."""
 
     total: jax.Array
     count: jax.Array
@@ -24,9 +25,10 @@ class Mean:
     def of(cls, values: jax.Array, mask: jax.Array | None = None) -> "Mean":
         """The mean over all entries of `values` (B, …), or over those that `mask` keeps.
 
-        mask: bool or weights, whose shape is that of the leading axes of `values`: (B,) for padding, (B, T) for
-        tokens. It holds for all trailing axes. A value whose weight is 0 does not count, not even where it is NaN.
-        Values of less than float32 are added in float32. Raises ValueError where the shapes do not fit.
+        mask: bool or weights, whose shape is that of the leading axes of `values`: (B,) for
+        padding, (B, T) for tokens. It holds for all trailing axes. A value whose weight is 0 does
+        not count, not even where it is NaN. Values of less than float32 are added in float32.
+        Raises ValueError where the shapes do not fit.
         """
         values = jnp.asarray(values)
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
@@ -34,7 +36,9 @@ class Mean:
             return cls(values.sum(), jnp.asarray(values.size, values.dtype))
         mask = jnp.asarray(mask)
         if mask.shape != values.shape[: mask.ndim]:
-            raise ValueError(f"mask of shape {mask.shape} is not over the leading axes of values {values.shape}")
+            raise ValueError(
+                f"mask of shape {mask.shape} is not over the leading axes of values {values.shape}"
+            )
         weight = mask.astype(values.dtype).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
         weight = jnp.broadcast_to(weight, values.shape)
         return cls(jnp.where(weight == 0, 0, values * weight).sum(), weight.sum())
@@ -48,14 +52,15 @@ class Mean:
 def merge(a: Any, b: Any) -> Any:
     """The sums of two trees of metrics of the same structure, leaf by leaf.
 
-    Leaves on the host are added in float64 or int64, so that a long evaluation rounds nothing; leaves on a device (or
-    traced) keep their dtype. Raises ValueError where the structures differ.
+    Leaves on the host are added in float64 or int64, so that a long evaluation rounds nothing;
+    leaves on a device (or traced) keep their dtype. Raises ValueError where the structures differ.
     """
     return jax.tree.map(_add, a, b)
 
 
 def compute(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures by name: `.compute()` of every metric in a dict; the names of nested dicts are joined by "/"."""
+    """Figures by name: `.compute()` of every metric in a dict; the names of nested dicts are joined
+    by "/"."""
     figures = {}
     for name, metric in tree.items():
         if isinstance(metric, Mapping):

@@ -8,12 +8,14 @@ import numpy as np
 from advdl.metrics.base import Mean
 
 
-def top_k(logits_BK: jax.Array, label_B: jax.Array, k: int = 1, mask: jax.Array | None = None) -> Mean:
+def top_k(
+    logits_BK: jax.Array, label_B: jax.Array, k: int = 1, mask: jax.Array | None = None
+) -> Mean:
     """Share of examples whose label is among the `k` largest logits; `top_k(…, k=1)` is accuracy.
 
-    Of equal logits the one of lower index comes first, as in `argmax` and `lax.top_k`, so a network that says the same
-    of every class is right once in K. A row with a NaN, or a label outside 0..K-1, is wrong. `mask` as in `Mean.of`.
-    Raises ValueError where k is not in 1..K.
+    Of equal logits the one of lower index comes first, as in `argmax` and `lax.top_k`, so a network
+    that says the same of every class is right once in K. A row with a NaN, or a label outside
+    0..K-1, is wrong. `mask` as in `Mean.of`. Raises ValueError where k is not in 1..K.
     """
     classes = logits_BK.shape[-1]
     if not 1 <= k <= classes:
@@ -29,24 +31,32 @@ def top_k(logits_BK: jax.Array, label_B: jax.Array, k: int = 1, mask: jax.Array 
 
 @flax.struct.dataclass
 class Confusion:
-    """How often label i was called j: `matrix` (K, K), rows labels, columns predictions, int32 counts (exact)."""
+    """How often label i was called j: `matrix` (K, K), rows labels, columns predictions, int32
+    counts (exact)."""
 
     matrix: jax.Array
 
     @classmethod
-    def of(cls, outputs: jax.Array, label_B: jax.Array, classes: int, mask: jax.Array | None = None) -> "Confusion":
+    def of(
+        cls, outputs: jax.Array, label_B: jax.Array, classes: int, mask: jax.Array | None = None
+    ) -> "Confusion":
         """Counts a batch.
 
-        outputs: logits (B, K), floating, of which the largest is the prediction, or predictions (B,), integers.
-        An example is left out where its mask (B,) is 0, and where its label or prediction is not in 0..K-1 (the void
-        label of segmentation). Any leading axes in place of B. Raises ValueError where the shapes do not fit.
+        outputs: logits (B, K), floating, of which the largest is the prediction, or predictions
+        (B,), integers. An example is left out where its mask (B,) is 0, and where its label or
+        prediction is not in 0..K-1 (the void label of segmentation). Any leading axes in place of
+        B. Raises ValueError where the shapes do not fit.
         """
         logits = jnp.issubdtype(outputs.dtype, jnp.floating)
         if outputs.shape != label_B.shape + (classes,) * logits:
-            raise ValueError(f"outputs {outputs.shape} do not fit labels {label_B.shape} and {classes} classes")
+            raise ValueError(
+                f"outputs {outputs.shape} do not fit labels {label_B.shape} and {classes} classes"
+            )
         prediction_B = (outputs.argmax(-1) if logits else outputs).astype(jnp.int32)
         label_B = label_B.astype(jnp.int32)
-        keep_B = (label_B >= 0) & (label_B < classes) & (prediction_B >= 0) & (prediction_B < classes)
+        keep_B = (
+            (label_B >= 0) & (label_B < classes) & (prediction_B >= 0) & (prediction_B < classes)
+        )
         if mask is not None:
             keep_B &= mask != 0
         cell_B = jnp.where(keep_B, label_B * classes + prediction_B, classes * classes)
@@ -63,12 +73,14 @@ class Confusion:
         return float(_ratio(np.trace(matrix), matrix.sum()))
 
     def recall(self) -> np.ndarray:
-        """(K,) share of the examples of each class that were called so (accuracy per class); NaN for an absent one."""
+        """(K,) share of the examples of each class that were called so (accuracy per class); NaN
+        for an absent one."""
         matrix = self.compute()
         return _ratio(np.diag(matrix), matrix.sum(1))
 
     def precision(self) -> np.ndarray:
-        """(K,) share of what was called each class that is of it; NaN for a class that was never called."""
+        """(K,) share of what was called each class that is of it; NaN for a class that was never
+        called."""
         matrix = self.compute()
         return _ratio(np.diag(matrix), matrix.sum(0))
 

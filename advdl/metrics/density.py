@@ -1,6 +1,8 @@
-"""How far one distribution is from another where both are known or can be sampled at will: divergences, modes.
+"""How far one distribution is from another where both are known or can be sampled at will:
+divergences, modes.
 
-Logarithms are natural, so divergences are in nats. Axes: B batch, N cells or points, D dimensions, K modes.
+Logarithms are natural, so divergences are in nats. Axes: B batch, N cells or points, D dimensions,
+K modes.
 """
 
 from collections.abc import Sequence
@@ -13,10 +15,11 @@ import numpy as np
 
 
 def js_divergence(p_N: np.ndarray, q_N: np.ndarray) -> float:
-    """Jensen-Shannon divergence of two histograms, KL(p ‖ m)/2 + KL(q ‖ m)/2 with m = (p + q)/2, in [0, log 2].
+    """Jensen-Shannon divergence of two histograms, KL(p ‖ m)/2 + KL(q ‖ m)/2 with m = (p + q)/2, in
+    [0, log 2].
 
-    p_N, q_N: weights of the same cells, normalized here; of densities on an even grid it is the quadrature. NaN where one
-    has no weight at all.
+    p_N, q_N: weights of the same cells, normalized here; of densities on an even grid it is the
+    quadrature. NaN where one has no weight at all.
     """
     p, q = (np.asarray(weights, np.float64) for weights in (p_N, q_N))
     if not (p.sum() > 0 and q.sum() > 0):
@@ -27,8 +30,9 @@ def js_divergence(p_N: np.ndarray, q_N: np.ndarray) -> float:
 
 
 def optimal_discriminator(p_N: np.ndarray, q_N: np.ndarray, real_label: float = 1.0) -> np.ndarray:
-    """t·p/(p + q), the best D at points where the data has density p and the generator q (Goodfellow et al. 2014,
-    proposition 1), with data labeled t, that is 1 but for one-sided label smoothing (Salimans et al. 2016, section 3.4)."""
+    """t·p/(p + q), the best D at points where the data has density p and the generator q
+    (Goodfellow et al. 2014, proposition 1), with data labeled t, that is 1 but for one-sided label
+    smoothing (Salimans et al. 2016, section 3.4)."""
     p, q = (np.asarray(density, np.float64) for density in (p_N, q_N))
     return real_label * p / (p + q)
 
@@ -39,30 +43,43 @@ def optimal_value(p_N: np.ndarray, q_N: np.ndarray) -> float:
 
 
 def wasserstein_1(a_N: np.ndarray, b_N: np.ndarray) -> float:
-    """The Wasserstein-1 distance of two samples of numbers, as many in each: the mean distance in order. Raises ValueError
-    where they are not as many, or not numbers."""
+    """The Wasserstein-1 distance of two samples of numbers, as many in each: the mean distance in
+    order. Raises ValueError where they are not as many, or not numbers."""
     a, b = (np.asarray(sample, np.float64) for sample in (a_N, b_N))
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"samples of shapes {a.shape} and {b.shape}; two of one shape (N,) are needed")
+        raise ValueError(
+            f"samples of shapes {a.shape} and {b.shape}; two of one shape (N,) are needed"
+        )
     return float(np.abs(np.sort(a) - np.sort(b)).mean())
 
 
 @flax.struct.dataclass
 class Divergence:
-    """Counts of data and of samples in the same cells, int32 (N,) each, that compute `js_divergence`. They merge."""
+    """Counts of data and of samples in the same cells, int32 (N,) each, that compute
+    `js_divergence`. They merge."""
 
     data: jax.Array
     samples: jax.Array
 
     @classmethod
-    def of(cls, data_B: jax.Array, samples_B: jax.Array, edges: Sequence[float], mask: jax.Array | None = None) -> "Divergence":
-        """Of numbers, in cells between ascending edges; the outermost cells reach to infinity. mask (B,): 0 leaves a
-        number of each out."""
+    def of(
+        cls,
+        data_B: jax.Array,
+        samples_B: jax.Array,
+        edges: Sequence[float],
+        mask: jax.Array | None = None,
+    ) -> "Divergence":
+        """Of numbers, in cells between ascending edges; the outermost cells reach to infinity. mask
+        (B,): 0 leaves a number of each out."""
         inner = jnp.asarray(edges)[1:-1]
         keep = 1 if mask is None else (mask != 0).astype(jnp.int32)
 
         def count(x_B):
-            return jnp.zeros(len(edges) - 1, jnp.int32).at[jnp.searchsorted(inner, x_B, side="right")].add(keep)
+            return (
+                jnp.zeros(len(edges) - 1, jnp.int32)
+                .at[jnp.searchsorted(inner, x_B, side="right")]
+                .add(keep)
+            )
 
         return cls(count(data_B), count(samples_B))
 
@@ -73,8 +90,8 @@ class Divergence:
 
 @flax.struct.dataclass
 class Modes:
-    """Samples by the mode they belong to, `counts` (K,), and all samples, `total` (), int32; `figure`, one of
-    `mode_figures`, is what it computes. They merge."""
+    """Samples by the mode they belong to, `counts` (K,), and all samples, `total` (), int32;
+    `figure`, one of `mode_figures`, is what it computes. They merge."""
 
     counts: jax.Array
     total: jax.Array
@@ -88,12 +105,16 @@ class Modes:
 def mode_metrics(
     samples_BD: jax.Array, centers_KD: Any, deviation: float, mask: jax.Array | None = None
 ) -> dict[str, Modes]:
-    """Mergeable: `mode_figures` of samples, each belonging to the nearest center if that is within 3 deviations, else to
-    none. mask (B,): 0 leaves a sample out."""
-    square_BK = jnp.square(samples_BD[:, None] - jnp.asarray(centers_KD, samples_BD.dtype)[None]).sum(-1)
+    """Mergeable: `mode_figures` of samples, each belonging to the nearest center if that is within
+    3 deviations, else to none. mask (B,): 0 leaves a sample out."""
+    square_BK = jnp.square(
+        samples_BD[:, None] - jnp.asarray(centers_KD, samples_BD.dtype)[None]
+    ).sum(-1)
     keep_B = jnp.ones(len(samples_BD), bool) if mask is None else mask != 0
     near_B = keep_B & (square_BK.min(1) <= (3 * deviation) ** 2)
-    counts = jnp.zeros(len(centers_KD), jnp.int32).at[square_BK.argmin(1)].add(near_B.astype(jnp.int32))
+    counts = (
+        jnp.zeros(len(centers_KD), jnp.int32).at[square_BK.argmin(1)].add(near_B.astype(jnp.int32))
+    )
     total = keep_B.sum(dtype=jnp.int32)
     return {figure: Modes(counts, total, figure) for figure in MODE_FIGURES}
 
@@ -102,15 +123,17 @@ MODE_FIGURES = ("modes", "high quality", "reverse KL")
 
 
 def mode_figures(counts_K: Any, total: Any) -> dict[str, float]:
-    """By the rule of Srivastava et al. 2017 (VEEGAN) and Lin et al. 2018 (PacGAN), who draw 2,500 samples: `modes` that
-    have a sample within 3 deviations; `high quality`, the share of samples that are within 3 of some mode; `reverse KL`
-    of these samples' shares of the modes from equal ones, Σ s log(K s), at most log K, which it also is where there are
-    none."""
+    """By the rule of Srivastava et al. 2017 (VEEGAN) and Lin et al. 2018 (PacGAN), who draw 2,500
+    samples: `modes` that have a sample within 3 deviations; `high quality`, the share of samples
+    that are within 3 of some mode; `reverse KL` of these samples' shares of the modes from equal
+    ones, Σ s log(K s), at most log K, which it also is where there are none."""
     counts = np.asarray(counts_K, np.float64)
     total, inside = float(total), counts.sum()
     share = counts[counts > 0] / max(inside, 1)
     return {
         "modes": float((counts > 0).sum()),
         "high quality": inside / total if total else float("nan"),
-        "reverse KL": float(share @ np.log(len(counts) * share)) if inside else float(np.log(len(counts))),
+        "reverse KL": float(share @ np.log(len(counts) * share))
+        if inside
+        else float(np.log(len(counts))),
     }

@@ -1,11 +1,13 @@
-"""How far generated images are from real ones, in a space of features: distances, coverage, and likelihood.
+"""How far generated images are from real ones, in a space of features: distances, coverage, and
+likelihood.
 
-They run on the host, in NumPy with float64, and know no network: features come as arrays, of whatever made them. A figure says
-little without that network's name, the number of images, the same figure of real held-out images (the floor) and of a trivial
-generator; callers print them together, and call nothing FID that is not of the 2015 Inception network.
+They run on the host, in NumPy with float64, and know no network: features come as arrays, of
+whatever made them. A figure says little without that network's name, the number of images, the same
+figure of real held-out images (the floor) and of a trivial generator; callers print them together,
+and call nothing FID that is not of the 2015 Inception network.
 
-No figure may depend on the order of a set's images, which may be sorted by class: Fréchet distances are of all images, and what
-compares images in pairs takes random ones.
+No figure may depend on the order of a set's images, which may be sorted by class: Fréchet distances
+are of all images, and what compares images in pairs takes random ones.
 
 Axes: N images, D dimensions of a feature, K classes.
 """
@@ -18,8 +20,9 @@ import numpy as np
 
 
 class Moments(NamedTuple):
-    """Mean (D,) and scatter Σ (x - mean)(x - mean)ᵀ (D, D), float64, of `count` features; what a Fréchet distance needs of a
-    set of any size. `Moments.of(a).joined(Moments.of(b))` are those of both sets."""
+    """Mean (D,) and scatter Σ (x - mean)(x - mean)ᵀ (D, D), float64, of `count` features; what a
+    Fréchet distance needs of a set of any size. `Moments.of(a).joined(Moments.of(b))` are those of
+    both sets."""
 
     count: int
     mean: np.ndarray
@@ -48,7 +51,11 @@ class Moments(NamedTuple):
         """Of both sets (Chan, Golub and LeVeque 1983)."""
         count = self.count + other.count
         apart = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
+        scatter = (
+            self.scatter
+            + other.scatter
+            + np.outer(apart, apart) * (self.count * other.count / count)
+        )
         return Moments(count, self.mean + apart * (other.count / count), scatter)
 
     @property
@@ -60,7 +67,8 @@ class Moments(NamedTuple):
 class FeatureSet(NamedTuple):
     """What the figures need of a set of images, in bounded memory however many there are.
 
-    moments: of the features of all images. features: those of some of them, (n, D), for what compares images in pairs.
+    moments: of the features of all images. features: those of some of them, (n, D), for what
+      compares images in pairs.
     probability: class probabilities of all of them, (N, K), where they were kept.
     """
 
@@ -70,12 +78,17 @@ class FeatureSet(NamedTuple):
 
     @classmethod
     def streamed(
-        cls, parts: Iterable[tuple[np.ndarray, np.ndarray]], rows: np.ndarray, probability: bool = True
+        cls,
+        parts: Iterable[tuple[np.ndarray, np.ndarray]],
+        rows: np.ndarray,
+        probability: bool = True,
     ) -> "FeatureSet":
-        """Of features (b, D) and class probabilities (b, K) that come part by part, of which one is held at a time.
+        """Of features (b, D) and class probabilities (b, K) that come part by part, of which one is
+        held at a time.
 
-        rows: the images whose features are kept, ascending, such as `advdl.data.selected` draws. probability: whether the
-        probabilities are kept too. Raises ValueError where there is no image, or a row that is not there.
+        rows: the images whose features are kept, ascending, such as `advdl.data.selected` draws.
+        probability: whether the probabilities are kept too. Raises ValueError where there is no
+        image, or a row that is not there.
         """
         total, seen, kept, probabilities = None, 0, [], []
         for features, p in parts:
@@ -86,16 +99,21 @@ class FeatureSet(NamedTuple):
             probabilities += [p] if probability else []
             seen += len(features)
         if total is None or (len(rows) and rows[-1] >= seen):
-            raise ValueError(f"{seen} images, of which rows up to {max(rows, default=0)} were to be kept")
-        return cls(total, np.concatenate(kept), np.concatenate(probabilities) if probability else None)
+            raise ValueError(
+                f"{seen} images, of which rows up to {max(rows, default=0)} were to be kept"
+            )
+        return cls(
+            total, np.concatenate(kept), np.concatenate(probabilities) if probability else None
+        )
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^1/2) of Gaussians with these moments (Heusel et al. 2017, arXiv:1706.08500,
-    equation 6), at least 0.
+    """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^1/2) of Gaussians with these moments (Heusel et al.
+    2017, arXiv:1706.08500, equation 6), at least 0.
 
-    The trace of the root is the sum of the square roots of the eigenvalues of S_a^1/2 S_b S_a^1/2, which is symmetric: nothing
-    becomes complex, and no root of an unsymmetric matrix is taken. Biased upwards for few features (by more the fewer).
+    The trace of the root is the sum of the square roots of the eigenvalues of S_a^1/2 S_b S_a^1/2,
+    which is symmetric: nothing becomes complex, and no root of an unsymmetric matrix is taken.
+    Biased upwards for few features (by more the fewer).
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions")
@@ -104,7 +122,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     inner = root @ b.covariance @ root
     trace = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
     apart = a.mean - b.mean
-    return max(0.0, float(apart @ apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace))
+    return max(
+        0.0, float(apart @ apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace)
+    )
 
 
 class Spread(NamedTuple):
@@ -114,11 +134,15 @@ class Spread(NamedTuple):
     deviation: float
 
 
-def kernel_distance(real_ND: np.ndarray, fake_ND: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
-    """Unbiased squared maximum mean discrepancy for the kernel (x·y / D + 1)³, over random subsets of `size` of each set
-    (Binkowski et al. 2018, arXiv:1801.01401); near 0, and as often below as above, for two sets of one distribution.
+def kernel_distance(
+    real_ND: np.ndarray, fake_ND: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> Spread:
+    """Unbiased squared maximum mean discrepancy for the kernel (x·y / D + 1)³, over random subsets
+    of `size` of each set (Binkowski et al. 2018, arXiv:1801.01401); near 0, and as often below as
+    above, for two sets of one distribution.
 
-    A set smaller than `size` is the subset. Raises ValueError for sets of fewer than two or of different dimensions.
+    A set smaller than `size` is the subset. Raises ValueError for sets of fewer than two or of
+    different dimensions.
     """
     real, fake = _pair(real_ND, fake_ND)
     random = np.random.default_rng(seed)
@@ -126,17 +150,22 @@ def kernel_distance(real_ND: np.ndarray, fake_ND: np.ndarray, subsets: int = 100
     for _ in range(subsets):
         both = np.concatenate([x[random.choice(len(x), size, replace=False)] for x in (real, fake)])
         root = both @ both.T / both.shape[1] + 1
-        kernel = (root * root * root).reshape(2, size, 2, size)  # several times as fast as root**3, which takes logarithms
-        inside = sum(kernel[n, :, n].sum() - np.trace(kernel[n, :, n]) for n in range(2)) / (size * (size - 1))
+        kernel = (root * root * root).reshape(
+            2, size, 2, size
+        )  # several times as fast as root**3, which takes logarithms
+        inside = sum(kernel[n, :, n].sum() - np.trace(kernel[n, :, n]) for n in range(2)) / (
+            size * (size - 1)
+        )
         found.append(inside - 2 * kernel[0, :, 1].mean())
     return Spread(float(np.mean(found)), float(np.std(found)))
 
 
 class Manifold(NamedTuple):
-    """precision: share of samples in some ball of real features (Kynkäänniemi et al. 2019, arXiv:1904.06991); recall: of real
-    features in some ball of samples; density: mean number of real balls that a sample is in, over k (Naeem et al. 2020,
-    arXiv:2002.09797; may exceed 1); coverage: share of real balls with a sample in them. A ball reaches to the k-th neighbor in
-    its own set."""
+    """precision: share of samples in some ball of real features (Kynkäänniemi et al. 2019,
+    arXiv:1904.06991); recall: of real features in some ball of samples; density: mean number of
+    real balls that a sample is in, over k (Naeem et al. 2020, arXiv:2002.09797; may exceed 1);
+    coverage: share of real balls with a sample in them. A ball reaches to the k-th neighbor in its
+    own set."""
 
     precision: float
     recall: float
@@ -145,13 +174,18 @@ class Manifold(NamedTuple):
 
 
 def manifold(real_ND: np.ndarray, fake_ND: np.ndarray, k: int = 5, rows: int = 1024) -> Manifold:
-    """The four figures. rows: distances are held for so many features at a time. Take as many samples as real images: all four
-    depend on the number. Raises ValueError where a set has no more than k features."""
+    """The four figures. rows: distances are held for so many features at a time. Take as many
+    samples as real images: all four depend on the number. Raises ValueError where a set has no more
+    than k features."""
     real, fake = _pair(real_ND, fake_ND)
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} and {len(fake)} features; more than {k} of each are needed")
     ball_real, ball_fake = (_neighbor(features, k, rows) for features in (real, fake))
-    inside, covered, recalled = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
+    inside, covered, recalled = (
+        np.zeros(len(fake)),
+        np.zeros(len(real), bool),
+        np.zeros(len(real), bool),
+    )
     for first in range(0, len(real), rows):
         part = slice(first, first + rows)
         square = _squares(real[part], fake)
@@ -159,16 +193,22 @@ def manifold(real_ND: np.ndarray, fake_ND: np.ndarray, k: int = 5, rows: int = 1
         inside += within.sum(0)
         covered[part] = within.any(1)
         recalled[part] = (square < ball_fake[None]).any(1)
-    return Manifold(float((inside > 0).mean()), float(recalled.mean()), float(inside.mean() / k), float(covered.mean()))
+    return Manifold(
+        float((inside > 0).mean()),
+        float(recalled.mean()),
+        float(inside.mean() / k),
+        float(covered.mean()),
+    )
 
 
 def classifier_score(probability_NK: np.ndarray, splits: int = 10, seed: int = 0) -> Spread:
-    """exp of the mean KL(p(y|x) ‖ p(y)) over x, over random splits of the samples (Salimans et al. 2016, arXiv:1606.03498,
-    section 4), between 1 and K. With the 2015 Inception's 1,008 classes, whose bias the release leaves out of the logits, it is
-    the Inception score; with another classifier it is not.
+    """exp of the mean KL(p(y|x) ‖ p(y)) over x, over random splits of the samples (Salimans et al.
+    2016, arXiv:1606.03498, section 4), between 1 and K. With the 2015 Inception's 1,008 classes,
+    whose bias the release leaves out of the logits, it is the Inception score; with another
+    classifier it is not.
 
-    The release splits the samples in their order, which is random too where they are drawn independently; real images sorted
-    by class would get a score near 1.
+    The release splits the samples in their order, which is random too where they are drawn
+    independently; real images sorted by class would get a score near 1.
     """
     p = np.random.default_rng(seed).permutation(np.asarray(probability_NK, np.float64))
     found = []
@@ -180,7 +220,8 @@ def classifier_score(probability_NK: np.ndarray, splits: int = 10, seed: int = 0
 
 
 class Parzen(NamedTuple):
-    """Mean log-likelihood of test examples in nats, its standard error over them, and the bandwidth chosen."""
+    """Mean log-likelihood of test examples in nats, its standard error over them, and the bandwidth
+    chosen."""
 
     log_likelihood: float
     standard_error: float
@@ -188,20 +229,31 @@ class Parzen(NamedTuple):
 
 
 def parzen(
-    samples_ND: np.ndarray, validation_ND: np.ndarray, test_ND: np.ndarray, bandwidths: Sequence[float] | None = None
+    samples_ND: np.ndarray,
+    validation_ND: np.ndarray,
+    test_ND: np.ndarray,
+    bandwidths: Sequence[float] | None = None,
 ) -> Parzen:
-    """Log-likelihood of test examples under Gaussians around samples, as Goodfellow et al. 2014 computed it (section 5, and the
-    code released with it): the bandwidth of ten from 0.1 to 1, evenly spaced in logarithm, that suits the validation examples
-    best; the mean over test examples, ± standard deviation / √N.
+    """Log-likelihood of test examples under Gaussians around samples, as Goodfellow et al. 2014
+    computed it (section 5, and the code released with it): the bandwidth of ten from 0.1 to 1,
+    evenly spaced in logarithm, that suits the validation examples best; the mean over test
+    examples, ± standard deviation / √N.
 
-    All (N, D) with values in [0, 1]. The paper draws 10,000 samples and takes 1,000 validation examples; it warns of the
-    method's high variance, and of its behavior in many dimensions.
+    All (N, D) with values in [0, 1]. The paper draws 10,000 samples and takes 1,000 validation
+    examples; it warns of the method's high variance, and of its behavior in many dimensions.
     """
     samples, validation, test = (_features(x) for x in (samples_ND, validation_ND, test_ND))
     if not samples.shape[1] == validation.shape[1] == test.shape[1]:
-        raise ValueError(f"{samples.shape[1]}, {validation.shape[1]} and {test.shape[1]} dimensions")
+        raise ValueError(
+            f"{samples.shape[1]}, {validation.shape[1]} and {test.shape[1]} dimensions"
+        )
     grid = np.logspace(-1, 0, 10) if bandwidths is None else np.asarray(bandwidths, np.float64)
-    square = np.concatenate([_squares(validation[first : first + 256], samples) for first in range(0, len(validation), 256)])
+    square = np.concatenate(
+        [
+            _squares(validation[first : first + 256], samples)
+            for first in range(0, len(validation), 256)
+        ]
+    )
     means = [_log_likelihood(square, samples.shape[1], float(sigma)).mean() for sigma in grid]
     best = float(grid[int(np.argmax(means))])
     parts = [_squares(test[first : first + 256], samples) for first in range(0, len(test), 256)]
@@ -242,24 +294,34 @@ def _features(features: np.ndarray) -> np.ndarray:
 def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = _features(real), _features(fake)
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"features of shapes {a.shape} and {b.shape}; expected two sets (N, D) of one D and at least two each")
+        raise ValueError(
+            f"features of shapes {a.shape} and {b.shape}; expected two sets (N, D) of one D and at"
+            " least two each"
+        )
     return a, b
 
 
 def fidelity_figures(
     real: FeatureSet, sets: Mapping[str, FeatureSet], name: str, k: int = 5, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Every figure of every set, by the set's name, beside the number of its images and of the real ones.
+    """Every figure of every set, by the set's name, beside the number of its images and of the real
+    ones.
 
-    real: the training images. sets: with probabilities. name: of the Fréchet distance in this space; that is of all images. The
-    kernel distance is between subsets of the features that were kept; the four figures of `manifold` are of as many of these,
-    drawn by the seed, in the one set as in the other.
+    real: the training images. sets: with probabilities. name: of the Fréchet distance in this
+    space; that is of all images. The kernel distance is between subsets of the features that were
+    kept; the four figures of `manifold` are of as many of these, drawn by the seed, in the one set
+    as in the other.
     """
     found = {}
     for title, own in sets.items():
         random, count = np.random.default_rng(seed), min(len(real.features), len(own.features))
-        some = [x.features[random.choice(len(x.features), count, replace=False)] for x in (real, own)]
-        distance, score = kernel_distance(real.features, own.features, seed=seed), classifier_score(own.probability)
+        some = [
+            x.features[random.choice(len(x.features), count, replace=False)] for x in (real, own)
+        ]
+        distance, score = (
+            kernel_distance(real.features, own.features, seed=seed),
+            classifier_score(own.probability),
+        )
         classes = np.bincount(own.probability.argmax(1), minlength=own.probability.shape[1])
         found[title] = {
             "images": own.moments.count,
@@ -276,9 +338,11 @@ def fidelity_figures(
     return found
 
 
-def gaussian_fit(images_NHWC: np.ndarray, count: int, low: float, high: float, seed: int = 0) -> np.ndarray:
-    """Draws of one Gaussian with the mean and the covariance of all pixels, cut off at [low, high]: what a trivial generator
-    reaches. (count, H, W, C) float32."""
+def gaussian_fit(
+    images_NHWC: np.ndarray, count: int, low: float, high: float, seed: int = 0
+) -> np.ndarray:
+    """Draws of one Gaussian with the mean and the covariance of all pixels, cut off at [low, high]:
+    what a trivial generator reaches. (count, H, W, C) float32."""
     x = np.asarray(images_NHWC, np.float64).reshape(len(images_NHWC), -1)
     moments = Moments.of(x)
     values, vectors = np.linalg.eigh(moments.covariance)

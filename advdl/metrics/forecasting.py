@@ -1,4 +1,5 @@
-"""Forecasts against what came, and the methods that cost nothing. Axes: B windows, T values of history, H steps ahead."""
+"""Forecasts against what came, and the methods that cost nothing. Axes: B windows, T values of
+history, H steps ahead."""
 
 from collections.abc import Callable, Mapping
 
@@ -33,15 +34,18 @@ def persistence(history_BT: np.ndarray, horizon: int, season: int = 1) -> np.nda
 
 
 def seasonal_naive(history_BT: np.ndarray, horizon: int, season: int) -> np.ndarray:
-    """(B, H): the value one season before, of the last season that is known. Raises ValueError for a shorter history."""
+    """(B, H): the value one season before, of the last season that is known. Raises ValueError for
+    a shorter history."""
     if history_BT.shape[1] < season:
-        raise ValueError(f"a history of {history_BT.shape[1]} values does not hold a season of {season}")
+        raise ValueError(
+            f"a history of {history_BT.shape[1]} values does not hold a season of {season}"
+        )
     return history_BT[:, history_BT.shape[1] - season + np.arange(horizon) % season]
 
 
 def seasonal_drift(history_BT: np.ndarray, horizon: int, season: int) -> np.ndarray:
-    """(B, H): the same, and for every season ahead the change over the last one; `seasonal_naive` where no value is known a
-    season before the last."""
+    """(B, H): the same, and for every season ahead the change over the last one; `seasonal_naive`
+    where no value is known a season before the last."""
     naive = seasonal_naive(history_BT, horizon, season)
     if history_BT.shape[1] <= season:
         return naive
@@ -57,12 +61,12 @@ BASELINES: Mapping[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
 
 
 def naive_scale(values: np.ndarray, season: int) -> float:
-    """What the mean absolute scaled error is scaled by: the mean absolute error of seasonal-naive over the training values (N,)
-    (Hyndman & Koehler 2006, for seasonal series)."""
+    """What the mean absolute scaled error is scaled by: the mean absolute error of seasonal-naive
+    over the training values (N,) (Hyndman & Koehler 2006, for seasonal series)."""
     return float(np.abs(values[season:] - values[:-season]).mean())
 
 
 def skill(error: float, reference: float) -> float:
-    """1 - MSE / MSE of the reference, from root mean square errors: 1 is perfect, 0 no better, below 0 worse; NaN where the
-    reference is perfect."""
+    """1 - MSE / MSE of the reference, from root mean square errors: 1 is perfect, 0 no better,
+    below 0 worse; NaN where the reference is perfect."""
     return 1 - (error / reference) ** 2 if reference > 0 else float("nan")

@@ -1,4 +1,5 @@
-"""What linear maps make of images, beside auto-encoders. Axes: N training images, M test images, D pixels."""
+"""What linear maps make of images, beside auto-encoders. Axes: N training images, M test images, D
+pixels."""
 
 from __future__ import annotations
 
@@ -11,21 +12,25 @@ if TYPE_CHECKING:
 
 
 def pca(training_ND: np.ndarray, components: int) -> PCA:
-    """Principal components of the training images, as many as asked for or as there can be: the best linear auto-encoder of
-    that code size (Baldi & Hornik 1989)."""
+    """Principal components of the training images, as many as asked for or as there can be: the
+    best linear auto-encoder of that code size (Baldi & Hornik 1989)."""
     from sklearn.decomposition import PCA  # here: seconds to import, and training needs none of it
 
     return PCA(min(components, *training_ND.shape), random_state=0).fit(training_ND)
 
 
-def pca_reconstruction(training_ND: np.ndarray, given_MD: np.ndarray, components: int) -> np.ndarray:
-    """Images from that many principal components, (M, D), clipped to [0, 1], where pixels lie: it never increases an error."""
+def pca_reconstruction(
+    training_ND: np.ndarray, given_MD: np.ndarray, components: int
+) -> np.ndarray:
+    """Images from that many principal components, (M, D), clipped to [0, 1], where pixels lie: it
+    never increases an error."""
     found = pca(training_ND, components)
     return found.inverse_transform(found.transform(given_MD)).clip(0, 1)
 
 
 def wiener(training_ND: np.ndarray, noisy_MD: np.ndarray, noise: float) -> np.ndarray:
-    """The linear estimate of least squared error of images under white noise of this standard deviation: (M, D) in [0, 1].
+    """The linear estimate of least squared error of images under white noise of this standard
+    deviation: (M, D) in [0, 1].
 
     mean + C (C + noise² I)⁻¹ (noisy - mean) with the training images' mean and covariance C.
     """

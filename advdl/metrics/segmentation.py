@@ -1,8 +1,10 @@
-"""Metrics of segmentation, all of one confusion matrix over the pixels of a whole set (Long et al. 2015, FCN, section 5).
+"""Metrics of segmentation, all of one confusion matrix over the pixels of a whole set (Long et al.
+2015, FCN, section 5).
 
-`Confusion.of(logits_BHWK, mask_BHW, K)` counts a batch in int32, which 2³¹ pixels fit into; merged on the host (`merge`)
-counts are int64. n_ij is how many pixels of class i were called j, t_i = Σ_j n_ij; void pixels are in none of them. A figure
-of a whole set is never a mean over its images. Axes: B batch, H height, W width, K classes.
+`Confusion.of(logits_BHWK, mask_BHW, K)` counts a batch in int32, which 2³¹ pixels fit into; merged
+on the host (`merge`) counts are int64. n_ij is how many pixels of class i were called j, t_i = Σ_j
+n_ij; void pixels are in none of them. A figure of a whole set is never a mean over its images.
+Axes: B batch, H height, W width, K classes.
 """
 
 from typing import Any
@@ -15,7 +17,8 @@ from advdl.metrics.classification import Confusion
 
 
 def pixel_accuracy(counts: Confusion | np.ndarray) -> float:
-    """Σ n_ii / Σ t_i, SegNet's "global" accuracy; NaN where nothing was counted. counts: `Confusion`, or its (K, K)."""
+    """Σ n_ii / Σ t_i, SegNet's "global" accuracy; NaN where nothing was counted. counts:
+    `Confusion`, or its (K, K)."""
     return _of(counts).accuracy()
 
 
@@ -25,8 +28,8 @@ def class_accuracy(counts: Confusion | np.ndarray) -> float:
 
 
 def class_iou(counts: Confusion | np.ndarray) -> np.ndarray:
-    """(K,) intersection over union n_ii / (t_i + Σ_j n_ji - n_ii); NaN for a class that neither is there nor was called. One
-    that was called and is nowhere has 0."""
+    """(K,) intersection over union n_ii / (t_i + Σ_j n_ji - n_ii); NaN for a class that neither is
+    there nor was called. One that was called and is nowhere has 0."""
     matrix = _of(counts).compute()
     hits = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - hits
@@ -47,7 +50,8 @@ def frequency_weighted_iou(counts: Confusion | np.ndarray) -> float:
 
 @flax.struct.dataclass
 class Scored:
-    """A confusion matrix that computes one of `segmentation_figures`: `matrix` (K, K) counts, `figure` its name."""
+    """A confusion matrix that computes one of `segmentation_figures`: `matrix` (K, K) counts,
+    `figure` its name."""
 
     matrix: jax.Array
     figure: str = flax.struct.field(pytree_node=False)
@@ -72,19 +76,26 @@ def segmentation_figures(counts: Confusion | np.ndarray) -> dict[str, float]:
 
 
 def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
-    """What a network must beat: `most frequent class` of the training pixels everywhere, and `mode of each pixel`, the class
-    that is most often at that place of the training images (where all are void, the most frequent one).
+    """What a network must beat: `most frequent class` of the training pixels everywhere, and `mode
+    of each pixel`, the class that is most often at that place of the training images (where all are
+    void, the most frequent one).
 
-    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the host. Raises ValueError
-    where their classes or sizes differ.
+    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the
+    host. Raises ValueError where their classes or sizes differ.
     """
     if train.label_names != test.label_names or train.image_shape[:2] != test.image_shape[:2]:
-        raise ValueError(f"{train.name} has other classes or sizes in {train.split} than {test.name} in {test.split}")
+        raise ValueError(
+            f"{train.name} has other classes or sizes in {train.split} than {test.name} in"
+            f" {test.split}"
+        )
     classes = len(train.label_names)
     votes_KHW, seen_KHW = (_class_counts(source, classes) for source in (train, test))
     frequent = int(votes_KHW.sum((1, 2)).argmax())
     mode_HW = np.where(votes_KHW.any(0), votes_KHW.argmax(0), frequent)
-    guesses = {"most frequent class": np.full_like(mode_HW, frequent), "mode of each pixel": mode_HW}
+    guesses = {
+        "most frequent class": np.full_like(mode_HW, frequent),
+        "mode of each pixel": mode_HW,
+    }
     return {name: Confusion(_confusion(seen_KHW, guess_HW)) for name, guess_HW in guesses.items()}
 
 

@@ -10,16 +10,21 @@ SIGMA, REACH = 1.5, 5  # pixels: of the Gaussian window of 11 by 11
 
 
 def ssim(a_BHWC: jax.Array, b_BHWC: jax.Array, span: float = 2.0) -> jax.Array:
-    """Structural similarity at every pixel, (B, H, W) in [-1, 1], 1 where the images are equal around it: Wang et al. 2004
-    (IEEE Transactions on Image Processing 13, equation 13), its Gaussian window, each channel alone and their mean.
+    """Structural similarity at every pixel, (B, H, W) in [-1, 1], 1 where the images are equal
+    around it: Wang et al. 2004 (IEEE Transactions on Image Processing 13, equation 13), its
+    Gaussian window, each channel alone and their mean.
 
-    span: of the pixels' values, 2 for [-1, 1]. At the border the image is mirrored. Raises ValueError where shapes differ.
+    span: of the pixels' values, 2 for [-1, 1]. At the border the image is mirrored. Raises
+      ValueError where shapes differ.
     """
     if a_BHWC.shape != b_BHWC.shape:
         raise ValueError(f"images of shapes {a_BHWC.shape} and {b_BHWC.shape}")
     a, b = (x.astype(jnp.float32) for x in (a_BHWC, b_BHWC))
     down, across = (_window(side) for side in a.shape[1:3])
-    local = lambda x: jnp.einsum("ih,bhwc,jw->bijc", down, x, across, precision="highest")  # noqa: E731
+
+    def local(x):
+        return jnp.einsum("ih,bhwc,jw->bijc", down, x, across, precision="highest")
+
     mean_a, mean_b = local(a), local(b)
     variance_a, variance_b, both = (local(x * y) - m * n for x, y, m, n in (
         (a, a, mean_a, mean_a), (b, b, mean_b, mean_b), (a, b, mean_a, mean_b)
@@ -30,7 +35,8 @@ def ssim(a_BHWC: jax.Array, b_BHWC: jax.Array, span: float = 2.0) -> jax.Array:
 
 
 def bounding_box(mask_BHW: jax.Array) -> jax.Array:
-    """1 in the smallest box around what a mask of 0 and 1 keeps, (B, H, W); 0 everywhere where it keeps nothing."""
+    """1 in the smallest box around what a mask of 0 and 1 keeps, (B, H, W); 0 everywhere where it
+    keeps nothing."""
 
     def between(kept):  # (B, N) -> 1 from the first to the last
         return jnp.minimum(jax.lax.cummax(kept, axis=1), jax.lax.cummax(kept, axis=1, reverse=True))
@@ -39,7 +45,8 @@ def bounding_box(mask_BHW: jax.Array) -> jax.Array:
 
 
 def detail(x_BHWC: jax.Array) -> jax.Array:
-    """How much neighbors differ, at every pixel (B, H, W): the mean absolute difference to those below and to the right."""
+    """How much neighbors differ, at every pixel (B, H, W): the mean absolute difference to those
+    below and to the right."""
     x = x_BHWC.astype(jnp.float32)
     down = jnp.abs(jnp.diff(x, axis=1, append=x[:, -1:]))
     right = jnp.abs(jnp.diff(x, axis=2, append=x[:, :, -1:]))
@@ -54,5 +61,9 @@ def _window(side: int) -> np.ndarray:
     place = (np.arange(side)[:, None] + offset) % (2 * side)
     place = np.where(place < side, place, 2 * side - 1 - place)
     matrix = np.zeros((side, side), np.float32)
-    np.add.at(matrix, (np.arange(side)[:, None], place), np.broadcast_to(weight / weight.sum(), place.shape))
+    np.add.at(
+        matrix,
+        (np.arange(side)[:, None], place),
+        np.broadcast_to(weight / weight.sum(), place.shape),
+    )
     return matrix

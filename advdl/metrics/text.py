@@ -1,10 +1,13 @@
-"""How near generated text is to what people wrote: captions with several references each, translations, transcriptions.
+"""How near generated text is to what people wrote: captions with several references each,
+translations, transcriptions.
 
-BLEU, ROUGE-L and CIDEr-D are those of the COCO caption server (Chen et al. 2015, arXiv:1504.00325), computed on the host in
-Python: the figures of captioning papers, given tokens of that server. They are of a whole corpus; no mean over batches is one.
-A translation's BLEU is another (`corpus_bleu`, 0 to 100, with a signature), and the two are not to be compared.
+BLEU, ROUGE-L and CIDEr-D are those of the COCO caption server (Chen et al. 2015, arXiv:1504.00325),
+computed on the host in Python: the figures of captioning papers, given tokens of that server. They
+are of a whole corpus; no mean over batches is one. A translation's BLEU is another (`corpus_bleu`,
+0 to 100, with a signature), and the two are not to be compared.
 
-A caption is a sequence of tokens here; candidates are one caption for each image, references one or more.
+A caption is a sequence of tokens here; candidates are one caption for each image, references one or
+more.
 """
 
 import math
@@ -18,7 +21,9 @@ Tokens = Sequence[str]
 
 _LONGEST = 4  # n-grams of BLEU and CIDEr-D
 
-_PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "})
+_PLAIN = str.maketrans(
+    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "}
+)
 _TOKEN = re.compile(
     r"""
     (?<![\w.'])(?:[^\W\d_]\.){2,}(?!\w)                           # u.s., p.m.
@@ -49,14 +54,16 @@ _DROPPED = frozenset("-.?!,:;'\"`()[]{}")
 
 
 def tokenize(caption: str) -> list[str]:
-    """Words of a caption in lower case without punctuation, as the COCO caption server's tokenizer has them (Stanford's, of the
-    Penn Treebank, in Java): clitics are tokens ("man 's", "do n't", "can not"); words with an inner hyphen, slash, period or
-    apostrophe are one ("t-shirt", "and/or", "o'clock"), and so are numbers and abbreviations ("3,000", "3:30", "u.s.", "etc.").
+    """Words of a caption in lower case without punctuation, as the COCO caption server's tokenizer
+    has them (Stanford's, of the Penn Treebank, in Java): clitics are tokens ("man 's", "do n't",
+    "can not"); words with an inner hyphen, slash, period or apostrophe are one ("t-shirt",
+    "and/or", "o'clock"), and so are numbers and abbreviations ("3,000", "3:30", "u.s.", "etc.").
     Other symbols are tokens ("$", "&").
 
-    It differs in rare cases: the server keeps brackets (as "-lrb-") and runs of marks ("!!!"), which are dropped here, renders
-    "£" and "€" as "#" and "$", knows many more abbreviations, and joins web and mail addresses, smileys and names like "AT&T".
-    Of the 31,014 English captions of Multi30k 29 come out otherwise, most of them for brackets.
+    It differs in rare cases: the server keeps brackets (as "-lrb-") and runs of marks ("!!!"),
+    which are dropped here, renders "£" and "€" as "#" and "$", knows many more abbreviations, and
+    joins web and mail addresses, smileys and names like "AT&T". Of the 31,014 English captions of
+    Multi30k 29 come out otherwise, most of them for brackets.
     """
     found = []
     for token in _TOKEN.findall(caption.lower().replace("&amp;", "&").translate(_PLAIN)):
@@ -71,23 +78,30 @@ def tokenize(caption: str) -> list[str]:
     return found
 
 
-def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[float, float, float, float]:
+def bleu(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> tuple[float, float, float, float]:
     """BLEU-1 to BLEU-4 of a corpus, 0 to 1 (Papineni et al. 2002, sections 2.1 to 2.3).
 
-    BLEU-n is the geometric mean of the precisions of 1- to n-grams, each count clipped at its largest in one reference, times
-    the brevity penalty exp(1 - r / c) where c < r. All counts are sums over the corpus; r sums, for each candidate, the length
-    of the reference nearest to its own (of two as near, the shorter). As on the COCO caption server 1e-15 is added to each
-    numerator and 1e-9 to each denominator, so that nothing is divided by 0: a perfect match is 1 to eight digits, and BLEU-4
-    of a corpus without four words in a row is next to 0.
+    BLEU-n is the geometric mean of the precisions of 1- to n-grams, each count clipped at its
+    largest in one reference, times the brevity penalty exp(1 - r / c) where c < r. All counts are
+    sums over the corpus; r sums, for each candidate, the length of the reference nearest to its own
+    (of two as near, the shorter). As on the COCO caption server 1e-15 is added to each numerator
+    and 1e-9 to each denominator, so that nothing is divided by 0: a perfect match is 1 to eight
+    digits, and BLEU-4 of a corpus without four words in a row is next to 0.
 
-    Raises ValueError for different numbers of candidates and references, for none, and for an image without references.
+    Raises ValueError for different numbers of candidates and references, for none, and for an image
+    without references.
     """
     _check(candidates, references)
     matched, possible = [0] * _LONGEST, [0] * _LONGEST
     c = r = 0
     for candidate, own in zip(candidates, references, strict=True):
         c += len(candidate)
-        r += min((len(reference) for reference in own), key=lambda length: (abs(length - len(candidate)), length))
+        r += min(
+            (len(reference) for reference in own),
+            key=lambda length: (abs(length - len(candidate)), length),
+        )
         for n in range(1, _LONGEST + 1):
             counts, most = _ngrams(candidate, n), Counter()
             for reference in own:
@@ -104,11 +118,12 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
 
 
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> float:
-    """ROUGE-L, 0 to 1: the mean over images of (1 + β²) P R / (R + β² P) with β = 1.2 (Lin 2004, section 3.1).
+    """ROUGE-L, 0 to 1: the mean over images of (1 + β²) P R / (R + β² P) with β = 1.2 (Lin 2004,
+    section 3.1).
 
-    P and R are the length of the longest common subsequence of a candidate and a reference over the length of the one and of
-    the other. As on the COCO caption server, P and R are each the largest over references, not of one reference; 0 where
-    nothing is common. Raises ValueError as `bleu`.
+    P and R are the length of the longest common subsequence of a candidate and a reference over the
+    length of the one and of the other. As on the COCO caption server, P and R are each the largest
+    over references, not of one reference; 0 where nothing is common. Raises ValueError as `bleu`.
     """
     _check(candidates, references)
     total, square = 0.0, 1.2**2
@@ -116,22 +131,32 @@ def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
         common = [_common_subsequence(candidate, reference) for reference in own]
         if any(common):
             precision = max(common) / len(candidate)
-            recall = max(length / len(reference) for length, reference in zip(common, own, strict=True) if length)
+            recall = max(
+                length / len(reference)
+                for length, reference in zip(common, own, strict=True)
+                if length
+            )
             total += (1 + square) * precision * recall / (recall + square * precision)
     return total / len(candidates)
 
 
-def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], sigma: float = 6.0) -> float:
-    """CIDEr-D, 0 to 10, the mean over images (Vedantam et al. 2015, arXiv:1411.5726: CIDEr made safe against gaming).
+def cider_d(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], sigma: float = 6.0
+) -> float:
+    """CIDEr-D, 0 to 10, the mean over images (Vedantam et al. 2015, arXiv:1411.5726: CIDEr made
+    safe against gaming).
 
-    An n-gram weighs its count times log(images / images in whose references it is). A candidate and a reference have, for each
-    n from 1 to 4, the cosine of their weights, the candidate's clipped at the reference's in the product; its mean over n and
-    over the image's references, times 10 exp(-Δ² / 2 sigma²) for captions whose lengths differ by Δ. The weight takes the
-    count itself, as the COCO caption server does, where the paper divides it by the caption's length; that matters to clipping.
+    An n-gram weighs its count times log(images / images in whose references it is). A candidate and
+    a reference have, for each n from 1 to 4, the cosine of their weights, the candidate's clipped
+    at the reference's in the product; its mean over n and over the image's references, times 10
+    exp(-Δ² / 2 sigma²) for captions whose lengths differ by Δ. The weight takes the count itself,
+    as the COCO caption server does, where the paper divides it by the caption's length; that
+    matters to clipping.
 
-    The document frequency is of the references given: a figure depends on which images are in the corpus, n-grams of every
-    image count for nothing, and **with one image it is 0**. It is 10 only where all references of an image are alike, and have
-    four words. Raises ValueError as `bleu`, and where sigma is not positive.
+    The document frequency is of the references given: a figure depends on which images are in the
+    corpus, n-grams of every image count for nothing, and **with one image it is 0**. It is 10 only
+    where all references of an image are alike, and have four words. Raises ValueError as `bleu`,
+    and where sigma is not positive.
     """
     _check(candidates, references)
     if not sigma > 0:
@@ -139,13 +164,24 @@ def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
     images = len(references)
     seen = Counter()
     for own in references:
-        seen.update({gram for reference in own for n in range(1, _LONGEST + 1) for gram in _ngrams(reference, n)})
+        seen.update(
+            {
+                gram
+                for reference in own
+                for n in range(1, _LONGEST + 1)
+                for gram in _ngrams(reference, n)
+            }
+        )
     rarity = {gram: math.log(images / count) for gram, count in seen.items()}
 
     def weigh(tokens: Tokens) -> tuple[list[dict[Tokens, float]], list[float]]:
-        """Weight of each n-gram, by n, and their norms; n-grams of no reference are as rare as those of one image."""
+        """Weight of each n-gram, by n, and their norms; n-grams of no reference are as rare as
+        those of one image."""
         weights = [
-            {gram: count * rarity.get(gram, math.log(images)) for gram, count in _ngrams(tokens, n).items()}
+            {
+                gram: count * rarity.get(gram, math.log(images))
+                for gram, count in _ngrams(tokens, n).items()
+            }
             for n in range(1, _LONGEST + 1)
         ]
         return weights, [math.hypot(*weight.values()) for weight in weights]
@@ -158,17 +194,23 @@ def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
             near = 0.0
             for a, b, norm, their_norm in zip(mine, theirs, norms, their_norms, strict=True):
                 if norm and their_norm:
-                    product = sum(min(weight, b[gram]) * b[gram] for gram, weight in a.items() if gram in b)
+                    product = sum(
+                        min(weight, b[gram]) * b[gram] for gram, weight in a.items() if gram in b
+                    )
                     near += product / (norm * their_norm)
             apart = len(candidate) - len(reference)
             total += near / _LONGEST * math.exp(-(apart**2) / (2 * sigma**2)) / len(own)
     return 10 * total / images
 
 
-def caption_figures(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of captions as text, one for each image, with its references, by `tokenize`.
+def caption_figures(
+    candidates: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of captions as text, one for each image, with its
+    references, by `tokenize`.
 
-    Raises ValueError for different numbers of candidates and references, for none, and for an image without references.
+    Raises ValueError for different numbers of candidates and references, for none, and for an image
+    without references.
     """
     _check(candidates, references)
     mine = [tokenize(caption) for caption in candidates]
@@ -178,11 +220,12 @@ def caption_figures(candidates: Sequence[str], references: Sequence[Sequence[str
 
 
 def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """BLEU of translations as text, 0 to 100, with one reference each, and the signature to print with it (Post 2018,
-    arXiv:1804.08771); sacrebleu's default: its tokenizer 13a, cased, precisions of 0 smoothed.
+    """BLEU of translations as text, 0 to 100, with one reference each, and the signature to print
+    with it (Post 2018, arXiv:1804.08771); sacrebleu's default: its tokenizer 13a, cased, precisions
+    of 0 smoothed.
 
-    The text is to be plain, not tokenized. Raises UserError where sacrebleu is missing, ValueError for different numbers of
-    candidates and references, and for none.
+    The text is to be plain, not tokenized. Raises UserError where sacrebleu is missing, ValueError
+    for different numbers of candidates and references, and for none.
     """
     _check(candidates, references, several=False)
     try:
@@ -195,15 +238,19 @@ def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
 
 
 def word_error_rate(references: Sequence[str], candidates: Sequence[str]) -> float:
-    """Substitutions, deletions and insertions over the words of the references, of a whole corpus (jiwer); 1 for candidates
-    without words, more than 1 where there are many insertions. Words are what white space parts, as they are: change case
-    and punctuation before.
+    """Substitutions, deletions and insertions over the words of the references, of a whole corpus
+    (jiwer); 1 for candidates without words, more than 1 where there are many insertions. Words are
+    what white space parts, as they are: change case and punctuation before.
 
-    An empty reference is allowed, and each word of its candidate is an insertion. Raises UserError where jiwer is missing,
-    ValueError for different numbers of references and candidates, for none, and where no reference has a word.
+    An empty reference is allowed, and each word of its candidate is an insertion. Raises UserError
+    where jiwer is missing, ValueError for different numbers of references and candidates, for none,
+    and where no reference has a word.
     """
     _check(candidates, references, several=False)
-    pairs = [(" ".join(a.split()), " ".join(b.split())) for a, b in zip(references, candidates, strict=True)]
+    pairs = [
+        (" ".join(a.split()), " ".join(b.split()))
+        for a, b in zip(references, candidates, strict=True)
+    ]
     words = sum(len(reference.split()) for reference, _ in pairs)
     if not words:
         raise ValueError("no reference has a word")
@@ -213,7 +260,9 @@ def word_error_rate(references: Sequence[str], candidates: Sequence[str]) -> flo
         raise UserError("the word error rate needs jiwer: pip install 'advdl[text]'") from None
     inserted = sum(len(candidate.split()) for reference, candidate in pairs if not reference)
     spoken = [pair for pair in pairs if pair[0]]
-    found = jiwer.process_words([reference for reference, _ in spoken], [candidate for _, candidate in spoken])
+    found = jiwer.process_words(
+        [reference for reference, _ in spoken], [candidate for _, candidate in spoken]
+    )
     return (found.substitutions + found.deletions + found.insertions + inserted) / words
 
 
@@ -238,12 +287,16 @@ def _check(candidates: Sequence, references: Sequence, several: bool = True) -> 
         if isinstance(texts, str):
             raise ValueError(f"{name} are one string; expected a sequence")
     if len(candidates) != len(references):
-        raise ValueError(f"{len(candidates)} candidates and {len(references)} references; expected one for each")
+        raise ValueError(
+            f"{len(candidates)} candidates and {len(references)} references; expected one for each"
+        )
     if not len(candidates):
         raise ValueError("no candidates")
     if several:
         for index, own in enumerate(references):
             if isinstance(own, str):
-                raise ValueError(f"the references of image {index} are one string; expected a sequence")
+                raise ValueError(
+                    f"the references of image {index} are one string; expected a sequence"
+                )
             if not len(own):
                 raise ValueError(f"image {index} has no references")

@@ -1,6 +1,7 @@
 """Whole networks, one family a file, each true to its paper.
 
-`CLASSIFIERS` are all networks from images to logits, by name; `python -m advdl.models` prints them with their counts.
+`CLASSIFIERS` are all networks from images to logits, by name; `python -m advdl.models` prints them
+with their counts.
 """
 
 import functools
@@ -68,7 +69,8 @@ CIFAR = re.compile(r"(resnet|plain)(\d+)$")
 
 
 def classifier(name: str) -> Variant:
-    """The row called so; `resnetN` and `plainN` are CIFAR networks of every depth N = 6n + 2, with a row or not.
+    """The row called so; `resnetN` and `plainN` are CIFAR networks of every depth N = 6n + 2, with
+    a row or not.
 
     Raises UserError for another name.
     """
@@ -76,10 +78,13 @@ def classifier(name: str) -> Variant:
         return CLASSIFIERS[name]
     if (found := CIFAR.match(name)) and int(found[2]) >= 8 and int(found[2]) % 6 == 2:
         shortcut = "A" if found[1] == "resnet" else None
-        build = functools.partial(resnet.cifar, depth=int(found[2]), zeros="symmetric", shortcut=shortcut)
+        build = functools.partial(
+            resnet.cifar, depth=int(found[2]), zeros="symmetric", shortcut=shortcut
+        )
         return Variant(build, "He 2015", 2015, (32, 32, 3), 0, 0)
     raise UserError(
-        f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n + 2{nearest(name, CLASSIFIERS)}"
+        f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n +"
+        f" 2{nearest(name, CLASSIFIERS)}"
     )
 
 

@@ -1,11 +1,13 @@
-"""AlexNet: Krizhevsky, Sutskever and Hinton 2012, *ImageNet Classification with Deep Convolutional Neural Networks*.
+"""AlexNet: Krizhevsky, Sutskever and Hinton 2012, *ImageNet Classification with Deep Convolutional
+Neural Networks*.
 
-Axes: T towers, B batch, H height, W width, C channels of one tower, D units of one tower, K classes.
+Axes: T towers, B batch, H height, W width, C channels of one tower, D units of one tower, K
+  classes.
 
-The paper trains on two GPUs, each with half of the kernels of every layer (section 3.5, figure 2): a tower sees only its
-own maps, except in conv3 and the fully connected layers, which see both. Here the towers are an axis of the activations
-and of the parameters. On a mesh with `model=2` and `RULES` each tower lies on a device of its own, and devices talk where
-the paper's GPUs do.
+The paper trains on two GPUs, each with half of the kernels of every layer (section 3.5, figure 2):
+a tower sees only its own maps, except in conv3 and the fully connected layers, which see both. Here
+the towers are an axis of the activations and of the parameters. On a mesh with `model=2` and
+`RULES` each tower lies on a device of its own, and devices talk where the paper's GPUs do.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +20,16 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from advdl.models.variant import DENSE, Variant
-from advdl.nn import Conv, Dropout, adaptive_avg_pool, conv, local_response_norm, max_pool, tap, towers
+from advdl.nn import (
+    Conv,
+    Dropout,
+    adaptive_avg_pool,
+    conv,
+    local_response_norm,
+    max_pool,
+    tap,
+    towers,
+)
 from advdl.nn.elementwise import relu
 from advdl.nn.pixels import CENTERED, IMAGENET, Pixels
 
@@ -30,10 +41,11 @@ NORMAL = nn.initializers.normal(0.01)
 
 
 class TowerConv(nn.Module):
-    """Convolution of each tower's maps, (T, B, H, W, C) -> (T, B, H', W', features / T); with `across`, of all maps.
+    """Convolution of each tower's maps, (T, B, H, W, C) -> (T, B, H', W', features / T); with
+    `across`, of all maps.
 
-    An input (B, H, W, C) without towers is seen by all. Parameters: kernel (T, kh, kw, I, features / T), bias
-    (T, features / T).
+    An input (B, H, W, C) without towers is seen by all. Parameters: kernel (T, kh, kw, I, features
+    / T), bias (T, features / T).
     """
 
     features: int
@@ -50,17 +62,26 @@ class TowerConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.across:
             x = _together(x)
-        shape = (self.towers, self.kernel_size, self.kernel_size, x.shape[-1], self.features // self.towers)
+        shape = (
+            self.towers,
+            self.kernel_size,
+            self.kernel_size,
+            x.shape[-1],
+            self.features // self.towers,
+        )
         kernel = self.param("kernel", NORMAL, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.towers, shape[-1]), self.param_dtype)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         own = partial(conv, strides=self.strides, padding=self.padding)
-        y_TBHWC = towers.each(own)(x, kernel) if x.ndim == 5 else towers.each(partial(own, x))(kernel)
+        y_TBHWC = (
+            towers.each(own)(x, kernel) if x.ndim == 5 else towers.each(partial(own, x))(kernel)
+        )
         return y_TBHWC + bias[:, None, None, None, :]
 
 
 class TowerDense(nn.Module):
-    """Each tower's units of a fully connected layer that sees all towers: (T, B, D) -> (T, B, units / T).
+    """Each tower's units of a fully connected layer that sees all towers: (T, B, D) -> (T, B, units
+    / T).
 
     Parameters: kernel (T, T·D, units / T), bias (T, units / T).
     """
@@ -82,7 +103,8 @@ class TowerDense(nn.Module):
 
 
 class TowerLogits(nn.Module):
-    """The last layer, (T, B, D) -> (B, K): every tower adds its part. Parameters: kernel (T, D, K), bias (K,)."""
+    """The last layer, (T, B, D) -> (B, K): every tower adds its part. Parameters: kernel (T, D, K),
+    bias (K,)."""
 
     num_classes: int
     dtype: Any = None
@@ -98,15 +120,18 @@ class TowerLogits(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, 67 at least.
+    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the
+    paper, 67 at least.
 
-    Convolution, rectifier, local response normalization over each tower's maps, overlapping 3×3 pooling with stride 2;
-    dropout 1/2 after the rectifiers of fc6 and fc7 (sections 3.1 to 3.5, 4.2).
+    Convolution, rectifier, local response normalization over each tower's maps, overlapping 3×3
+    pooling with stride 2; dropout 1/2 after the rectifiers of fc6 and fc7 (sections 3.1 to 3.5,
+    4.2).
 
     towers: 2 as in the paper; 1 is the same net with every layer dense.
     padding: of conv1. 2 makes the paper's 55×55 maps of 224×224 images; 0 is Caffe's, for 227×227.
     num_classes: None leaves out everything after conv5, which is then the first result.
-    hidden_bias: at which conv2, conv4, conv5, fc6 and fc7 start: 1 in the paper (section 5), 0.1 in Caffe's net.
+    hidden_bias: at which conv2, conv4, conv5, fc6 and fc7 start: 1 in the paper (section 5), 0.1 in
+      Caffe's net.
     Intermediates: conv1 to conv5 (B, H', W', T·C) after the rectifier, fc6 and fc7 (B, T·D).
     """
 
@@ -127,7 +152,9 @@ class AlexNet(nn.Module):
         dense = partial(TowerDense, bias_init=nn.initializers.constant(self.hidden_bias), **dtypes)
         respond = towers.each(local_response_norm)
         pool = towers.each(lambda y: max_pool(y, 3, 2))
-        x = seen1 = self._tap("conv1", relu(layer(96, 11, strides=4, padding=self.padding, name="conv1")(x_BHWC)))
+        x = seen1 = self._tap(
+            "conv1", relu(layer(96, 11, strides=4, padding=self.padding, name="conv1")(x_BHWC))
+        )
         x = pool(respond(x))
         x = seen2 = self._tap("conv2", relu(lifted(256, 5, padding=2, name="conv2")(x)))
         x = pool(respond(x))
@@ -148,7 +175,9 @@ class AlexNet(nn.Module):
         return logits_BK, {name: _together(y) for name, y in seen.items()}
 
     def _tap(self, name, x_TBHWC):
-        apart = lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], self.towers, -1), -2, 0)  # noqa: E731
+        def apart(x):
+            return jnp.moveaxis(x.reshape(*x.shape[:-1], self.towers, -1), -2, 0)
+
         return tap(self, name, x_TBHWC, apart)
 
     def _drop(self, x_TBD, train):
@@ -163,10 +192,12 @@ def _together(x):
 
 
 class AlexNetTorchvision(nn.Module):
-    """torchvision's `alexnet`, of Krizhevsky 2014 (arXiv:1404.5997): (B, H, W, C) -> logits (B, K), intermediates.
+    """torchvision's `alexnet`, of Krizhevsky 2014 (arXiv:1404.5997): (B, H, W, C) -> logits (B, K),
+    intermediates.
 
-    One tower of other widths, no response normalization, dropout before fc6 and fc7, and an average to 6×6 before fc6
-    that makes any size from 63 on possible. num_classes and intermediates as `AlexNet`'s.
+    One tower of other widths, no response normalization, dropout before fc6 and fc7, and an average
+    to 6×6 before fc6 that makes any size from 63 on possible. num_classes and intermediates as
+    `AlexNet`'s.
     """
 
     pixels: ClassVar[Pixels] = IMAGENET
@@ -182,7 +213,9 @@ class AlexNetTorchvision(nn.Module):
         rows = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
         for number, (features, kernel, strides, padding) in enumerate(rows, 1):
             name = f"conv{number}"
-            x = relu(Conv(features, kernel, strides=strides, padding=padding, name=name, **dtypes)(x))
+            x = relu(
+                Conv(features, kernel, strides=strides, padding=padding, name=name, **dtypes)(x)
+            )
             x = seen[name] = tap(self, name, x)
             if number in (1, 2, 5):
                 x = max_pool(x, 3, 2)
@@ -198,10 +231,31 @@ class AlexNetTorchvision(nn.Module):
 
 VARIANTS: Mapping[str, Variant] = {
     "alexnet": Variant(
-        AlexNet, "Krizhevsky 2012", 2012, (224, 224, 3), 60_965_224, 724_406_816, "18.2 % top-5 error (one net)", RULES
+        AlexNet,
+        "Krizhevsky 2012",
+        2012,
+        (224, 224, 3),
+        60_965_224,
+        724_406_816,
+        "18.2 % top-5 error (one net)",
+        RULES,
     ),
-    "alexnet_one_tower": Variant(partial(AlexNet, towers=1), "Krizhevsky 2012", 2012, (224, 224, 3), 62_378_344, 1_135_256_096),
+    "alexnet_one_tower": Variant(
+        partial(AlexNet, towers=1),
+        "Krizhevsky 2012",
+        2012,
+        (224, 224, 3),
+        62_378_344,
+        1_135_256_096,
+    ),
     "alexnet_torchvision": Variant(
-        AlexNetTorchvision, "Krizhevsky 2014", 2014, (224, 224, 3), 61_100_840, 714_188_480, "43.478 % top-1 error", DENSE
+        AlexNetTorchvision,
+        "Krizhevsky 2014",
+        2014,
+        (224, 224, 3),
+        61_100_840,
+        714_188_480,
+        "43.478 % top-1 error",
+        DENSE,
     ),
 }

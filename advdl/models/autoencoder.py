@@ -1,11 +1,13 @@
 """Auto-encoders: images to a code of a few numbers, and back.
 
-Axes: B batch, H height, W width, C channels, Z code, D units. Pixels lie in [0, 1]; a decoder gives their logits.
+Axes: B batch, H height, W width, C channels, Z code, D units. Pixels lie in [0, 1]; a decoder gives
+  their logits.
 
-Every network is called with images (B, H, W, C) and gives (logits of the reconstruction (B, H, W, C), intermediates with
-"code" (B, Z)); its methods `encode` and `decode` are the halves. `shape` is that of one image, and another raises
-ValueError. `Dense` is Hinton & Salakhutdinov 2006 (Science 313, pages 504-507), `Variational` Kingma & Welling 2013
-(arXiv:1312.6114), `Convolutional` the same idea in the layers of DCGAN (Radford et al. 2015, arXiv:1511.06434).
+Every network is called with images (B, H, W, C) and gives (logits of the reconstruction (B, H, W,
+C), intermediates with "code" (B, Z)); its methods `encode` and `decode` are the halves. `shape` is
+that of one image, and another raises ValueError. `Dense` is Hinton & Salakhutdinov 2006 (Science
+313, pages 504-507), `Variational` Kingma & Welling 2013 (arXiv:1312.6114), `Convolutional` the same
+idea in the layers of DCGAN (Radford et al. 2015, arXiv:1511.06434).
 """
 
 import math
@@ -23,7 +25,8 @@ Seen = dict[str, jax.Array]
 
 
 class Transposed(nn.Module):
-    """A dense layer of another one's kernel (features, D), transposed: (B, D) -> (B, features). Its bias is its own."""
+    """A dense layer of another one's kernel (features, D), transposed: (B, D) -> (B, features). Its
+    bias is its own."""
 
     features: int
     dtype: Any = None
@@ -37,13 +40,16 @@ class Transposed(nn.Module):
 
 
 class Dense(nn.Module):
-    """The deep auto-encoder of figure 1: H·W·C-1000-500-250-30 and mirrored, the code linear, the other units logistic.
+    """The deep auto-encoder of figure 1: H·W·C-1000-500-250-30 and mirrored, the code linear, the
+    other units logistic.
 
-    Of 28×28 pixels it has 2,837,314 parameters, tied 1,420,814. The paper starts from restricted Boltzmann machines trained
-    layer by layer, their weights unrolled; from random weights, rectifiers as `act` learn where logistic units hardly do.
+    Of 28×28 pixels it has 2,837,314 parameters, tied 1,420,814. The paper starts from restricted
+    Boltzmann machines trained layer by layer, their weights unrolled; from random weights,
+    rectifiers as `act` learn where logistic units hardly do.
 
-    hidden: units from the image to the code. code: Z. tied: layer n from the last has the transposed kernel of layer n, and
-      a bias of its own, as the unrolled machines do before they are fine-tuned.
+    hidden: units from the image to the code. code: Z. tied: layer n from the last has the
+      transposed kernel of layer n, and a bias of its own, as the unrolled machines do before they
+      are fine-tuned.
     Intermediates: "encoded1" …, "code", "decoded1" … as `decode` runs. `train` changes nothing.
     """
 
@@ -59,7 +65,9 @@ class Dense(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.encoder = [nn.Dense(units, **dtypes) for units in (*self.hidden, self.code)]
         layer = Transposed if self.tied else nn.Dense
-        self.decoder = [layer(units, **dtypes) for units in (*reversed(self.hidden), math.prod(self.shape))]
+        self.decoder = [
+            layer(units, **dtypes) for units in (*reversed(self.hidden), math.prod(self.shape))
+        ]
 
     def __call__(self, x_BHWC: jax.Array, train: bool = False) -> tuple[jax.Array, Seen]:
         code_BZ, encoded = self.encode(x_BHWC, train)
@@ -77,7 +85,9 @@ class Dense(nn.Module):
     def decode(self, code_BZ: jax.Array, train: bool = False) -> tuple[jax.Array, Seen]:
         """Code (B, Z) -> (logits (B, H, W, C), intermediates)."""
         h, seen = code_BZ, {}
-        for number, (layer, mirrored) in enumerate(zip(self.decoder, reversed(self.encoder), strict=True), 1):
+        for number, (layer, mirrored) in enumerate(
+            zip(self.decoder, reversed(self.encoder), strict=True), 1
+        ):
             h = layer(h, mirrored.get_variable("params", "kernel")) if self.tied else layer(h)
             if number < len(self.decoder):
                 h = seen[f"decoded{number}"] = self.act(h)
@@ -85,15 +95,17 @@ class Dense(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """Strided convolutions to a dense code, transposed ones back: `width` channels next to the image, twice as many a level.
+    """Strided convolutions to a dense code, transposed ones back: `width` channels next to the
+    image, twice as many a level.
 
-    Kernels of 4 divide by the stride of 2, so every pixel of a transposed convolution gets as many products as its neighbor
-    and none paints a checkerboard (Odena et al. 2016, *Deconvolution and Checkerboard Artifacts*).
+    Kernels of 4 divide by the stride of 2, so every pixel of a transposed convolution gets as many
+    products as its neighbor and none paints a checkerboard (Odena et al. 2016, *Deconvolution and
+    Checkerboard Artifacts*).
 
-    levels: halvings (default: `dcgan.levels_of`). code: Z. up: "transpose", or "resize": each pixel repeated 2×2, then a
-      3×3 convolution, that article's remedy for other kernels.
-    Intermediates: "encoded1" (B, H / 2, W / 2, width) …, "code", "decoded1" … as `decode` runs. `train` changes nothing.
-    Raises ValueError for a shape that does not halve `levels` times.
+    levels: halvings (default: `dcgan.levels_of`). code: Z. up: "transpose", or "resize": each pixel
+      repeated 2×2, then a 3×3 convolution, that article's remedy for other kernels.
+    Intermediates: "encoded1" (B, H / 2, W / 2, width) …, "code", "decoded1" … as `decode` runs.
+    `train` changes nothing. Raises ValueError for a shape that does not halve `levels` times.
     """
 
     shape: tuple[int, int, int]
@@ -112,7 +124,11 @@ class Convolutional(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         channels = (channels, *(self.width << level for level in range(levels)))
         self.base = (height >> levels, width >> levels, channels[-1])
-        up = dict(kernel_size=4, strides=2, padding=1) if self.up == "transpose" else dict(kernel_size=3, padding=1)
+        up = (
+            dict(kernel_size=4, strides=2, padding=1)
+            if self.up == "transpose"
+            else dict(kernel_size=3, padding=1)
+        )
         layer = ConvTranspose if self.up == "transpose" else Conv
         self.encoder = [Conv(c, 4, strides=2, padding=1, **dtypes) for c in channels[1:]]
         self.to_code = nn.Dense(self.code, **dtypes)
@@ -143,14 +159,18 @@ class Convolutional(nn.Module):
 
 
 class Variational(nn.Module):
-    """q(z|x) = N(mean, exp(log_variance)) and p(x|z) Bernoulli, each a perceptron (appendix C), the prior N(0, I).
+    """q(z|x) = N(mean, exp(log_variance)) and p(x|z) Bernoulli, each a perceptron (appendix C), the
+    prior N(0, I).
 
-    A code is z = mean + exp(log_variance / 2) · ε, ε ~ N(0, I) (section 2.4). ε is `epsilon_BZ` where it is given; else in
-    training mode each example draws its own from the stream "noise", and otherwise it is 0: the code is the mean.
+    A code is z = mean + exp(log_variance / 2) · ε, ε ~ N(0, I) (section 2.4). ε is `epsilon_BZ`
+    where it is given; else in training mode each example draws its own from the stream "noise", and
+    otherwise it is 0: the code is the mean.
 
-    hidden: units from the image to the code, mirrored in the decoder; the paper's are 500 tanh units. code: Z.
+    hidden: units from the image to the code, mirrored in the decoder; the paper's are 500 tanh
+      units. code: Z.
     Intermediates: "mean", "log_variance" and "code" (B, Z). The evidence lower bound of an image is
-    -`losses.binary_cross_entropy(logits, x)` - `losses.gaussian_kl(mean, log_variance)` (equation 10 with one sample).
+    -`losses.binary_cross_entropy(logits, x)` - `losses.gaussian_kl(mean, log_variance)` (equation
+    10 with one sample).
     """
 
     shape: tuple[int, int, int]
@@ -183,7 +203,10 @@ class Variational(nn.Module):
             h = self.act(layer(h))
         mean, log_variance = self.mean(h), self.log_variance(h)
         if epsilon_BZ is None and train:
-            draw = lambda key: jax.random.normal(key, (self.code,), mean.dtype)  # noqa: E731
+
+            def draw(key):
+                return jax.random.normal(key, (self.code,), mean.dtype)
+
             epsilon_BZ = replica.sample(draw, self.make_rng("noise"), len(mean))
         code = mean if epsilon_BZ is None else mean + jnp.exp(log_variance / 2) * epsilon_BZ
         return code, {"mean": mean, "log_variance": log_variance, "code": code}

@@ -1,25 +1,30 @@
 """Sentences that say what an image shows: a convolutional network that sees, an LSTM that tells.
 
-Axes: B batch, H height, W width, C channels, S places of a map, D its features, T tokens, V vocabulary.
+Axes: B batch, H height, W width, C channels, S places of a map, D its features, T tokens, V
+  vocabulary.
 
-Without attention the image is what the LSTM reads before the first word, and nothing else is known of it: Vinyals et al. 2014
-(*Show and Tell*, arXiv:1411.4555), section 3.1, equations 10 to 12. It departs from the paper in these points: the cell's
-output is o_t ⊙ tanh(c_t), where equation 8 has o_t ⊙ c_t; the gates, the layer that reads the image and the logits have biases,
-which the paper does not print; the encoder is any network of this package, where theirs is a GoogLeNet with batch
+Without attention the image is what the LSTM reads before the first word, and nothing else is known
+of it: Vinyals et al. 2014 (*Show and Tell*, arXiv:1411.4555), section 3.1, equations 10 to 12. It
+departs from the paper in these points: the cell's output is o_t ⊙ tanh(c_t), where equation 8 has
+o_t ⊙ c_t; the gates, the layer that reads the image and the logits have biases, which the paper
+does not print; the encoder is any network of this package, where theirs is a GoogLeNet with batch
 normalization; one network writes, where theirs is an ensemble.
 
-With attention, every word has weights of its own over the places of the map: Xu et al. 2015 (*Show, Attend and Tell*,
-arXiv:1502.03044), the soft form of section 4.2. A step draws ẑ_t by h_{t-1} (the score is vᵀ tanh(W h_{t-1} + U a_i), as their
-release has it), times the scalar β_t = σ(f_β(h_{t-1})) of section 4.2.1; reads [E y_{t-1}; ẑ_t] (equations 1 to 3); and the
-logits are L_o (E y_{t-1} + L_h h_t + L_z ẑ_t) (equation 7; their release takes the tanh of that sum first). The first state is
-made of the mean of the map by two layers with a tanh, as in their release. It departs from the paper in these points: all
-layers but the keys, L_h and v have biases; the encoder is any network of this package, where theirs is a VGG that is not
-trained further, by a map of 14 × 14 × 512 before its last pooling; the word before the first is a token with an embedding of
-its own, where their release has zeros; hard attention (section 4.1) is not there. The doubly stochastic penalty (equation 14)
-is the experiment's.
+With attention, every word has weights of its own over the places of the map: Xu et al. 2015 (*Show,
+Attend and Tell*, arXiv:1502.03044), the soft form of section 4.2. A step draws ẑ_t by h_{t-1} (the
+score is vᵀ tanh(W h_{t-1} + U a_i), as their release has it), times the scalar β_t =
+σ(f_β(h_{t-1})) of section 4.2.1; reads [E y_{t-1}; ẑ_t] (equations 1 to 3); and the logits are L_o
+(E y_{t-1} + L_h h_t + L_z ẑ_t) (equation 7; their release takes the tanh of that sum first). The
+first state is made of the mean of the map by two layers with a tanh, as in their release. It
+departs from the paper in these points: all layers but the keys, L_h and v have biases; the encoder
+is any network of this package, where theirs is a VGG that is not trained further, by a map of 14 ×
+14 × 512 before its last pooling; the word before the first is a token with an embedding of its own,
+where their release has zeros; hard attention (section 4.1) is not there. The doubly stochastic
+penalty (equation 14) is the experiment's.
 
-Both draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM` draw them, with a forget gate's bias of
-1. Dropout is on words, on h_t before its layer and on what the logits are made of, without attention on the image too.
+Both draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM` draw them,
+with a forget gate's bias of 1. Dropout is on words, on h_t before its layer and on what the logits
+are made of, without attention on the image too.
 """
 
 from functools import partial
@@ -37,15 +42,16 @@ Carry = tuple[Memory, Any]
 
 
 class Captioner(nn.Module):
-    """Images (B, H, W, C), tokens (B, T) as they are fed, the beginning first -> (logits (B, T, V) of the tokens after them,
-    weights (B, T, S) of places; S is 0 without attention).
+    """Images (B, H, W, C), tokens (B, T) as they are fed, the beginning first -> (logits (B, T, V)
+    of the tokens after them, weights (B, T, S) of places; S is 0 without attention).
 
-    encoder: a network from images to (whatever, intermediates by name), called with `train`. layer: the intermediate that is
-    looked at, maps (B, h, w, D) or features (B, D). pooled: without attention, the mean of the maps is read (as GoogLeNet and
-    ResNet end in), or else all of their places side by side (as in front of VGG's and AlexNet's fc6). size: V. frozen: the
-    encoder stays as it is: no gradient reaches it, and it sees as in evaluation. embedding, features: of words and of the
-    states. dropout: the rate on what the LSTM reads and on what the answer is made of, needs a key called dropout. sampling:
-    see `feeding.feed`.
+    encoder: a network from images to (whatever, intermediates by name), called with `train`. layer:
+    the intermediate that is looked at, maps (B, h, w, D) or features (B, D). pooled: without
+    attention, the mean of the maps is read (as GoogLeNet and ResNet end in), or else all of their
+    places side by side (as in front of VGG's and AlexNet's fc6). size: V. frozen: the encoder stays
+    as it is: no gradient reaches it, and it sees as in evaluation. embedding, features: of words
+    and of the states. dropout: the rate on what the LSTM reads and on what the answer is made of,
+    needs a key called dropout. sampling: see `feeding.feed`.
     """
 
     encoder: nn.Module
@@ -73,12 +79,19 @@ class Captioner(nn.Module):
             self.keys = dense(self.features, use_bias=False)
             self.attend = Additive(**dtypes)
             self.gate = dense(1)
-            self.of_hidden, self.of_context = dense(self.embedding, use_bias=False), dense(self.embedding)
+            self.of_hidden, self.of_context = (
+                dense(self.embedding, use_bias=False),
+                dense(self.embedding),
+            )
         else:
             self.picture = dense(self.embedding)
 
     def __call__(
-        self, image_BHWC: jax.Array, token_BT: jax.Array, train: bool = False, sampling: jax.Array | float = 0.0
+        self,
+        image_BHWC: jax.Array,
+        token_BT: jax.Array,
+        train: bool = False,
+        sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         return self.tell(self.encode(image_BHWC, train), token_BT, train, sampling)
 
@@ -102,24 +115,38 @@ class Captioner(nn.Module):
         return Memory(nothing, nothing, jnp.zeros(len(values), int)), cell
 
     def tell(
-        self, carry: Carry, token_BT: jax.Array, train: bool = False, sampling: jax.Array | float = 0.0
+        self,
+        carry: Carry,
+        token_BT: jax.Array,
+        train: bool = False,
+        sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         """(logits (B, T, V), weights (B, T, S)), from what `encode` gave."""
         memory, cell = carry
         if not self.attention and forced(self, sampling):
             hidden, _ = self.decoder(self.read(token_BT, train), None, cell)
             return self.answer(self.drop(hidden, train)), jnp.zeros((*token_BT.shape, 0))
-        read = lambda module, token: module.read(token, train)  # noqa: E731
-        step = lambda module, cell, word: module.advance(memory, cell, word, train)  # noqa: E731
-        _, (said, weights) = feed(self, read, step, lambda module, said: module.answer(said), cell, token_BT, sampling)
+
+        def read(module, token):
+            return module.read(token, train)
+
+        def step(module, cell, word):
+            return module.advance(memory, cell, word, train)
+
+        _, (said, weights) = feed(
+            self, read, step, lambda module, said: module.answer(said), cell, token_BT, sampling
+        )
         return self.answer(said), weights
 
     def read(self, token: jax.Array, train: bool = False) -> jax.Array:
         """Tokens (…) as words (…, embedding)."""
         return self.drop(self.words(token), train)
 
-    def advance(self, memory: Memory, cell: Any, word: jax.Array, train: bool = False) -> tuple[jax.Array, Any, jax.Array]:
-        """A word (B, embedding) more: (what the answer is made of (B, H), the LSTM's carry, weights (B, S))."""
+    def advance(
+        self, memory: Memory, cell: Any, word: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, Any, jax.Array]:
+        """A word (B, embedding) more: (what the answer is made of (B, H), the LSTM's carry, weights
+        (B, S))."""
         if not self.attention:
             hidden, cell = self.decoder(word[:, None], None, cell)
             return self.drop(hidden[:, 0], train), cell, jnp.zeros((len(word), 0))

@@ -1,4 +1,5 @@
-"""Connectionist temporal classification: Graves et al. 2006; from a path of labels, one a frame, to what is said.
+"""Connectionist temporal classification: Graves et al. 2006; from a path of labels, one a frame, to
+what is said.
 
 Axes: B batch, T frames, K labels with the blank, which is 0, L labels of a string.
 """
@@ -9,19 +10,29 @@ import numpy as np
 
 
 def collapse(path_BT: jax.Array, frames_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(labels (B, T), counts (B,)): repetitions become one, then blanks are left out; behind the count there are zeros."""
+    """(labels (B, T), counts (B,)): repetitions become one, then blanks are left out; behind the
+    count there are zeros."""
     before = jnp.pad(path_BT[:, :-1], ((0, 0), (1, 0)))
-    kept = (path_BT != 0) & (path_BT != before) & (jnp.arange(path_BT.shape[1])[None] < frames_B[:, None])
+    kept = (
+        (path_BT != 0)
+        & (path_BT != before)
+        & (jnp.arange(path_BT.shape[1])[None] < frames_B[:, None])
+    )
     place = jnp.where(kept, jnp.cumsum(kept, axis=1) - 1, path_BT.shape[1])
     rows = jnp.broadcast_to(jnp.arange(len(path_BT))[:, None], path_BT.shape)
     return jnp.zeros_like(path_BT).at[rows, place].set(path_BT, mode="drop"), kept.sum(1)
 
 
-def prefix_beam(log_probability_TK: np.ndarray, width: int = 10) -> list[tuple[tuple[int, ...], float]]:
-    """Strings and the logarithms of their probabilities, the likeliest first, by keeping `width` beginnings at every frame;
-    each adds up the paths that say it and end in a blank, and those that do not (Hannun et al. 2014, arXiv:1408.2873). A beam
-    as wide as there are strings gives the probabilities of `losses.ctc`."""
-    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -np.inf)}  # ends in a blank, ends in its last label
+def prefix_beam(
+    log_probability_TK: np.ndarray, width: int = 10
+) -> list[tuple[tuple[int, ...], float]]:
+    """Strings and the logarithms of their probabilities, the likeliest first, by keeping `width`
+    beginnings at every frame; each adds up the paths that say it and end in a blank, and those that
+    do not (Hannun et al. 2014, arXiv:1408.2873). A beam as wide as there are strings gives the
+    probabilities of `losses.ctc`."""
+    beams: dict[tuple[int, ...], tuple[float, float]] = {
+        (): (0.0, -np.inf)
+    }  # ends in a blank, ends in its last label
     for frame in np.asarray(log_probability_TK, np.float64):
         found: dict[tuple[int, ...], tuple[float, float]] = {}
 

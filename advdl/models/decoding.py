@@ -1,8 +1,10 @@
-"""From a network that says what comes next to whole sequences: greedy, by sampling, by beam search; compiled, for all decoders.
+"""From a network that says what comes next to whole sequences: greedy, by sampling, by beam search;
+compiled, for all decoders.
 
-Axes: B batch, W width of the beam, T steps, V vocabulary. A decoder is `step(carry, token (B,)) -> (logits (B, V), carry)`, its
-carry a tree of (B, …). Sequences are counted and scored with the `end` that closes them; behind it they hold `pad`. One that is
-not closed after T steps is a result too: its length is T, and its score is that of its T tokens.
+Axes: B batch, W width of the beam, T steps, V vocabulary. A decoder is `step(carry, token (B,)) ->
+(logits (B, V), carry)`, its carry a tree of (B, …). Sequences are counted and scored with the `end`
+that closes them; behind it they hold `pad`. One that is not closed after T steps is a result too:
+its length is T, and its score is that of its T tokens.
 """
 
 from collections.abc import Callable
@@ -18,8 +20,9 @@ Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
 
 class Decoded(NamedTuple):
-    """token: int32 (B, T), or (B, W, T), the best first. length: of each, (B,) or (B, W). log_probability: of each as a whole,
-    in nats, float32. score: the same divided by the length's penalty, by which beams are ranked."""
+    """token: int32 (B, T), or (B, W, T), the best first. length: of each, (B,) or (B, W).
+    log_probability: of each as a whole, in nats, float32. score: the same divided by the length's
+    penalty, by which beams are ranked."""
 
     token: jax.Array
     length: jax.Array
@@ -33,8 +36,9 @@ def length_penalty(length: jax.Array | int, alpha: float) -> jax.Array:
 
 
 def restrict(logits_BV: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
-    """Logits with -inf for what is not among the k largest (0: all are), nor in the nucleus, the smallest set of the likeliest
-    tokens with a probability of at least p together (Holtzman et al. 2019, arXiv:1904.09751, section 3.1)."""
+    """Logits with -inf for what is not among the k largest (0: all are), nor in the nucleus, the
+    smallest set of the likeliest tokens with a probability of at least p together (Holtzman et al.
+    2019, arXiv:1904.09751, section 3.1)."""
     if top_k:
         least = jax.lax.top_k(logits_BV, min(top_k, logits_BV.shape[-1]))[0][:, -1:]
         logits_BV = jnp.where(logits_BV < least, -jnp.inf, logits_BV)
@@ -59,9 +63,10 @@ def sample(
     top_p: float = 1.0,
     pad: int = 0,
 ) -> Decoded:
-    """One sequence for each of the batch, token by token: the likeliest (temperature 0), or drawn from softmax(logits /
-    temperature), restricted by `top_k` and `top_p`. The log-probability is that of the network's own softmax. key: for drawing;
-    what is drawn depends on an example's place in the batch and on the step."""
+    """One sequence for each of the batch, token by token: the likeliest (temperature 0), or drawn
+    from softmax(logits / temperature), restricted by `top_k` and `top_p`. The log-probability is
+    that of the network's own softmax. key: for drawing; what is drawn depends on an example's place
+    in the batch and on the step."""
     if temperature and key is None:
         raise ValueError("sampling at a temperature needs a key")
 
@@ -76,7 +81,9 @@ def sample(
         if temperature:
             restricted = restrict(logits / temperature, top_k, top_p)
             noise = replica.sample(
-                lambda key: jax.random.gumbel(key, logits.shape[1:]), jax.random.fold_in(key, t), len(logits)
+                lambda key: jax.random.gumbel(key, logits.shape[1:]),
+                jax.random.fold_in(key, t),
+                len(logits),
             )
             chosen = (restricted + noise).argmax(-1)
         else:
@@ -89,40 +96,65 @@ def sample(
         return t + 1, chosen, ended | (chosen == end), carry, tokens, length, total
 
     batch = len(begin_B)
-    begun = jnp.zeros(batch, bool), carry, jnp.full((batch, steps), pad, jnp.int32), jnp.zeros(batch, jnp.int32)
-    state = jax.lax.while_loop(going, body, (0, begin_B.astype(jnp.int32), *begun, jnp.zeros(batch)))
+    begun = (
+        jnp.zeros(batch, bool),
+        carry,
+        jnp.full((batch, steps), pad, jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+    )
+    state = jax.lax.while_loop(
+        going, body, (0, begin_B.astype(jnp.int32), *begun, jnp.zeros(batch))
+    )
     *_, tokens, length, total = state
     return Decoded(tokens, length, total, total)
 
 
 def beam_search(
-    step: Step, carry: Any, begin_B: jax.Array, width: int, steps: int, end: int, alpha: float = 0.0, pad: int = 0
+    step: Step,
+    carry: Any,
+    begin_B: jax.Array,
+    width: int,
+    steps: int,
+    end: int,
+    alpha: float = 0.0,
+    pad: int = 0,
 ) -> Decoded:
-    """The `width` sequences of the highest score that a beam of that width finds (Sutskever, Vinyals & Le 2014,
-    arXiv:1409.3215, section 3.2); the score is the log-probability divided by `length_penalty`.
+    """The `width` sequences of the highest score that a beam of that width finds (Sutskever,
+    Vinyals & Le 2014, arXiv:1409.3215, section 3.2); the score is the log-probability divided by
+    `length_penalty`.
 
-    Each beginning in the beam is extended by every token. Of all these the `width` likeliest are looked at: one that closes is
-    complete, leaves the beam, and is kept if its score is among the `width` highest so far. The beam is filled up with the
-    likeliest that do not close, so that it always holds `width` beginnings (the paper does not say whether its beam shrinks;
-    each beginning can close in one way only, so 2·width candidates are enough). After T steps the beginnings in the beam
-    compete with the complete sequences by their score.
+    Each beginning in the beam is extended by every token. Of all these the `width` likeliest are
+    looked at: one that closes is complete, leaves the beam, and is kept if its score is among the
+    `width` highest so far. The beam is filled up with the likeliest that do not close, so that it
+    always holds `width` beginnings (the paper does not say whether its beam shrinks; each beginning
+    can close in one way only, so 2·width candidates are enough). After T steps the beginnings in
+    the beam compete with the complete sequences by their score.
 
-    The search stops early only when no beginning can come among the kept sequences any more: log-probabilities only fall, so
-    that of the likeliest beginning, divided by the penalty at the longest length T, bounds all scores to come. The result is
-    therefore that of T steps, and nothing complete that was looked at has a higher score than the first sequence.
+    The search stops early only when no beginning can come among the kept sequences any more:
+    log-probabilities only fall, so that of the likeliest beginning, divided by the penalty at the
+    longest length T, bounds all scores to come. The result is therefore that of T steps, and
+    nothing complete that was looked at has a higher score than the first sequence.
 
-    With a width of 1 the first sequence has at least the score of the greedy one, and for α = 0 it is the greedy one (up to
-    ties): what goes on after the greedy choice closed is less likely already. With more candidates than sequences at every step
-    it is the best of all. For widths between it may be worse than the greedy one, whose beginning can drop out of the beam.
+    With a width of 1 the first sequence has at least the score of the greedy one, and for α = 0 it
+    is the greedy one (up to ties): what goes on after the greedy choice closed is less likely
+    already. With more candidates than sequences at every step it is the best of all. For widths
+    between it may be worse than the greedy one, whose beginning can drop out of the beam.
 
-    Where fewer than `width` sequences exist, the last have a score of -inf and no meaning. Raises ValueError for a negative α,
-    under which the bound does not hold."""
+    Where fewer than `width` sequences exist, the last have a score of -inf and no meaning. Raises
+    ValueError for a negative α, under which the bound does not hold."""
     if alpha < 0:
         raise ValueError(f"the length penalty's alpha is {alpha}; expected at least 0")
     batch, rows = len(begin_B), jnp.arange(len(begin_B))[:, None]
-    fold = lambda tree: jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), tree)  # noqa: E731
-    unfold = lambda tree: jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), tree)  # noqa: E731
-    pick = lambda tree, place: jax.tree.map(lambda x: x[rows, place], tree)  # noqa: E731
+
+    def fold(tree):
+        return jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), tree)
+
+    def unfold(tree):
+        return jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), tree)
+
+    def pick(tree, place):
+        return jax.tree.map(lambda x: x[rows, place], tree)
+
     longest = length_penalty(steps, alpha)
 
     def keep(kept, more):
@@ -142,7 +174,8 @@ def beam_search(
         reached, place = jax.lax.top_k(reached.reshape(batch, -1), min(2, vocabulary) * width)
         parent, chosen = place // vocabulary, (place % vocabulary).astype(jnp.int32)
         extended, closed = pick(tokens, parent).at[:, :, t].set(chosen), chosen == end
-        # Not a slice of the candidates: one of a result of top_k makes XLA on the CPU sort the whole vocabulary.
+        # Not a slice of the candidates: one of a result of top_k makes XLA on the CPU sort the
+        #   whole vocabulary.
         complete = closed & (jnp.arange(closed.shape[1]) < width)[None]
         score = jnp.where(complete, reached / length_penalty(t + 1, alpha), -jnp.inf)
         kept = keep(kept, Decoded(extended, jnp.full_like(chosen, t + 1), reached, score))
@@ -150,26 +183,46 @@ def beam_search(
         token, tokens, parent = pick((chosen, extended, parent), place)
         return t + 1, token, pick(unfold(carry), parent), tokens, total, kept
 
-    wide = lambda x: jnp.broadcast_to(x[:, None], (batch, width, *x.shape[1:]))  # noqa: E731
-    tokens, nothing = jnp.full((batch, width, steps), pad, jnp.int32), jnp.full((batch, width), -jnp.inf)
+    def wide(x):
+        return jnp.broadcast_to(x[:, None], (batch, width, *x.shape[1:]))
+
+    tokens, nothing = (
+        jnp.full((batch, width, steps), pad, jnp.int32),
+        jnp.full((batch, width), -jnp.inf),
+    )
     kept = Decoded(tokens, jnp.zeros((batch, width), jnp.int32), nothing, nothing)
-    begun = 0, wide(begin_B.astype(jnp.int32)), jax.tree.map(wide, carry), tokens, nothing.at[:, 0].set(0), kept
+    begun = (
+        0,
+        wide(begin_B.astype(jnp.int32)),
+        jax.tree.map(wide, carry),
+        tokens,
+        nothing.at[:, 0].set(0),
+        kept,
+    )
     t, *_, tokens, total, kept = jax.lax.while_loop(going, body, begun)
-    return keep(kept, Decoded(tokens, jnp.full((batch, width), t, jnp.int32), total, total / longest))
+    return keep(
+        kept, Decoded(tokens, jnp.full((batch, width), t, jnp.int32), total, total / longest)
+    )
 
 
-def forced(step: Step, carry: Any, begin_B: jax.Array, token_BT: jax.Array, length_B: jax.Array) -> jax.Array:
+def forced(
+    step: Step, carry: Any, begin_B: jax.Array, token_BT: jax.Array, length_B: jax.Array
+) -> jax.Array:
     """Log-probability (B,) of given sequences, of which `length` tokens count."""
 
     def body(state, item):
         carry, token, total = state
         t, wanted = item
         logits, carry = step(carry, token)
-        own = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), wanted[:, None], axis=1)[:, 0]
+        own = jnp.take_along_axis(
+            jax.nn.log_softmax(logits.astype(jnp.float32)), wanted[:, None], axis=1
+        )[:, 0]
         return (carry, wanted, total + jnp.where(t < length_B, own, 0)), None
 
     items = jnp.arange(token_BT.shape[1]), token_BT.T
-    (_, _, total), _ = jax.lax.scan(body, (carry, begin_B.astype(token_BT.dtype), jnp.zeros(len(begin_B))), items)
+    (_, _, total), _ = jax.lax.scan(
+        body, (carry, begin_B.astype(token_BT.dtype), jnp.zeros(len(begin_B))), items
+    )
     return total
 
 

@@ -1,19 +1,22 @@
-"""Dilated convolutions: Yu and Koltun 2015, *Multi-Scale Context Aggregation by Dilated Convolutions* (arXiv:1511.07122).
+"""Dilated convolutions: Yu and Koltun 2015, *Multi-Scale Context Aggregation by Dilated
+Convolutions* (arXiv:1511.07122).
 
 Axes: B batch, H height, W width, C channels, K classes.
 
-A front end, VGG-16 without its last two poolings, with dilation in their place, gives scores at stride 8 (section 4). The
-context module sees far around each score without losing resolution (section 3, table 1).
+A front end, VGG-16 without its last two poolings, with dilation in their place, gives scores at
+stride 8 (section 4). The context module sees far around each score without losing resolution
+(section 3, table 1).
 
-Padding. The front end's convolutions are valid, and the image is reflected at its border beforehand, by 186 pixels before
-it as in the authors' release (fyu/dilation). The release fills the image up to a tile of 900 by 900 pixels; here the far
-side is filled up by as much as the scores of the last pixels need. The context module's input has 33 zeros around it and its
-convolutions are valid, as in section 5 of the paper and in the released network for Pascal VOC; the released networks for
-CamVid, KITTI and Cityscapes pad every layer by its own dilation instead (`Context.padding`). The paper found zeros and
-reflection to be about equal.
+Padding. The front end's convolutions are valid, and the image is reflected at its border
+beforehand, by 186 pixels before it as in the authors' release (fyu/dilation). The release fills the
+image up to a tile of 900 by 900 pixels; here the far side is filled up by as much as the scores of
+the last pixels need. The context module's input has 33 zeros around it and its convolutions are
+valid, as in section 5 of the paper and in the released network for Pascal VOC; the released
+networks for CamVid, KITTI and Cityscapes pad every layer by its own dilation instead
+(`Context.padding`). The paper found zeros and reflection to be about equal.
 
-Loss. The release compares each score with the label of one pixel in 8×8 unless it is told to upsample (`--up`). Here scores
-are upsampled before the loss, and all pixels count.
+Loss. The release compares each score with the label of one pixel in 8×8 unless it is told to
+upsample (`--up`). Here scores are upsampled before the loss, and all pixels count.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,20 +40,25 @@ LARGE = (2, 2, 4, 8, 16, 32, 32, 1)
 
 
 def identity_init(classes: int, noise: float = 0.0) -> Callable:
-    """Initializer of a context layer, c_i to c_(i+1) features: each output passes its class's inputs on.
+    """Initializer of a context layer, c_i to c_(i+1) features: each output passes its class's
+    inputs on.
 
-    The middle tap from input a to output b is C / c_(i+1) where they belong to the same class of C = `classes`,
-    floor(a C / c_i) = floor(b C / c_(i+1)); every other entry is N(0, noise²) (equation 5; with c_i = c_(i+1) = C and no
-    noise, equation 4). Features that get wider share a class's value, C / c_(i+1) of it each, and those that get narrower
-    add the shares, so that layers from C to C features are the identity together. Raises ValueError where C does not
-    divide the features.
+    The middle tap from input a to output b is C / c_(i+1) where they belong to the same class of C
+    = `classes`, floor(a C / c_i) = floor(b C / c_(i+1)); every other entry is N(0, noise²)
+    (equation 5; with c_i = c_(i+1) = C and no noise, equation 4). Features that get wider share a
+    class's value, C / c_(i+1) of it each, and those that get narrower add the shares, so that
+    layers from C to C features are the identity together. Raises ValueError where C does not divide
+    the features.
     """
 
     def init(key, shape, dtype=jnp.float32):
         height, width, inputs, outputs = shape
         if inputs % classes or outputs % classes:
             raise ValueError(f"{inputs} to {outputs} features do not divide into {classes} classes")
-        class_of = lambda count: np.arange(count) * classes // count  # noqa: E731
+
+        def class_of(count):
+            return np.arange(count) * classes // count
+
         kernel = noise * jax.random.normal(key, shape, dtype)
         same = class_of(inputs)[:, None] == class_of(outputs)[None, :]
         middle = jnp.where(same, classes / outputs, kernel[height // 2, width // 2])
@@ -62,13 +70,15 @@ def identity_init(classes: int, noise: float = 0.0) -> Callable:
 class Context(nn.Module):
     """Scores (B, H, W, C) -> (B, H, W, C): eight layers that see 67×67 scores (table 1).
 
-    form: "basic" keeps C channels, "large" has up to 32 C. dilations: (1, 1, 2, 4, 8, 16, 1), and more in the release for
-    Cityscapes. noise: standard deviation beside the identity at initialization.
-    padding: where the zeros are that keep the size.
-      "input": all of them around the scores, 33 on each side, and valid convolutions (section 5, and the release for VOC);
-      "layers": around the input of each layer, as many as its dilation (the release for CamVid, KITTI and Cityscapes);
+    form: "basic" keeps C channels, "large" has up to 32 C. dilations: (1, 1, 2, 4, 8, 16, 1), and
+    more in the release for Cityscapes. noise: standard deviation beside the identity at
+    initialization.
+    padding: where the zeros are that keep the size. "input": all of them around the scores, 33 on
+      each side, and valid convolutions (section 5, and the release for VOC); "layers": around the
+      input of each layer, as many as its dilation (the release for CamVid, KITTI and Cityscapes);
       "none": nowhere, so that 33 scores on each side are lost.
-    With "layers" what lies outside the scores is zero to every layer, with "input" it is what the layers before made of it.
+    With "layers" what lies outside the scores is zero to every layer, with "input" it is what the
+    layers before made of it.
     """
 
     form: Literal["basic", "large"] = "basic"
@@ -88,7 +98,11 @@ class Context(nn.Module):
         x = jnp.pad(x_BHWC, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
         for number, (dilation, factor) in enumerate(zip(self.dilations, factors, strict=False), 1):
             padding = dilation if self.padding == "layers" else 0
-            x = relu(conv(factor * channels, 3, padding=padding, dilation=dilation, name=f"layer{number}")(x))
+            x = relu(
+                conv(
+                    factor * channels, 3, padding=padding, dilation=dilation, name=f"layer{number}"
+                )(x)
+            )
         return conv(channels, 1, name=f"layer{len(self.dilations) + 1}")(x)
 
 
@@ -96,7 +110,9 @@ def front_layers() -> list[Layer]:
     """The front end's geometry, from the reflected image on."""
     layers = []
     for stage, widths in enumerate(vgg.D, 1):
-        layers += [Layer(3, dilation=2 if stage == 5 else 1)] * len(widths) + [Layer(2, 2)] * (stage < 4)
+        layers += [Layer(3, dilation=2 if stage == 5 else 1)] * len(widths) + [Layer(2, 2)] * (
+            stage < 4
+        )
     return [*layers, Layer(7, dilation=4), Layer(1), Layer(1)]
 
 
@@ -118,7 +134,16 @@ class FrontEnd(nn.Module):
             for number, features in enumerate(widths, 1):
                 dilation = 2 if stage == 5 else 1
                 name = f"conv{stage}_{number}"
-                x = relu(Conv(round(features * self.width), 3, dilation=dilation, kernel_init=he, name=name, **dtypes)(x))
+                x = relu(
+                    Conv(
+                        round(features * self.width),
+                        3,
+                        dilation=dilation,
+                        kernel_init=he,
+                        name=name,
+                        **dtypes,
+                    )(x)
+                )
             x = max_pool(x, 2, 2) if stage < 4 else x
             x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         for name, kernel, dilation in (("fc6", 7, 4), ("fc7", 1, 1)):
@@ -131,14 +156,19 @@ class FrontEnd(nn.Module):
                 **dtypes,
             )
             x = Dropout(self.dropout)(relu(wide(x)), train)
-        return Conv(self.num_classes, 1, kernel_init=nn.initializers.normal(0.001), name="score", **dtypes)(x), seen
+        return Conv(
+            self.num_classes, 1, kernel_init=nn.initializers.normal(0.001), name="score", **dtypes
+        )(x), seen
 
 
 class Dilation(nn.Module):
-    """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: front end, context module, bilinear ×8.
+    """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: front end, context module,
+    bilinear ×8.
 
-    H and W of any size from 2 on: the image is reflected by what the front end takes away, to a multiple of 8.
-    context: None for the front end alone. padding: of the context module. Intermediates: stage1 to stage5, front (B, h, w, K).
+    H and W of any size from 2 on: the image is reflected by what the front end takes away, to a
+      multiple of 8.
+    context: None for the front end alone. padding: of the context module. Intermediates: stage1 to
+      stage5, front (B, h, w, K).
     """
 
     pixels: ClassVar[Pixels] = UNIT
@@ -166,8 +196,9 @@ class Dilation(nn.Module):
 
 
 def reflect(x_BHWC: jax.Array) -> jax.Array:
-    """The image reflected at its border, by 186 pixels before it as in the release: score (i, j) of the front end is centered
-    on the 8×8 pixels from (8 i, 8 j) on, and there are scores enough to cover the image."""
+    """The image reflected at its border, by 186 pixels before it as in the release: score (i, j) of
+    the front end is centered on the 8×8 pixels from (8 i, 8 j) on, and there are scores enough to
+    cover the image."""
     field = receptive_field(front_layers())
     before = int(field.offset - 3.5)  # the middle of pixels 0..7
     edges = []

@@ -1,7 +1,8 @@
-"""DiscoGAN's generator: Kim et al. 2017 (arXiv:1703.05192), section 3.4, from image to image. Its discriminator is DCGAN's.
+"""DiscoGAN's generator: Kim et al. 2017 (arXiv:1703.05192), section 3.4, from image to image. Its
+discriminator is DCGAN's.
 
-Axes: B batch, H height, W width, C channels. Pixels lie in [-1, 1]; those of the released code lie in [0, 1], its sigmoid is
-this tanh, (1 + tanh(x))/2 = σ(2x).
+Axes: B batch, H height, W width, C channels. Pixels lie in [-1, 1]; those of the released code lie
+in [0, 1], its sigmoid is this tanh, (1 + tanh(x))/2 = σ(2x).
 """
 
 from collections.abc import Callable
@@ -19,9 +20,10 @@ from advdl.nn import BatchNorm, Conv, ConvTranspose
 class Generator(nn.Module):
     """Images (B, H, W, C') -> images (B, H, W, C) in (-1, 1).
 
-    `levels` convolutions of 4×4 and stride 2, `width` channels and twice as many each time, batch normalization on all but
-    the first and leaky rectifiers; as many transposed ones back, with rectifiers. No shortcuts: everything passes the
-    smallest map. The paper's has width 64 and 4 levels on images of 64×64 (from where `levels_of` has 4).
+    `levels` convolutions of 4×4 and stride 2, `width` channels and twice as many each time, batch
+    normalization on all but the first and leaky rectifiers; as many transposed ones back, with
+    rectifiers. No shortcuts: everything passes the smallest map. The paper's has width 64 and 4
+    levels on images of 64×64 (from where `levels_of` has 4).
 
     channels: C. Raises ValueError for a size that does not halve `levels` times.
     """
@@ -40,7 +42,9 @@ class Generator(nn.Module):
         check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = partial(self.norm, scale_init=gain, **dtypes)
-        geometry = dict(kernel_size=4, strides=2, padding=1, use_bias=False, kernel_init=NORMAL, **dtypes)
+        geometry = dict(
+            kernel_size=4, strides=2, padding=1, use_bias=False, kernel_init=NORMAL, **dtypes
+        )
         x = x_BHWC
         for level in range(1, levels + 1):
             x = Conv(self.width << (level - 1), name=f"halve{level}", **geometry)(x)

@@ -1,15 +1,16 @@
-"""Fully convolutional networks: Long, Shelhamer and Darrell 2015 (arXiv:1411.4038), and torchvision's form on ResNets.
+"""Fully convolutional networks: Long, Shelhamer and Darrell 2015 (arXiv:1411.4038), and
+torchvision's form on ResNets.
 
 Axes: B batch, H height, W width, C channels, K classes.
 
-VGG-16 whose fully connected layers are convolutions, a score of every class at stride 32, and transposed convolutions that
-start from bilinear interpolation (section 3.3). FCN-16s and FCN-8s add scores of pool4 and pool3 on the way up (section
-4.2). The image is padded by 100 pixels, so that any size works; where maps are cut to lie on each other follows from their
-receptive fields.
+VGG-16 whose fully connected layers are convolutions, a score of every class at stride 32, and
+transposed convolutions that start from bilinear interpolation (section 3.3). FCN-16s and FCN-8s add
+scores of pool4 and pool3 on the way up (section 4.2). The image is padded by 100 pixels, so that
+any size works; where maps are cut to lie on each other follows from their receptive fields.
 
-The paper learns the transposed convolutions but the last (section 4.3, "Dense prediction"). The authors' release
-(shelhamer/fcn.berkeleyvision.org) keeps all of them fixed and says that this makes no significant difference; networks here
-that are given by name are the release's (`FCN.learned`).
+The paper learns the transposed convolutions but the last (section 4.3, "Dense prediction"). The
+authors' release (shelhamer/fcn.berkeleyvision.org) keeps all of them fixed and says that this makes
+no significant difference; networks here that are given by name are the release's (`FCN.learned`).
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +41,8 @@ from advdl.nn.receptive_field import IMAGE
 SKIPS: Mapping[str, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
 """Stages whose scores are added on the way up."""
 AT_ONCE = {4: 0.01, 3: 0.0001}
-"""Scales of pool4 and pool3 before their scores, where all skips are trained at once (the authors' release)."""
+"""Scales of pool4 and pool3 before their scores, where all skips are trained at once (the authors'
+release)."""
 PAD = 100
 
 
@@ -48,7 +50,9 @@ def trunk_layers(stages: int) -> list[Layer]:
     """VGG-16's first stages, the image padded by 100."""
     layers = []
     for stage, widths in enumerate(vgg.D[:stages]):
-        layers += [Layer(3, 1, PAD if stage == number == 0 else 1) for number in range(len(widths))] + [Layer(2, 2)]
+        layers += [
+            Layer(3, 1, PAD if stage == number == 0 else 1) for number in range(len(widths))
+        ] + [Layer(2, 2)]
     return layers
 
 
@@ -61,17 +65,21 @@ def offsets(form: str) -> tuple[int, ...]:
         skip = receptive_field(trunk_layers(stage))
         cuts.append(crop_offset(skip, field))
     stride = int(field.stride)
-    return (*cuts, crop_offset(receptive_field([Layer(2 * stride, stride, transposed=True)], field), IMAGE))
+    return (
+        *cuts,
+        crop_offset(receptive_field([Layer(2 * stride, stride, transposed=True)], field), IMAGE),
+    )
 
 
 class FCN(nn.Module):
     """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
 
     form: "32s", "16s" or "8s". at_once: all skips trained together, scaled (`AT_ONCE`).
-    width: factor on all features. learned: which transposed convolutions learn, from bilinear interpolation on, K channels to
-    K; the others stay interpolation of each class by itself: "none" (the release), "inner", all but the last, which brings
-    the scores to the image's size (the paper), or "all". FCN-32s has the last one only.
-    Scores start at zero. Intermediates: pool1 to pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
+    width: factor on all features. learned: which transposed convolutions learn, from bilinear
+    interpolation on, K channels to K; the others stay interpolation of each class by itself: "none"
+    (the release), "inner", all but the last, which brings the scores to the image's size (the
+    paper), or "all". FCN-32s has the last one only. Scores start at zero. Intermediates: pool1 to
+    pool5, fc6, fc7 and score (B, h, w, K) at stride 32.
     """
 
     pixels: ClassVar[Pixels] = UNIT
@@ -89,10 +97,18 @@ class FCN(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         height, width = x_BHWC.shape[1:3]
         score = partial(Conv, self.num_classes, 1, kernel_init=nn.initializers.zeros, **dtypes)
-        seen = vgg.Trunk(ceil=True, pad_first=PAD, width=self.width, name="trunk", **dtypes)(x_BHWC, train)
+        seen = vgg.Trunk(ceil=True, pad_first=PAD, width=self.width, name="trunk", **dtypes)(
+            x_BHWC, train
+        )
         x = seen["pool5"]
         for name, kernel in (("fc6", 7), ("fc7", 1)):
-            wide = Conv(round(4096 * self.width), kernel, kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)
+            wide = Conv(
+                round(4096 * self.width),
+                kernel,
+                kernel_init=nn.initializers.normal(0.01),
+                name=name,
+                **dtypes,
+            )
             x = seen[name] = relu(wide(x))
             x = Dropout(self.dropout)(x, train)
         x = seen["score"] = score(name="score")(x)
@@ -108,12 +124,20 @@ class FCN(nn.Module):
     def _up(self, x, stride, name, learned, dtypes):
         if not learned:
             return bilinear_upsample(x, stride)
-        up = partial(ConvTranspose, strides=stride, use_bias=False, kernel_init=bilinear_init, name=name, **dtypes)
+        up = partial(
+            ConvTranspose,
+            strides=stride,
+            use_bias=False,
+            kernel_init=bilinear_init,
+            name=name,
+            **dtypes,
+        )
         return up(self.num_classes, 2 * stride)(x)
 
 
 class Head(nn.Module):
-    """torchvision's FCNHead: 3×3 to a quarter of the channels, normalization, rectifier, dropout 0.1, 1×1 to K."""
+    """torchvision's FCNHead: 3×3 to a quarter of the channels, normalization, rectifier, dropout
+    0.1, 1×1 to K."""
 
     num_classes: int
     norm: Callable[..., nn.Module] = BatchNorm
@@ -130,10 +154,12 @@ class Head(nn.Module):
 
 
 class FCNResNet(nn.Module):
-    """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: a ResNet of output stride 8, `Head`, bilinear.
+    """(B, H, W, C) -> logits (B, H, W, K) and the intermediates by name: a ResNet of output stride
+    8, `Head`, bilinear.
 
-    blocks: of the ResNet, bottlenecks with the stride on the 3×3. width: factor on all features. auxiliary: a second head
-    on stage 3, whose logits (B, H, W, K) are the intermediate "aux" if `train`; torchvision adds its loss with weight 0.5.
+    blocks: of the ResNet, bottlenecks with the stride on the 3×3. width: factor on all features.
+    auxiliary: a second head on stage 3, whose logits (B, H, W, K) are the intermediate "aux" if
+    `train`; torchvision adds its loss with weight 0.5.
     Intermediates: the ResNet's, and aux.
     """
 
@@ -168,7 +194,9 @@ class FCNResNet(nn.Module):
         return resize_bilinear(head(name="classifier")(x, train), size), seen
 
 
-fcn32s, fcn16s, fcn8s = (partial(FCN, form=form) for form in SKIPS)  # as released: with fixed interpolation
+fcn32s, fcn16s, fcn8s = (
+    partial(FCN, form=form) for form in SKIPS
+)  # as released: with fixed interpolation
 fcn8s_at_once = partial(FCN, at_once=True)
 fcn_resnet50 = FCNResNet
 fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])

@@ -11,17 +11,20 @@ from advdl.nn import CELLS, Stack
 
 
 class Forecaster(nn.Module):
-    """History (B, T), and in training what came after it (B, H) -> forecasts (B, H) float32, in the history's unit.
+    """History (B, T), and in training what came after it (B, H) -> forecasts (B, H) float32, in the
+    history's unit.
 
-    A recurrent stack reads the history. decoder: `direct`, a linear layer from the last state to all steps at once; or
-    `autoregressive`, a second stack that begins with the first one's carries and makes one step from the value before it: the
-    one that came, where it is given (teacher forcing), else the one it forecast itself. cell: `rnn`, `lstm` or `gru`.
+    A recurrent stack reads the history. decoder: `direct`, a linear layer from the last state to
+    all steps at once; or `autoregressive`, a second stack that begins with the first one's carries
+    and makes one step from the value before it: the one that came, where it is given (teacher
+    forcing), else the one it forecast itself. cell: `rnn`, `lstm` or `gru`.
 
-    What the stacks read is the distance of each value from the history's last, and what they say is a difference: from that
-    last value (direct), or from the value before (autoregressive). A network that has to say the value itself spends itself
-    on repeating the last one, and a series that climbs soon leaves the range it was trained in; of differences it knows the
-    former without learning, and the latter does not happen, since forecasts shift with the history. The last layer begins
-    with zeros: before the first update the network is persistence.
+    What the stacks read is the distance of each value from the history's last, and what they say is
+    a difference: from that last value (direct), or from the value before (autoregressive). A
+    network that has to say the value itself spends itself on repeating the last one, and a series
+    that climbs soon leaves the range it was trained in; of differences it knows the former without
+    learning, and the latter does not happen, since forecasts shift with the history. The last layer
+    begins with zeros: before the first update the network is persistence.
     """
 
     horizon: int
@@ -57,6 +60,8 @@ class Forecaster(nn.Module):
             value_B = value_B + module.answer(states[:, 0])[:, 0].astype(jnp.float32)
             return (value_B, carries), value_B
 
-        free = nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, length=self.horizon)
+        free = nn.scan(
+            step, variable_broadcast="params", split_rngs={"params": False}, length=self.horizon
+        )
         _, found_HB = free(self, (jnp.zeros_like(last_B1[:, 0]), carries), None)
         return last_B1 + found_HB.T

@@ -3,7 +3,8 @@
 Axes: B batch, Z noise, H height, W width, C channels. Pixels lie in [0, 1].
 
 Widths, initial ranges and dropout are those of the MNIST configuration released with the paper
-(github.com/goodfeli/adversarial): noise of 100 dimensions, generator 1200-1200-784, maxout discriminator 240×5-240×5-1.
+(github.com/goodfeli/adversarial): noise of 100 dimensions, generator 1200-1200-784, maxout
+discriminator 240×5-240×5-1.
 """
 
 import math
@@ -20,15 +21,19 @@ from advdl.nn import Dropout, Maxout
 
 def symmetric_uniform(bound: float):
     """Initializer U(-bound, bound)."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
 class Generator(nn.Module):
-    """Noise (B, Z) -> images (B, H, W, C) in (0, 1): rectifier layers, then a sigmoid for every pixel.
+    """Noise (B, Z) -> images (B, H, W, C) in (0, 1): rectifier layers, then a sigmoid for every
+    pixel.
 
     shape: (H, W, C). hidden: units of each layer.
-    pixel_means: mean of every pixel over the data, (H, W, C) or flat; the output's bias starts at their logits, so that
-      training starts from the mean image. Clipped to [1e-7, 1 - 1e-7]. None: zeros.
+    pixel_means: mean of every pixel over the data, (H, W, C) or flat; the output's bias starts at
+      their logits, so that training starts from the mean image. Clipped to [1e-7, 1 - 1e-7]. None:
+      zeros.
     `train` changes nothing.
     """
 
@@ -40,7 +45,9 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z_BZ: jax.Array, train: bool = False) -> jax.Array:
-        dense = dict(kernel_init=symmetric_uniform(0.05), dtype=self.dtype, param_dtype=self.param_dtype)
+        dense = dict(
+            kernel_init=symmetric_uniform(0.05), dtype=self.dtype, param_dtype=self.param_dtype
+        )
         h = z_BZ
         for number, units in enumerate(self.hidden, 1):
             h = nn.relu(nn.Dense(units, name=f"hidden{number}", **dense)(h))
@@ -55,10 +62,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, H, W, C) -> (logit of "real" (B,), {"hidden1": (B, D1), …}): maxout layers with dropout.
+    """Images (B, H, W, C) -> (logit of "real" (B,), {"hidden1": (B, D1), …}): maxout layers with
+    dropout.
 
-    In training mode each input is dropped with probability `input_dropout`, each hidden unit with `hidden_dropout`;
-    draws from the stream "dropout".
+    In training mode each input is dropped with probability `input_dropout`, each hidden unit with
+    `hidden_dropout`; draws from the stream "dropout".
     """
 
     hidden: Sequence[int] = (240, 240)
@@ -70,10 +78,14 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        layer = dict(kernel_init=symmetric_uniform(0.005), dtype=self.dtype, param_dtype=self.param_dtype)
+        layer = dict(
+            kernel_init=symmetric_uniform(0.005), dtype=self.dtype, param_dtype=self.param_dtype
+        )
         h = Dropout(self.input_dropout)(x_BHWC.reshape(len(x_BHWC), -1), train)
         seen = {}
         for number, units in enumerate(self.hidden, 1):
-            h = seen[f"hidden{number}"] = Maxout(units, self.pieces, name=f"hidden{number}", **layer)(h)
+            h = seen[f"hidden{number}"] = Maxout(
+                units, self.pieces, name=f"hidden{number}", **layer
+            )(h)
             h = Dropout(self.hidden_dropout)(h, train)
         return nn.Dense(1, name="logit", **layer)(h)[:, 0], seen

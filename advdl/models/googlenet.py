@@ -2,10 +2,11 @@
 
 Axes: B batch, H height, W width, C channels, K classes.
 
-Nine Inception blocks by table 1; each joins 1×1, 3×3 and 5×5 convolutions and a pooled projection, with 1×1 reductions
-before the large ones (figure 2b). Two auxiliary classifiers, on 4a and 4d, are trained with weight 0.3 and thrown away at
-evaluation (section 5). Biases and no normalization but local response normalization, with Caffe's constants (k = 1,
-α = 1e-4 over 5 channels' mean), since the paper gives none; max pooling rounds up, and so 112 becomes 56, 28, 14 and 7.
+Nine Inception blocks by table 1; each joins 1×1, 3×3 and 5×5 convolutions and a pooled projection,
+with 1×1 reductions before the large ones (figure 2b). Two auxiliary classifiers, on 4a and 4d, are
+trained with weight 0.3 and thrown away at evaluation (section 5). Biases and no normalization but
+local response normalization, with Caffe's constants (k = 1, α = 1e-4 over 5 channels' mean), since
+the paper gives none; max pooling rounds up, and so 112 becomes 56, 28, 14 and 7.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,7 +56,8 @@ AUXILIARY_WEIGHT = 0.3
 
 
 class Unit(nn.Module):
-    """Convolution and rectifier, with bias; or, where `norm` is given, without bias and with normalization between."""
+    """Convolution and rectifier, with bias; or, where `norm` is given, without bias and with
+    normalization between."""
 
     features: int
     kernel_size: int
@@ -105,9 +107,11 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """Classifier on an intermediate (section 5): average pooling, 1×1 to 128, fc 1024, dropout: logits (B, K).
+    """Classifier on an intermediate (section 5): average pooling, 1×1 to 128, fc 1024, dropout:
+    logits (B, K).
 
-    pool: "5x5/3", the paper's, or "4x4", torchvision's adaptive one, which is another at every size.
+    pool: "5x5/3", the paper's, or "4x4", torchvision's adaptive one, which is another at every
+      size.
     """
 
     num_classes: int
@@ -122,21 +126,28 @@ class Auxiliary(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         y = avg_pool(x_BHWC, 5, 3) if self.pool == "5x5/3" else adaptive_avg_pool(x_BHWC, 4)
         y = self.unit(128, 1, name="conv")(y, train)
-        y = relu(nn.Dense(1024, kernel_init=XAVIER, bias_init=LIFTED, name="fc1", **dtypes)(y.reshape(len(y), -1)))
-        return nn.Dense(self.num_classes, kernel_init=XAVIER, name="fc2", **dtypes)(Dropout(self.dropout)(y, train))
+        y = relu(
+            nn.Dense(1024, kernel_init=XAVIER, bias_init=LIFTED, name="fc1", **dtypes)(
+                y.reshape(len(y), -1)
+            )
+        )
+        return nn.Dense(self.num_classes, kernel_init=XAVIER, name="fc2", **dtypes)(
+            Dropout(self.dropout)(y, train)
+        )
 
 
 class GoogLeNet(nn.Module):
-    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, another size
-    gives other auxiliary classifiers; they need 97 pixels at least.
+    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the
+    paper, another size gives other auxiliary classifiers; they need 97 pixels at least.
 
-    Intermediates: stem, 3a … 5b (B, H', W', C'), pooled (B, 1024); and, if `train`, aux1 and aux2, the logits of the
-    auxiliary classifiers.
+    Intermediates: stem, 3a … 5b (B, H', W', C'), pooled (B, 1024); and, if `train`, aux1 and aux2,
+    the logits of the auxiliary classifiers.
 
     num_classes: None leaves out all classifiers, and the first result is the maps of 5b.
-    auxiliary: whether there are auxiliary classifiers. norm: batch normalization instead of biases and response
-    normalization. large, pool4, auxiliary_pool: the side of the 5×5 kernels, of the pooling window after 4e, and the
-    auxiliary classifiers' pooling, in which torchvision differs. dropout, auxiliary_dropout: before the classifiers.
+    auxiliary: whether there are auxiliary classifiers. norm: batch normalization instead of biases
+    and response normalization. large, pool4, auxiliary_pool: the side of the 5×5 kernels, of the
+    pooling window after 4e, and the auxiliary classifiers' pooling, in which torchvision differs.
+    dropout, auxiliary_dropout: before the classifiers.
     """
 
     num_classes: int | None = 1000
@@ -152,17 +163,24 @@ class GoogLeNet(nn.Module):
 
     @property
     def pixels(self) -> Pixels:
-        """Caffe's; torchvision's weights, of the form with normalization, come from a network that saw [-1, 1]."""
+        """Caffe's; torchvision's weights, of the form with normalization, come from a network that
+        saw [-1, 1]."""
         return CENTERED if self.norm is None else UNIT
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         unit = partial(Unit, norm=self.norm, **dtypes)
-        auxiliary = partial(Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes)
+        auxiliary = partial(
+            Auxiliary, self.num_classes, self.auxiliary_pool, self.auxiliary_dropout, unit, **dtypes
+        )
         run = remat.block(lambda block, x: block(x, train))
         heads = self.auxiliary and self.num_classes is not None
-        respond = (lambda x: x) if self.norm is not None else partial(local_response_norm, k=1.0, convention="mean")
+        respond = (
+            (lambda x: x)
+            if self.norm is not None
+            else partial(local_response_norm, k=1.0, convention="mean")
+        )
         x = unit(64, 7, 2, 3, name="conv1")(x_BHWC, train)
         x = respond(max_pool(x, 3, 2, ceil=True))
         x = unit(64, 1, name="conv2_reduce")(x, train)
@@ -190,13 +208,29 @@ class GoogLeNet(nn.Module):
 _NORM = partial(BatchNorm, epsilon=1e-3)
 VARIANTS: Mapping[str, Variant] = {
     "googlenet": Variant(
-        GoogLeNet, "Szegedy 2014", 2014, (224, 224, 3), 13_378_280, 1_582_671_872, "10.07 % top-5 error (one net, one crop)"
+        GoogLeNet,
+        "Szegedy 2014",
+        2014,
+        (224, 224, 3),
+        13_378_280,
+        1_582_671_872,
+        "10.07 % top-5 error (one net, one crop)",
     ),
     "googlenet_without_aux": Variant(
-        partial(GoogLeNet, auxiliary=False), "Szegedy 2014", 2014, (224, 224, 3), 6_998_552, 1_582_671_872
+        partial(GoogLeNet, auxiliary=False),
+        "Szegedy 2014",
+        2014,
+        (224, 224, 3),
+        6_998_552,
+        1_582_671_872,
     ),
     "googlenet_bn": Variant(
-        partial(GoogLeNet, norm=_NORM), "Szegedy 2014, Ioffe 2015", 2015, (224, 224, 3), 13_385_816, 1_582_671_872
+        partial(GoogLeNet, norm=_NORM),
+        "Szegedy 2014, Ioffe 2015",
+        2015,
+        (224, 224, 3),
+        13_385_816,
+        1_582_671_872,
     ),
     "googlenet_torchvision": Variant(
         partial(GoogLeNet, norm=_NORM, large=3, pool4=2, auxiliary_pool="4x4", dropout=0.2),

@@ -1,5 +1,5 @@
-"""Predictions of many images, some at a time; dense ones at several scales, mirrored, and by windows where an image is too
-large.
+"""Predictions of many images, some at a time; dense ones at several scales, mirrored, and by
+windows where an image is too large.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
@@ -17,30 +17,46 @@ Scores = Callable[[jax.Array], jax.Array]
 
 
 def in_portions(apply: Callable[..., Any], *arrays: np.ndarray, rows: int = 100) -> Any:
-    """`apply(*arrays)`, `rows` examples at a time, the last ones filled up by zeros, so that one program serves all counts.
+    """`apply(*arrays)`, `rows` examples at a time, the last ones filled up by zeros, so that one
+    program serves all counts.
 
-    arrays: (N, …) each, N at least 1. apply: gives a tree of arrays (rows, …), each row of its own example alone. Returns that
-    tree of (N, …), on the host.
+    arrays: (N, …) each, N at least 1. apply: gives a tree of arrays (rows, …), each row of its own
+    example alone. Returns that tree of (N, …), on the host.
     """
     parts, count = [], len(arrays[0])
     for first in range(0, count, rows):
-        part, missing = [array[first : first + rows] for array in arrays], max(0, first + rows - count)
+        part, missing = (
+            [array[first : first + rows] for array in arrays],
+            max(0, first + rows - count),
+        )
         whole = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in part]
-        parts.append(jax.tree.map(lambda y, kept=rows - missing: np.asarray(y)[:kept], apply(*whole)))
+        parts.append(
+            jax.tree.map(lambda y, kept=rows - missing: np.asarray(y)[:kept], apply(*whole))
+        )
     return jax.tree.map(lambda *ys: np.concatenate(ys), *parts)
 
 
 def probabilities(
-    predict: Scores, image_BHWC: jax.Array, scales: Sequence[float] = (1.0,), mirror: bool = False, window: int = 0
+    predict: Scores,
+    image_BHWC: jax.Array,
+    scales: Sequence[float] = (1.0,),
+    mirror: bool = False,
+    window: int = 0,
 ) -> jax.Array:
-    """Mean probability (B, H, W, K) of every pixel over scales and, with `mirror`, the mirrored image.
+    """Mean probability (B, H, W, K) of every pixel over scales and, with `mirror`, the mirrored
+    image.
 
-    predict: (B, h, w, C) -> probabilities (B, h, w, K), of any size. window: the largest side that it is given; a larger
-    image is covered by windows that overlap by a third, and where they do their probabilities are averaged. 0: whole images.
+    predict: (B, h, w, C) -> probabilities (B, h, w, K), of any size. window: the largest side that
+    it is given; a larger image is covered by windows that overlap by a third, and where they do
+    their probabilities are averaged. 0: whole images.
     """
     size, found = image_BHWC.shape[1:3], []
     for scale in scales:
-        x = image_BHWC if scale == 1 else resize_bilinear(image_BHWC, tuple(max(1, round(scale * n)) for n in size))
+        x = (
+            image_BHWC
+            if scale == 1
+            else resize_bilinear(image_BHWC, tuple(max(1, round(scale * n)) for n in size))
+        )
         for flip in (False, True)[: 1 + mirror]:
             p = _windows(predict, x[:, :, ::-1] if flip else x, window)
             p = p[:, :, ::-1] if flip else p
@@ -57,7 +73,12 @@ def _windows(predict: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
         for left in _starts(width, window):
             part = x_BHWC[:, top : top + window, left : left + window]
             p = predict(part)
-            room = ((0, 0), (top, height - top - p.shape[1]), (left, width - left - p.shape[2]), (0, 0))
+            room = (
+                (0, 0),
+                (top, height - top - p.shape[1]),
+                (left, width - left - p.shape[2]),
+                (0, 0),
+            )
             total = total + jnp.pad(p, room)
             count = count + jnp.pad(jnp.ones((1, *p.shape[1:3], 1)), room)
     return total / count

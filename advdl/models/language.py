@@ -1,7 +1,8 @@
-"""A language model: what the next token is, from all before it. Axes: B batch, T tokens, V vocabulary, H features.
+"""A language model: what the next token is, from all before it. Axes: B batch, T tokens, V
+vocabulary, H features.
 
-Zaremba, Sutskever & Vinyals 2014 (arXiv:1409.2329): embedding, LSTM layers, softmax; dropout on what goes up, on nothing that
-goes on in time.
+Zaremba, Sutskever & Vinyals 2014 (arXiv:1409.2329): embedding, LSTM layers, softmax; dropout on
+what goes up, on nothing that goes on in time.
 """
 
 from functools import partial
@@ -16,14 +17,16 @@ from advdl.nn import CELLS, Dense, Dropout, Stack
 
 
 class LanguageModel(nn.Module):
-    """Tokens (B, T), the carry of `begin` or of an earlier call -> (logits (B, T, V) of the tokens after them, {"carry",
-    "states": (B, T, H) of the last layer}).
+    """Tokens (B, T), the carry of `begin` or of an earlier call -> (logits (B, T, V) of the tokens
+    after them, {"carry", "states": (B, T, H) of the last layer}).
 
-    size: V. cell: `rnn`, `lstm` or `gru`. tied: logits are products with the embedding (Press & Wolf 2016, arXiv:1608.05859;
-    needs embedding = features). dropout: of embeddings, between layers and before the logits, needs a key called dropout.
-    uniform: kernels and embedding are born uniform in ± this and no forget gate open, as Zaremba et al. have it; 0: the layers'
-    own way. sampling: the probability with which the network is fed its own likeliest token in place of the given one, for each
-    by itself but the first, as in `seq2seq.Translator`; needs a key called sampling.
+    size: V. cell: `rnn`, `lstm` or `gru`. tied: logits are products with the embedding (Press &
+    Wolf 2016, arXiv:1608.05859; needs embedding = features). dropout: of embeddings, between layers
+    and before the logits, needs a key called dropout.
+    uniform: kernels and embedding are born uniform in ± this and no forget gate open, as Zaremba et
+    al. have it; 0: the layers' own way. sampling: the probability with which the network is fed its
+    own likeliest token in place of the given one, for each by itself but the first, as in
+    `seq2seq.Translator`; needs a key called sampling.
     """
 
     size: int
@@ -41,19 +44,31 @@ class LanguageModel(nn.Module):
         """The layers."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         born = partial(_uniform, scale=self.uniform)
-        each, own = (dict(kernel_init=born), dict(embedding_init=born)) if self.uniform else ({}, {})
+        each, own = (
+            (dict(kernel_init=born), dict(embedding_init=born)) if self.uniform else ({}, {})
+        )
         recurrent = {**each, "recurrent_init": born} if self.uniform else {}
         if self.uniform and self.cell == "lstm":
             recurrent["forget_bias"] = 0.0
         self.words = nn.Embed(self.size, self.embedding, **own, **dtypes)
-        self.stack = Stack(partial(CELLS[self.cell], self.features, **recurrent, **dtypes), self.layers, dropout=self.dropout)
+        self.stack = Stack(
+            partial(CELLS[self.cell], self.features, **recurrent, **dtypes),
+            self.layers,
+            dropout=self.dropout,
+        )
         self.answer = None if self.tied else Dense(self.size, **each, **dtypes)
         self.drop = Dropout(self.dropout)
 
     def __call__(
-        self, token_BT: jax.Array, carry: Any = None, train: bool = False, sampling: jax.Array | float = 0.0
+        self,
+        token_BT: jax.Array,
+        carry: Any = None,
+        train: bool = False,
+        sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, dict[str, Any]]:
-        read = lambda module, token: module._words(token, train)  # noqa: E731
+        def read(module, token):
+            return module._words(token, train)
+
         if forced(self, sampling):
             dropped, states, carry = self._advance(read(self, token_BT), carry, train)
         else:
@@ -63,7 +78,10 @@ class LanguageModel(nn.Module):
                 return dropped[:, 0], carry, states[:, 0]
 
             begun = self.begin(len(token_BT)) if carry is None else carry
-            answer = lambda module, dropped: module._answer(dropped)  # noqa: E731
+
+            def answer(module, dropped):
+                return module._answer(dropped)
+
             carry, (dropped, states) = feed(self, read, step, answer, begun, token_BT, sampling)
         return self._answer(dropped), {"carry": carry, "states": states}
 
@@ -82,7 +100,9 @@ class LanguageModel(nn.Module):
 
     def begin(self, batch: int) -> tuple[Any, ...]:
         """The carry before the first token."""
-        layer = CELLS[self.cell](self.features, dtype=self.dtype, param_dtype=self.param_dtype, parent=None)
+        layer = CELLS[self.cell](
+            self.features, dtype=self.dtype, param_dtype=self.param_dtype, parent=None
+        )
         return (layer.begin(batch),) * self.layers
 
     def next(self, carry: Any, token_B: jax.Array) -> tuple[jax.Array, Any]:
@@ -91,5 +111,7 @@ class LanguageModel(nn.Module):
         return self._answer(dropped[:, 0]), carry
 
 
-def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1) -> jax.Array:
+def _uniform(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1
+) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -scale, scale)

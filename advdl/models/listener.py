@@ -1,4 +1,5 @@
-"""A network that listens: frames of sound in, a label or the blank for each out. Axes: B batch, T frames, M bands, K labels."""
+"""A network that listens: frames of sound in, a label or the blank for each out. Axes: B batch, T
+frames, M bands, K labels."""
 
 from functools import partial
 from typing import Any
@@ -11,9 +12,9 @@ from advdl.nn import LSTM, Dropout, Stack
 
 
 class Listener(nn.Module):
-    """(B, T, M), lengths (B,) -> logits (B, T, K): a stack of LSTMs in both directions (Graves, Mohamed & Hinton 2013,
-    arXiv:1303.5778). outputs: K, with the blank. dropout: the rate between layers and before the answer, needs a key called
-    dropout."""
+    """(B, T, M), lengths (B,) -> logits (B, T, K): a stack of LSTMs in both directions (Graves,
+    Mohamed & Hinton 2013, arXiv:1303.5778). outputs: K, with the blank. dropout: the rate between
+    layers and before the answer, needs a key called dropout."""
 
     outputs: int
     features: int = 96
@@ -26,5 +27,7 @@ class Listener(nn.Module):
     def __call__(self, x_BTM: jax.Array, length_B: jax.Array, train: bool = False) -> jax.Array:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         layer = partial(LSTM, self.features, **dtypes)
-        y, _ = Stack(layer, self.layers, bidirectional=True, dropout=self.dropout, name="stack")(x_BTM, length_B, train=train)
+        y, _ = Stack(layer, self.layers, bidirectional=True, dropout=self.dropout, name="stack")(
+            x_BTM, length_B, train=train
+        )
         return nn.Dense(self.outputs, name="answer", **dtypes)(Dropout(self.dropout)(y, train))

@@ -1,7 +1,8 @@
-"""Small perceptrons that play the game of Goodfellow et al. 2014 (arXiv:1406.2661) on points instead of images.
+"""Small perceptrons that play the game of Goodfellow et al. 2014 (arXiv:1406.2661) on points
+instead of images.
 
-Axes: B batch, Z noise, D dimensions of a point. No paper fixes their widths; biases are drawn as the kernels are, since with
-few inputs and zero biases all kinks would lie in one place.
+Axes: B batch, Z noise, D dimensions of a point. No paper fixes their widths; biases are drawn as
+the kernels are, since with few inputs and zero biases all kinks would lie in one place.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 
 
 class Generator(nn.Module):
-    """Noise (B, Z) -> points (B, D), `hidden` units a layer and a linear last one. `train` changes nothing."""
+    """Noise (B, Z) -> points (B, D), `hidden` units a layer and a linear last one. `train` changes
+    nothing."""
 
     dimensions: int
     hidden: Sequence[int] = (32, 32)
@@ -30,7 +32,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Points (B, D) -> (logit of "real" (B,), {"hidden1": (B, D1), …}); leaky rectifiers of slope 0.2.
+    """Points (B, D) -> (logit of "real" (B,), {"hidden1": (B, D1), …}); leaky rectifiers of slope
+    0.2.
 
     mean, std: (D,) of the data; points are seen as (x - mean)/std. `train` changes nothing.
     """
@@ -42,18 +45,30 @@ class Discriminator(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BD: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BD: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         mean, std = (jnp.asarray(value, x_BD.dtype)[None] for value in (self.mean, self.std))
         h, seen = (x_BD - mean) / std, {}
         for number, units in enumerate(self.hidden, 1):
-            h = seen[f"hidden{number}"] = nn.leaky_relu(_dense(self, units, h, f"hidden{number}"), 0.2)
+            h = seen[f"hidden{number}"] = nn.leaky_relu(
+                _dense(self, units, h, f"hidden{number}"), 0.2
+            )
         return _dense(self, 1, h, "logit")[:, 0], seen
 
 
 def _dense(module: nn.Module, units: int, x: jax.Array, name: str) -> jax.Array:
     bound = x.shape[-1] ** -0.5
-    return nn.Dense(units, bias_init=_uniform(bound), dtype=module.dtype, param_dtype=module.param_dtype, name=name)(x)
+    return nn.Dense(
+        units,
+        bias_init=_uniform(bound),
+        dtype=module.dtype,
+        param_dtype=module.param_dtype,
+        name=name,
+    )(x)
 
 
 def _uniform(bound: float):
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )

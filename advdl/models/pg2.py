@@ -1,9 +1,11 @@
-"""Pose guided person generation: Ma et al. 2017 (arXiv:1705.09368), PG². Its discriminator is DCGAN's, with kernels of 5.
+"""Pose guided person generation: Ma et al. 2017 (arXiv:1705.09368), PG². Its discriminator is
+DCGAN's, with kernels of 5.
 
 Axes: B batch, H height, W width, C channels, K keypoints, D features. Pixels lie in [-1, 1].
 
-Stage 1, `Coarse`, draws the person of one image in a pose given as heat maps; stage 2, `Fine`, adds a difference map that an
-adversarial loss makes sharp (section 3). As in the released code: no normalization, 3×3 convolutions, rectifiers.
+Stage 1, `Coarse`, draws the person of one image in a pose given as heat maps; stage 2, `Fine`, adds
+a difference map that an adversarial loss makes sharp (section 3). As in the released code: no
+normalization, 3×3 convolutions, rectifiers.
 """
 
 from collections.abc import Sequence
@@ -23,8 +25,8 @@ def _pixels(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
 
 
 def heat_maps(keypoints_BK3: jax.Array, size: tuple[int, int], radius: float = 4.0) -> jax.Array:
-    """(B, H, W, K): 1 within `radius` pixels of a keypoint that is seen, -1 elsewhere (section 3.1; 4 pixels at 128×64 and
-    256×256). keypoints: (x, y, seen), pixels from the upper left corner."""
+    """(B, H, W, K): 1 within `radius` pixels of a keypoint that is seen, -1 elsewhere (section 3.1;
+    4 pixels at 128×64 and 256×256). keypoints: (x, y, seen), pixels from the upper left corner."""
     x, y = _pixels(size)
     at_x, at_y, seen = (keypoints_BK3[:, None, None, :, n] for n in range(3))
     inside = ((x - at_x) ** 2 + (y - at_y) ** 2 <= radius**2) & (seen > 0)
@@ -32,15 +34,22 @@ def heat_maps(keypoints_BK3: jax.Array, size: tuple[int, int], radius: float = 4
 
 
 def pose_mask(
-    keypoints_BK3: jax.Array, limbs: Sequence[tuple[int, int]], size: tuple[int, int], radius: float = 8.0
+    keypoints_BK3: jax.Array,
+    limbs: Sequence[tuple[int, int]],
+    size: tuple[int, int],
+    radius: float = 8.0,
 ) -> jax.Array:
-    """(B, H, W) of 0 and 1: the lines between joined keypoints, both seen, dilated by a disk of `radius` pixels: about the
-    person (section 3.1, "pose mask")."""
+    """(B, H, W) of 0 and 1: the lines between joined keypoints, both seen, dilated by a disk of
+    `radius` pixels: about the person (section 3.1, "pose mask")."""
     x, y = _pixels(size)
-    first, last = (keypoints_BK3[:, jnp.asarray(ends)][:, None, None] for ends in zip(*limbs, strict=True))
+    first, last = (
+        keypoints_BK3[:, jnp.asarray(ends)][:, None, None] for ends in zip(*limbs, strict=True)
+    )
     along = last[..., :2] - first[..., :2]
     offset_x, offset_y = x - first[..., 0], y - first[..., 1]
-    share = (offset_x * along[..., 0] + offset_y * along[..., 1]) / jnp.maximum((along**2).sum(-1), 1e-6)
+    share = (offset_x * along[..., 0] + offset_y * along[..., 1]) / jnp.maximum(
+        (along**2).sum(-1), 1e-6
+    )
     share = jnp.clip(share, 0, 1)
     distance = (offset_x - share * along[..., 0]) ** 2 + (offset_y - share * along[..., 1]) ** 2
     covered = (distance <= radius**2) & (first[..., 2] > 0) & (last[..., 2] > 0)
@@ -51,7 +60,14 @@ def _residual(module: nn.Module, x: jax.Array, name: str) -> jax.Array:
     """Two convolutions that keep the features, and what came in."""
     y = x
     for number in (1, 2):
-        conv = Conv(x.shape[-1], 3, padding=1, dtype=module.dtype, param_dtype=module.param_dtype, name=f"{name}_conv{number}")
+        conv = Conv(
+            x.shape[-1],
+            3,
+            padding=1,
+            dtype=module.dtype,
+            param_dtype=module.param_dtype,
+            name=f"{name}_conv{number}",
+        )
         y = nn.relu(conv(y))
     return x + y
 
@@ -61,11 +77,13 @@ def _double(x_BHWC: jax.Array) -> jax.Array:
 
 
 class Coarse(nn.Module):
-    """Image (B, H, W, C) and heat maps (B, H, W, K) -> (image (B, H, W, C), {"code": (B, D), "down1": …}).
+    """Image (B, H, W, C) and heat maps (B, H, W, K) -> (image (B, H, W, C), {"code": (B, D),
+    "down1": …}).
 
-    An encoder of `levels` residual blocks of width, 2·width, … features with convolutions of stride 2 between them; a fully
-    connected code, so that a part may move anywhere; a decoder that has the encoder's maps beside its own. The output is not
-    squashed. levels: 5 for 128×64 and 6 for 256×256, with width 128. code: D.
+    An encoder of `levels` residual blocks of width, 2·width, … features with convolutions of stride
+    2 between them; a fully connected code, so that a part may move anywhere; a decoder that has the
+    encoder's maps beside its own. The output is not squashed. levels: 5 for 128×64 and 6 for
+    256×256, with width 128. code: D.
     Raises ValueError for a size that does not halve levels - 1 times.
     """
 
@@ -76,22 +94,28 @@ class Coarse(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, pose_BHWK: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BHWC: jax.Array, pose_BHWK: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         channels, seen = x_BHWC.shape[-1], {}
         x = jnp.concatenate([x_BHWC, pose_BHWK.astype(x_BHWC.dtype)], -1)
         x, skips = _encode(self, x, seen)
         shape = x.shape
         code = seen["code"] = nn.Dense(self.code, name="code", **dtypes)(x.reshape(len(x), -1))
-        x = nn.Dense(shape[1] * shape[2] * self.width, name="decode", **dtypes)(code).reshape(*shape[:3], self.width)
+        x = nn.Dense(shape[1] * shape[2] * self.width, name="decode", **dtypes)(code).reshape(
+            *shape[:3], self.width
+        )
         return _decode(self, x, skips, channels, nn.initializers.lecun_normal()), seen
 
 
 class Fine(nn.Module):
-    """Image (B, H, W, C) of the person and stage 1's (B, H, W, C) -> (difference map (B, H, W, C), {"down1": …}).
+    """Image (B, H, W, C) of the person and stage 1's (B, H, W, C) -> (difference map (B, H, W, C),
+    {"down1": …}).
 
-    Fully convolutional, with two blocks less than stage 1: everything stays where it is. The last convolution starts at zero,
-    so that stage 2 begins with what stage 1 made. Arguments as `Coarse`'s.
+    Fully convolutional, with two blocks less than stage 1: everything stays where it is. The last
+    convolution starts at zero, so that stage 2 begins with what stage 1 made. Arguments as
+    `Coarse`'s.
     """
 
     width: int = 128
@@ -100,17 +124,25 @@ class Fine(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, made_BHWC: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BHWC: jax.Array, made_BHWC: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         seen = {}
-        x, skips = _encode(self, jnp.concatenate([x_BHWC, made_BHWC.astype(x_BHWC.dtype)], -1), seen)
+        x, skips = _encode(
+            self, jnp.concatenate([x_BHWC, made_BHWC.astype(x_BHWC.dtype)], -1), seen
+        )
         return _decode(self, x, skips, x_BHWC.shape[-1], nn.initializers.zeros), seen
 
 
-def _encode(module: nn.Module, x: jax.Array, seen: dict[str, jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+def _encode(
+    module: nn.Module, x: jax.Array, seen: dict[str, jax.Array]
+) -> tuple[jax.Array, list[jax.Array]]:
     height, width = x.shape[1:3]
     if height % 2 ** (module.levels - 1) or width % 2 ** (module.levels - 1):
         raise ValueError(f"images of {height}×{width} do not halve {module.levels - 1} times")
-    conv = partial(Conv, kernel_size=3, padding=1, dtype=module.dtype, param_dtype=module.param_dtype)
+    conv = partial(
+        Conv, kernel_size=3, padding=1, dtype=module.dtype, param_dtype=module.param_dtype
+    )
     x = nn.relu(conv(module.width, name="first")(x))
     skips = []
     for level in range(1, module.levels + 1):
@@ -121,10 +153,14 @@ def _encode(module: nn.Module, x: jax.Array, seen: dict[str, jax.Array]) -> tupl
     return x, skips
 
 
-def _decode(module: nn.Module, x: jax.Array, skips: list[jax.Array], channels: int, last_init) -> jax.Array:
+def _decode(
+    module: nn.Module, x: jax.Array, skips: list[jax.Array], channels: int, last_init
+) -> jax.Array:
     dtypes = dict(dtype=module.dtype, param_dtype=module.param_dtype)
     for level in range(module.levels, 0, -1):
         x = _residual(module, jnp.concatenate([x, skips[level - 1]], -1), f"up{level}")
         if level > 1:
-            x = nn.relu(Conv(module.width * (level - 1), 1, name=f"double{level}", **dtypes)(_double(x)))
+            x = nn.relu(
+                Conv(module.width * (level - 1), 1, name=f"double{level}", **dtypes)(_double(x))
+            )
     return Conv(channels, 3, padding=1, kernel_init=last_init, name="image", **dtypes)(x)

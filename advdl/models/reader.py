@@ -1,4 +1,5 @@
-"""Networks that read a sequence and say something at every step. Axes: B batch, T time, D features, K outputs."""
+"""Networks that read a sequence and say something at every step. Axes: B batch, T time, D features,
+K outputs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,11 +13,12 @@ from advdl.nn import CELLS, Recurrent, Stack
 
 
 class Reader(nn.Module):
-    """(B, T, D), lengths (B,) or none -> (outputs (B, T, K), {"states": (B, T, H)}): h_t, y_t = F(h_{t-1}, x_t); the states are
-    those of the last layer.
+    """(B, T, D), lengths (B,) or none -> (outputs (B, T, K), {"states": (B, T, H)}): h_t, y_t =
+    F(h_{t-1}, x_t); the states are those of the last layer.
 
-    outputs: K. cell: `rnn`, `lstm` or `gru`, or what makes a layer. features, layers: of the recurrent stack. What the whole
-    sequence is answered by is the output at its last step (`at_end`), which is the same whatever follows it.
+    outputs: K. cell: `rnn`, `lstm` or `gru`, or what makes a layer. features, layers: of the
+    recurrent stack. What the whole sequence is answered by is the output at its last step
+    (`at_end`), which is the same whatever follows it.
     """
 
     outputs: int
@@ -33,12 +35,15 @@ class Reader(nn.Module):
         make = CELLS[self.cell] if isinstance(self.cell, str) else self.cell
         layer = partial(make, self.features, dtype=self.dtype, param_dtype=self.param_dtype)
         states, _ = Stack(layer, self.layers, name="stack")(x_BTD, length_B, train=train)
-        return nn.Dense(self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer")(states), {"states": states}
+        return nn.Dense(
+            self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer"
+        )(states), {"states": states}
 
 
 class Window(nn.Module):
-    """(B, T, D) -> (outputs (B, T, K), {"states": (B, T, H)}): a feed-forward network that sees at every step the last `window`
-    inputs and no state; before the beginning there are zeros. hidden: units of its layers."""
+    """(B, T, D) -> (outputs (B, T, K), {"states": (B, T, H)}): a feed-forward network that sees at
+    every step the last `window` inputs and no state; before the beginning there are zeros. hidden:
+    units of its layers."""
 
     outputs: int
     window: int
@@ -54,8 +59,14 @@ class Window(nn.Module):
         before = jnp.pad(x_BTD, ((0, 0), (self.window - 1, 0), (0, 0)))
         x = jnp.concatenate([before[:, n : n + steps] for n in range(self.window)], -1)
         for number, units in enumerate(self.hidden):
-            x = nn.relu(nn.Dense(units, dtype=self.dtype, param_dtype=self.param_dtype, name=f"hidden{number}")(x))
-        return nn.Dense(self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer")(x), {"states": x}
+            x = nn.relu(
+                nn.Dense(
+                    units, dtype=self.dtype, param_dtype=self.param_dtype, name=f"hidden{number}"
+                )(x)
+            )
+        return nn.Dense(
+            self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer"
+        )(x), {"states": x}
 
 
 def at_end(y_BTK: jax.Array, length_B: jax.Array | None = None) -> jax.Array:

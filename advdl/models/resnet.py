@@ -1,10 +1,12 @@
-"""Residual networks: He et al. 2015 (arXiv:1512.03385), plain nets as their control, pre-activation (arXiv:1603.05027).
+"""Residual networks: He et al. 2015 (arXiv:1512.03385), plain nets as their control, pre-activation
+(arXiv:1603.05027).
 
 Axes: B batch, H height, W width, C channels, K classes.
 
-One network, `ResNet`, for ImageNet (section 4.1, table 1: 7×7 stem, four stages) and CIFAR (section 4.2: 3×3 stem, three
-stages of n blocks, 6n + 2 weighted layers, `cifar(depth)`). Every convolution is followed by batch normalization, the
-rectifier comes after the addition; in the pre-activation form both come before the convolution.
+One network, `ResNet`, for ImageNet (section 4.1, table 1: 7×7 stem, four stages) and CIFAR (section
+4.2: 3×3 stem, three stages of n blocks, 6n + 2 weighted layers, `cifar(depth)`). Every convolution
+is followed by batch normalization, the rectifier comes after the addition; in the pre-activation
+form both come before the convolution.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +31,15 @@ Shortcut = Literal["A", "B", "C"] | None
 class _Residual(nn.Module):
     """What the blocks share: the fields, and the shortcut (section 3.3 and 4.1).
 
-    features: of the first convolution. strides: where the image becomes smaller. dilation: of the 3×3 convolutions.
-    shortcut: "A" takes every stride-th pixel and zeros for new channels, without parameters; "B" is a 1×1 convolution and
-      batch normalization where the shape changes, "C" everywhere; None is nothing around the block, a plain net.
-    zeros: where "A" puts its zeros, see `ResNet`. stride_on: convolution of a `Bottleneck` that has the stride.
-    first: the network's first unit, whose shortcut starts after the first rectifier if it is of the pre-activation form.
+    features: of the first convolution. strides: where the image becomes smaller. dilation: of the
+      3×3 convolutions.
+    shortcut: "A" takes every stride-th pixel and zeros for new channels, without parameters; "B" is
+      a 1×1 convolution and batch normalization where the shape changes, "C" everywhere; None is
+      nothing around the block, a plain net.
+    zeros: where "A" puts its zeros, see `ResNet`. stride_on: convolution of a `Bottleneck` that has
+      the stride.
+    first: the network's first unit, whose shortcut starts after the first rectifier if it is of the
+      pre-activation form.
     """
 
     features: int
@@ -50,7 +56,14 @@ class _Residual(nn.Module):
     preactivation = False
 
     def _spatial(self, name, strides=1):
-        return self.conv(self.features, 3, strides=strides, padding=self.dilation, dilation=self.dilation, name=name)
+        return self.conv(
+            self.features,
+            3,
+            strides=strides,
+            padding=self.dilation,
+            dilation=self.dilation,
+            name=name,
+        )
 
     def _around(self, x, train):
         features = self.features * self.expansion
@@ -61,11 +74,14 @@ class _Residual(nn.Module):
             x = self.conv(features, 1, strides=self.strides, name="conv_shortcut")(x)
             return x if self.preactivation else self.norm(name="norm_shortcut")(x, train)
         before = {"appended": 0, "symmetric": new // 2}[self.zeros]
-        return jnp.pad(x[:, :: self.strides, :: self.strides], ((0, 0), (0, 0), (0, 0), (before, new - before)))
+        return jnp.pad(
+            x[:, :: self.strides, :: self.strides], ((0, 0), (0, 0), (0, 0), (before, new - before))
+        )
 
 
 class Block(_Residual):
-    """Two 3×3 convolutions (paper, figure 5 left): (B, H, W, C) -> (B, H / strides, W / strides, features)."""
+    """Two 3×3 convolutions (paper, figure 5 left): (B, H, W, C) -> (B, H / strides, W / strides,
+    features)."""
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
@@ -94,10 +110,12 @@ class Bottleneck(_Residual):
 
 
 class PreactBlock(_Residual):
-    """`Block` with normalization and rectifier before each convolution (arXiv:1603.05027, figure 4e).
+    """`Block` with normalization and rectifier before each convolution (arXiv:1603.05027, figure
+    4e).
 
-    Where the shape changes, the shortcut starts after the first rectifier and has no normalization. So it starts in the
-    network's first unit, which activates "right after conv1 and before splitting into two paths" (appendix).
+    Where the shape changes, the shortcut starts after the first rectifier and has no normalization.
+    So it starts in the network's first unit, which activates "right after conv1 and before
+    splitting into two paths" (appendix).
     """
 
     preactivation = True
@@ -133,22 +151,26 @@ class PreactBottleneck(PreactBlock):
 
 
 class ResNet(nn.Module):
-    """(B, H, W, C) of any size and channels -> logits (B, K) and the intermediates by name, in `dtype`.
+    """(B, H, W, C) of any size and channels -> logits (B, K) and the intermediates by name, in
+    `dtype`.
 
-    blocks: number of blocks in each stage; stage s has width·2^(s-1) features. block: `Block`, `Bottleneck` or their
-      pre-activation forms.
+    blocks: number of blocks in each stage; stage s has width·2^(s-1) features. block: `Block`,
+      `Bottleneck` or their pre-activation forms.
     stem: "imagenet", 7×7 with stride 2 and 3×3 max pooling with stride 2, or "cifar", 3×3.
     shortcut: "A", "B", "C", or None for the plain net (see `Block`).
-    zeros: where "A" puts its zeros: "appended" (fb.resnet.torch) or "symmetric", half before and half after
-      (pytorch_resnet_cifar10). Weights trained with one are wrong in the other.
-    stride_on: the bottleneck's convolution that makes the image smaller: "1x1" is the paper's (v1), "3x3" that of
-      torchvision, timm and Goyal et al. 2017 (v1.5).
-    output_stride: 8 or 16 keep the last stages' maps at that stride by dilation in place of stride (Chen et al. 2016,
-      arXiv:1606.00915, as torchvision's `replace_stride_with_dilation`); 32 is the paper's.
+    zeros: where "A" puts its zeros: "appended" (fb.resnet.torch) or "symmetric", half before and
+      half after (pytorch_resnet_cifar10). Weights trained with one are wrong in the other.
+    stride_on: the bottleneck's convolution that makes the image smaller: "1x1" is the paper's (v1),
+      "3x3" that of torchvision, timm and Goyal et al. 2017 (v1.5).
+    output_stride: 8 or 16 keep the last stages' maps at that stride by dilation in place of stride
+      (Chen et al. 2016, arXiv:1606.00915, as torchvision's `replace_stride_with_dilation`); 32 is
+      the paper's.
     num_classes: None leaves the classifier out, and the first result is the last stage's maps.
-    scan: blocks 2… of a stage are one block run in `lax.scan` over stacked parameters, so that compile time does not grow
-      with depth; the same numbers, and `stack` and `unstack` convert the parameters. Slower to run on CPU.
-    conv, norm: called as `Conv(features, kernel_size, …)` and `BatchNorm()`; they get this network's dtypes.
+    scan: blocks 2… of a stage are one block run in `lax.scan` over stacked parameters, so that
+      compile time does not grow with depth; the same numbers, and `stack` and `unstack` convert the
+      parameters. Slower to run on CPU.
+    conv, norm: called as `Conv(features, kernel_size, …)` and `BatchNorm()`; they get this
+      network's dtypes.
     Intermediates: stem, stage1, stage2, … (B, H', W', C'), pooled (B, C').
     """
 
@@ -173,9 +195,19 @@ class ResNet(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         conv = partial(self.conv, use_bias=False, kernel_init=HE, **dtypes)
         norm = partial(self.norm, **dtypes)
-        block = partial(self.block, shortcut=self.shortcut, zeros=self.zeros, stride_on=self.stride_on, conv=conv, norm=norm)
+        block = partial(
+            self.block,
+            shortcut=self.shortcut,
+            zeros=self.zeros,
+            stride_on=self.stride_on,
+            conv=conv,
+            norm=norm,
+        )
         run = remat.block(lambda block, x: block(x, train))
-        activate = lambda x, name: relu(norm(name=name)(x, train))  # noqa: E731
+
+        def activate(x, name):
+            return relu(norm(name=name)(x, train))
+
         if self.stem == "imagenet":
             x = conv(self.width, 7, strides=2, padding=3, name="conv")(x_BHWC)
         else:
@@ -188,7 +220,12 @@ class ResNet(nn.Module):
             x = max_pool(x, 3, 2, padding=1)
         for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = run(block(features, strides, dilations[0], first=stage == 1, name=f"stage{stage}_block1"), x)
+            x = run(
+                block(
+                    features, strides, dilations[0], first=stage == 1, name=f"stage{stage}_block1"
+                ),
+                x,
+            )
             more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
                 x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)
@@ -201,7 +238,9 @@ class ResNet(nn.Module):
         if self.num_classes is None:
             return x, seen
         seen["pooled"] = global_average_pool(x)
-        logits_BK = nn.Dense(self.num_classes, kernel_init=HE, name="classify", **dtypes)(seen["pooled"])
+        logits_BK = nn.Dense(self.num_classes, kernel_init=HE, name="classify", **dtypes)(
+            seen["pooled"]
+        )
         return logits_BK, seen
 
     def _geometry(self):
@@ -217,13 +256,19 @@ class ResNet(nn.Module):
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
     axes = {"params": 0, "batch_stats": 0}
-    step = lambda block, x, _: (replica.spread(block(x, train)), None)  # noqa: E731
-    run = nn.scan(remat.block(step, loop=True), variable_axes=axes, split_rngs={"params": True}, length=count)
+
+    def step(block, x, _):
+        return (replica.spread(block(x, train)), None)
+
+    run = nn.scan(
+        remat.block(step, loop=True), variable_axes=axes, split_rngs={"params": True}, length=count
+    )
     return run(block, x, None)[0]
 
 
 def stack(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of a `ResNet` -> those of the same network with `scan=True`: stage1_block2… stacked in stage1_rest."""
+    """Variables of a `ResNet` -> those of the same network with `scan=True`: stage1_block2… stacked
+    in stage1_rest."""
     stacked: dict[str, Any] = {}
     for collection, modules in variables.items():
         rest: dict[str, list] = {}
@@ -234,7 +279,10 @@ def stack(variables: Mapping[str, Any]) -> dict[str, Any]:
                 new[name] = modules[name]
             else:
                 rest.setdefault(f"{stage}_rest", []).append(modules[name])
-        new |= {name: jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts) for name, parts in rest.items()}
+        new |= {
+            name: jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+            for name, parts in rest.items()
+        }
     return stacked
 
 
@@ -254,7 +302,8 @@ def unstack(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cifar(depth: int = 20, num_classes: int = 10, **fields: Any) -> ResNet:
-    """The CIFAR network of this depth (section 4.2): 6n + 2 with n blocks a stage, 9n + 2 of bottlenecks.
+    """The CIFAR network of this depth (section 4.2): 6n + 2 with n blocks a stage, 9n + 2 of
+    bottlenecks.
 
     fields: of `ResNet`; the shortcut is "A" unless given. Raises ValueError for another depth.
     """
@@ -264,20 +313,43 @@ def cifar(depth: int = 20, num_classes: int = 10, **fields: Any) -> ResNet:
     if rest or n < 1:
         depths = ", ".join(str(layers * n + 2) for n in (1, 2, 3, 5, 7, 9, 18))
         raise ValueError(f"depth {depth}; expected {layers}n + 2 with n at least 1: {depths}, …")
-    return ResNet((n,) * 3, num_classes=num_classes, **{"shortcut": "A", "width": 16, "stem": "cifar", **fields})
+    return ResNet(
+        (n,) * 3,
+        num_classes=num_classes,
+        **{"shortcut": "A", "width": 16, "stem": "cifar", **fields},
+    )
 
 
-DEEP = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DEEP = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 """Table 1 of the paper."""
 
 
-def _imagenet(depth: int, parameters: int, multiply_adds: int, figure: str = "", paper: str = "He 2015", **fields: Any):
+def _imagenet(
+    depth: int,
+    parameters: int,
+    multiply_adds: int,
+    figure: str = "",
+    paper: str = "He 2015",
+    **fields: Any,
+):
     block = Bottleneck if depth >= 50 else Block
     build = partial(ResNet, DEEP[depth], **{"block": block, **fields})
     return Variant(build, paper, 2015, (224, 224, 3), parameters, multiply_adds, figure)
 
 
-def _cifar(depth: int, parameters: int, multiply_adds: int, error: float | None = None, shortcut: Shortcut = "A"):
+def _cifar(
+    depth: int,
+    parameters: int,
+    multiply_adds: int,
+    error: float | None = None,
+    shortcut: Shortcut = "A",
+):
     figure = f"{error} % error on CIFAR-10" if error else ""
     build = partial(cifar, depth=depth, shortcut=shortcut, zeros="symmetric")
     return Variant(build, "He 2015", 2015, (32, 32, 3), parameters, multiply_adds, figure)
@@ -285,7 +357,8 @@ def _cifar(depth: int, parameters: int, multiply_adds: int, error: float | None 
 
 GOYAL = "He 2015, Goyal 2017"
 VARIANTS: Mapping[str, Variant] = {
-    # ImageNet, single crop, top-1 error on the validation set: of plain and A nets table 2, else KaimingHe's release.
+    # ImageNet, single crop, top-1 error on the validation set: of plain and A nets table 2, else
+    # KaimingHe's release.
     "resnet18": _imagenet(18, 11_689_512, 1_814_073_344),
     "resnet34": _imagenet(34, 21_797_672, 3_663_761_408),
     "resnet50": _imagenet(50, 25_557_032, 3_857_973_248, "24.7 % top-1 error"),
@@ -296,15 +369,21 @@ VARIANTS: Mapping[str, Variant] = {
     "plain18": _imagenet(18, 11_515_688, 1_794_805_760, "27.94 % top-1 error", shortcut=None),
     "plain34": _imagenet(34, 21_623_848, 3_644_493_824, "28.54 % top-1 error", shortcut=None),
     # Stride on the 3×3: torchvision's networks, top-1 accuracy of its first weights.
-    "resnet50_v1_5": _imagenet(50, 25_557_032, 4_089_184_256, "23.870 % top-1 error", GOYAL, stride_on="3x3"),
-    "resnet101_v1_5": _imagenet(101, 44_549_160, 7_801_405_440, "22.626 % top-1 error", GOYAL, stride_on="3x3"),
-    "resnet152_v1_5": _imagenet(152, 60_192_808, 11_513_626_624, "21.688 % top-1 error", GOYAL, stride_on="3x3"),
+    "resnet50_v1_5": _imagenet(
+        50, 25_557_032, 4_089_184_256, "23.870 % top-1 error", GOYAL, stride_on="3x3"
+    ),
+    "resnet101_v1_5": _imagenet(
+        101, 44_549_160, 7_801_405_440, "22.626 % top-1 error", GOYAL, stride_on="3x3"
+    ),
+    "resnet152_v1_5": _imagenet(
+        152, 60_192_808, 11_513_626_624, "21.688 % top-1 error", GOYAL, stride_on="3x3"
+    ),
     # timm's resnetv2_50.
     "resnet50_preact": _imagenet(
         50, 25_549_352, 4_089_184_256, "", "He 2016", block=PreactBottleneck, stride_on="3x3"
     )._replace(year=2016),
-    # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of pytorch_resnet_cifar10 have them; the
-    # paper does not say where they are.
+    # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of
+    # pytorch_resnet_cifar10 have them; the paper does not say where they are.
     "resnet20": _cifar(20, 269_722, 40_551_040, 8.75),
     "resnet32": _cifar(32, 464_154, 68_862_592, 7.51),
     "resnet44": _cifar(44, 658_586, 97_174_144, 7.17),

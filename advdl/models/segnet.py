@@ -1,9 +1,11 @@
-"""SegNet: Badrinarayanan, Kendall and Cipolla 2015 (arXiv:1511.00561), SegNet-Basic, and Bayesian SegNet (arXiv:1511.02680).
+"""SegNet: Badrinarayanan, Kendall and Cipolla 2015 (arXiv:1511.00561), SegNet-Basic, and Bayesian
+SegNet (arXiv:1511.02680).
 
 Axes: B batch, H height, W width, C channels, K classes, S samples.
 
-The encoder remembers where each maximum was, and the decoder puts values back there (section 3). Pooling rounds up, and each
-unpooling gives exactly the size that was pooled, so that any size works.
+The encoder remembers where each maximum was, and the decoder puts values back there (section 3).
+Pooling rounds up, and each unpooling gives exactly the size that was pooled, so that any size
+works.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import vgg
-from advdl.nn import BatchNorm, Conv, Dropout, local_response_norm, max_pool_with_indices, max_unpool, remat, tap
+from advdl.nn import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    local_response_norm,
+    max_pool_with_indices,
+    max_unpool,
+    remat,
+    tap,
+)
 from advdl.nn.elementwise import relu
 from advdl.nn.pixels import BYTES, UNIT, Pixels
 
@@ -25,10 +36,11 @@ HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 class SegNet(nn.Module):
     """(B, H, W, C) of any size -> logits (B, H, W, K) and the intermediates by name, in `dtype`.
 
-    VGG-16's thirteen convolutions, each with bias, normalization and rectifier, and their mirror image; the last
-    convolution alone gives the logits. `features`: of each stage's convolutions; `width`: factor on them.
-    dropout: after pool3 to pool5 and after decoder stages 5 to 3, Bayesian SegNet's six (arXiv:1511.02680, section 3); on
-      in training, and in `sampled` at test.
+    VGG-16's thirteen convolutions, each with bias, normalization and rectifier, and their mirror
+    image; the last convolution alone gives the logits. `features`: of each stage's convolutions;
+    `width`: factor on them.
+    dropout: after pool3 to pool5 and after decoder stages 5 to 3, Bayesian SegNet's six
+      (arXiv:1511.02680, section 3); on in training, and in `sampled` at test.
     Intermediates: pool1 to pool5, unpool5 to unpool1.
     """
 
@@ -42,7 +54,9 @@ class SegNet(nn.Module):
     norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool, sample: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, sample: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
         def unit(x, count, name):
@@ -67,19 +81,24 @@ class SegNet(nn.Module):
             size = x.shape[1:3]
             x, index = remat.block(partial(down, stage=stage))(self, x)
             places.append((index, size))
-            x = seen[f"pool{stage}"] = tap(self, f"pool{stage}", drop(x, train or sample) if stage > stages - 3 else x)
+            x = seen[f"pool{stage}"] = tap(
+                self, f"pool{stage}", drop(x, train or sample) if stage > stages - 3 else x
+            )
         for stage in range(stages, 0, -1):
             index, size = places.pop()
-            seen[f"unpool{stage}"], x = remat.block(partial(up, stage=stage, size=size))(self, x, index)
+            seen[f"unpool{stage}"], x = remat.block(partial(up, stage=stage, size=size))(
+                self, x, index
+            )
             x = drop(x, train or sample) if stage > max(1, stages - 3) else x
         return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
 
 
 class SegNetBasic(nn.Module):
-    """The small SegNet of the paper's comparisons (section 3.2): four 7×7 convolutions of 64 features down, four up.
+    """The small SegNet of the paper's comparisons (section 3.2): four 7×7 convolutions of 64
+    features down, four up.
 
-    Local response normalization of the image, rectifiers in the encoder only. Arguments and results as `SegNet`'s; the
-    image's normalization is Caffe's (alpha over the mean, k = 1).
+    Local response normalization of the image, rectifiers in the encoder only. Arguments and results
+    as `SegNet`'s; the image's normalization is Caffe's (alpha over the mean, k = 1).
     """
 
     pixels: ClassVar[Pixels] = BYTES
@@ -93,11 +112,20 @@ class SegNetBasic(nn.Module):
     norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool, sample: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, sample: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
         def unit(x, name):
-            x = Conv(round(self.width * self.features), 7, padding=3, kernel_init=HE, name=f"conv{name}", **dtypes)(x)
+            x = Conv(
+                round(self.width * self.features),
+                7,
+                padding=3,
+                kernel_init=HE,
+                name=f"conv{name}",
+                **dtypes,
+            )(x)
             return self.norm(name=f"norm{name}", **dtypes)(x, train)
 
         drop = Dropout(self.dropout)
@@ -108,7 +136,9 @@ class SegNetBasic(nn.Module):
             size = x.shape[1:3]
             x, index = max_pool_with_indices(x, ceil=True)
             places.append((index, size))
-            x = seen[f"pool{level}"] = tap(self, f"pool{level}", drop(x, train or sample) if level > self.levels - 2 else x)
+            x = seen[f"pool{level}"] = tap(
+                self, f"pool{level}", drop(x, train or sample) if level > self.levels - 2 else x
+            )
         for level in range(self.levels, 0, -1):
             index, size = places.pop()
             x = seen[f"unpool{level}"] = max_unpool(x, index, size, ceil=True)
@@ -125,14 +155,18 @@ def is_bayesian(network: nn.Module) -> bool:
 def sampled(
     network: nn.Module, variables: Any, x_BHWC: jax.Array, key: jax.Array, samples: int = 50
 ) -> tuple[jax.Array, jax.Array]:
-    """(mean probability (B, H, W, K), uncertainty (B, H, W)) over draws of dropout: Bayesian SegNet, section 3.
+    """(mean probability (B, H, W, K), uncertainty (B, H, W)) over draws of dropout: Bayesian
+    SegNet, section 3.
 
-    Uncertainty is the variance of each class's probability over the draws, averaged over classes. The paper draws 50 times
-    and finds this better than the network without dropout ("weight averaging") from about 6 draws on.
+    Uncertainty is the variance of each class's probability over the draws, averaged over classes.
+    The paper draws 50 times and finds this better than the network without dropout ("weight
+    averaging") from about 6 draws on.
     """
 
     def draw(_, key):
-        logits, _ = network.apply(variables, x_BHWC, train=False, sample=True, rngs={"dropout": key})
+        logits, _ = network.apply(
+            variables, x_BHWC, train=False, sample=True, rngs={"dropout": key}
+        )
         return None, jax.nn.softmax(logits)
 
     _, p_SBHWK = jax.lax.scan(draw, None, jax.random.split(key, samples))

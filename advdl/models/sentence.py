@@ -14,14 +14,16 @@ POOLS = ("last", "max", "mean", "attention")
 
 
 class SentenceClassifier(nn.Module):
-    """(tokens (B, T), lengths (B,) or none) -> (logits (B, K), {"weights": (B, T), "states": (B, T, 2·H)}): a bidirectional
-    LSTM over embedded words. What follows a sentence's end changes nothing.
+    """(tokens (B, T), lengths (B,) or none) -> (logits (B, K), {"weights": (B, T), "states": (B, T,
+    2·H)}): a bidirectional LSTM over embedded words. What follows a sentence's end changes nothing.
 
-    outputs: K. words: of the vocabulary. pool: how the states of all words become one vector: `last`, the last state of either
-    direction; `max` or `mean` over the words; `attention`, their mean by weights softmax(vᵀ tanh(W h_t)) that depend on the
-    states alone (the keys-only attention of Flax's SST-2 example). weights: each word's share in it, which add up to 1.
-    word_dropout: the probability that a word in training is `unknown` (Iyyer et al. 2015, section 3.2). dropout: of the
-    embedding, between layers and before the answer. Both need a key called dropout.
+    outputs: K. words: of the vocabulary. pool: how the states of all words become one vector:
+    `last`, the last state of either direction; `max` or `mean` over the words; `attention`, their
+    mean by weights softmax(vᵀ tanh(W h_t)) that depend on the states alone (the keys-only attention
+    of Flax's SST-2 example). weights: each word's share in it, which add up to 1.
+    word_dropout: the probability that a word in training is `unknown` (Iyyer et al. 2015, section
+    3.2). dropout: of the embedding, between layers and before the answer. Both need a key called
+    dropout.
 
     Raises ValueError for another pool.
     """
@@ -40,12 +42,22 @@ class SentenceClassifier(nn.Module):
 
     def setup(self):
         if self.pool not in POOLS:
-            raise ValueError(f"no pool {self.pool!r}; there are {', '.join(POOLS)}{nearest(self.pool, POOLS)}")
+            raise ValueError(
+                f"no pool {self.pool!r}; there are {', '.join(POOLS)}{nearest(self.pool, POOLS)}"
+            )
         kind = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.table = nn.Embed(self.words, self.embedding, **kind)
-        self.stack = Stack(partial(LSTM, self.features, **kind), self.layers, bidirectional=True, dropout=self.dropout)
+        self.stack = Stack(
+            partial(LSTM, self.features, **kind),
+            self.layers,
+            bidirectional=True,
+            dropout=self.dropout,
+        )
         if self.pool == "attention":
-            self.key, self.score = nn.Dense(self.features, **kind), nn.Dense(1, use_bias=False, **kind)
+            self.key, self.score = (
+                nn.Dense(self.features, **kind),
+                nn.Dense(1, use_bias=False, **kind),
+            )
         self.dropout_below, self.dropout_above = Dropout(self.dropout), Dropout(self.dropout)
         self.answer = nn.Dense(self.outputs, **kind)
 
@@ -57,7 +69,10 @@ class SentenceClassifier(nn.Module):
     def embed(self, token_BT: jax.Array, train: bool = False) -> jax.Array:
         """(B, T, E)."""
         if train and self.word_dropout:
-            draw = lambda key: jax.random.bernoulli(key, 1 - self.word_dropout, token_BT.shape[1:])  # noqa: E731
+
+            def draw(key):
+                return jax.random.bernoulli(key, 1 - self.word_dropout, token_BT.shape[1:])
+
             keep_BT = replica.sample(draw, self.make_rng("dropout"), len(token_BT))
             token_BT = jnp.where(keep_BT, token_BT, self.unknown)
         return self.table(token_BT)
@@ -70,14 +85,19 @@ class SentenceClassifier(nn.Module):
         length_B = jnp.full(batch, steps, jnp.int32) if length_B is None else length_B
         states_BTH, carries = self.stack(self.dropout_below(x_BTE, train), length_B, train=train)
         pooled_BH, weight_BT = self._pooled(states_BTH, carries[-1], length_B)
-        return self.answer(self.dropout_above(pooled_BH, train)), {"weights": weight_BT, "states": states_BTH}
+        return self.answer(self.dropout_above(pooled_BH, train)), {
+            "weights": weight_BT,
+            "states": states_BTH,
+        }
 
     def _pooled(self, states_BTH, carries, length_B):
         steps = jnp.arange(states_BTH.shape[1])[None]
         real_BT, some_B1 = steps < length_B[:, None], length_B[:, None] > 0
         if self.pool == "last":
             (_, there), (_, back) = carries
-            weight_BT = ((steps == length_B[:, None] - 1) + (steps == 0) * some_B1.astype(jnp.float32)) / 2
+            weight_BT = (
+                (steps == length_B[:, None] - 1) + (steps == 0) * some_B1.astype(jnp.float32)
+            ) / 2
             return jnp.concatenate([there, back], -1), weight_BT
         if self.pool == "max":
             masked = jnp.where(real_BT[..., None], states_BTH, jnp.finfo(states_BTH.dtype).min)
@@ -87,7 +107,9 @@ class SentenceClassifier(nn.Module):
             weight_BT = real_BT / jnp.maximum(length_B, 1)[:, None]
         else:
             score_BT = self.score(jnp.tanh(self.key(states_BTH)))[..., 0].astype(jnp.float32)
-            weight_BT = jnp.where(real_BT, jax.nn.softmax(jnp.where(real_BT, score_BT, jnp.finfo(jnp.float32).min)), 0)
+            weight_BT = jnp.where(
+                real_BT, jax.nn.softmax(jnp.where(real_BT, score_BT, jnp.finfo(jnp.float32).min)), 0
+            )
         return jnp.einsum("bt,bth->bh", weight_BT.astype(states_BTH.dtype), states_BTH), weight_BT
 
 
@@ -98,11 +120,19 @@ def margin(logits_BK: jax.Array, class_B: jax.Array) -> jax.Array:
     return own - others
 
 
-def contributions(network: SentenceClassifier, variables, token_BT, length_B, class_B, points: int = 16) -> jax.Array:
-    """(B, T) float32: how much each word counts for a class, by the gradient of its `margin` times the embedding, averaged over
-    `points` midpoints between zeros and the embedding (integrated gradients, Sundararajan et al. 2017, arXiv:1703.01365,
-    equation 3). With points enough they add up to the margin less that of a sentence of zeros; padding has none."""
+def contributions(
+    network: SentenceClassifier, variables, token_BT, length_B, class_B, points: int = 16
+) -> jax.Array:
+    """(B, T) float32: how much each word counts for a class, by the gradient of its `margin` times
+    the embedding, averaged over `points` midpoints between zeros and the embedding (integrated
+    gradients, Sundararajan et al. 2017, arXiv:1703.01365, equation 3). With points enough they add
+    up to the margin less that of a sentence of zeros; padding has none."""
     x_BTE = network.apply(variables, token_BT, method="embed")
-    total = lambda x: margin(network.apply(variables, x, length_B, method="read")[0], class_B).sum()  # noqa: E731
-    gradients = jax.lax.map(lambda share: jax.grad(total)(share * x_BTE), (jnp.arange(points) + 0.5) / points)
+
+    def total(x):
+        return margin(network.apply(variables, x, length_B, method="read")[0], class_B).sum()
+
+    gradients = jax.lax.map(
+        lambda share: jax.grad(total)(share * x_BTE), (jnp.arange(points) + 0.5) / points
+    )
     return (gradients.mean(0) * x_BTE).sum(-1).astype(jnp.float32)

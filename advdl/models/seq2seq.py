@@ -1,32 +1,39 @@
-"""From one sequence to another: an encoder that reads, a decoder that writes, with attention or without.
+"""From one sequence to another: an encoder that reads, a decoder that writes, with attention or
+without.
 
-Axes: B batch, S source tokens, T target tokens, V target vocabulary, E features of the memory, n features of the states.
+Axes: B batch, S source tokens, T target tokens, V target vocabulary, E features of the memory, n
+  features of the states.
 
-The encoder is one LSTM in each direction, and the decoder one LSTM with n features, which starts from
-tanh(W [forward; backward]) of the encoder's last states, of the cell's and of the hidden one by themselves. What the decoder
-reads and says is that of three papers:
+The encoder is one LSTM in each direction, and the decoder one LSTM with n features, which starts
+from tanh(W [forward; backward]) of the encoder's last states, of the cell's and of the hidden one
+by themselves. What the decoder reads and says is that of three papers:
 
-`additive`: Bahdanau, Cho & Bengio 2014 (arXiv:1409.0473), appendix A.1.2 and A.2. The context c_i is drawn before the step, by
-the state s_{i-1} that the step starts from; the step reads [E y_{i-1}; c_i]; the logits are W_o t_i with the maxout
-t_i = max of pairs of U_o s_{i-1} + V_o E y_{i-1} + C_o c_i, n / 2 wide (the paper's l = 500 for n = 1000). It departs from the
-paper in these points: the cells are LSTMs, not gated recurrent units; s_0 is made of the last states of both directions, not
-of the backward one alone; the query, the maxout and the logits have biases, which the paper leaves out of its equations.
+`additive`: Bahdanau, Cho & Bengio 2014 (arXiv:1409.0473), appendix A.1.2 and A.2. The context c_i
+is drawn before the step, by the state s_{i-1} that the step starts from; the step reads [E y_{i-1};
+c_i]; the logits are W_o t_i with the maxout t_i = max of pairs of U_o s_{i-1} + V_o E y_{i-1} + C_o
+c_i, n / 2 wide (the paper's l = 500 for n = 1000). It departs from the paper in these points: the
+cells are LSTMs, not gated recurrent units; s_0 is made of the last states of both directions, not
+of the backward one alone; the query, the maxout and the logits have biases, which the paper leaves
+out of its equations.
 
-`dot` and `general`: Luong, Pham & Manning 2015 (arXiv:1508.04025), global attention. The step reads [E y_{t-1}; h̃_{t-1}], the
-attentional vector of the step before (input feeding, section 3.3; zeros before the first); the context c_t is drawn after the
-step, by its state h_t; h̃_t = tanh(W_c [c_t; h_t]) (equation 5), and the logits are made of h̃_t alone (equation 6). The score
-of a place is h_t · h̄_s (`dot`) or h_t · W_a h̄_s (`general`, section 3.1). It departs from the paper in these points: one
-layer, not four; the encoder reads in both directions, where theirs reads the reversed source in one, so h̄_s is the sum of both
-for `dot`, as wide as h_t, and both side by side for `general`; the decoder does not start from the encoder's state itself; the
-logits have a bias; local attention and the scores `concat` and `location` are not there. With dropout, h̃_t is dropped before
+`dot` and `general`: Luong, Pham & Manning 2015 (arXiv:1508.04025), global attention. The step reads
+[E y_{t-1}; h̃_{t-1}], the attentional vector of the step before (input feeding, section 3.3; zeros
+before the first); the context c_t is drawn after the step, by its state h_t; h̃_t = tanh(W_c [c_t;
+h_t]) (equation 5), and the logits are made of h̃_t alone (equation 6). The score of a place is h_t
+· h̄_s (`dot`) or h_t · W_a h̄_s (`general`, section 3.1). It departs from the paper in these
+points: one layer, not four; the encoder reads in both directions, where theirs reads the reversed
+source in one, so h̄_s is the sum of both for `dot`, as wide as h_t, and both side by side for
+`general`; the decoder does not start from the encoder's state itself; the logits have a bias; local
+attention and the scores `concat` and `location` are not there. With dropout, h̃_t is dropped before
 it is fed and said.
 
-`none`: Sutskever, Vinyals & Le 2014 (arXiv:1409.3215): the decoder knows of the source what its first state holds, and the
-logits are made of its state alone. It departs from the paper in these points: one layer, not four; the encoder reads in both
-directions, where theirs reads the reversed source in one; the decoder does not start from the encoder's state itself.
+`none`: Sutskever, Vinyals & Le 2014 (arXiv:1409.3215): the decoder knows of the source what its
+first state holds, and the logits are made of its state alone. It departs from the paper in these
+points: one layer, not four; the encoder reads in both directions, where theirs reads the reversed
+source in one; the decoder does not start from the encoder's state itself.
 
-All three papers draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM` draw them, with a forget
-gate's bias of 1.
+All three papers draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM`
+draw them, with a forget gate's bias of 1.
 """
 
 from functools import partial
@@ -43,7 +50,8 @@ ATTENTION = ("additive", "dot", "general", "none")
 
 
 class Memory(NamedTuple):
-    """What was read: values (B, S, E), keys (B, S, F) that are compared with a query, lengths (B,)."""
+    """What was read: values (B, S, E), keys (B, S, F) that are compared with a query, lengths
+    (B,)."""
 
     values: jax.Array
     keys: jax.Array
@@ -51,19 +59,21 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """The decoder between two steps: the cell's carry, and the attentional vector (B, n) that the next step reads beside the
-    word; (B, 0) where nothing is fed but the word."""
+    """The decoder between two steps: the cell's carry, and the attentional vector (B, n) that the
+    next step reads beside the word; (B, 0) where nothing is fed but the word."""
 
     cell: Any
     fed: jax.Array
 
 
 class Translator(nn.Module):
-    """Source (B, S), its lengths (B,), target (B, T) as it is fed, `begin` first -> (logits (B, T, V), weights (B, T, S)).
+    """Source (B, S), its lengths (B,), target (B, T) as it is fed, `begin` first -> (logits (B, T,
+    V), weights (B, T, S)).
 
-    source_size, target_size: tokens of the vocabularies. embedding, features: of words and of the states; the memory has
-    2·features, with `dot` features. attention: one of ATTENTION, described above. dropout: the rate on embeddings and on what
-    the logits are made of, needs a key called dropout. sampling: see `feeding.feed`.
+    source_size, target_size: tokens of the vocabularies. embedding, features: of words and of the
+    states; the memory has 2·features, with `dot` features. attention: one of ATTENTION, described
+    above. dropout: the rate on embeddings and on what the logits are made of, needs a key called
+    dropout. sampling: see `feeding.feed`.
     """
 
     source_size: int
@@ -102,17 +112,28 @@ class Translator(nn.Module):
         sampling: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         memory, state = self.encode(source_BS, source_length_B, train)
-        read = lambda module, token: module.read(token, train)  # noqa: E731
-        step = lambda module, state, word: module.advance(memory, state, word, train)  # noqa: E731
-        _, (said, weights) = feed(self, read, step, lambda module, said: module.say(said), state, target_BT, sampling)
+
+        def read(module, token):
+            return module.read(token, train)
+
+        def step(module, state, word):
+            return module.advance(memory, state, word, train)
+
+        _, (said, weights) = feed(
+            self, read, step, lambda module, said: module.say(said), state, target_BT, sampling
+        )
         return self.say(said), weights
 
-    def encode(self, source_BS: jax.Array, length_B: jax.Array, train: bool = False) -> tuple[Memory, State]:
+    def encode(
+        self, source_BS: jax.Array, length_B: jax.Array, train: bool = False
+    ) -> tuple[Memory, State]:
         """What the decoder starts from."""
         x = self.drop(self.source_words(source_BS), train)
         values, ((there, back),) = self.encoder(x, length_B)
         cell, hidden = (jnp.concatenate(pair, -1) for pair in zip(there, back, strict=True))
-        if self.attention == "dot":  # the memory itself is compared, so it must be as wide as a query
+        if (
+            self.attention == "dot"
+        ):  # the memory itself is compared, so it must be as wide as a query
             values = values[..., : self.features] + values[..., self.features :]
         keys = self.keys(values) if self.attention in ("additive", "general") else values
         carry = jnp.tanh(self.bridge_cell(cell)), jnp.tanh(self.bridge_hidden(hidden))
@@ -124,7 +145,9 @@ class Translator(nn.Module):
         """Whether the attentional vector is fed to the next step."""
         return self.attention in ("dot", "general")
 
-    def step(self, memory: Memory, state: State, token_B: jax.Array, train: bool = False) -> tuple[jax.Array, State, jax.Array]:
+    def step(
+        self, memory: Memory, state: State, token_B: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, State, jax.Array]:
         """One token more: (logits (B, V) of the next one, state, weights (B, S))."""
         said, state, weight = self.advance(memory, state, self.read(token_B, train), train)
         return self.say(said), state, weight
@@ -133,11 +156,16 @@ class Translator(nn.Module):
         """Target tokens (…) as words (…, embedding)."""
         return self.drop(self.target_words(token), train)
 
-    def advance(self, memory: Memory, state: State, word: jax.Array, train: bool = False) -> tuple[jax.Array, State, jax.Array]:
-        """`step` between reading a word (B, embedding) and saying the next: (what `say` is given (B, X), state, weights
-        (B, S))."""
+    def advance(
+        self, memory: Memory, state: State, word: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, State, jax.Array]:
+        """`step` between reading a word (B, embedding) and saying the next: (what `say` is given
+        (B, X), state, weights (B, S))."""
         (cell, fed), weight = state, jnp.zeros(memory.values.shape[:2])
-        look = lambda query: self.attend(query, memory.keys, memory.values, memory.length)  # noqa: E731
+
+        def look(query):
+            return self.attend(query, memory.keys, memory.values, memory.length)
+
         before, beside = cell[1], fed
         if self.attention == "additive":
             beside, weight = look(before)
@@ -158,7 +186,9 @@ class Translator(nn.Module):
             said = pairs.reshape(*pairs.shape[:-1], -1, 2).max(-1)
         return self.answer(said)
 
-    def next(self, carry: tuple[Memory, State], token_B: jax.Array) -> tuple[jax.Array, tuple[Memory, State]]:
+    def next(
+        self, carry: tuple[Memory, State], token_B: jax.Array
+    ) -> tuple[jax.Array, tuple[Memory, State]]:
         """As `models.decoding` has a step: (logits, carry)."""
         memory, state = carry
         logits, state, _ = self.step(memory, state, token_B)

@@ -1,4 +1,5 @@
-"""U-Net: Ronneberger, Fischer and Brox 2015 (arXiv:1505.04597). Axes: B batch, H height, W width, C channels, K classes."""
+"""U-Net: Ronneberger, Fischer and Brox 2015 (arXiv:1505.04597). Axes: B batch, H height, W width, C
+channels, K classes."""
 
 import itertools
 from collections.abc import Callable
@@ -20,18 +21,23 @@ HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 class UNet(nn.Module):
     """(B, H, W, C) -> logits (B, H', W', K) and the intermediates by name, in `dtype`.
 
-    Levels of two 3×3 convolutions; down by 2×2 max pooling with twice the features, up by 2×2 transposed convolution, the
-    level's own maps beside it, their middle where they are larger (figure 1).
+    Levels of two 3×3 convolutions; down by 2×2 max pooling with twice the features, up by 2×2
+    transposed convolution, the level's own maps beside it, their middle where they are larger
+    (figure 1).
 
-    same: convolutions keep the size, so H' = H and any size works (what pooling drops, the skip brings back). Without, they
-      are valid as in the paper: 572 -> 388, and sizes must come out even at each pooling, or ValueError is raised.
-    mirror: valid convolutions of the image reflected at its border, to a size that comes out even and whose result covers the
-      image, so that H' = H and any size from 2 on works (figure 2; with `overlap_tile` a part at a time).
+    same: convolutions keep the size, so H' = H and any size works (what pooling drops, the skip
+      brings back). Without, they are valid as in the paper: 572 -> 388, and sizes must come out
+      even at each pooling, or ValueError is raised.
+    mirror: valid convolutions of the image reflected at its border, to a size that comes out even
+      and whose result covers the image, so that H' = H and any size from 2 on works (figure 2; with
+      `overlap_tile` a part at a time).
     features: of level 1; width: factor on all.
-    norm: normalization after each convolution, None in the paper. resize: resize and 3×3 convolution in place of the
-      transposed one. dropout: "at the end of the contracting path" (section 3.1), which in the authors' release is after
-      the last level on the way down, before its pooling and its skip, and at the bottom, both at 0.5. The release also has a
-      rectifier after each transposed convolution, which the paper does not mention and this network does not have.
+    norm: normalization after each convolution, None in the paper. resize: resize and 3×3
+      convolution in place of the transposed one. dropout: "at the end of the contracting path"
+      (section 3.1), which in the authors' release is after the last level on the way down, before
+      its pooling and its skip, and at the bottom, both at 0.5. The release also has a rectifier
+      after each transposed convolution, which the paper does not mention and this network does not
+      have.
     Intermediates: down1 … and up… by level, bottom.
     """
 
@@ -57,7 +63,11 @@ class UNet(nn.Module):
             def layers(module, x):
                 for number in (1, 2):
                     x = conv(features, name=f"{name}_conv{number}")(x)
-                    x = relu(x if self.norm is None else self.norm(name=f"{name}_norm{number}", **dtypes)(x, train))
+                    x = relu(
+                        x
+                        if self.norm is None
+                        else self.norm(name=f"{name}_norm{number}", **dtypes)(x, train)
+                    )
                 return x
 
             return remat.block(layers)(self, x)
@@ -72,16 +82,23 @@ class UNet(nn.Module):
             x = Dropout(self.dropout)(x, train) if level == self.levels else x
             x = seen[f"down{level}"] = tap(self, f"down{level}", x)
             if not self.same and (x.shape[1] % 2 or x.shape[2] % 2):
-                raise ValueError(f"level {level} has maps of {x.shape[1]} by {x.shape[2]}; both must be even, or same=True")
+                raise ValueError(
+                    f"level {level} has maps of {x.shape[1]} by {x.shape[2]}; both must be even, or"
+                    " same=True"
+                )
             x = max_pool(x, 2, 2, ceil=self.same)
-        x = seen["bottom"] = Dropout(self.dropout)(twice(x, features << self.levels, "bottom"), train)
+        x = seen["bottom"] = Dropout(self.dropout)(
+            twice(x, features << self.levels, "bottom"), train
+        )
         for level in range(self.levels, 0, -1):
             skip, count = seen[f"down{level}"], features << (level - 1)
             if self.resize:
                 x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
                 x = Conv(count, 3, padding=1, kernel_init=HE, name=f"up{level}", **dtypes)(x)
             else:
-                x = ConvTranspose(count, 2, strides=2, kernel_init=HE, name=f"up{level}", **dtypes)(x)
+                x = ConvTranspose(count, 2, strides=2, kernel_init=HE, name=f"up{level}", **dtypes)(
+                    x
+                )
             x = jnp.concatenate([*_middles(skip, x)], -1)
             x = seen[f"up{level}"] = twice(x, count, f"up{level}")
         x = x[:, :height, :width] if self.mirror else x
@@ -103,7 +120,8 @@ def margin(levels: int = 4) -> int:
 
 
 def result_side(side: int, levels: int = 4) -> int | None:
-    """Side of what valid convolutions make of an image of this side, 572 -> 388; None where it does not come out even."""
+    """Side of what valid convolutions make of an image of this side, 572 -> 388; None where it does
+    not come out even."""
     for _ in range(levels):
         side -= 4
         if side < 2 or side % 2:
@@ -121,7 +139,8 @@ def covering_side(side: int, levels: int = 4) -> int:
 
 
 def smallest_tile(levels: int = 4) -> int:
-    """The smallest side that comes out even and whose result has room for a step of 2^levels: 204."""
+    """The smallest side that comes out even and whose result has room for a step of 2^levels:
+    204."""
     return covering_side(1 << levels, levels)
 
 
@@ -130,13 +149,16 @@ def is_tiled(network: nn.Module) -> bool:
     return isinstance(network, UNet) and network.mirror
 
 
-def overlap_tile(predict: Callable[[jax.Array], jax.Array], x_BHWC: jax.Array, side: int, levels: int = 4) -> jax.Array:
-    """(B, H, W, K) of a whole image of any size, by tiles that overlap in what they see and not in what they say, the image
-    reflected at its border (figure 2): the same as of the reflected image in one.
+def overlap_tile(
+    predict: Callable[[jax.Array], jax.Array], x_BHWC: jax.Array, side: int, levels: int = 4
+) -> jax.Array:
+    """(B, H, W, K) of a whole image of any size, by tiles that overlap in what they see and not in
+    what they say, the image reflected at its border (figure 2): the same as of the reflected image
+    in one.
 
-    predict: (B, n, n, C) -> (B, n', n', K) of valid convolutions without `mirror`, pixel by pixel behind them. side: at most n.
-    Tiles stand a multiple of 2^levels apart, so that pooling falls on the same pixels in each. Raises ValueError where `side`
-    is less than `smallest_tile`.
+    predict: (B, n, n, C) -> (B, n', n', K) of valid convolutions without `mirror`, pixel by pixel
+    behind them. side: at most n. Tiles stand a multiple of 2^levels apart, so that pooling falls on
+    the same pixels in each. Raises ValueError where `side` is less than `smallest_tile`.
     """
     if side < smallest_tile(levels):
         raise ValueError(f"tiles are {side} pixels a side; they need {smallest_tile(levels)}")
@@ -146,7 +168,10 @@ def overlap_tile(predict: Callable[[jax.Array], jax.Array], x_BHWC: jax.Array, s
     rows, columns = -(-height // step), -(-width // step)
     x = _reflected(x_BHWC, [side + (count - 1) * step for count in (rows, columns)], margin(levels))
     found = [
-        [predict(x[:, i * step : i * step + side, j * step : j * step + side])[:, :step, :step] for j in range(columns)]
+        [
+            predict(x[:, i * step : i * step + side, j * step : j * step + side])[:, :step, :step]
+            for j in range(columns)
+        ]
         for i in range(rows)
     ]
     return jnp.concatenate([jnp.concatenate(row, 2) for row in found], 1)[:, :height, :width]

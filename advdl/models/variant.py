@@ -18,10 +18,11 @@ from advdl.nn import formulation
 class Variant(NamedTuple):
     """A network of a paper with its figures.
 
-    build: called with the network's own fields, gives the module. paper: first author and year. input: shape of one
-    example. parameters: trainable, with the classifier's for the paper's number of classes. multiply_adds: of
-    convolutions and matrix products, one example, `train=False`. figure: the published result it is known by. rules: how its
-    parameters lie on a mesh with an axis `model`, see `advdl.train.placement.on_mesh`.
+    build: called with the network's own fields, gives the module. paper: first author and year.
+    input: shape of one example. parameters: trainable, with the classifier's for the paper's number
+    of classes. multiply_adds: of convolutions and matrix products, one example, `train=False`.
+    figure: the published result it is known by. rules: how its parameters lie on a mesh with an
+    axis `model`, see `advdl.train.placement.on_mesh`.
     """
 
     build: Callable[..., nn.Module]
@@ -39,13 +40,16 @@ DENSE = (
     (r"/fc6/bias$", PartitionSpec("model")),
     (r"/fc7/kernel$", PartitionSpec("model", "fsdp")),
 )
-"""Rules for two wide layers one behind the other: each device of the axis `model` has some units of fc6 and what they give to
-fc7, whose sums are added up over the devices (Shoeybi et al. 2019, arXiv:1909.08053, section 3)."""
+"""Rules for two wide layers one behind the other: each device of the axis `model` has some units of
+fc6 and what they give to fc7, whose sums are added up over the devices (Shoeybi et al. 2019,
+arXiv:1909.08053, section 3)."""
 
 
 def abstract(model: nn.Module, shape: tuple[int, ...]) -> Any:
     """Variables as shapes and dtypes, for one example of this shape."""
-    return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), _one(shape))
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), _one(shape)
+    )
 
 
 def count_parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -54,12 +58,15 @@ def count_parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of convolutions and matrix products in the evaluation of one example of this shape.
+    """Multiply-adds of convolutions and matrix products in the evaluation of one example of this
+    shape.
 
     Averages are left out, whatever they are computed by; so are normalization and rectifiers.
     """
     with formulation.use("plain"):
-        run = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(abstract(model, shape), _one(shape))
+        run = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(
+            abstract(model, shape), _one(shape)
+        )
     return _inside(run.jaxpr)
 
 
@@ -76,7 +83,10 @@ def _inside(jaxpr) -> int:
             rows, columns = equation.params["lhs_dilation"]  # a zero between pixels is no product
             total += out.size * kernel[0] * kernel[1] * kernel[2] // (rows * columns)
         elif equation.primitive.name == "dot_general":
-            ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval.shape
+            ((axes, _), _), left = (
+                equation.params["dimension_numbers"],
+                equation.invars[0].aval.shape,
+            )
             total += out.size * int(np.prod([left[axis] for axis in axes]))
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for value in equation.params.values():

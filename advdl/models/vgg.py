@@ -1,4 +1,5 @@
-"""VGG-16: Simonyan and Zisserman 2014, *Very Deep Convolutional Networks for Large-Scale Image Recognition* (arXiv:1409.1556).
+"""VGG-16: Simonyan and Zisserman 2014, *Very Deep Convolutional Networks for Large-Scale Image
+Recognition* (arXiv:1409.1556).
 
 Axes: B batch, H height, W width, C channels, K classes. Configuration D of table 1.
 """
@@ -21,10 +22,13 @@ D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 class Trunk(nn.Module):
-    """(B, H, W, C) -> the five pooled stages by name, pool1 (B, H / 2, W / 2, 64) to pool5 (B, H / 32, W / 32, 512).
+    """(B, H, W, C) -> the five pooled stages by name, pool1 (B, H / 2, W / 2, 64) to pool5 (B, H /
+    32, W / 32, 512).
 
-    norm: batch normalization after each convolution, None for none. ceil: pooling rounds up (Caffe).
-    pad_first: padding of conv1_1, 1 in the paper. width: factor on all features. Convolutions have biases in both forms.
+    norm: batch normalization after each convolution, None for none. ceil: pooling rounds up
+      (Caffe).
+    pad_first: padding of conv1_1, 1 in the paper. width: factor on all features. Convolutions have
+      biases in both forms.
     """
 
     norm: Callable[..., nn.Module] | None = None
@@ -43,7 +47,14 @@ class Trunk(nn.Module):
             for number, features in enumerate(D[stage - 1], 1):
                 padding = self.pad_first if stage == number == 1 else 1
                 name = f"{stage}_{number}"
-                x = Conv(round(features * self.width), 3, padding=padding, kernel_init=he, name=f"conv{name}", **dtypes)(x)
+                x = Conv(
+                    round(features * self.width),
+                    3,
+                    padding=padding,
+                    kernel_init=he,
+                    name=f"conv{name}",
+                    **dtypes,
+                )(x)
                 if self.norm is not None:
                     x = self.norm(name=f"norm{name}", **dtypes)(x, train)
                 x = relu(x)
@@ -57,9 +68,11 @@ class Trunk(nn.Module):
 
 
 class Probed(nn.Module):
-    """(B, H, W, C) -> logits (3, B, K), of any size: linear classifiers of the means of pool3, pool4 and pool5 each.
+    """(B, H, W, C) -> logits (3, B, K), of any size: linear classifiers of the means of pool3,
+    pool4 and pool5 each.
 
-    With it `trunk` can learn from small images of single things, before it serves a network for dense prediction.
+    With it `trunk` can learn from small images of single things, before it serves a network for
+    dense prediction.
     """
 
     num_classes: int
@@ -73,14 +86,22 @@ class Probed(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         seen = Trunk(self.norm, ceil=True, width=self.width, name="trunk", **dtypes)(x_BHWC, train)
         means = {stage: seen[f"pool{stage}"].mean((1, 2)) for stage in (3, 4, 5)}
-        return jnp.stack([nn.Dense(self.num_classes, name=f"probe{stage}", **dtypes)(x) for stage, x in means.items()])
+        return jnp.stack(
+            [
+                nn.Dense(self.num_classes, name=f"probe{stage}", **dtypes)(x)
+                for stage, x in means.items()
+            ]
+        )
 
 
 class VGG(nn.Module):
-    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the paper, any from 32 on.
+    """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the
+    paper, any from 32 on.
 
-    An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with dropout 1/2 after each.
-    num_classes: None leaves out everything after pool5, which is then the first result. width: factor on all features.
+    An average to 7×7 (the identity for 224, torchvision's way to other sizes), fc6 and fc7 with
+    dropout 1/2 after each.
+    num_classes: None leaves out everything after pool5, which is then the first result. width:
+      factor on all features.
     Intermediates: pool1 to pool5, fc6 and fc7 (B, 4096 · width).
     """
 
@@ -103,15 +124,37 @@ class VGG(nn.Module):
             x = adaptive_avg_pool(x, 7)
         x = x.reshape(len(x), -1)
         for name in ("fc6", "fc7"):
-            fully = nn.Dense(round(4096 * self.width), kernel_init=nn.initializers.normal(0.01), name=name, **dtypes)
+            fully = nn.Dense(
+                round(4096 * self.width),
+                kernel_init=nn.initializers.normal(0.01),
+                name=name,
+                **dtypes,
+            )
             x = seen[name] = relu(fully(x))
             x = Dropout(self.dropout)(x, train)
-        return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="fc8", **dtypes)(x), seen
+        return nn.Dense(
+            self.num_classes, kernel_init=nn.initializers.normal(0.01), name="fc8", **dtypes
+        )(x), seen
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "vgg16": Variant(VGG, "Simonyan 2014", 2014, (224, 224, 3), 138_357_544, 15_470_264_320, "28.408 % top-1 error", DENSE),
+    "vgg16": Variant(
+        VGG,
+        "Simonyan 2014",
+        2014,
+        (224, 224, 3),
+        138_357_544,
+        15_470_264_320,
+        "28.408 % top-1 error",
+        DENSE,
+    ),
     "vgg16_bn": Variant(
-        partial(VGG, norm=BatchNorm), "Simonyan 2014, Ioffe 2015", 2015, (224, 224, 3), 138_365_992, 15_470_264_320, rules=DENSE
+        partial(VGG, norm=BatchNorm),
+        "Simonyan 2014, Ioffe 2015",
+        2015,
+        (224, 224, 3),
+        138_365_992,
+        15_470_264_320,
+        rules=DENSE,
     ),
 }

@@ -9,7 +9,14 @@ from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
 from advdl.nn.elementwise import materialize
 from advdl.nn.maxout import Maxout
-from advdl.nn.normalization import BatchNorm, Bias, ConditionalBatchNorm, GroupNorm, add_bias, normalize
+from advdl.nn.normalization import (
+    BatchNorm,
+    Bias,
+    ConditionalBatchNorm,
+    GroupNorm,
+    add_bias,
+    normalize,
+)
 from advdl.nn.pixels import Pixels
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field

@@ -1,15 +1,18 @@
 """Convolution and transposed convolution with the papers' explicit geometry.
 
-Axes: B batch, H height, W width, I channels in, O channels out; a kernel is (kernel height, kernel width, I, O).
+Axes: B batch, H height, W width, I channels in, O channels out; a kernel is (kernel height, kernel
+  width, I, O).
 
-Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the convolution, its adjoint in
-x (the transposed convolution) and its adjoint in w (the kernel gradient). Each one's derivatives are the other two, so
-the fast formulation below serves derivatives of any order by reverse mode.
+Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the
+convolution, its adjoint in x (the transposed convolution) and its adjoint in w (the kernel
+gradient). Each one's derivatives are the other two, so the fast formulation below serves
+derivatives of any order by reverse mode.
 
-Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one, as a convolution of
-an input dilated by s with zeros, s² times the products needed. Here it is s² convolutions of the undilated input, each
-with the kernel's taps that reach one of the s² phases of the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of
-3×3 with stride 1 and many channels go by tiles, as in `advdl.nn.winograd`.
+Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one,
+as a convolution of an input dilated by s with zeros, s² times the products needed. Here it is s²
+convolutions of the undilated input, each with the kernel's taps that reach one of the s² phases of
+the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of 3×3 with stride 1 and many channels
+go by tiles, as in `advdl.nn.winograd`.
 """
 
 import functools
@@ -27,14 +30,16 @@ from advdl.nn.normalization import add_bias
 Pair = int | Sequence[int]
 Padding = int | Sequence[int | Sequence[int]]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# With this many channels out or fewer, XLA's own way takes less time than a convolution for each phase.
+# With this many channels out or fewer, XLA's own way takes less time than a convolution for each
+# phase.
 FEW = 8
 # With fewer examples, the kernel gradient is taken of strips of them.
 EXAMPLES = 16
 
 
 class Geometry(NamedTuple):
-    """Of a convolution: strides, ((top, bottom), (left, right)) padding, dilation of the kernel, groups of channels."""
+    """Of a convolution: strides, ((top, bottom), (left, right)) padding, dilation of the kernel,
+    groups of channels."""
 
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
@@ -43,12 +48,18 @@ class Geometry(NamedTuple):
 
 
 def conv(
-    x_BHWI: jax.Array, kernel: jax.Array, strides: Pair = 1, padding: Padding = 0, dilation: Pair = 1, groups: int = 1
+    x_BHWI: jax.Array,
+    kernel: jax.Array,
+    strides: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
 ) -> jax.Array:
     """Convolution (cross-correlation, as in all of deep learning), (B, H', W', O).
 
-    H' = floor((H + top + bottom - dilation·(kernel height - 1) - 1) / stride) + 1, and so W'. With groups the kernel's
-    I is the number of channels in each group. x and kernel have one dtype, which is the result's.
+    H' = floor((H + top + bottom - dilation·(kernel height - 1) - 1) / stride) + 1, and so W'. With
+    groups the kernel's I is the number of channels in each group. x and kernel have one dtype,
+    which is the result's.
     """
     geometry = Geometry(pair(strides), pads(padding), pair(dilation), groups)
     if _reformulated(geometry) and (geometry.strides != (1, 1) or kernel.shape[:2] == (3, 3)):
@@ -57,21 +68,31 @@ def conv(
 
 
 def conv_transpose(
-    x_BHWI: jax.Array, kernel: jax.Array, strides: Pair = 1, padding: Padding = 0, output_padding: Pair = 0
+    x_BHWI: jax.Array,
+    kernel: jax.Array,
+    strides: Pair = 1,
+    padding: Padding = 0,
+    output_padding: Pair = 0,
 ) -> jax.Array:
     """Transposed convolution, y[s·i + a - p] += x[i] kernel[a]: (B, H', W', O).
 
-    H' = (H - 1)·stride - top - bottom + kernel height + output padding (rows at the bottom), and so W'; with equal
-    paddings this is torch.nn.ConvTranspose2d. It is the adjoint of `conv` of these strides and paddings (the output
-    padding apart) with the kernel's I and O exchanged. Raises ValueError for an output that would be empty.
+    H' = (H - 1)·stride - top - bottom + kernel height + output padding (rows at the bottom), and so
+    W'; with equal paddings this is torch.nn.ConvTranspose2d. It is the adjoint of `conv` of these
+    strides and paddings (the output padding apart) with the kernel's I and O exchanged. Raises
+    ValueError for an output that would be empty.
     """
     strides, padding = pair(strides), pads(padding)
     size = tuple(
         (n - 1) * s - sum(p) + k + extra
-        for n, s, p, k, extra in zip(x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False)
+        for n, s, p, k, extra in zip(
+            x_BHWI.shape[1:3], strides, padding, kernel.shape, pair(output_padding), strict=False
+        )
     )
     if min(size) < 1:
-        raise ValueError(f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size {size}")
+        raise ValueError(
+            f"conv_transpose of {x_BHWI.shape} by {kernel.shape}, padding {padding}: output of size"
+            f" {size}"
+        )
     geometry = Geometry(strides, padding)
     if _reformulated(geometry):
         return remat.product(_fast_adjoint(x_BHWI, kernel.swapaxes(2, 3), geometry, size))
@@ -94,7 +115,8 @@ def _reformulated(geometry: Geometry) -> bool:
     return formulation.fast() and geometry.groups == 1 and geometry.dilation == (1, 1)
 
 
-# The three functions as XLA has them. A kernel is always that of the convolution, (kh, kw, I, O), and y its output.
+# The three functions as XLA has them. A kernel is always that of the convolution, (kh, kw, I, O),
+# and y its output.
 
 
 def _conv(x_BHWI, kernel, geometry):
@@ -110,7 +132,8 @@ def _conv(x_BHWI, kernel, geometry):
 
 
 def _adjoint(y_BHWO, kernel, geometry, size):
-    """x of (H, W) = size; rows beyond those that the convolution reads are zeros, or its padding cut off."""
+    """x of (H, W) = size; rows beyond those that the convolution reads are zeros, or its padding
+    cut off."""
     padding = [
         (k - 1 - before, n + before - 1 - (m - 1) * s)
         for k, (before, _), n, m, s in zip(
@@ -130,7 +153,9 @@ def _adjoint(y_BHWO, kernel, geometry, size):
 def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     """The kernel's gradient, (*taps, I, O)."""
     kernel = jax.ShapeDtypeStruct((*taps, x_BHWI.shape[3], y_BHWO.shape[3]), x_BHWI.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: _conv(x_BHWI, kernel, geometry), kernel)(y_BHWO)
+    (gradient,) = jax.linear_transpose(lambda kernel: _conv(x_BHWI, kernel, geometry), kernel)(
+        y_BHWO
+    )
     return gradient
 
 
@@ -138,7 +163,9 @@ def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
 
 
 def _by_tiles(x, taps, geometry, channels_out, pairs=0):
-    outputs = tuple(n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], geometry.padding, taps, strict=True))
+    outputs = tuple(
+        n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], geometry.padding, taps, strict=True)
+    )
     return geometry.strides == (1, 1) and winograd.suits(x, outputs, channels_out, taps, pairs)
 
 
@@ -154,7 +181,9 @@ def _fast_adjoint(y_BHWO, kernel, geometry, size):
     if geometry.strides == (1, 1):
         padding = tuple(
             (k - 1 - before, n + before - m)
-            for k, (before, _), n, m in zip(kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False)
+            for k, (before, _), n, m in zip(
+                kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False
+            )
         )
         if _by_tiles(y_BHWO, kernel.shape[:2], geometry._replace(padding=padding), kernel.shape[2]):
             return winograd.turned(y_BHWO, kernel, padding)
@@ -169,28 +198,35 @@ def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3], winograd.PAIRS):
         return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
     rows = y_BHWO.shape[1]
-    strips = next((n for n in range(1, rows + 1) if rows % n == 0 and n * len(x_BHWI) >= EXAMPLES), 1)
+    strips = next(
+        (n for n in range(1, rows + 1) if rows % n == 0 and n * len(x_BHWI) >= EXAMPLES), 1
+    )
     return _kernel_gradient(*_in_strips(x_BHWI, y_BHWO, geometry, taps[0], strips), taps)
 
 
 def _in_strips(x, y, geometry, taps, count):
-    """x, y and geometry of the same kernel gradient, where so many strips of rows stand for each image: XLA's loops run along
-    the examples."""
+    """x, y and geometry of the same kernel gradient, where so many strips of rows stand for each
+    image: XLA's loops run along the examples."""
     if count == 1:
         return x, y, geometry
     (before, after), rows = geometry.padding[0], y.shape[1] // count
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (before, after, 0), (0, 0, 0), (0, 0, 0)))
     starts = [strip * rows * geometry.strides[0] for strip in range(count)]
-    x = jnp.stack([x[:, start : start + (rows - 1) * geometry.strides[0] + taps] for start in starts], 1)
+    x = jnp.stack(
+        [x[:, start : start + (rows - 1) * geometry.strides[0] + taps] for start in starts], 1
+    )
     geometry = geometry._replace(padding=((0, 0), geometry.padding[1]))
     return x.reshape(-1, *x.shape[2:]), y.reshape(-1, rows, *y.shape[2:]), geometry
 
 
 def _fit(geometry: Geometry, size, taps, out) -> Geometry:
-    """The geometry whose convolution of an x of this size gives exactly `out`: paddings after are what is left."""
+    """The geometry whose convolution of an x of this size gives exactly `out`: paddings after are
+    what is left."""
     padding = tuple(
         (before, (m - 1) * s + k - n - before)
-        for (before, _), n, k, m, s in zip(geometry.padding, size, taps, out, geometry.strides, strict=True)
+        for (before, _), n, k, m, s in zip(
+            geometry.padding, size, taps, out, geometry.strides, strict=True
+        )
     )
     return geometry._replace(padding=padding)
 
@@ -203,7 +239,9 @@ def _conv_backward(geometry, saved, dy):
     x, kernel = saved
     return (
         _fast_adjoint(dy, kernel, geometry, x.shape[1:3]),
-        _fast_kernel_gradient(x, dy, _fit(geometry, x.shape[1:3], kernel.shape[:2], dy.shape[1:3]), kernel.shape[:2]),
+        _fast_kernel_gradient(
+            x, dy, _fit(geometry, x.shape[1:3], kernel.shape[:2], dy.shape[1:3]), kernel.shape[:2]
+        ),
     )
 
 
@@ -214,7 +252,9 @@ def _adjoint_forward(y, kernel, geometry, size):
 def _adjoint_backward(geometry, size, saved, dx):
     y, kernel = saved
     geometry = _fit(geometry, size, kernel.shape[:2], y.shape[1:3])
-    return _fast_conv(dx, kernel, geometry), _fast_kernel_gradient(dx, y, geometry, kernel.shape[:2])
+    return _fast_conv(dx, kernel, geometry), _fast_kernel_gradient(
+        dx, y, geometry, kernel.shape[:2]
+    )
 
 
 def _kernel_gradient_forward(x, y, geometry, taps):
@@ -232,7 +272,8 @@ _fast_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward
 
 
 class _Phase(NamedTuple):
-    """Of one axis: outputs j, j + s, j + 2s, … are a convolution by taps first, first + s, …, flipped."""
+    """Of one axis: outputs j, j + s, j + 2s, … are a convolution by taps first, first + s, …,
+    flipped."""
 
     first: int
     padding: tuple[int, int]
@@ -256,16 +297,24 @@ def _sub_pixel(y_BHWO, kernel, geometry, size):
     x[s·m + j] is the sum over b of y[m + (j + p) // s - b] kernel[(j + p) % s + s·b], on each axis.
     """
     s, t = geometry.strides
-    axes = zip(kernel.shape, geometry.strides, geometry.padding, y_BHWO.shape[1:3], size, strict=False)
+    axes = zip(
+        kernel.shape, geometry.strides, geometry.padding, y_BHWO.shape[1:3], size, strict=False
+    )
     rows, columns = (_phases(k, stride, before, n, m) for k, stride, (before, _), n, m in axes)
-    x = jnp.zeros((len(y_BHWO), -(-size[0] // s) * s, -(-size[1] // t) * t, kernel.shape[2]), y_BHWO.dtype)
+    x = jnp.zeros(
+        (len(y_BHWO), -(-size[0] // s) * s, -(-size[1] // t) * t, kernel.shape[2]), y_BHWO.dtype
+    )
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if row is None or column is None:
                 continue
             taps = kernel[row.first :: s, column.first :: t][::-1, ::-1].swapaxes(2, 3)
             part = _conv(y_BHWO, taps, Geometry((1, 1), (row.padding, column.padding)))
-            x = x + lax.pad(part, jnp.zeros((), x.dtype), ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0)))
+            x = x + lax.pad(
+                part,
+                jnp.zeros((), x.dtype),
+                ((0, 0, 0), (i, s - 1 - i, s - 1), (j, t - 1 - j, t - 1), (0, 0, 0)),
+            )
     return x[:, : size[0], : size[1]]
 
 
@@ -273,8 +322,8 @@ class Conv(nn.Module):
     """Convolution of (B, H, W, C) with bias.
 
     padding: counts of zeros, one int, (rows, columns) or ((top, bottom), (left, right)).
-    Parameters: kernel (kh, kw, C / groups, features) and bias (features,), in `param_dtype`. Computes in `dtype`
-    (default: what input and parameters promote to).
+    Parameters: kernel (kh, kw, C / groups, features) and bias (features,), in `param_dtype`.
+    Computes in `dtype` (default: what input and parameters promote to).
     """
 
     features: int
@@ -293,7 +342,10 @@ class Conv(nn.Module):
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
         if channels % self.groups or self.features % self.groups:
-            raise ValueError(f"{channels} channels in and {self.features} out do not divide into {self.groups} groups")
+            raise ValueError(
+                f"{channels} channels in and {self.features} out do not divide into {self.groups}"
+                " groups"
+            )
         shape = (*pair(self.kernel_size), channels // self.groups, self.features)
         x, kernel, bias = _operands(self, x_BHWC, shape)
         y = conv(x, kernel, self.strides, self.padding, self.dilation, self.groups)
@@ -303,7 +355,8 @@ class Conv(nn.Module):
 class ConvTranspose(nn.Module):
     """Transposed convolution of (B, H, W, C) with bias, geometry of `conv_transpose`.
 
-    Parameters: kernel (kh, kw, C, features) and bias (features,), in `param_dtype`. Computes in `dtype`.
+    Parameters: kernel (kh, kw, C, features) and bias (features,), in `param_dtype`. Computes in
+      `dtype`.
     """
 
     features: int
@@ -328,5 +381,9 @@ class ConvTranspose(nn.Module):
 def _operands(module, x, shape):
     """Input, kernel and bias (or None) in the compute dtype."""
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
-    bias = module.param("bias", module.bias_init, (module.features,), module.param_dtype) if module.use_bias else None
+    bias = (
+        module.param("bias", module.bias_init, (module.features,), module.param_dtype)
+        if module.use_bias
+        else None
+    )
     return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)

@@ -1,9 +1,9 @@
 """Keeping the compiler from computing the same thing again for every reader.
 
-XLA's CPU fusion takes elementwise arithmetic to be free and repeats it inside each loop that reads its result. Along a
-residual network's stage every block's output is such a chain back to the start of the stage, so the work grows with the
-square of the depth, and part of it runs inside transposing loops. An optimization barrier is gone before fusion; a call
-that may not be inlined is not.
+XLA's CPU fusion takes elementwise arithmetic to be free and repeats it inside each loop that reads
+its result. Along a residual network's stage every block's output is such a chain back to the start
+of the stage, so the work grows with the square of the depth, and part of it runs inside transposing
+loops. An optimization barrier is gone before fusion; a call that may not be inlined is not.
 """
 
 import functools
@@ -18,9 +18,11 @@ from advdl.nn import formulation
 
 
 def materialize(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`f`, an elementwise function of arrays, whose result is computed once and kept; so are its derivatives.
+    """`f`, an elementwise function of arrays, whose result is computed once and kept; so are its
+    derivatives.
 
-    It must compute something (its result is not just an argument). In the plain formulation it is `f` itself.
+    It must compute something (its result is not just an argument). In the plain formulation it is
+    `f` itself.
     """
     called = jax.jit(f)
 
@@ -41,7 +43,8 @@ _where_positive = materialize(lambda y, g: lax.select(y > 0, g, jnp.zeros_like(g
 
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), materialized; so is its derivative (0 at 0), which reads the output and keeps no mask beside it."""
+    """max(x, 0), materialized; so is its derivative (0 at 0), which reads the output and keeps no
+    mask beside it."""
     return _rectified(x)
 
 

@@ -1,8 +1,10 @@
-"""Which of a layer's formulations runs: `fast` or `plain`. The one place where the platform decides.
+"""Which of a layer's formulations runs: `fast` or `plain`. The one place where the platform
+decides.
 
-`plain` is how XLA or Flax says it. `fast` says the same with operations that XLA's CPU compiler is good at; parameters
-and numbers are the same up to rounding, derivatives included, and the tests hold them equal. Layers ask when traced, so
-a compiled function keeps the formulation it was traced with.
+`plain` is how XLA or Flax says it. `fast` says the same with operations that XLA's CPU compiler is
+good at; parameters and numbers are the same up to rounding, derivatives included, and the tests
+hold them equal. Layers ask when traced, so a compiled function keeps the formulation it was traced
+with.
 """
 
 import contextlib
@@ -17,7 +19,8 @@ _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform
 
 
 def platform() -> str:
-    """What is compiled for, `cpu`, `gpu` or `tpu`: the machine's own backend, unless `compiled_for` says otherwise."""
+    """What is compiled for, `cpu`, `gpu` or `tpu`: the machine's own backend, unless `compiled_for`
+    says otherwise."""
     return _platform.get() or jax.default_backend()
 
 
@@ -29,7 +32,11 @@ def fast() -> bool:
 
 def cudnn() -> bool:
     """True where layers take cuDNN's kernels: on an NVIDIA GPU, unless `use` says `plain`."""
-    return platform() == "gpu" and not plain() and "rocm" not in jax.devices()[0].client.platform_version
+    return (
+        platform() == "gpu"
+        and not plain()
+        and "rocm" not in jax.devices()[0].client.platform_version
+    )
 
 
 def plain() -> bool:
@@ -39,7 +46,8 @@ def plain() -> bool:
 
 @contextlib.contextmanager
 def compiled_for(name: str) -> Iterator[None]:
-    """Within it, whatever is traced is meant for this platform, which need not be the machine's own."""
+    """Within it, whatever is traced is meant for this platform, which need not be the machine's
+    own."""
     token = _platform.set(name)
     try:
         yield
@@ -49,7 +57,8 @@ def compiled_for(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def use(name: Literal["fast", "plain"]) -> Iterator[None]:
-    """Within it, whatever is traced takes this formulation, on every platform. Raises ValueError for another name."""
+    """Within it, whatever is traced takes this formulation, on every platform. Raises ValueError
+    for another name."""
     if name not in ("fast", "plain"):
         raise ValueError(f"formulation {name!r}; expected 'fast' or 'plain'")
     token = _chosen.set(name)

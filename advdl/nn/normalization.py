@@ -1,10 +1,13 @@
-"""Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the whole batch, wherever its parts are.
+"""Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the whole batch, wherever its
+parts are.
 
-Axes: B batch, C channels (last); between them any number of others, H height and W width for images.
+Axes: B batch, C channels (last); between them any number of others, H height and W width for
+  images.
 
-Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several times slower than
-reading the array. All means here, forward and backward, are matrix products with a row of ones, one row per example,
-summed after: that is fast, keeps the error of an f32 sum small, and leaves the batch axis alone for a mesh to shard.
+Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several
+times slower than reading the array. All means here, forward and backward, are matrix products with
+a row of ones, one row per example, summed after: that is fast, keeps the error of an f32 sum small,
+and leaves the batch axis alone for a mesh to shard.
 """
 
 import functools
@@ -45,17 +48,27 @@ def _add_bias(x, bias):
 
 
 _fast_add_bias = jax.custom_vjp(_add_bias)
-_fast_add_bias.defvjp(lambda x, bias: (_fast_add_bias(x, bias), None), lambda _, g: (g, channel_sum(g).astype(g.dtype)))
+_fast_add_bias.defvjp(
+    lambda x, bias: (_fast_add_bias(x, bias), None),
+    lambda _, g: (g, channel_sum(g).astype(g.dtype)),
+)
 
 
-def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """((x - mean) / sqrt(var + epsilon) · scale + bias, mean, var), statistics over all of the batch on all replicas.
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """((x - mean) / sqrt(var + epsilon) · scale + bias, mean, var), statistics over all of the
+    batch on all replicas.
 
-    x (B, …, C) of any float type, scale and bias (C,); y has x's dtype, mean and the biased variance are (C,) float32.
-    Differentiable to any order by reverse mode; gradients of scale and bias are, as any parameter's, this replica's
-    part.
+    x (B, …, C) of any float type, scale and bias (C,); y has x's dtype, mean and the biased
+    variance are (C,) float32. Differentiable to any order by reverse mode; gradients of scale and
+    bias are, as any parameter's, this replica's part.
     """
-    return _fast_normalize(x, scale, bias, epsilon) if formulation.fast() else _plain_normalize(x, scale, bias, epsilon)
+    return (
+        _fast_normalize(x, scale, bias, epsilon)
+        if formulation.fast()
+        else _plain_normalize(x, scale, bias, epsilon)
+    )
 
 
 def _plain_normalize(x, scale, bias, epsilon):
@@ -87,7 +100,8 @@ def _forward(x, scale, bias, epsilon):
 def _backward(epsilon, saved, cotangents):
     """With g = dy, d = x - mean, r = 1/sqrt(var + epsilon), over N values a channel:
 
-    dbias = Σg, dscale = r Σgd, dx = r·scale (g - mean(g) - d r² mean(g d)) + (dmean + 2 d dvar) / N.
+    dbias = Σg, dscale = r Σgd, dx = r·scale (g - mean(g) - d r² mean(g d)) + (dmean + 2 d dvar) /
+    N.
     """
     x, scale, mean, var = saved
     g, dmean, dvar = cotangents
@@ -101,7 +115,11 @@ def _backward(epsilon, saved, cotangents):
     slope = 2 * dvar / count - gain * r * r * mean_gd
     offset = dmean / count - gain * mean_g
     dx = gain.reshape(lift) * g + slope.reshape(lift) * d + offset.reshape(lift)
-    return dx.astype(x.dtype), (count * r * local_gd).astype(scale.dtype), (count * local_g).astype(scale.dtype)
+    return (
+        dx.astype(x.dtype),
+        (count * r * local_gd).astype(scale.dtype),
+        (count * local_g).astype(scale.dtype),
+    )
 
 
 _fast_normalize.defvjp(_forward, _backward)
@@ -110,10 +128,10 @@ _fast_normalize.defvjp(_forward, _backward)
 class BatchNorm(nn.Module):
     """Batch normalization of (B, …, C): batch statistics if `train`, else their moving averages.
 
-    Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,), float32 always,
-    with new = momentum · old + (1 - momentum) · batch's. The variance averaged is the biased one (Flax's convention), or
-    with `unbiased` n / (n - 1) of it (torch's, whose momentum is 1 - this one). Statistics are of the
-    global batch under `pmap` and on a mesh.
+    Parameters scale and bias (C,) in `param_dtype`; collection "batch_stats" has mean and var (C,),
+    float32 always, with new = momentum · old + (1 - momentum) · batch's. The variance averaged is
+    the biased one (Flax's convention), or with `unbiased` n / (n - 1) of it (torch's, whose
+    momentum is 1 - this one). Statistics are of the global batch under `pmap` and on a mesh.
     Returns `dtype` (default: what input and parameters promote to).
     """
 
@@ -132,11 +150,19 @@ class BatchNorm(nn.Module):
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
-        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+        scale = (
+            self.param("scale", self.scale_init, shape, self.param_dtype)
+            if self.use_scale
+            else None
+        )
+        bias = (
+            self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+        )
         x, *_ = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
         scale, bias = (
-            jnp.full(shape, neutral) if value is None else value.astype(jnp.promote_types(value.dtype, jnp.float32))
+            jnp.full(shape, neutral)
+            if value is None
+            else value.astype(jnp.promote_types(value.dtype, jnp.float32))
             for value, neutral in ((scale, 1.0), (bias, 0.0))
         )
         if not train:
@@ -146,18 +172,23 @@ class BatchNorm(nn.Module):
             if self.unbiased:
                 count = x.size // x.shape[-1] * replica.count()
                 batch_var = batch_var * (count / max(count - 1, 1))
-            mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(batch_mean)
-            var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(batch_var)
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(
+                batch_mean
+            )
+            var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(
+                batch_var
+            )
         return y
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalization of (B, …, C) with a scale and a bias for each of K classes, which share their statistics (de Vries
-    et al. 2017, arXiv:1707.00683; by classes as in Dumoulin et al. 2017, arXiv:1610.07629, and in the generator of Miyato
-    and Koyama 2018, arXiv:1802.05637).
+    """Batch normalization of (B, …, C) with a scale and a bias for each of K classes, which share
+    their statistics (de Vries et al. 2017, arXiv:1707.00683; by classes as in Dumoulin et al. 2017,
+    arXiv:1610.07629, and in the generator of Miyato and Koyama 2018, arXiv:1802.05637).
 
-    Parameters scale and bias (K, C), K = `classes`; collection, `momentum` and `epsilon` as in `BatchNorm`. Called with
-    labels (B,), integers from 0 to K - 1; an example of any other label becomes zeros.
+    Parameters scale and bias (K, C), K = `classes`; collection, `momentum` and `epsilon` as in
+    `BatchNorm`. Called with labels (B,), integers from 0 to K - 1; an example of any other label
+    becomes zeros.
     """
 
     classes: int
@@ -173,19 +204,32 @@ class ConditionalBatchNorm(nn.Module):
         shape = (self.classes, x.shape[-1])
         scale_KC = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias_KC = self.param("bias", self.bias_init, shape, self.param_dtype)
-        plain = BatchNorm(self.momentum, self.epsilon, use_scale=False, use_bias=False, dtype=self.dtype, name="statistics")
-        # A product with a matrix of ones: rows taken by index would be a gather, whose gradient is a scatter.
+        plain = BatchNorm(
+            self.momentum,
+            self.epsilon,
+            use_scale=False,
+            use_bias=False,
+            dtype=self.dtype,
+            name="statistics",
+        )
+        # A product with a matrix of ones: rows taken by index would be a gather, whose gradient is
+        # a scatter.
         one_BK = jax.nn.one_hot(label_B, self.classes, dtype=self.param_dtype)
-        own = lambda table_KC: jnp.matmul(one_BK, table_KC, precision="highest")  # noqa: E731
+
+        def own(table_KC):
+            return jnp.matmul(one_BK, table_KC, precision="highest")
+
         scale_BC, bias_BC = own(scale_KC), own(bias_KC)
-        x, scale_BC, bias_BC = nn.dtypes.promote_dtype(plain(x, train), scale_BC, bias_BC, dtype=self.dtype)
+        x, scale_BC, bias_BC = nn.dtypes.promote_dtype(
+            plain(x, train), scale_BC, bias_BC, dtype=self.dtype
+        )
         lift = (len(x),) + (1,) * (x.ndim - 2) + (-1,)
         return x * scale_BC.reshape(lift) + bias_BC.reshape(lift)
 
 
 class Bias(nn.Module):
-    """A bias for each channel of (B, …, C), to stand where a normalization would; called as `BatchNorm` is, whose
-    `scale_init` has no meaning here."""
+    """A bias for each channel of (B, …, C), to stand where a normalization would; called as
+    `BatchNorm` is, whose `scale_init` has no meaning here."""
 
     scale_init: Callable | None = None
     bias_init: Callable = nn.initializers.zeros
@@ -200,7 +244,8 @@ class Bias(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalization (Wu and He 2018, arXiv:1803.08494) of (B, …, C), each example by itself; called as `BatchNorm` is.
+    """Group normalization (Wu and He 2018, arXiv:1803.08494) of (B, …, C), each example by itself;
+    called as `BatchNorm` is.
     groups: at most so many, as many as divide the channels."""
 
     groups: int = 8
@@ -221,6 +266,10 @@ class GroupNorm(nn.Module):
         x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
         d = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(rows)
         d = d - d.mean((1, 3), keepdims=True)
-        y = (d * lax.rsqrt(jnp.square(d).mean((1, 3), keepdims=True) + self.epsilon)).astype(x.dtype).reshape(x.shape)
+        y = (
+            (d * lax.rsqrt(jnp.square(d).mean((1, 3), keepdims=True) + self.epsilon))
+            .astype(x.dtype)
+            .reshape(x.shape)
+        )
         lift = (1,) * (x.ndim - 1) + (-1,)
         return y * scale.reshape(lift) + bias.reshape(lift)

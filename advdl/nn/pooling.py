@@ -1,12 +1,14 @@
 """Pooling. Axes: B batch, H height, W width, C channels.
 
-A window that reaches beyond the image sees nothing there: a maximum ignores it, an average counts zeros or leaves them out.
-With `ceil` the last window may start inside the image (or its padding before) and reach beyond the padding after, as in
-Caffe and torch's `ceil_mode`; without, what does not fill a window is dropped.
+A window that reaches beyond the image sees nothing there: a maximum ignores it, an average counts
+zeros or leaves them out. With `ceil` the last window may start inside the image (or its padding
+before) and reach beyond the padding after, as in Caffe and torch's `ceil_mode`; without, what does
+not fill a window is dropped.
 
-Fast formulation (CPU): XLA takes the gradient of a maximum as a scatter over windows. Here a maximum is taken over strided
-slices, along rows and then along columns, and its gradient goes back through the same slices. Of equal values the first in
-row-major order gets the gradient, in both formulations and as in torch.
+Fast formulation (CPU): XLA takes the gradient of a maximum as a scatter over windows. Here a
+maximum is taken over strided slices, along rows and then along columns, and its gradient goes back
+through the same slices. Of equal values the first in row-major order gets the gradient, in both
+formulations and as in torch.
 """
 
 import functools
@@ -20,11 +22,14 @@ from advdl.nn import formulation
 from advdl.nn.convolution import Padding, Pair, pads, pair
 
 
-def max_pool(x_BHWC: jax.Array, window: Pair, strides: Pair, padding: Padding = 0, ceil: bool = False) -> jax.Array:
-    """Maxima over windows, overlapping where strides < window (Krizhevsky et al. 2012, section 3.4): (B, H', W', C).
+def max_pool(
+    x_BHWC: jax.Array, window: Pair, strides: Pair, padding: Padding = 0, ceil: bool = False
+) -> jax.Array:
+    """Maxima over windows, overlapping where strides < window (Krizhevsky et al. 2012, section
+    3.4): (B, H', W', C).
 
-    H' = floor((H + top + bottom - window) / stride) + 1, rounded up with `ceil`, and so W'. Raises ValueError for an
-    image without room for one window.
+    H' = floor((H + top + bottom - window) / stride) + 1, rounded up with `ceil`, and so W'. Raises
+    ValueError for an image without room for one window.
     """
     window, strides = pair(window), pair(strides)
     edges = edges_of(x_BHWC.shape[1:3], window, strides, pads(padding), ceil)
@@ -52,7 +57,8 @@ def avg_pool(
 ) -> jax.Array:
     """Means over windows, (B, H', W', C) as for `max_pool`.
 
-    count_padding: divide by the window's part inside image and padding (torch's default), or inside the image alone.
+    count_padding: divide by the window's part inside image and padding (torch's default), or inside
+      the image alone.
     """
     window, strides, padding = pair(window), pair(strides), pads(padding)
     sizes = x_BHWC.shape[1:3]
@@ -69,7 +75,8 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x_BHWC: jax.Array, size: Pair) -> jax.Array:
-    """Means over a grid of size (H', W') of windows as equal as can be, torch's AdaptiveAvgPool2d: (B, H', W', C).
+    """Means over a grid of size (H', W') of windows as equal as can be, torch's AdaptiveAvgPool2d:
+    (B, H', W', C).
 
     Window i of n pixels covers floor(i·n / H') … ceil((i + 1)·n / H') - 1.
     """
@@ -95,25 +102,34 @@ def global_average_pool(x_BHWC: jax.Array) -> jax.Array:
 
 
 def _weighted(x, rows, columns):
-    """Sums over height and width with the weights rows (H', H) and columns (W', W), a window being their product."""
+    """Sums over height and width with the weights rows (H', H) and columns (W', W), a window being
+    their product."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, weights in ((1, rows), (2, columns)):
         if formulation.fast():
-            wide = jnp.moveaxis(jnp.tensordot(wide, jnp.asarray(weights, wide.dtype), (axis, 1)), -1, axis)
+            wide = jnp.moveaxis(
+                jnp.tensordot(wide, jnp.asarray(weights, wide.dtype), (axis, 1)), -1, axis
+            )
         else:
-            sums = [(wide.take(w.nonzero()[0], axis) * w.max()).sum(axis, keepdims=True) for w in weights]
+            sums = [
+                (wide.take(w.nonzero()[0], axis) * w.max()).sum(axis, keepdims=True)
+                for w in weights
+            ]
             wide = jnp.concatenate(sums, axis)
     return wide.astype(x.dtype)
 
 
 def edges_of(sizes, window, strides, padding, ceil):
-    """Padding of each axis, before and after, such that windows fill it; after may be negative where pixels drop out."""
+    """Padding of each axis, before and after, such that windows fill it; after may be negative
+    where pixels drop out."""
     edges = []
     for n, k, s, (before, after) in zip(sizes, window, strides, padding, strict=True):
         room = n + before + after - k
         last = -(-room // s) if ceil else room // s
         if last < 0:
-            raise ValueError(f"a window of {window} does not fit into an image of {sizes} padded by {padding}")
+            raise ValueError(
+                f"a window of {window} does not fit into an image of {sizes} padded by {padding}"
+            )
         if ceil and last * s >= n + before:  # a window that would start beyond the image
             last -= 1
         edges.append((before, last * s + k - n - before))
@@ -132,7 +148,10 @@ def _taps(x, axis, window, stride, edge):
     configuration[axis] = (*edge, 0)
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), configuration)
     count = (padded.shape[axis] - window) // stride + 1
-    return [lax.slice_in_dim(padded, tap, tap + (count - 1) * stride + 1, stride, axis) for tap in range(window)]
+    return [
+        lax.slice_in_dim(padded, tap, tap + (count - 1) * stride + 1, stride, axis)
+        for tap in range(window)
+    ]
 
 
 def _max_forward(x, axis, window, stride, edge):

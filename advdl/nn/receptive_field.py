@@ -1,4 +1,5 @@
-"""What a unit of a network sees: stride, receptive field and offset of any stack of layers, in pixels of the image.
+"""What a unit of a network sees: stride, receptive field and offset of any stack of layers, in
+pixels of the image.
 
 Coordinates are of pixel centers, the image's first one 0; exact, as fractions. Along one axis.
 """
@@ -19,7 +20,8 @@ class Layer(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Unit i of a layer is centered on pixel `offset + stride · i` and sees `size` pixels around it."""
+    """Unit i of a layer is centered on pixel `offset + stride · i` and sees `size` pixels around
+    it."""
 
     stride: Fraction
     size: Fraction
@@ -51,7 +53,8 @@ def receptive_field(layers: Iterable[Layer], start: Field = IMAGE) -> Field:
 
 
 def crop_offset(large: Field, small: Field) -> int:
-    """Unit of `large` that lies where unit 0 of `small` does: where to start cutting `large` so that both lie on each other.
+    """Unit of `large` that lies where unit 0 of `small` does: where to start cutting `large` so
+    that both lie on each other.
 
     Raises ValueError where their strides differ, or no unit of `large` lies there.
     """

@@ -1,13 +1,15 @@
-"""Recurrent layers: the basic cell, LSTM, GRU; stacked and in both directions, exact for sequences of unlike lengths.
+"""Recurrent layers: the basic cell, LSTM, GRU; stacked and in both directions, exact for sequences
+of unlike lengths.
 
 Axes: B batch, T time, D features of the input, H features of the layer, G gates·H.
 
-The loop keeps only what needs h_{t-1}. Going back, the squashing functions and their slopes are taken of all steps at once,
-before the loop, and the gradients of the parameters as one product over all steps, after it (`plain`: each in its step, as JAX
-derives it).
+The loop keeps only what needs h_{t-1}. Going back, the squashing functions and their slopes are
+taken of all steps at once, before the loop, and the gradients of the parameters as one product over
+all steps, after it (`plain`: each in its step, as JAX derives it).
 
-Where lengths are given, a sequence ends at its length: outputs after it are zero, the carry stays what it was at its last real
-step, and what the padding holds (NaN included) has no effect on outputs, losses or gradients. A length may be 0.
+Where lengths are given, a sequence ends at its length: outputs after it are zero, the carry stays
+what it was at its last real step, and what the padding holds (NaN included) has no effect on
+outputs, losses or gradients. A length may be 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +30,16 @@ Initializer = Callable[..., jax.Array]
 
 
 class Recurrent(nn.Module):
-    """(B, T, D), lengths (B,) or none -> (outputs (B, T, H), carry after the last step); see `RNN`, `LSTM`, `GRU`.
+    """(B, T, D), lengths (B,) or none -> (outputs (B, T, H), carry after the last step); see `RNN`,
+    `LSTM`, `GRU`.
 
-    features: H. carry: the one to begin with, by default zeros. reverse: from each sequence's last real step to its first; the
-    carry is then that after the first. unroll: steps that the loop does at once. chunk: steps that are computed again in the
-    backward pass instead of being kept, between carries that are kept (0: all are kept); for long sequences.
+    features: H. carry: the one to begin with, by default zeros. reverse: from each sequence's last
+    real step to its first; the carry is then that after the first. unroll: steps that the loop does
+    at once. chunk: steps that are computed again in the backward pass instead of being kept,
+    between carries that are kept (0: all are kept); for long sequences.
 
-    The products with the input are one product over all steps, before the loop (`plain`: one in each). On an NVIDIA GPU an LSTM
-    in float32 runs as cuDNN's.
+    The products with the input are one product over all steps, before the loop (`plain`: one in
+    each). On an NVIDIA GPU an LSTM in float32 runs as cuDNN's.
     """
 
     features: int
@@ -61,9 +65,12 @@ class Recurrent(nn.Module):
         """Of the bias (G,)."""
         return jnp.zeros(shape, dtype)
 
-    def joined(self, extra: dict[str, jax.Array], given: jax.Array, product: jax.Array) -> jax.Array:
-        """What is squashed: of the product with the input and the bias, and the one with the hidden state, each (…, G); linear
-        in them and in the parameters of `extra()`. Their sum (…, G), unless a cell wants them in another way."""
+    def joined(
+        self, extra: dict[str, jax.Array], given: jax.Array, product: jax.Array
+    ) -> jax.Array:
+        """What is squashed: of the product with the input and the bias, and the one with the hidden
+        state, each (…, G); linear in them and in the parameters of `extra()`. Their sum (…, G),
+        unless a cell wants them in another way."""
         return given + product
 
     def squashed(self, gates: jax.Array) -> jax.Array:
@@ -85,19 +92,32 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, length_B: jax.Array | None = None, carry: Carry = None, reverse: bool = False
+        self,
+        x_BTD: jax.Array,
+        length_B: jax.Array | None = None,
+        carry: Carry = None,
+        reverse: bool = False,
     ) -> tuple[jax.Array, Carry]:
         batch, steps, inputs = x_BTD.shape
         width = self.gates * self.features
-        each = lambda init: partial(_by_gate, init, self.gates)  # noqa: E731
+
+        def each(init):
+            return partial(_by_gate, init, self.gates)
+
         weights = {
-            "kernel": self.param("kernel", each(self.kernel_init), (inputs, width), self.param_dtype),
-            "recurrent": self.param("recurrent", each(self.recurrent_init), (self.features, width), self.param_dtype),
+            "kernel": self.param(
+                "kernel", each(self.kernel_init), (inputs, width), self.param_dtype
+            ),
+            "recurrent": self.param(
+                "recurrent", each(self.recurrent_init), (self.features, width), self.param_dtype
+            ),
             "bias": self.param("bias", self.bias_init, (width,), self.param_dtype),
         }
         extra = self.extra()
         dtype = self.dtype or jnp.result_type(x_BTD, self.param_dtype)
-        weights, extra = ({name: value.astype(dtype) for name, value in part.items()} for part in (weights, extra))
+        weights, extra = (
+            {name: value.astype(dtype) for name, value in part.items()} for part in (weights, extra)
+        )
         x_BTD = x_BTD.astype(dtype)
         carry = self.begin(batch) if carry is None else carry
         carry = jax.tree.map(lambda value: value.astype(dtype), carry)
@@ -105,7 +125,10 @@ class Recurrent(nn.Module):
         if length_B is not None:
             mask_BT = jnp.arange(steps)[None] < length_B[:, None]
             x_BTD = jnp.where(mask_BT[..., None], x_BTD, 0)
-        if steps > 1 and (found := self.kernel(weights, carry, x_BTD, length_B, reverse)) is not None:
+        if (
+            steps > 1
+            and (found := self.kernel(weights, carry, x_BTD, length_B, reverse)) is not None
+        ):
             y_BTH, carry = found
         else:
             y_BTH, carry = self._scanned(weights, extra, carry, x_BTD, mask_BT, reverse)
@@ -113,8 +136,13 @@ class Recurrent(nn.Module):
 
     def _scanned(self, weights, extra, carry, x_BTD, mask_BT, reverse):
         steps, recurrent = x_BTD.shape[1], weights["recurrent"]
-        project = lambda x: add_bias(x @ weights["kernel"], weights["bias"])  # noqa: E731
-        time_first = lambda x: None if x is None else x.swapaxes(0, 1)  # noqa: E731
+
+        def project(x):
+            return add_bias(x @ weights["kernel"], weights["bias"])
+
+        def time_first(x):
+            return None if x is None else x.swapaxes(0, 1)
+
         items = time_first(x_BTD), time_first(mask_BT)
 
         def step(carry, item):
@@ -138,7 +166,10 @@ class Recurrent(nn.Module):
         batch = x_BTD.shape[0]
         if missing:  # steps that change nothing
             real = jnp.ones((steps, batch), bool) if items[1] is None else items[1]
-            items = tuple(jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)]) for x in (items[0], real))
+            items = tuple(
+                jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)])
+                for x in (items[0], real)
+            )
         chunks = jax.tree.map(lambda x: x.reshape(-1, self.chunk, *x.shape[1:]), items)
         carry, y = jax.lax.scan(jax.checkpoint(run), carry, chunks, reverse=reverse)
         return y.reshape(-1, *y.shape[2:])[:steps].swapaxes(0, 1), carry
@@ -146,13 +177,17 @@ class Recurrent(nn.Module):
 
 def _kept(new: Carry, old: Carry, keep_B: jax.Array | None) -> Carry:
     """The new carry, or the old one of a sequence that has ended."""
-    return new if keep_B is None else jax.tree.map(lambda new, old: jnp.where(keep_B[:, None], new, old), new, old)
+    return (
+        new
+        if keep_B is None
+        else jax.tree.map(lambda new, old: jnp.where(keep_B[:, None], new, old), new, old)
+    )
 
 
 @jax.custom_jvp
 def _squash(x: jax.Array, half: jax.Array) -> jax.Array:
-    """σ(x) = tanh(x / 2) / 2 + 1 / 2 where half is 1/2, tanh(x) where it is 1: one function for all gates, in one pass. Its
-    derivative keeps one array, the slope."""
+    """σ(x) = tanh(x / 2) / 2 + 1 / 2 where half is 1/2, tanh(x) where it is 1: one function for all
+    gates, in one pass. Its derivative keeps one array, the slope."""
     return half * jnp.tanh(half * x) + (1 - half)
 
 
@@ -164,8 +199,9 @@ def _squash_jvp(primals, tangents):
 
 
 def _loop(layer: Recurrent, reverse: bool):
-    """`run(recurrent, bias, extra, carry, (given (T, B, G), keep (T, B) or none)) -> (carry, outputs (T, B, H))`, with its own
-    gradient, in which the backward loop has products with the recurrent kernel and arithmetic alone."""
+    """`run(recurrent, bias, extra, carry, (given (T, B, G), keep (T, B) or none)) -> (carry,
+    outputs (T, B, H))`, with its own gradient, in which the backward loop has products with the
+    recurrent kernel and arithmetic alone."""
     shown, scan = layer.shown, partial(jax.lax.scan, unroll=layer.unroll)
 
     def cell(carry, gates, keep):
@@ -191,14 +227,18 @@ def _loop(layer: Recurrent, reverse: bool):
         recurrent, extra, carry, carries, gates, keep = saved
         dlast, dy_TBH = given
         turned = recurrent.T  # once, not in each step's product
-        hide = lambda hidden: jax.vjp(shown, carry)[1](hidden)[0]  # noqa: E731 - the gradient of a carry, of what it shows
+
+        def hide(hidden):
+            return jax.vjp(shown, carry)[1](hidden)[0]
 
         def delayed(first, rest):
             first = first[None]
             return jnp.concatenate([rest[1:], first] if reverse else [first, rest[:-1]])
 
         before = jax.tree.map(delayed, carry, carries)
-        pulls = jax.vmap(lambda carry, gates, keep: jax.vjp(lambda *of: cell(*of, keep), carry, gates)[1])(before, gates, keep)
+        pulls = jax.vmap(
+            lambda carry, gates, keep: jax.vjp(lambda *of: cell(*of, keep), carry, gates)[1]
+        )(before, gates, keep)
 
         def parts(dgates):
             """Of the extra parameters, the given part and the product."""
@@ -220,7 +260,8 @@ def _loop(layer: Recurrent, reverse: bool):
 
 
 class RNN(Recurrent):
-    """The basic cell: h_t = f(W x_t + U h_{t-1} + b), which is its output (Elman 1990). activation: f. Carry: h (B, H)."""
+    """The basic cell: h_t = f(W x_t + U h_{t-1} + b), which is its output (Elman 1990). activation:
+    f. Carry: h (B, H)."""
 
     activation: Callable[[jax.Array], jax.Array] = jnp.tanh
 
@@ -234,12 +275,14 @@ class RNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory: c_t = f ⊙ c_{t-1} + i ⊙ g, h_t = o ⊙ tanh(c_t), of the input gate i, the forget gate f, the
-    candidate g and the output gate o, in this order (as in torch and cuDNN). Carry: (c, h), (B, H) each.
+    """Long short-term memory: c_t = f ⊙ c_{t-1} + i ⊙ g, h_t = o ⊙ tanh(c_t), of the input gate i,
+    the forget gate f, the candidate g and the output gate o, in this order (as in torch and cuDNN).
+    Carry: (c, h), (B, H) each.
 
-    forget: without it the cell is that of Hochreiter & Schmidhuber 1997 (section 4), whose state is only added to; the forget
-    gate is of Gers, Schmidhuber & Cummins 2000. forget_bias: at which its bias begins (Jozefowicz et al. 2015, section 2.2).
-    Squashing functions are tanh, where those of 1997 span [-2, 2] and [-1, 1].
+    forget: without it the cell is that of Hochreiter & Schmidhuber 1997 (section 4), whose state is
+    only added to; the forget gate is of Gers, Schmidhuber & Cummins 2000. forget_bias: at which its
+    bias begins (Jozefowicz et al. 2015, section 2.2). Squashing functions are tanh, where those of
+    1997 span [-2, 2] and [-1, 1].
     """
 
     forget: bool = True
@@ -253,13 +296,19 @@ class LSTM(Recurrent):
 
     def bias_init(self, key, shape, dtype):
         """Zero but for the forget gate's."""
-        return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(self.forget_bias if self.forget else 0.0)
+        return (
+            jnp.zeros(shape, dtype)
+            .at[self.features : 2 * self.features]
+            .set(self.forget_bias if self.forget else 0.0)
+        )
 
     def squashed(self, gates):
         """σ of i, f and o, tanh of g."""
         if not formulation.fast():
             i, f, g, o = jnp.split(gates, 4, axis=-1)
-            return jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
+            return jnp.concatenate(
+                [jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1
+            )
         number = jax.lax.broadcasted_iota(jnp.int32, gates.shape, gates.ndim - 1) // self.features
         return _squash(gates, jnp.where(number == 2, 1, 0.5).astype(gates.dtype))
 
@@ -283,26 +332,34 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """The gated recurrent unit: h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}, n = tanh(W x + b + r ⊙ (U h_{t-1} + b')), of reset r, update
-    z and candidate n, in this order. Cho et al. 2014 (arXiv:1406.1078), in the form of torch and cuDNN, whose reset gate comes
-    after the product. Carry: h (B, H)."""
+    """The gated recurrent unit: h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}, n = tanh(W x + b + r ⊙ (U h_{t-1}
+    + b')), of reset r, update z and candidate n, in this order. Cho et al. 2014 (arXiv:1406.1078),
+    in the form of torch and cuDNN, whose reset gate comes after the product. Carry: h (B, H)."""
 
     gates: ClassVar[int] = 3
 
     def extra(self):
         """b'."""
-        return {"recurrent_bias": self.param("recurrent_bias", nn.initializers.zeros, (self.features,), self.param_dtype)}
+        return {
+            "recurrent_bias": self.param(
+                "recurrent_bias", nn.initializers.zeros, (self.features,), self.param_dtype
+            )
+        }
 
     def joined(self, extra, given, product):
         """The sums of r and z, and both parts of n."""
         both = 2 * self.features
         candidate = add_bias(product[..., both:], extra["recurrent_bias"])
-        return jnp.concatenate([given[..., :both] + product[..., :both], given[..., both:], candidate], axis=-1)
+        return jnp.concatenate(
+            [given[..., :both] + product[..., :both], given[..., both:], candidate], axis=-1
+        )
 
     def squashed(self, gates):
         """σ of r and z; the parts of n are as they are."""
         both, candidate = jnp.split(gates, 2, axis=-1)
-        both = _squash(both, jnp.full_like(both, 0.5)) if formulation.fast() else jax.nn.sigmoid(both)
+        both = (
+            _squash(both, jnp.full_like(both, 0.5)) if formulation.fast() else jax.nn.sigmoid(both)
+        )
         return jnp.concatenate([both, candidate], axis=-1)
 
     def advance(self, carry, gates):
@@ -316,11 +373,13 @@ CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
 
 class Stack(nn.Module):
-    """(B, T, D), lengths (B,) or none -> (outputs (B, T, H or 2·H), carries of every layer, from the lowest).
+    """(B, T, D), lengths (B,) or none -> (outputs (B, T, H or 2·H), carries of every layer, from
+    the lowest).
 
-    layer: called as `LSTM` is. layers: how many, each reading the outputs of the one below. bidirectional: each has a second
-    one that goes from the end to the beginning, and their outputs lie side by side; the carries are then pairs. dropout: the
-    rate between layers (Zaremba et al. 2014, arXiv:1409.2329: on no recurrent connection), needs a key called dropout.
+    layer: called as `LSTM` is. layers: how many, each reading the outputs of the one below.
+    bidirectional: each has a second one that goes from the end to the beginning, and their outputs
+    lie side by side; the carries are then pairs. dropout: the rate between layers (Zaremba et al.
+    2014, arXiv:1409.2329: on no recurrent connection), needs a key called dropout.
     """
 
     layer: Callable[..., Recurrent]
@@ -344,7 +403,9 @@ class Stack(nn.Module):
             if self.bidirectional:
                 begun = (None, None) if begun is None else begun
                 there, first = self.layer(name=f"forward{number}")(x_BTD, length_B, begun[0])
-                back, last = self.layer(name=f"backward{number}")(x_BTD, length_B, begun[1], reverse=True)
+                back, last = self.layer(name=f"backward{number}")(
+                    x_BTD, length_B, begun[1], reverse=True
+                )
                 x_BTD, carry = jnp.concatenate([there, back], -1), (first, last)
             else:
                 x_BTD, carry = self.layer(name=f"layer{number}")(x_BTD, length_B, begun)
@@ -361,28 +422,47 @@ def reversed_in_length(x_BTD: jax.Array, length_B: jax.Array | None) -> jax.Arra
 
 
 def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm=None):
-    """A layer by cuDNN, through `jax.experimental.rnn`: the parameters and numbers of `LSTM`, to the precision of its products.
+    """A layer by cuDNN, through `jax.experimental.rnn`: the parameters and numbers of `LSTM`, to
+    the precision of its products.
 
-    lstm: called in its place, with the weights in its flat form. cuDNN takes no sequence of length 0, so those are given one
-    step, and what comes of it is put aside.
+    lstm: called in its place, with the weights in its flat form. cuDNN takes no sequence of length
+    0, so those are given one step, and what comes of it is put aside.
     """
     lstm = cudnn.lstm if lstm is None else lstm
     (batch, steps, inputs), features = x_BTD.shape, weights["recurrent"].shape[0]
-    flat = [weights["kernel"].T, weights["recurrent"].T, weights["bias"], jnp.zeros_like(weights["bias"])]
+    flat = [
+        weights["kernel"].T,
+        weights["recurrent"].T,
+        weights["bias"],
+        jnp.zeros_like(weights["bias"]),
+    ]
     flat = jnp.concatenate([part.reshape(-1) for part in flat])
     length = jnp.full(batch, steps, jnp.int32) if length_B is None else length_B.astype(jnp.int32)
     x_BTD = reversed_in_length(x_BTD, length) if reverse else x_BTD
     cell, hidden = carry
     y, h, c = lstm(
-        x_BTD, hidden[None], cell[None], flat, jnp.maximum(length, 1), input_size=inputs, hidden_size=features, num_layers=1,
-        dropout=0.0, bidirectional=False, precision=jax.lax.Precision.HIGHEST,
-    )  # fmt: skip
+        x_BTD,
+        hidden[None],
+        cell[None],
+        flat,
+        jnp.maximum(length, 1),
+        input_size=inputs,
+        hidden_size=features,
+        num_layers=1,
+        dropout=0.0,
+        bidirectional=False,
+        precision=jax.lax.Precision.HIGHEST,
+    )
     some = (length > 0)[:, None]
     y = reversed_in_length(y, length) if reverse else y
     return y, (jnp.where(some, c[0], cell), jnp.where(some, h[0], hidden))
 
 
-def _by_gate(init: Initializer, gates: int, key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+def _by_gate(
+    init: Initializer, gates: int, key: jax.Array, shape: tuple[int, int], dtype: Any
+) -> jax.Array:
     """Each gate's matrix drawn by itself."""
     keys = jax.random.split(key, gates)
-    return jnp.concatenate([init(own, (shape[0], shape[1] // gates), dtype) for own in keys], axis=1)
+    return jnp.concatenate(
+        [init(own, (shape[0], shape[1] // gates), dtype) for own in keys], axis=1
+    )

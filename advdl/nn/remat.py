@@ -1,9 +1,11 @@
-"""Keeping less for the gradient, and computing again what was not kept (Chen et al. 2016, arXiv:1604.06174).
+"""Keeping less for the gradient, and computing again what was not kept (Chen et al. 2016,
+arXiv:1604.06174).
 
-Of a whole network alone that would not do: nothing ties what is computed again to the moment when the gradient comes by, so a
-compiler may have all of it there at once; and around a loop it must, since a loop's gradient begins with what all of its
-steps made. So a network says which of its parts are blocks (`block`), a loop's step among them, and each is computed again by
-itself, when its own gradient is due.
+Of a whole network alone that would not do: nothing ties what is computed again to the moment when
+the gradient comes by, so a compiler may have all of it there at once; and around a loop it must,
+since a loop's gradient begins with what all of its steps made. So a network says which of its parts
+are blocks (`block`), a loop's step among them, and each is computed again by itself, when its own
+gradient is due.
 """
 
 import contextlib
@@ -38,7 +40,8 @@ def _is_product(primitive, *_, **parameters) -> bool:
 
 
 def product(x: jax.Array) -> jax.Array:
-    """x, of any shape, known as the result of a product: of one with a gradient of its own, into which JAX does not look."""
+    """x, of any shape, known as the result of a product: of one with a gradient of its own, into
+    which JAX does not look."""
     return checkpoint_name(x, _NAME)
 
 
@@ -64,7 +67,8 @@ def products(f: Callable) -> Callable:
 
 
 def blocks(f: Callable) -> Callable:
-    """`f`, of whose blocks only what they are given is kept for its gradient. Raises NoBlocksError where there are none."""
+    """`f`, of whose blocks only what they are given is kept for its gradient. Raises NoBlocksError
+    where there are none."""
 
     @functools.wraps(f)
     def less(*arguments):
@@ -77,13 +81,18 @@ def blocks(f: Callable) -> Callable:
     return less
 
 
-WAYS: Mapping[str, Callable[[Callable], Callable]] = {"none": lambda f: f, "products": products, "blocks": blocks}
+WAYS: Mapping[str, Callable[[Callable], Callable]] = {
+    "none": lambda f: f,
+    "products": products,
+    "blocks": blocks,
+}
 """By name, how a function of any arrays keeps less for its gradient."""
 
 
 def block(f: Callable, loop: bool = False) -> Callable:
-    """A part `f(module, *arrays)` of a network, arrays of any shape; with `loop`, the step of a loop, for `nn.scan`. As it is,
-    but within `products` or `blocks`, where it is computed again by itself when its gradient is due."""
+    """A part `f(module, *arrays)` of a network, arrays of any shape; with `loop`, the step of a
+    loop, for `nn.scan`. As it is, but within `products` or `blocks`, where it is computed again by
+    itself when its gradient is due."""
     within = _within.get()
     if within is None:
         return f

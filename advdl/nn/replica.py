@@ -1,8 +1,8 @@
 """What replicas must agree on, and what they must not share.
 
-A step is written once. Under `pmap` it runs once per replica on a slice of the batch, with JAX's axis `"replica"`
-bound; under `jit` and `mesh` it sees the whole batch and the axis is not bound. The functions here do the right thing
-in both.
+A step is written once. Under `pmap` it runs once per replica on a slice of the batch, with JAX's
+axis `"replica"` bound; under `jit` and `mesh` it sees the whole batch and the axis is not bound.
+The functions here do the right thing in both.
 
 Axes: B the examples that this replica sees.
 """
@@ -33,29 +33,32 @@ def count() -> int:
 
 
 def mean(tree):
-    """Average of every leaf over the replicas; the identity where there is only one view of the batch."""
+    """Average of every leaf over the replicas; the identity where there is only one view of the
+    batch."""
     return jax.lax.pmean(tree, AXIS) if bound() else tree
 
 
-def sum(tree):  # noqa: A001 - read as replica.sum
-    """Sum of every leaf over the replicas; the identity where there is only one view of the batch."""
+def sum(tree):
+    """Sum of every leaf over the replicas; the identity where there is only one view of the
+    batch."""
     return jax.lax.psum(tree, AXIS) if bound() else tree
 
 
 def keys(key: jax.Array, count: int) -> jax.Array:
-    """One key per example, (B,): a function of `key` and of the example's place in the global batch.
+    """One key per example, (B,): a function of `key` and of the example's place in the global
+    batch.
 
-    Noise and dropout drawn from these are the same numbers whether the batch lies on one device, is sharded over a mesh
-    or is split over replicas.
+    Noise and dropout drawn from these are the same numbers whether the batch lies on one device, is
+    sharded over a mesh or is split over replicas.
     """
     first = jax.lax.axis_index(AXIS) * count if bound() else 0
     return jax.vmap(lambda place: jax.random.fold_in(key, place))(spread(first + jnp.arange(count)))
 
 
 def spread(x_B: jax.Array) -> jax.Array:
-    """x (B, …) split over the mesh that is compiled for, as a batch is; the identity elsewhere. What is made of noise alone has
-    nothing else that tells the compiler so, nor has what a loop computes again for its gradient, and every device would make
-    all of it."""
+    """x (B, …) split over the mesh that is compiled for, as a batch is; the identity elsewhere.
+    What is made of noise alone has nothing else that tells the compiler so, nor has what a loop
+    computes again for its gradient, and every device would make all of it."""
     mesh = dict(jax.sharding.get_abstract_mesh().shape)
     over = tuple(axis for axis in SPLIT if mesh.get(axis, 1) > 1)
     if not over or len(x_B) % math.prod(mesh[axis] for axis in over):

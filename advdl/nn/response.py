@@ -1,4 +1,5 @@
-"""Local response normalization (Krizhevsky et al. 2012, section 3.3). Axes: any, then C channels (last).
+"""Local response normalization (Krizhevsky et al. 2012, section 3.3). Axes: any, then C channels
+(last).
 
 Fast formulation (CPU): the sum over neighboring channels is a matrix product with a band of ones.
 """
@@ -21,10 +22,11 @@ def local_response_norm(
     k: float = 2.0,
     convention: Literal["paper", "mean"] = "paper",
 ) -> jax.Array:
-    """x_i / (k + α Σ_j x_j²)^β, the sum over the `size` channels around i that exist: x's shape and dtype.
+    """x_i / (k + α Σ_j x_j²)^β, the sum over the `size` channels around i that exist: x's shape and
+    dtype.
 
-    The defaults are the paper's. convention "mean" divides α by `size` as torch's and Caffe's layers do: the paper's
-    α = 1e-4 is their 5e-4. Raises ValueError for another convention.
+    The defaults are the paper's. convention "mean" divides α by `size` as torch's and Caffe's
+    layers do: the paper's α = 1e-4 is their 5e-4. Raises ValueError for another convention.
     """
     if convention not in ("paper", "mean"):
         raise ValueError(f"convention {convention!r}; expected 'paper' or 'mean'")

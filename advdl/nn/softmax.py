@@ -1,8 +1,9 @@
 """Cross-entropy of a softmax. Axes: any, then K classes.
 
-Fast formulation (CPU): XLA turns a reduction over many classes into nested windows, and the derivative of picking the label's
-logit into zeros and a scatter. Here maxima and sums are taken over parts of the classes, one part beside the other, as long as
-there are many; and the derivative is softmax minus label, said in one piece.
+Fast formulation (CPU): XLA turns a reduction over many classes into nested windows, and the
+derivative of picking the label's logit into zeros and a scatter. Here maxima and sums are taken
+over parts of the classes, one part beside the other, as long as there are many; and the derivative
+is softmax minus label, said in one piece.
 """
 
 from collections.abc import Callable
@@ -18,9 +19,11 @@ PARTS = 16
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """-Σ_k q_k log softmax(logits)_k (…,) for q = (1 - smoothing) onehot(label) + smoothing / K; logits (…, K) of any float
-    type, computed in it. A label outside 0..K-1 gives NaN."""
-    label = jnp.where(label < 0, logits.shape[-1], label)  # a negative index would count from the end
+    """-Σ_k q_k log softmax(logits)_k (…,) for q = (1 - smoothing) onehot(label) + smoothing / K;
+    logits (…, K) of any float type, computed in it. A label outside 0..K-1 gives NaN."""
+    label = jnp.where(
+        label < 0, logits.shape[-1], label
+    )  # a negative index would count from the end
     if formulation.fast():
         return _fast(logits, label, smoothing)
     log_p = jax.nn.log_softmax(logits)
@@ -29,7 +32,9 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float 
 
 
 def _at(values, label):
-    return jnp.take_along_axis(values, label[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+    return jnp.take_along_axis(values, label[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[
+        ..., 0
+    ]
 
 
 def _reduced(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:

@@ -1,4 +1,5 @@
-"""Layers whose parts do not talk: the leading axis T of every array counts parts that could live on devices of their own."""
+"""Layers whose parts do not talk: the leading axis T of every array counts parts that could live on
+devices of their own."""
 
 from collections.abc import Callable
 
@@ -11,8 +12,9 @@ AXIS = "model"
 def each(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`f` applied to every part: arrays (T, …) -> (T, …).
 
-    Where the mesh that a step is compiled for has an axis "model" that divides T, each of its devices computes its own
-    parts, forward and backward, and sends nothing; left to itself the compiler gathers grouped convolutions.
+    Where the mesh that a step is compiled for has an axis "model" that divides T, each of its
+    devices computes its own parts, forward and backward, and sends nothing; left to itself the
+    compiler gathers grouped convolutions.
     """
     mapped = jax.vmap(f)
 
@@ -22,6 +24,8 @@ def each(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         if ways == 1 or len(arrays[0]) % ways:
             return mapped(*arrays)
         spec = PartitionSpec(AXIS)
-        return jax.shard_map(mapped, in_specs=spec, out_specs=spec, axis_names={AXIS}, check_vma=False)(*arrays)
+        return jax.shard_map(
+            mapped, in_specs=spec, out_specs=spec, axis_names={AXIS}, check_vma=False
+        )(*arrays)
 
     return apart

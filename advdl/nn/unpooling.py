@@ -1,9 +1,11 @@
-"""Max pooling that remembers where the maxima were, and its inverse (Badrinarayanan et al. 2015, SegNet, section 3).
+"""Max pooling that remembers where the maxima were, and its inverse (Badrinarayanan et al. 2015,
+SegNet, section 3).
 
-Axes: B batch, H height, W width, C channels. An index is row · W + column of the pooled image, int32, as in torch. Of equal
-values the first in row-major order is the maximum.
+Axes: B batch, H height, W width, C channels. An index is row · W + column of the pooled image,
+int32, as in torch. Of equal values the first in row-major order is the maximum.
 
-Both directions go by the taps of the window, so nothing is scattered: a pixel is a maximum where its own index stands.
+Both directions go by the taps of the window, so nothing is scattered: a pixel is a maximum where
+its own index stands.
 """
 
 import functools
@@ -28,7 +30,8 @@ class _Window(NamedTuple):
     @property
     def outputs(self) -> tuple[int, int]:
         return tuple(
-            (n + sum(edge) - k) // s + 1 for n, k, s, edge in zip(self.size, self.window, self.strides, self.edges, strict=True)
+            (n + sum(edge) - k) // s + 1
+            for n, k, s, edge in zip(self.size, self.window, self.strides, self.edges, strict=True)
         )
 
 
@@ -49,15 +52,17 @@ def max_unpool(
     padding: Padding = 0,
     ceil: bool = False,
 ) -> jax.Array:
-    """Each value at its index, zeros elsewhere: (B, *size, C); the inverse of pooling an image of this size.
+    """Each value at its index, zeros elsewhere: (B, *size, C); the inverse of pooling an image of
+    this size.
 
-    An index outside its own window puts the value nowhere. Raises ValueError where pooling an image of this size would not
-    give y's shape.
+    An index outside its own window puts the value nowhere. Raises ValueError where pooling an image
+    of this size would not give y's shape.
     """
     geometry = _geometry(size, window, strides, padding, ceil)
     if geometry.outputs != y_BHWC.shape[1:3] or y_BHWC.shape != index_BHWC.shape:
         raise ValueError(
-            f"values {y_BHWC.shape} with indices {index_BHWC.shape}: an image of {size} is pooled to {geometry.outputs}"
+            f"values {y_BHWC.shape} with indices {index_BHWC.shape}: an image of {size} is pooled"
+            f" to {geometry.outputs}"
         )
     return _unpool(y_BHWC, index_BHWC, geometry)
 
@@ -68,8 +73,8 @@ def _geometry(size, window, strides, padding, ceil) -> _Window:
 
 
 def _taps(geometry: _Window):
-    """For each tap of the window, row by row: what it reads of an image of the geometry's size, the indices of that, and
-    the configuration that puts it back."""
+    """For each tap of the window, row by row: what it reads of an image of the geometry's size, the
+    indices of that, and the configuration that puts it back."""
     (m, n), (h, w) = geometry.outputs, geometry.size
     for i in range(geometry.window[0]):
         for j in range(geometry.window[1]):
@@ -79,7 +84,9 @@ def _taps(geometry: _Window):
             inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))[None, :]
             index = jnp.where(inside, rows[:, None] * w + columns[None, :], -1).astype(jnp.int32)
             back = [(0, 0, 0)] * 4
-            for axis, start, count, stride, full in zip((1, 2), starts, (m, n), geometry.strides, (h, w), strict=True):
+            for axis, start, count, stride, full in zip(
+                (1, 2), starts, (m, n), geometry.strides, (h, w), strict=True
+            ):
                 back[axis] = (start, full - start - (count - 1) * stride - 1, stride - 1)
             yield back, index[None, :, :, None]
 
@@ -113,7 +120,11 @@ def _pool_forward(x, geometry):
 def _pool_backward(geometry, index, cotangents):
     g, _ = cotangents
     zero = jnp.zeros((), g.dtype)
-    return (sum(lax.pad(jnp.where(index == here, g, zero), zero, back) for back, here in _taps(geometry)),)
+    return (
+        sum(
+            lax.pad(jnp.where(index == here, g, zero), zero, back) for back, here in _taps(geometry)
+        ),
+    )
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
@@ -128,7 +139,11 @@ def _unpool(y, index, geometry):
         chosen = index == here
         placed = lax.pad(jnp.where(chosen, y, zero), zero, back)
         # A pixel that is the maximum of several windows gets its value once.
-        image = jnp.where(lax.pad(chosen, jnp.array(False), back), placed, image) if overlap else image + placed
+        image = (
+            jnp.where(lax.pad(chosen, jnp.array(False), back), placed, image)
+            if overlap
+            else image + placed
+        )
     return image
 
 

@@ -1,10 +1,11 @@
-"""3×3 convolution with stride 1 in 4/9 of the products: F(2×2, 3×3) of Lavin and Gray 2015 (arXiv:1509.09308, section 4.1).
+"""3×3 convolution with stride 1 in 4/9 of the products: F(2×2, 3×3) of Lavin and Gray 2015
+(arXiv:1509.09308, section 4.1).
 
 Axes: B batch, H height, W width, I channels in, O channels out; T rows and S columns of tiles.
 
-Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2 outputs is, on each of 16
-points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A. Its adjoint in w is said here too; that in x is the
-convolution by the kernel turned.
+Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2
+outputs is, on each of 16 points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A.
+Its adjoint in w is said here too; that in x is the convolution by the kernel turned.
 """
 
 import jax
@@ -12,13 +13,16 @@ import jax.numpy as jnp
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-# Less makes too little of the products: fewer channels than this, fewer tiles, or more pixels of tiles for each of the output;
-# and for the kernel gradient, fewer pairs of channels.
+# Less makes too little of the products: fewer channels than this, fewer tiles, or more pixels of
+# tiles for each of the output; and for the kernel gradient, fewer pairs of channels.
 CHANNELS, TILES, WASTE, PAIRS = 64, 64, 1.35, 64 * 128
 
 
-def suits(x: jax.Array, outputs: tuple[int, int], channels_out: int, taps: tuple[int, int], pairs: int = 0) -> bool:
-    """Whether this is worth while, for x (B, H, W, I) in at least 32 bits and at least so many pairs of channels."""
+def suits(
+    x: jax.Array, outputs: tuple[int, int], channels_out: int, taps: tuple[int, int], pairs: int = 0
+) -> bool:
+    """Whether this is worth while, for x (B, H, W, I) in at least 32 bits and at least so many
+    pairs of channels."""
     (t, s), (rows, columns) = _tiles(outputs), outputs
     return (
         taps == (3, 3)
@@ -36,8 +40,9 @@ def conv(x_BHWI: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
 
 
 def turned(y_BHWO: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
-    """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I): as the gradient by x needs
-    it. No exchanged kernel is made: the products take each point's transpose."""
+    """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I):
+    as the gradient by x needs it. No exchanged kernel is made: the products take each point's
+    transpose."""
     return _by_points(y_BHWO, [kernels.T for kernels in _kernels(kernel[::-1, ::-1])], padding)
 
 
@@ -46,7 +51,9 @@ def _by_points(x_BHWI, kernels, padding):
     points = [x @ w for x, w in zip(_inputs(x_BHWI, padding, outputs), kernels, strict=True)]
     tiles = (len(x_BHWI), *_tiles(outputs), kernels[0].shape[1])
     y = [[part.reshape(tiles) for part in row] for row in _both(_output, points, 4)]
-    y = jnp.stack([jnp.stack(row, 3) for row in y], 2).reshape(len(x_BHWI), 2 * tiles[1], 2 * tiles[2], -1)
+    y = jnp.stack([jnp.stack(row, 3) for row in y], 2).reshape(
+        len(x_BHWI), 2 * tiles[1], 2 * tiles[2], -1
+    )
     return y[:, : outputs[0], : outputs[1]]
 
 
@@ -57,7 +64,9 @@ def kernel_gradient(x_BHWI: jax.Array, y_BHWO: jax.Array, padding: Pads) -> jax.
     y = jnp.pad(y_BHWO, ((0, 0), (0, 2 * t - outputs[0]), (0, 2 * s - outputs[1]), (0, 0)))
     y = [y[:, i::2, j::2].reshape(-1, y.shape[-1]) for i in range(2) for j in range(2)]
     points = [part for row in _both(_spread, y, 2) for part in row]
-    gradient = [x.T @ point for x, point in zip(_inputs(x_BHWI, padding, outputs), points, strict=True)]
+    gradient = [
+        x.T @ point for x, point in zip(_inputs(x_BHWI, padding, outputs), points, strict=True)
+    ]
     return jnp.stack([jnp.stack(row) for row in _both(_taps, gradient, 4)])
 
 
@@ -70,21 +79,34 @@ def _tiles(outputs):
 
 
 def _inputs(x, padding, outputs):
-    """Bᵀ x B of every tile: of each of the 16 points, (B·T·S, I). A product for each is faster than one for all in a batch."""
+    """Bᵀ x B of every tile: of each of the 16 points, (B·T·S, I). A product for each is faster than
+    one for all in a batch."""
     (t, s), zero = _tiles(outputs), jnp.zeros((), x.dtype)
-    edges = [(before, 2 * m + 2 - n - before, 0) for (before, _), m, n in zip(padding, (t, s), x.shape[1:3], strict=True)]
+    edges = [
+        (before, 2 * m + 2 - n - before, 0)
+        for (before, _), m, n in zip(padding, (t, s), x.shape[1:3], strict=True)
+    ]
     x = lax.pad(x, zero, ((0, 0, 0), *edges, (0, 0, 0)))
-    x = [x[:, i : i + 2 * t - 1 : 2, j : j + 2 * s - 1 : 2].reshape(-1, x.shape[-1]) for i in range(4) for j in range(4)]
+    x = [
+        x[:, i : i + 2 * t - 1 : 2, j : j + 2 * s - 1 : 2].reshape(-1, x.shape[-1])
+        for i in range(4)
+        for j in range(4)
+    ]
     return [part for row in _both(_input, x, 4) for part in row]
 
 
 def _kernels(kernel):
     """G w Gᵀ: of each point, (I, O)."""
-    return [part for row in _both(_kernel, [kernel[i, j] for i in range(3) for j in range(3)], 3) for part in row]
+    return [
+        part
+        for row in _both(_kernel, [kernel[i, j] for i in range(3) for j in range(3)], 3)
+        for part in row
+    ]
 
 
 def _both(along, parts, columns):
-    """A map of one axis, applied to rows and columns of a list in row-major order: rows of the result."""
+    """A map of one axis, applied to rows and columns of a list in row-major order: rows of the
+    result."""
     rows = [along(parts[i : i + columns]) for i in range(0, len(parts), columns)]
     return list(zip(*(along(column) for column in zip(*rows, strict=True)), strict=True))
 

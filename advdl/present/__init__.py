@@ -1,4 +1,5 @@
-"""Pictures: pure functions of arrays that write files, and the page that shows them. The same input, the same bytes."""
+"""Pictures: pure functions of arrays that write files, and the page that shows them. The same
+input, the same bytes."""
 
 from advdl.present.chart import draw_bars, draw_histogram, draw_trade
 from advdl.present.classified import (
@@ -13,7 +14,12 @@ from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.encoded import draw_map, draw_rows
 from advdl.present.forecasts import draw_forecasts
-from advdl.present.generated import coverage_figures, coverage_section, guess_section, samples_section
+from advdl.present.generated import (
+    coverage_figures,
+    coverage_section,
+    guess_section,
+    samples_section,
+)
 from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.looks import draw_looks
 from advdl.present.painter import browser, data_url, from_data_url, photograph, serve

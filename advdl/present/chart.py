@@ -21,17 +21,23 @@ def draw_bars(
 ) -> pathlib.Path:
     """Draws a bar a class, or several side by side, into a PNG; returns its path.
 
-    values: (K,), or label -> (K,). names: of the K classes. threshold: a horizontal line, labeled with what it is and
-    its value. Raises ValueError where the lengths differ.
+    values: (K,), or label -> (K,). names: of the K classes. threshold: a horizontal line, labeled
+    with what it is and its value. Raises ValueError where the lengths differ.
     """
     series = values if isinstance(values, Mapping) else {"": values}
     series = {label: np.asarray(value, np.float64) for label, value in series.items()}
-    names = [str(k) for k in range(len(next(iter(series.values()))))] if names is None else list(names)
+    names = (
+        [str(k) for k in range(len(next(iter(series.values()))))] if names is None else list(names)
+    )
     if any(value.shape != (len(names),) for value in series.values()):
-        raise ValueError(f"values of shapes {[value.shape for value in series.values()]} for {len(names)} names")
+        raise ValueError(
+            f"values of shapes {[value.shape for value in series.values()]} for {len(names)} names"
+        )
     place, width = np.arange(len(names)), 0.8 / len(series)
     with figure.style():
-        drawing, (axis,) = figure.panels(1, 1, float(np.clip(0.25 * len(names) * (1 + len(series)), 5.5, 14)), 3.4)
+        drawing, (axis,) = figure.panels(
+            1, 1, float(np.clip(0.25 * len(names) * (1 + len(series)), 5.5, 14)), 3.4
+        )
         for number, (label, value) in enumerate(series.items()):
             offset = (number - (len(series) - 1) / 2) * width
             color = figure.COLORS[number % len(figure.COLORS)]
@@ -58,27 +64,42 @@ def draw_histogram(
     bins: int = 30,
     references: Mapping[str, float] = {},
 ) -> pathlib.Path:
-    """Draws how several sets of numbers are distributed, over common bins, into a PNG; returns its path.
+    """Draws how several sets of numbers are distributed, over common bins, into a PNG; returns its
+    path.
 
-    values: label -> (N,), any N each; heights are shares of the set, so sets of different sizes compare. references:
-    label -> value, vertical lines. What is not finite is left out. Raises ValueError where nothing is left.
+    values: label -> (N,), any N each; heights are shares of the set, so sets of different sizes
+    compare. references: label -> value, vertical lines. What is not finite is left out. Raises
+    ValueError where nothing is left.
     """
     series = {label: np.asarray(value, np.float64).ravel() for label, value in values.items()}
     series = {label: value[np.isfinite(value)] for label, value in series.items()}
-    if empty := [label for label, value in series.items() if not value.size] or ([] if series else ["everything"]):
+    if empty := [label for label, value in series.items() if not value.size] or (
+        [] if series else ["everything"]
+    ):
         raise ValueError(f"no finite values in {', '.join(empty)}")
     edges = np.histogram_bin_edges(np.concatenate(list(series.values())), bins)
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 7.0, 3.6)
         for number, (label, value) in enumerate(series.items()):
             share = np.histogram(value, edges)[0] / value.size
-            color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+            color, dash = (
+                figure.COLORS[number % len(figure.COLORS)],
+                figure.DASHES[number % len(figure.DASHES)],
+            )
             axis.stairs(share, edges, fill=True, color=color, alpha=0.15)
             axis.stairs(share, edges, color=color, linewidth=1.8, linestyle=dash, label=label)
         for label, value in references.items():
             axis.axvline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)))
             where = axis.get_xaxis_transform()
-            axis.annotate(label, (value, 1), (3, -3), xycoords=where, textcoords="offset points", va="top", fontsize=9)
+            axis.annotate(
+                label,
+                (value, 1),
+                (3, -3),
+                xycoords=where,
+                textcoords="offset points",
+                va="top",
+                fontsize=9,
+            )
         axis.set_ylim(bottom=0)
         axis.set_xlabel(xlabel)
         axis.set_ylabel("share")
@@ -88,10 +109,14 @@ def draw_histogram(
 
 
 def draw_trade(
-    points: Mapping[str, tuple[float, float]], path: str | os.PathLike, title: str = "", xlabel: str = "", ylabel: str = ""
+    points: Mapping[str, tuple[float, float]],
+    path: str | os.PathLike,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
 ) -> pathlib.Path:
-    """Draws how one figure falls as another rises: points (x, y), each called by its label, joined in their order, into a PNG;
-    returns its path."""
+    """Draws how one figure falls as another rises: points (x, y), each called by its label, joined
+    in their order, into a PNG; returns its path."""
     x, y = np.array(list(points.values()), np.float64).T
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 6.0, 3.6)

@@ -19,7 +19,10 @@ from advdl.present.report import Section, read_metrics
 
 def learning_section(metrics: pathlib.Path, folder: pathlib.Path) -> Section:
     """Cross-entropy and accuracy on training batches and test data against the update."""
-    both = lambda name: {"training batches": f"train/{name}", "test": f"test/{name}"}  # noqa: E731
+
+    def both(name):
+        return {"training batches": f"train/{name}", "test": f"test/{name}"}
+
     panels = [Panel("cross-entropy", both("loss"), log=True), Panel("accuracy", both("accuracy"))]
     draw_curves(read_metrics(metrics), folder / "curves.png", panels)
     return Section("Learning", "", ["curves.png"])
@@ -29,26 +32,45 @@ def confusion_section(counts_KK: np.ndarray, names: Sequence[str], folder: pathl
     """Rows are the true classes."""
     draw_confusion(counts_KK, folder / "confusion.png", names, "confusion on the test images")
     counts = counts_KK.sum(1)
-    return Section("Confusion", "", ["confusion.png"], {"always the most frequent class": float(counts.max() / counts.sum())})
+    return Section(
+        "Confusion",
+        "",
+        ["confusion.png"],
+        {"always the most frequent class": float(counts.max() / counts.sum())},
+    )
 
 
 def mistaken_section(
-    images_NHWC: np.ndarray, label_N: np.ndarray, p_NK: np.ndarray, names: Sequence[str], total: int, folder: pathlib.Path
+    images_NHWC: np.ndarray,
+    label_N: np.ndarray,
+    p_NK: np.ndarray,
+    names: Sequence[str],
+    total: int,
+    folder: pathlib.Path,
 ) -> Section:
-    """Test images that were taken for something else, and how sure the network was; `total` images were seen. Of more than 40,
-    forty drawn at random, since test images may be sorted by class."""
+    """Test images that were taken for something else, and how sure the network was; `total` images
+    were seen. Of more than 40, forty drawn at random, since test images may be sorted by class."""
     rows = selected(len(images_NHWC), 40)
     shown = images_NHWC[rows]
-    captions = [f"{names[label_N[n]]} as {names[p_NK[n].argmax()]} {p_NK[n].max():.0%}" for n in rows]
-    draw_grid(shown, folder / "mistaken.png", columns=8, scale=max(1, 80 // shown.shape[1]), captions=captions)
+    captions = [
+        f"{names[label_N[n]]} as {names[p_NK[n].argmax()]} {p_NK[n].max():.0%}" for n in rows
+    ]
+    draw_grid(
+        shown,
+        folder / "mistaken.png",
+        columns=8,
+        scale=max(1, 80 // shown.shape[1]),
+        captions=captions,
+    )
     some = f", {len(rows)} of them drawn at random" if len(rows) < len(images_NHWC) else ""
     text = f"{len(images_NHWC)} of {total} test images{some}."
     return Section("Taken for something else", text, ["mistaken.png"])
 
 
 def filters_section(kernel: np.ndarray, folder: pathlib.Path) -> Section | None:
-    """The first layer's kernels (kh, kw, C, O), or (T, kh, kw, C, O) by towers, each stretched to its own range (Krizhevsky
-    et al. 2012, figure 3). None where they are not seen as gray or color."""
+    """The first layer's kernels (kh, kw, C, O), or (T, kh, kw, C, O) by towers, each stretched to
+    its own range (Krizhevsky et al. 2012, figure 3). None where they are not seen as gray or
+    color."""
     kernel = np.asarray(kernel, np.float32)
     filters = np.moveaxis(kernel, -1, -4).reshape(-1, *kernel.shape[-4:-1])
     if filters.shape[-1] not in (1, 3):
@@ -56,25 +78,53 @@ def filters_section(kernel: np.ndarray, folder: pathlib.Path) -> Section | None:
     low, high = (f(axis=(1, 2, 3), keepdims=True) for f in (filters.min, filters.max))
     stretched = (filters - low) / np.maximum(high - low, 1e-12)
     scale = max(2, 36 // filters.shape[1])
-    draw_grid(stretched, folder / "filters.png", low=0.0, high=1.0, columns=min(16, len(filters)), scale=scale)
-    return Section("First layer", f"Its {len(filters)} kernels, each stretched to its own range.", ["filters.png"])
+    draw_grid(
+        stretched,
+        folder / "filters.png",
+        low=0.0,
+        high=1.0,
+        columns=min(16, len(filters)),
+        scale=scale,
+    )
+    return Section(
+        "First layer",
+        f"Its {len(filters)} kernels, each stretched to its own range.",
+        ["filters.png"],
+    )
 
 
 def heat_section(
-    images_NHWC: np.ndarray, heat_Nhw: np.ndarray, captions: Sequence[str], layer: str, folder: pathlib.Path
+    images_NHWC: np.ndarray,
+    heat_Nhw: np.ndarray,
+    captions: Sequence[str],
+    layer: str,
+    folder: pathlib.Path,
 ) -> Section:
     """Grad-CAM: what the network looked at for the class it named, laid over each image."""
-    laid = np.stack([overlay(image, heat) for image, heat in zip(images_NHWC, heat_Nhw, strict=True)])
+    laid = np.stack(
+        [overlay(image, heat) for image, heat in zip(images_NHWC, heat_Nhw, strict=True)]
+    )
     color = np.broadcast_to(images_NHWC, (*images_NHWC.shape[:3], 3))
     pairs = np.stack([color, laid], 1).reshape(-1, *laid.shape[1:])
     both = [text for caption in captions for text in ("", caption)]
-    draw_grid(pairs, folder / "heat.png", columns=8, scale=max(1, 96 // laid.shape[1]), captions=both)
-    return Section("Where it looks", f"Grad-CAM at {layer}: beside each image what counted for the class named.", ["heat.png"])
+    draw_grid(
+        pairs, folder / "heat.png", columns=8, scale=max(1, 96 // laid.shape[1]), captions=both
+    )
+    return Section(
+        "Where it looks",
+        f"Grad-CAM at {layer}: beside each image what counted for the class named.",
+        ["heat.png"],
+    )
 
 
 def overlay(image_HWC: np.ndarray, heat_hw: np.ndarray) -> np.ndarray:
-    """A heat map in [0, 1] over an image, (H, W, 3) uint8: brought to its size, in color, half transparent."""
+    """A heat map in [0, 1] over an image, (H, W, 3) uint8: brought to its size, in color, half
+    transparent."""
     height, width, _ = image_HWC.shape
-    heat = np.asarray(Image.fromarray(np.asarray(heat_hw, np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    heat = np.asarray(
+        Image.fromarray(np.asarray(heat_hw, np.float32)).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+    )
     color = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
     return np.rint(0.5 * image_HWC + 0.5 * color).astype(np.uint8)

@@ -12,12 +12,16 @@ _WRITTEN = 30  # classes: with more, counts no longer fit into the cells
 
 
 def draw_confusion(
-    matrix_KK: np.ndarray, path: str | os.PathLike, names: Sequence[str] | None = None, title: str = "Confusion"
+    matrix_KK: np.ndarray,
+    path: str | os.PathLike,
+    names: Sequence[str] | None = None,
+    title: str = "Confusion",
 ) -> pathlib.Path:
     """Draws counts (rows labels, columns predictions) into a PNG; returns its path.
 
-    Color is the share of the row, so that rare classes are seen as well; counts are written in the cells (up to 30
-    classes), zeros left empty. Raises ValueError where the matrix is not square or names do not fit.
+    Color is the share of the row, so that rare classes are seen as well; counts are written in the
+    cells (up to 30 classes), zeros left empty. Raises ValueError where the matrix is not square or
+    names do not fit.
     """
     matrix = np.asarray(matrix_KK)
     names = [str(k) for k in range(len(matrix))] if names is None else list(names)
@@ -38,7 +42,9 @@ def draw_confusion(
             size = float(np.clip(0.75 * cell / (0.64 * len(str(matrix.max()))), 5, 10))
             for i, j in zip(*np.nonzero(matrix), strict=True):
                 color = "white" if share[i, j] > 0.5 else "black"
-                axis.text(j, i, f"{matrix[i, j]}", ha="center", va="center", color=color, fontsize=size)
+                axis.text(
+                    j, i, f"{matrix[i, j]}", ha="center", va="center", color=color, fontsize=size
+                )
         every = range(0, classes, max(1, -(-classes // 40)))
         long = max(map(len, names)) > 3
         axis.set_xticks(list(every), [names[k] for k in every], rotation=90 if long else 0)

@@ -19,12 +19,14 @@ _SMOOTH_FROM = 40  # points: a line of fewer is shown as it is, with its points
 class Panel(NamedTuple):
     """One chart of `draw_curves`.
 
-    series: metric names, or a mapping of label -> metric name; several, or one with a label, get a legend. A label may
-    have several metrics, such as one for each seed: each is drawn thin, and their mean, where all were measured, bold.
-    references: label -> value, drawn as a horizontal line with its label, such as {"−log 4": -1.386}. log: logarithmic
-    vertical axis, unless nothing is positive. styles: label -> numbers of its color and its dash, so that two lines
-    have one in common (default: both are the place among the series). smooth: whether many points are drawn strongly as a
-    moving average; False for what has no noise.
+    series: metric names, or a mapping of label -> metric name; several, or one with a label, get a
+    legend. A label may have several metrics, such as one for each seed: each is drawn thin, and
+    their mean, where all were measured, bold.
+    references: label -> value, drawn as a horizontal line with its label, such as {"−log 4":
+    -1.386}. log: logarithmic vertical axis, unless nothing is positive. styles: label -> numbers of
+    its color and its dash, so that two lines have one in common (default: both are the place among
+    the series). smooth: whether many points are drawn strongly as a moving average; False for what
+    has no noise.
     """
 
     title: str
@@ -47,11 +49,11 @@ def draw_curves(
 ) -> pathlib.Path:
     """Draws metrics over steps, one panel beside or below another, into a PNG; returns its path.
 
-    lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of many points is drawn
-      faintly as it is and strongly as its centered moving average over a 15th of the points; values that are not finite
-      are left out.
-    share: panels of one row, of which there are two, have one vertical axis and, where their labels are the same, one
-      legend, in the second.
+    lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of
+      many points is drawn faintly as it is and strongly as its centered moving average over a 15th
+      of the points; values that are not finite are left out.
+    share: panels of one row, of which there are two, have one vertical axis and, where their labels
+      are the same, one legend, in the second.
 
     Raises ValueError for a metric that no line has.
     """
@@ -63,35 +65,62 @@ def draw_curves(
             axis.set_axis_off()
         for number, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
             beside = panels[number + 1 : number + 2] if share and number % columns == 0 else []
-            _draw(axis, panel, lines, x, legend=not any(list(panel.series) == list(other.series) for other in beside))
+            _draw(
+                axis,
+                panel,
+                lines,
+                x,
+                legend=not any(list(panel.series) == list(other.series) for other in beside),
+            )
             axis.set_xlabel(xlabel)
         if title:
             drawing.suptitle(title, x=0.01, ha="left")
         return figure.save(drawing, path)
 
 
-def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool) -> None:
-    series = panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
+def _draw(
+    axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool
+) -> None:
+    series = (
+        panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
+    )
     steps: set[float] = set()
     for number, (label, names) in enumerate(series.items()):
         hue, stroke = panel.styles.get(label, (number, number))
-        color, dash = figure.COLORS[hue % len(figure.COLORS)], figure.DASHES[stroke % len(figure.DASHES)]
+        color, dash = (
+            figure.COLORS[hue % len(figure.COLORS)],
+            figure.DASHES[stroke % len(figure.DASHES)],
+        )
         each = [points(lines, name, x) for name in ([names] if isinstance(names, str) else names)]
         at, value = each[0] if len(each) == 1 else mean(each)
         steps |= set(at)
         few = len(at) < _SMOOTH_FROM or not panel.smooth
         if len(each) > 1 or not few:
             for one in each:
-                axis.plot(*one, color=color, linestyle=dash if few else "-", linewidth=0.8, alpha=0.3)
+                axis.plot(
+                    *one, color=color, linestyle=dash if few else "-", linewidth=0.8, alpha=0.3
+                )
         dots = dict(marker="o", markersize=3.5) if len(at) < _SMOOTH_FROM else {}
-        axis.plot(at, value if few else smooth(value), color=color, linestyle=dash, linewidth=1.8, label=label, **dots)
+        axis.plot(
+            at,
+            value if few else smooth(value),
+            color=color,
+            linestyle=dash,
+            linewidth=1.8,
+            label=label,
+            **dots,
+        )
     for label, value in panel.references.items():
         axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)
         figure.beside(axis, label, value)
     if panel.log and any((line.get_ydata() > 0).any() for line in axis.lines):
         axis.set_yscale("log", nonpositive="mask")
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one needs math text
-        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.4g}" if _narrow(axis) else ""))
+        axis.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}")
+        )  # the usual one needs math text
+        axis.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: f"{value:.4g}" if _narrow(axis) else "")
+        )
     axis.set_title(panel.title)
     axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
@@ -103,10 +132,19 @@ def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, 
 
 
 def _alone(axis: Axes, step: float) -> None:
-    """Lets the axes of what was measured once begin at zero, since one point spans nothing, and writes the values beside it."""
+    """Lets the axes of what was measured once begin at zero, since one point spans nothing, and
+    writes the values beside it."""
     dots = [line.get_xydata() for line in axis.lines if line.get_marker() == "o"]
     for at, value in {tuple(dot) for each in dots for dot in each}:
-        axis.annotate(f"{value:.3g}", (at, value), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=9)
+        axis.annotate(
+            f"{value:.3g}",
+            (at, value),
+            (-6, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
     axis.set_xlim(0, 1.02 * step or 1)
     if axis.get_yscale() == "linear":
         low, high = axis.dataLim.intervaly
@@ -114,12 +152,15 @@ def _alone(axis: Axes, step: float) -> None:
 
 
 def _narrow(axis: Axes) -> bool:
-    """Whether a logarithmic axis spans less than a factor of ten, where powers of ten alone would label nothing."""
+    """Whether a logarithmic axis spans less than a factor of ten, where powers of ten alone would
+    label nothing."""
     low, high = axis.get_ylim()
     return high < 10 * low
 
 
-def points(lines: Sequence[Mapping[str, Any]], name: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
+def points(
+    lines: Sequence[Mapping[str, Any]], name: str, x: str = "step"
+) -> tuple[np.ndarray, np.ndarray]:
     """Where a metric was measured and its finite values there, (N,) float64 each."""
     found = [(line[x], line[name]) for line in lines if x in line and name in line]
     if not found:
@@ -137,8 +178,9 @@ def mean(each: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
 
 
 def smooth(value_N: np.ndarray) -> np.ndarray:
-    """Centered moving average over a 15th of the points, at least five; towards the ends, where no such window fits,
-    the straight line fitted to the outermost one. (N,) float64, N >= 5. A straight line is left as it is."""
+    """Centered moving average over a 15th of the points, at least five; towards the ends, where no
+    such window fits, the straight line fitted to the outermost one. (N,) float64, N >= 5. A
+    straight line is left as it is."""
     half = max(2, len(value_N) // 30)
     width = 2 * half + 1
     ends = []

@@ -1,4 +1,5 @@
-"""Auto-encoders as parts of a report. Axes: N images, H height, W width, C channels. Pixels lie in [0, 1]."""
+"""Auto-encoders as parts of a report. Axes: N images, H height, W width, C channels. Pixels lie in
+[0, 1]."""
 
 import os
 import pathlib
@@ -14,11 +15,15 @@ COLORS = (*figure.COLORS, "#777777", "#7A3E9D", "#8B4513")
 MARKERS = "osD^vPXp<>"
 
 
-def draw_rows(rows: Mapping[str, np.ndarray], path: str | os.PathLike, columns: int = 16) -> pathlib.Path:
-    """The same images in several versions, label -> (N, H, W, C): in each band a row of `columns` of them for each version,
-    its label before it. What is left over in a last band that is not full is not shown, unless it is the only one.
+def draw_rows(
+    rows: Mapping[str, np.ndarray], path: str | os.PathLike, columns: int = 16
+) -> pathlib.Path:
+    """The same images in several versions, label -> (N, H, W, C): in each band a row of `columns`
+    of them for each version, its label before it. What is left over in a last band that is not full
+    is not shown, unless it is the only one.
 
-    Returns the picture's path. Raises ValueError where the versions' shapes differ or there are no images.
+    Returns the picture's path. Raises ValueError where the versions' shapes differ or there are no
+    images.
     """
     versions = [np.asarray(images, np.float32) for images in rows.values()]
     if len({images.shape for images in versions}) != 1 or not len(versions[0]):
@@ -49,10 +54,11 @@ def draw_map(
     title: str = "",
     axes: tuple[str, str] = ("code 1", "code 2"),
 ) -> pathlib.Path:
-    """A point for each image in the color and marker of its class, one scale for both axes; returns the picture's path.
+    """A point for each image in the color and marker of its class, one scale for both axes; returns
+    the picture's path.
 
-    Each class has its name at the median of its points; of more than 30 there is no legend. Raises ValueError where the
-    shapes do not fit.
+    Each class has its name at the median of its points; of more than 30 there is no legend. Raises
+    ValueError where the shapes do not fit.
     """
     points, label = np.asarray(points_N2, np.float64), np.asarray(label_N)
     if points.shape != (len(label), 2):
@@ -65,9 +71,19 @@ def draw_map(
                 continue
             marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
             size = float(np.clip(4000 / len(points), 3, 26))
-            axis.scatter(*own.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, label=name)
+            axis.scatter(
+                *own.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, label=name
+            )
             halo = [withStroke(linewidth=3, foreground="white")]
-            axis.text(*np.median(own, 0), name, color=color, weight="bold", fontsize=14, path_effects=halo, zorder=3)
+            axis.text(
+                *np.median(own, 0),
+                name,
+                color=color,
+                weight="bold",
+                fontsize=14,
+                path_effects=halo,
+                zorder=3,
+            )
         axis.set_aspect("equal", "datalim")
         axis.set_xlabel(axes[0])
         axis.set_ylabel(axes[1])

@@ -1,6 +1,7 @@
 """How every chart looks: matplotlib by its object interface, without pyplot.
 
-Colors are those of Okabe and Ito (2008), told apart by the color-blind; lines differ in dash as well.
+Colors are those of Okabe and Ito (2008), told apart by the color-blind; lines differ in dash as
+well.
 """
 
 import contextlib
@@ -49,26 +50,44 @@ _STYLE = {
 
 @contextlib.contextmanager
 def style():
-    """Inside, matplotlib's own defaults and ours hold, whatever the reader's matplotlibrc says; restored on leaving."""
+    """Inside, matplotlib's own defaults and ours hold, whatever the reader's matplotlibrc says;
+    restored on leaving."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
 def panels(
-    rows: int, columns: int, width: float, height: float, share: bool = False, heights: Sequence[float] | None = None
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    share: bool = False,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many axes, each `width` by `height` inches; call inside `style()`. share: a row has one
-    vertical axis. heights: of the rows, by proportion (default: all the same)."""
+    """An empty figure of so many axes, each `width` by `height` inches; call inside `style()`.
+    share: a row has one vertical axis. heights: of the rows, by proportion (default: all the
+    same)."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if share else "none", height_ratios=heights)
+    axes = figure.subplots(
+        rows, columns, squeeze=False, sharey="row" if share else "none", height_ratios=heights
+    )
     return figure, list(axes.ravel())
 
 
 def beside(axis: Axes, label: str, value: float) -> None:
-    """Names a horizontal line at `value`, to the right of the axes where no curve can run through the name."""
+    """Names a horizontal line at `value`, to the right of the axes where no curve can run through
+    the name."""
     where = axis.get_yaxis_transform()
-    axis.annotate(label, (1, value), (4, 0), xycoords=where, textcoords="offset points", va="center", fontsize=9)
+    axis.annotate(
+        label,
+        (1, value),
+        (4, 0),
+        xycoords=where,
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+    )
 
 
 def save(figure: Figure, path: str | os.PathLike) -> pathlib.Path:

@@ -7,7 +7,8 @@ from advdl.errors import UserError
 
 
 def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
-    """Writes `content` beside `path`, then moves it there; makes the folder if need be. Returns the path.
+    """Writes `content` beside `path`, then moves it there; makes the folder if need be. Returns the
+    path.
 
     Raises UserError where the file system refuses; then what was at `path` is still there.
     """
@@ -23,5 +24,7 @@ def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
         except OSError:
             pass  # the first refusal is the one to tell
         why = error.strerror or error
-        raise UserError(f"cannot write {path}: {why}; make it writable, make room or give another place") from error
+        raise UserError(
+            f"cannot write {path}: {why}; make it writable, make room or give another place"
+        ) from error
     return path

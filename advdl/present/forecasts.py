@@ -18,8 +18,9 @@ def draw_forecasts(
     ylabel: str = "",
     truth: str = "the series",
 ) -> pathlib.Path:
-    """Draws a series (N,) and over it, for each label, forecasts (place of the first value forecast, values (H,)), each joined
-    to the value before it; into a PNG; returns its path. labels: of the values, written below; places by default.
+    """Draws a series (N,) and over it, for each label, forecasts (place of the first value
+    forecast, values (H,)), each joined to the value before it; into a PNG; returns its path.
+    labels: of the values, written below; places by default.
 
     Forecasts may go on beyond the end. Where they begin there is a dot.
     """
@@ -27,11 +28,19 @@ def draw_forecasts(
         drawing, (axis,) = figure.panels(1, 1, 10.0, 4.2)
         axis.plot(np.arange(len(values)), values, color="black", linewidth=1.0, label=truth)
         for number, (label, each) in enumerate(forecasts.items()):
-            color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+            color, dash = (
+                figure.COLORS[number % len(figure.COLORS)],
+                figure.DASHES[number % len(figure.DASHES)],
+            )
             for n, (origin, line) in enumerate(each):
                 at = np.arange(origin - 1, origin + len(line))
                 joined = np.concatenate([values[origin - 1 : origin], line])
-                own = dict(color=color, linestyle=dash, linewidth=1.6 if number == 0 else 1.2, zorder=3 if number == 0 else 2)
+                own = dict(
+                    color=color,
+                    linestyle=dash,
+                    linewidth=1.6 if number == 0 else 1.2,
+                    zorder=3 if number == 0 else 2,
+                )
                 axis.plot(at, joined, label=None if n else label, **own)
                 if number == 0:
                     axis.plot(at[:1], joined[:1], "o", color=color, markersize=4, zorder=4)

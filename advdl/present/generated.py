@@ -1,4 +1,5 @@
-"""Generated images as parts of a report. Axes: N images, H height, W width, C channels, K classes."""
+"""Generated images as parts of a report. Axes: N images, H height, W width, C channels, K
+classes."""
 
 import pathlib
 from collections.abc import Sequence
@@ -21,13 +22,22 @@ def samples_section(
     folder: pathlib.Path,
     low: float = -1.0,
 ) -> Section:
-    """Samples in rows of eight, beside each row the training image nearest to its last one (figure 2 of Goodfellow et al.
-    2014), and how near samples come compared with real held-out images. Pixels lie in [low, 1].
+    """Samples in rows of eight, beside each row the training image nearest to its last one (figure
+    2 of Goodfellow et al. 2014), and how near samples come compared with real held-out images.
+    Pixels lie in [low, 1].
 
-    twins_NHWC, distance_N: of each sample the nearest of the `count` training images and how far it is; floor_M: how far that
-    is of held-out images. A number of samples that eight divides.
+    twins_NHWC, distance_N: of each sample the nearest of the `count` training images and how far it
+    is; floor_M: how far that is of held-out images. A number of samples that eight divides.
     """
-    draw_grid(samples_NHWC, folder / "samples.png", low=low, high=1.0, columns=8, scale=8, right_RHWC=twins_NHWC[7::8])
+    draw_grid(
+        samples_NHWC,
+        folder / "samples.png",
+        low=low,
+        high=1.0,
+        columns=8,
+        scale=8,
+        right_RHWC=twins_NHWC[7::8],
+    )
     text = (
         "Fair draws, not picked. Beside each row the training image nearest to its last sample, "
         f"of all {count:,}: a copy would look the same."
@@ -45,10 +55,15 @@ def samples_section(
 
 
 def guess_section(
-    samples_NHWC: np.ndarray, held_out: np.ndarray, accuracy: float, folder: pathlib.Path, low: float = -1.0, seed: int = 0
+    samples_NHWC: np.ndarray,
+    held_out: np.ndarray,
+    accuracy: float,
+    folder: pathlib.Path,
+    low: float = -1.0,
+    seed: int = 0,
 ) -> Section:
-    """Real held-out and generated images mixed, for the eye to guess, and in another picture the answer. accuracy: a fresh
-    network's."""
+    """Real held-out and generated images mixed, for the eye to guess, and in another picture the
+    answer. accuracy: a fresh network's."""
     random, half = np.random.default_rng(seed), 20
     real = held_out[random.choice(len(held_out), half, replace=len(held_out) < half)]
     images = np.concatenate([real, samples_NHWC[:half]])
@@ -58,15 +73,20 @@ def guess_section(
     shown = np.where(generated.reshape(-1, 1, 1, 1), images, low + 0.15 * (images - low))
     draw_grid(shown, folder / "answer.png", low=low, high=1.0, columns=10, scale=6)
     text = (
-        "Half of these are photographs or scans, half were generated; in the second picture only the generated ones are bright."
+        "Half of these are photographs or scans, half were generated; in the second picture only"
+        " the generated ones are bright."
     )
     return Section(
-        "Which one is computer generated?", text, ["guess.png", "answer.png"], {"a fresh network is right, in shares": accuracy}
+        "Which one is computer generated?",
+        text,
+        ["guess.png", "answer.png"],
+        {"a fresh network is right, in shares": accuracy},
     )
 
 
 def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path) -> Section:
-    """Which classes the samples cover and how sure the recognizer is of them, beside real images and trivial ones."""
+    """Which classes the samples cover and how sure the recognizer is of them, beside real images
+    and trivial ones."""
     draw_bars(
         {"real, held out": found.test.recognized, "generated": found.samples.recognized},
         folder / "classes.png",
@@ -85,21 +105,32 @@ def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path
         xlabel="confidence",
     )
     text = (
-        f"What is made of {len(found.samples.confidence):,} samples by one support vector machine for each class, trained on "
-        f"{found.trained_on:,} real training images. Confidence is the largest of their probabilities; recognized is an image "
-        "with more than 1/2."
+        f"What is made of {len(found.samples.confidence):,} samples by one support vector machine"
+        f" for each class, trained on {found.trained_on:,} real training images. Confidence is the"
+        " largest of their probabilities; recognized is an image with more than 1/2."
     )
-    return Section("Classes", text, ["classes.png", "confidence.png"], coverage_figures(found, names))
+    return Section(
+        "Classes", text, ["classes.png", "confidence.png"], coverage_figures(found, names)
+    )
 
 
 def coverage_figures(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
     """The same as numbers."""
-    sets = {"generated": found.samples, "real, held out": found.test, "Gaussian fit": found.gaussian, "noise": found.noise}
+    sets = {
+        "generated": found.samples,
+        "real, held out": found.test,
+        "Gaussian fit": found.gaussian,
+        "noise": found.noise,
+    }
     return {
         "assigned to the rarest class": float(found.samples.share.min()),
         "assigned to each class": dict(zip(names, map(float, found.samples.share), strict=True)),
-        "recognized (confidence above 1/2)": {name: float(part.recognized.sum()) for name, part in sets.items()},
-        "confidence at 5, 25, 50, 75, 95 %": {name: list(part.quantiles().values()) for name, part in sets.items()},
+        "recognized (confidence above 1/2)": {
+            name: float(part.recognized.sum()) for name, part in sets.items()
+        },
+        "confidence at 5, 25, 50, 75, 95 %": {
+            name: list(part.quantiles().values()) for name, part in sets.items()
+        },
         "accuracy on real held-out images": found.accuracy,
         "real training images of the recognizer": found.trained_on,
         "real held-out images": len(found.test.confidence),

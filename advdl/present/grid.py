@@ -34,16 +34,18 @@ def tile(
 ) -> np.ndarray:
     """One sheet of all images, row by row: (height, width, 3) uint8.
 
-    images_BHWC: gray (C = 1) or color (C = 3) in [low, high], which become black and white; what is outside is clipped
-      and what is NaN is magenta. uint8 images are taken as they are.
-    columns: images a row (default: as square as B allows). scale: each pixel becomes scale × scale equal ones
-      (default: the smallest with a longer side of at least 48).
+    images_BHWC: gray (C = 1) or color (C = 3) in [low, high], which become black and white; what is
+      outside is clipped and what is NaN is magenta. uint8 images are taken as they are.
+    columns: images a row (default: as square as B allows). scale: each pixel becomes scale × scale
+      equal ones (default: the smallest with a longer side of at least 48).
     margin: pixels around each tile. captions: one under each image, wrapped to three lines.
-    right_RHWC: one more image a row, set off by a rule, such as the nearest training example of the row's last image.
+    right_RHWC: one more image a row, set off by a rule, such as the nearest training example of the
+      row's last image.
     title: a line above all.
 
-    Image b's top left pixel is at row margin + (b // columns) · (H·scale + caption + margin) and column
-    margin + (b % columns) · (W·scale + margin), below the title. Raises ValueError where shapes or counts do not fit.
+    Image b's top left pixel is at row margin + (b // columns) · (H·scale + caption + margin) and
+    column margin + (b % columns) · (W·scale + margin), below the title. Raises ValueError where
+    shapes or counts do not fit.
     """
     images = _pixels(images_BHWC, low, high)
     count, height, width, _ = images.shape
@@ -57,7 +59,9 @@ def tile(
     if right_RHWC is not None:
         right = _pixels(right_RHWC, low, high)
         if right.shape != (rows, height, width, 3):
-            raise ValueError(f"{len(right)} images {right.shape[1:3]} beside {rows} rows of {(height, width)}")
+            raise ValueError(
+                f"{len(right)} images {right.shape[1:3]} beside {rows} rows of {(height, width)}"
+            )
     if right_captions is not None and (right_RHWC is None or len(right_captions) != rows):
         raise ValueError(f"{len(right_captions)} captions beside {rows} rows")
 
@@ -67,7 +71,9 @@ def tile(
     wrapped_right = [_wrap(text, font, wide) for text in right_captions or ()]
     text_height = max(map(len, wrapped + wrapped_right), default=0) * (_TEXT + 3)
     gap = max(3 * margin, 9)
-    sheet_width = margin + columns * (wide + margin) + (gap + wide + margin if right_RHWC is not None else 0)
+    sheet_width = (
+        margin + columns * (wide + margin) + (gap + wide + margin if right_RHWC is not None else 0)
+    )
     heading = _wrap(title, typeface(_TITLE), sheet_width - 2 * margin) if title else []
     top = len(heading) * (_TITLE + 4) + (margin if heading else 0)
     sheet_height = top + margin + rows * (tall + text_height + margin)
@@ -85,7 +91,12 @@ def tile(
             draw.text((round(middle), y + tall + 1 + number * (_TEXT + 3)), line, INK, font)
 
     for b, image in enumerate(images):
-        put(image, wrapped[b] if wrapped else [], margin + (b % columns) * (wide + margin), b // columns)
+        put(
+            image,
+            wrapped[b] if wrapped else [],
+            margin + (b % columns) * (wide + margin),
+            b // columns,
+        )
     if right_RHWC is not None:
         left = margin + columns * (wide + margin) + gap
         rule = left - (gap + margin) // 2
@@ -108,26 +119,32 @@ def animate(
 ) -> pathlib.Path:
     """Writes a GIF that repeats for ever; returns its path.
 
-    frames: sheets, (height, width, 3) uint8 as `tile` makes them, or pictures' paths, all of one size; each is shown
-      for `milliseconds` (the format counts in tens) and the last for `hold`. A frame equal to the one before it is
-      stored as a longer showing of that one. All frames share one palette, so that no shade flickers: every
-      gray, or 256 colors fitted to all frames.
+    frames: sheets, (height, width, 3) uint8 as `tile` makes them, or pictures' paths, all of one
+      size; each is shown for `milliseconds` (the format counts in tens) and the last for `hold`. A
+      frame equal to the one before it is stored as a longer showing of that one. All frames share
+      one palette, so that no shade flickers: every gray, or 256 colors fitted to all frames.
 
     Raises ValueError where there are no frames or their sizes differ.
     """
     sheets = [_sheet(frame) for frame in frames]
     if len({sheet.shape for sheet in sheets}) != 1:
-        raise ValueError(f"frames of shapes {sorted({sheet.shape for sheet in sheets})}; one shape is needed")
+        raise ValueError(
+            f"frames of shapes {sorted({sheet.shape for sheet in sheets})}; one shape is needed"
+        )
     if all((sheet == sheet[..., :1]).all() for sheet in sheets):
         first, *others = (Image.fromarray(sheet[..., 0]) for sheet in sheets)
     else:
         some = sheets[:: -(-len(sheets) // 16)] + sheets[-1:]  # enough to find the colors by
         palette = Image.fromarray(np.concatenate(some)).quantize(256, Image.Quantize.MEDIANCUT)
         dither = Image.Dither.NONE
-        first, *others = (Image.fromarray(sheet).quantize(palette=palette, dither=dither) for sheet in sheets)
+        first, *others = (
+            Image.fromarray(sheet).quantize(palette=palette, dither=dither) for sheet in sheets
+        )
     buffer = io.BytesIO()
     shown = [milliseconds] * len(others) + [hold]
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=shown, loop=0, disposal=1)
+    first.save(
+        buffer, "GIF", save_all=True, append_images=others, duration=shown, loop=0, disposal=1
+    )
     return files.write(path, buffer.getvalue())
 
 

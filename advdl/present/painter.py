@@ -1,4 +1,5 @@
-"""A page on localhost to paint on a generated image: the server between the browser and two functions."""
+"""A page on localhost to paint on a generated image: the server between the browser and two
+functions."""
 
 import base64
 import contextlib
@@ -32,36 +33,48 @@ def serve(
     edit: Callable[[dict], dict],
     port: int = 0,
 ) -> ThreadingHTTPServer:
-    """The server of the page, bound to 127.0.0.1:`port` (0: any free port, see its `server_port`), not yet serving.
+    """The server of the page, bound to 127.0.0.1:`port` (0: any free port, see its `server_port`),
+    not yet serving.
 
-    size: height and width of the generated image in pixels. gray: only black to white can be painted.
+    size: height and width of the generated image in pixels. gray: only black to white can be
+      painted.
 
-    start: `{"seed": int}` or `{"image": data URL}` -> `{"z": [...], "image": data URL, "original": data URL or None}`.
+    start: `{"seed": int}` or `{"image": data URL}` -> `{"z": [...], "image": data URL, "original":
+      data URL or None}`.
 
-    edit: `{"strokes": [...], "z0": [...], "z": [...], "smoothness": 0..3, "original": data URL or None}` ->
-    `{"z": [...], "image": data URL, "frames": [data URL, ...], "candidates": [{"z": [...], "image": data URL}, ...],
-    "transferred": data URL or None, "figures": {name: number}}`. z0 is of the picture without strokes, z of the one
-    shown now: the last answer or the candidate that was chosen. The strokes, in the order painted, are
+    edit: `{"strokes": [...], "z0": [...], "z": [...], "smoothness": 0..3, "original": data URL or
+    None}` -> `{"z": [...], "image": data URL, "frames": [data URL, ...], "candidates": [{"z":
+    [...], "image": data URL}, ...], "transferred": data URL or None, "figures": {name: number}}`.
+    z0 is of the picture without strokes, z of the one shown now: the last answer or the candidate
+    that was chosen. The strokes, in the order painted, are
 
         {"kind": "color", "color": [r, g, b], "points": [[x, y], ...], "radius": r}     colors 0..255
         {"kind": "sketch", "points": [[x, y], ...], "radius": r}
         {"kind": "warp", "from": [x, y], "to": [x, y], "radius": r}
 
-    with lengths in pixels of the generated image, x in 0..W to the right and y in 0..H down from its upper left corner.
+    with lengths in pixels of the generated image, x in 0..W to the right and y in 0..H down from
+    its upper left corner.
 
-    Only one of the functions runs at a time, once. What a `UserError` from them says is shown on the page; any other
-    exception is logged. Nothing that the page sends is checked beyond being a JSON object of at most 16 MiB.
+    Only one of the functions runs at a time, once. What a `UserError` from them says is shown on
+    the page; any other exception is logged. Nothing that the page sends is checked beyond being a
+    JSON object of at most 16 MiB.
 
     Raises UserError where the port cannot be had.
     """
     settings = json.dumps({"title": title, "height": size[0], "width": size[1], "gray": gray})
     for character in "<>&":
         settings = settings.replace(character, f"\\u{ord(character):04x}")
-    template = importlib.resources.files("advdl.present").joinpath("painter.html").read_text(encoding="utf-8")
+    template = (
+        importlib.resources.files("advdl.present")
+        .joinpath("painter.html")
+        .read_text(encoding="utf-8")
+    )
     try:
         server = _Server(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen on 127.0.0.1:{port}: {error}; give another port, or 0 for any") from error
+        raise UserError(
+            f"cannot listen on 127.0.0.1:{port}: {error}; give another port, or 0 for any"
+        ) from error
     server.page = template.replace("$SETTINGS", settings).encode()
     server.functions = {"/start": start, "/edit": edit}
     server.lock = threading.Lock()
@@ -71,7 +84,9 @@ def serve(
 def data_url(pixels_HWC: np.ndarray) -> str:
     """uint8 (H, W, 1 or 3) as a PNG in a data URL."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels_HWC.squeeze(-1) if pixels_HWC.shape[-1] == 1 else pixels_HWC).save(buffer, "PNG")
+    Image.fromarray(pixels_HWC.squeeze(-1) if pixels_HWC.shape[-1] == 1 else pixels_HWC).save(
+        buffer, "PNG"
+    )
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -91,7 +106,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @contextlib.contextmanager
 def browser():
-    """A headless Chromium of Playwright's, its own or the system's; None where there is no Playwright or no browser."""
+    """A headless Chromium of Playwright's, its own or the system's; None where there is no
+    Playwright or no browser."""
     try:
         from playwright import sync_api
     except ImportError:
@@ -99,21 +115,34 @@ def browser():
         return
     with sync_api.sync_playwright() as playwright:
         own = playwright.chromium.executable_path
-        path = own if pathlib.Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
+        path = (
+            own
+            if pathlib.Path(own).exists()
+            else next(filter(None, map(shutil.which, BROWSERS)), None)
+        )
         if path is None:
             yield None
             return
-        quiet = ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-gpu"]
-        opened = playwright.chromium.launch(executable_path=path, args=["--force-color-profile=srgb", *quiet])
+        quiet = [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
+            "--disable-gpu",
+        ]
+        opened = playwright.chromium.launch(
+            executable_path=path, args=["--force-color-profile=srgb", *quiet]
+        )
         try:
             yield opened
         finally:
             opened.close()
 
 
-def photograph(server: ThreadingHTTPServer, line: Sequence[tuple[float, float]], path: str | os.PathLike) -> bool:
-    """Paints a stroke on the page with a mouse, along places (x, y) in shares of the canvas, and writes what is then seen as
-    a PNG. False where there is no browser."""
+def photograph(
+    server: ThreadingHTTPServer, line: Sequence[tuple[float, float]], path: str | os.PathLike
+) -> bool:
+    """Paints a stroke on the page with a mouse, along places (x, y) in shares of the canvas, and
+    writes what is then seen as a PNG. False where there is no browser."""
     with browser() as opened:
         if opened is None:
             return False
@@ -143,8 +172,10 @@ _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+        " blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -185,7 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refusal as refusal:
             self._refuse(refusal)
         self.wfile.flush()
-        unread = min(self.unread, 4 * _LIMIT)  # a client that is still sending would not see the answer
+        unread = min(
+            self.unread, 4 * _LIMIT
+        )  # a client that is still sending would not see the answer
         while unread > 0 and (chunk := self.rfile.read(min(unread, 2**16))):
             unread -= len(chunk)
 
@@ -203,7 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             raise _Refusal(400, "the request does not tell its Content-Length")
         if int(length) > _LIMIT:
-            raise _Refusal(413, f"the request has {int(length):,} bytes; at most {_LIMIT:,} are taken")
+            raise _Refusal(
+                413, f"the request has {int(length):,} bytes; at most {_LIMIT:,} are taken"
+            )
         body = self.rfile.read(int(length))
         self.unread = 0
         try:
@@ -211,19 +246,27 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError) as error:
             raise _Refusal(400, f"the request is not JSON: {error}") from error
         if not isinstance(request, dict):
-            raise _Refusal(400, f"the request is a {type(request).__name__}; a JSON object is expected")
+            raise _Refusal(
+                400, f"the request is a {type(request).__name__}; a JSON object is expected"
+            )
         with self.server.lock:
             try:
-                return json.dumps(self.server.functions[self._path()](request), allow_nan=False).encode()
+                return json.dumps(
+                    self.server.functions[self._path()](request), allow_nan=False
+                ).encode()
             except UserError as error:
                 raise _Refusal(400, str(error)) from error
             except Exception as error:
                 _LOG.exception("%s failed", self._path())
-                raise _Refusal(500, f"{type(error).__name__}: {error}; the program's log has more") from error
+                raise _Refusal(
+                    500, f"{type(error).__name__}: {error}; the program's log has more"
+                ) from error
 
     def _check_host(self):
         hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):  # another site's name that was made to lead here
+        if len(hosts) != 1 or not _HOST.fullmatch(
+            hosts[0]
+        ):  # another site's name that was made to lead here
             raise _Refusal(403, "only 127.0.0.1 and localhost are answered")
 
     def _path(self) -> str:
@@ -234,7 +277,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content: bytes, kind: str = "application/json"):
         self.send_response(status)
-        for name, value in (_HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}).items():
+        for name, value in (
+            _HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}
+        ).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

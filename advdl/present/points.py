@@ -1,4 +1,5 @@
-"""The game of Goodfellow et al. 2014 on points: their figure 1 on a line, and clouds of samples in the plane.
+"""The game of Goodfellow et al. 2014 on points: their figure 1 on a line, and clouds of samples in
+the plane.
 
 Axes: N places on the line, M noises, K centers.
 """
@@ -17,8 +18,9 @@ _BEST = figure.COLORS[1]
 
 
 class Line(NamedTuple):
-    """One panel of `draw_lines`: densities of data and samples and what the discriminator says, (N,) each at the same
-    places; the best discriminator where it is shown; noises in [low, high] and where they go, (M,) each, if there are."""
+    """One panel of `draw_lines`: densities of data and samples and what the discriminator says,
+    (N,) each at the same places; the best discriminator where it is shown; noises in [low, high]
+    and where they go, (M,) each, if there are."""
 
     title: str
     data_N: np.ndarray
@@ -30,22 +32,29 @@ class Line(NamedTuple):
 
 
 def smoothed_density(samples_M: np.ndarray, x_N: np.ndarray) -> np.ndarray:
-    """Density of numbers at even places x, (N,) float64: counts in cells around them, smoothed by a Gaussian two cells wide.
-    Numbers beyond the places are counted in none."""
+    """Density of numbers at even places x, (N,) float64: counts in cells around them, smoothed by a
+    Gaussian two cells wide. Numbers beyond the places are counted in none."""
     width = x_N[1] - x_N[0]
-    counts = np.histogram(samples_M, np.append(x_N - width / 2, x_N[-1] + width / 2))[0] / (len(samples_M) * width)
+    counts = np.histogram(samples_M, np.append(x_N - width / 2, x_N[-1] + width / 2))[0] / (
+        len(samples_M) * width
+    )
     kernel = np.exp(-np.square(np.arange(-8, 9) / 2) / 2)
     return np.convolve(counts, kernel / kernel.sum(), "same")
 
 
 def draw_lines(
-    x_N: np.ndarray, panels: Sequence[Line], path: str | os.PathLike, title: str = "", top: float = 1.3
+    x_N: np.ndarray,
+    panels: Sequence[Line],
+    path: str | os.PathLike,
+    title: str = "",
+    top: float = 1.3,
 ) -> pathlib.Path:
     """Figure 1 of Goodfellow et al. 2014, a panel each side by side, into a PNG; returns its path.
 
-    Dotted black the data's density, green the samples', dashed blue the discriminator; below, where there are noises, lines
-    from each z, its range stretched over the axis, up to x = G(z). Densities above `top` leave the picture. Raises
-    ValueError where one panel has noises and another has none.
+    Dotted black the data's density, green the samples', dashed blue the discriminator; below, where
+    there are noises, lines from each z, its range stretched over the axis, up to x = G(z).
+    Densities above `top` leave the picture. Raises ValueError where one panel has noises and
+    another has none.
     """
     noisy = {panel.noise_M is not None for panel in panels}
     if len(noisy) != 1:
@@ -59,8 +68,16 @@ def draw_lines(
             axis.plot(x_N, panel.data_N, ":", color=DATA, linewidth=2, label="data")
             axis.plot(x_N, panel.samples_N, color=SAMPLES, linewidth=2, label="samples")
             if panel.best_N is not None:
-                axis.plot(x_N, panel.best_N, color=_BEST, linewidth=1.2, label="best discriminator for these samples")
-            axis.plot(x_N, panel.discriminator_N, "--", color=JUDGE, linewidth=1.8, label="discriminator")
+                axis.plot(
+                    x_N,
+                    panel.best_N,
+                    color=_BEST,
+                    linewidth=1.2,
+                    label="best discriminator for these samples",
+                )
+            axis.plot(
+                x_N, panel.discriminator_N, "--", color=JUDGE, linewidth=1.8, label="discriminator"
+            )
             axis.set_ylim(-0.02, top)
             axis.set_xlim(x_N[0], x_N[-1])
             axis.set_title(panel.title)
@@ -85,7 +102,8 @@ def draw_lines(
 
 
 class Cloud(NamedTuple):
-    """One panel of `draw_clouds`: samples (N, 2), and groups (N,) from 0 that have a color each, where there are."""
+    """One panel of `draw_clouds`: samples (N, 2), and groups (N,) from 0 that have a color each,
+    where there are."""
 
     title: str
     points_N2: np.ndarray
@@ -93,9 +111,14 @@ class Cloud(NamedTuple):
 
 
 def draw_clouds(
-    centers_K2: np.ndarray, panels: Sequence[Cloud], path: str | os.PathLike, title: str = "", margin: float = 0.3
+    centers_K2: np.ndarray,
+    panels: Sequence[Cloud],
+    path: str | os.PathLike,
+    title: str = "",
+    margin: float = 0.3,
 ) -> pathlib.Path:
-    """Samples as dots over the centers of the data's modes, a panel each side by side, into a PNG; returns its path.
+    """Samples as dots over the centers of the data's modes, a panel each side by side, into a PNG;
+    returns its path.
 
     margin: of the outermost center's distance from the middle; what lies beyond leaves the picture.
     """
@@ -105,8 +128,19 @@ def draw_clouds(
     with figure.style():
         drawing, axes = figure.panels(1, len(panels), wide, wide + 1.0)
         for axis, panel in zip(axes, panels, strict=True):
-            axis.scatter(*centers_K2.T, s=130, facecolors="none", edgecolors=_BEST, linewidths=1.2, label="modes of the data")
-            color = JUDGE if panel.group_N is None else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
+            axis.scatter(
+                *centers_K2.T,
+                s=130,
+                facecolors="none",
+                edgecolors=_BEST,
+                linewidths=1.2,
+                label="modes of the data",
+            )
+            color = (
+                JUDGE
+                if panel.group_N is None
+                else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
+            )
             axis.scatter(*panel.points_N2.T, s=5, c=color, alpha=0.5, linewidths=0, label="samples")
             axis.set_xlim(middle[0] - reach, middle[0] + reach)
             axis.set_ylim(middle[1] - reach, middle[1] + reach)

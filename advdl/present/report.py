@@ -25,8 +25,8 @@ class Picture(NamedTuple):
 class Section(NamedTuple):
     """A part of the report.
 
-    text: plain text, paragraphs separated by an empty line. pictures: paths, within the report's folder or relative to
-    it, or `Picture`s with captions. figures: name -> value, shown as a table.
+    text: plain text, paragraphs separated by an empty line. pictures: paths, within the report's
+    folder or relative to it, or `Picture`s with captions. figures: name -> value, shown as a table.
     """
 
     title: str
@@ -38,42 +38,55 @@ class Section(NamedTuple):
 def write_report(
     folder: str | os.PathLike, title: str, summary: Mapping[str, Any], sections: Sequence[Section]
 ) -> pathlib.Path:
-    """Writes `folder`/report.html, a page without scripts that works from the disk; returns its path.
+    """Writes `folder`/report.html, a page without scripts that works from the disk; returns its
+    path.
 
-    summary: the run's figures, name -> value, shown first as a table (nested mappings with joined names). All text is
-    escaped; pictures are linked relative to the page, so the folder can be moved as a whole.
+    summary: the run's figures, name -> value, shown first as a table (nested mappings with joined
+    names). All text is escaped; pictures are linked relative to the page, so the folder can be
+    moved as a whole.
 
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
     parts = [f"<h1>{_text(title)}</h1>", _table(summary)]
     if len(sections) > 2:
-        links = (f'<li><a href="#s{n}">{_text(section.title)}</a></li>' for n, section in enumerate(sections, 1))
+        links = (
+            f'<li><a href="#s{n}">{_text(section.title)}</a></li>'
+            for n, section in enumerate(sections, 1)
+        )
         parts.append(f"<nav><ul>{''.join(links)}</ul></nav>")
     for number, section in enumerate(sections, 1):
         shown = (p if isinstance(p, Picture) else Picture(p) for p in section.pictures)
         parts += [
             f'<section id="s{number}">\n<h2>{_text(section.title)}</h2>',
-            *(f"<p>{_text(paragraph)}</p>" for paragraph in section.text.split("\n\n") if paragraph.strip()),
+            *(
+                f"<p>{_text(paragraph)}</p>"
+                for paragraph in section.text.split("\n\n")
+                if paragraph.strip()
+            ),
             _table(section.figures),
             *(_figure(folder, picture) for picture in shown),
             "</section>",
         ]
-    page = _PAGE.format(title=_text(title), style=_CSS, body="\n".join(part for part in parts if part))
+    page = _PAGE.format(
+        title=_text(title), style=_CSS, body="\n".join(part for part in parts if part)
+    )
     return files.write(folder / "report.html", page.encode())
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, in order; figures written as "nan" or "inf" are numbers again.
 
-    A last line that a kill cut off is left out. Raises UserError where there is no such file, or where another line
-    is damaged.
+    A last line that a kill cut off is left out. Raises UserError where there is no such file, or
+    where another line is damaged.
     """
     path = pathlib.Path(path)
     try:
         rows = path.read_bytes().splitlines()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; is it a run's metrics.jsonl?") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; is it a run's metrics.jsonl?"
+        ) from error
     lines = []
     for number, row in enumerate(rows, 1):
         try:
@@ -83,7 +96,9 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(rows):
                 break
-            raise UserError(f"{path}, line {number} is not a JSON object; mend or remove that line") from error
+            raise UserError(
+                f"{path}, line {number} is not a JSON object; mend or remove that line"
+            ) from error
         lines.append({k: _NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in line.items()})
     return lines
 
@@ -96,7 +111,10 @@ def _text(text: Any) -> str:
 
 
 def _table(figures: Mapping[str, Any]) -> str:
-    rows = [f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>\n" for name, value in _flat(figures)]
+    rows = [
+        f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>\n"
+        for name, value in _flat(figures)
+    ]
     return f"<table>\n{''.join(rows)}</table>" if rows else ""
 
 
@@ -130,13 +148,18 @@ def _figure(folder: pathlib.Path, picture: Picture) -> str:
     try:
         relative = path.resolve().relative_to(folder.resolve())
     except ValueError:
-        raise ValueError(f"picture {picture.path} lies outside the report's folder {folder}") from None
+        raise ValueError(
+            f"picture {picture.path} lies outside the report's folder {folder}"
+        ) from None
     with Image.open(path) as image:
         width, height = image.size
     source = urllib.parse.quote(relative.as_posix())
     alternative = _text(picture.caption or relative.stem.replace("_", " "))
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    return f'<figure><img src="{source}" width="{width}" height="{height}" alt="{alternative}">{caption}</figure>'
+    return (
+        f'<figure><img src="{source}" width="{width}" height="{height}"'
+        f' alt="{alternative}">{caption}</figure>'
+    )
 
 
 _PAGE = """<!DOCTYPE html>

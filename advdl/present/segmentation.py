@@ -1,7 +1,8 @@
-"""Masks in colors, over their images, beside what a network made of them; what a unit of a network sees.
+"""Masks in colors, over their images, beside what a network made of them; what a unit of a network
+sees.
 
-Axes: N images, H height, W width, C channels (1 or 3), K classes. Images are uint8, masks integers of 0 … K-1; every other
-id is void.
+Axes: N images, H height, W width, C channels (1 or 3), K classes. Images are uint8, masks integers
+of 0 … K-1; every other id is void.
 """
 
 import os
@@ -19,8 +20,8 @@ _SWATCH, _ROW = 12, 18  # pixels of a legend
 
 
 def default_palette(classes: int) -> np.ndarray:
-    """(K, 3) uint8, every color another: those of PASCAL VOC, where bit 3n + c of the id is bit 7 - n of channel c. The
-    first is black. Raises ValueError for more than 256."""
+    """(K, 3) uint8, every color another: those of PASCAL VOC, where bit 3n + c of the id is bit 7 -
+    n of channel c. The first is black. Raises ValueError for more than 256."""
     if not 0 < classes <= 256:
         raise ValueError(f"{classes} classes; the palette has 1 to 256 colors")
     bits = np.arange(classes)[:, None, None] >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1
@@ -28,8 +29,8 @@ def default_palette(classes: int) -> np.ndarray:
 
 
 def colorize(mask: np.ndarray, palette: np.ndarray, void: int | None = None) -> np.ndarray:
-    """The color of every pixel of a mask (…, H, W), (…, H, W, 3) uint8: the palette's (K, 3), and `VOID` where it is void or
-    no class."""
+    """The color of every pixel of a mask (…, H, W), (…, H, W, 3) uint8: the palette's (K, 3), and
+    `VOID` where it is void or no class."""
     mask = np.asarray(mask).astype(np.int64)
     colors = np.concatenate([np.asarray(palette, np.uint8), np.array([VOID], np.uint8)])
     none = (mask < 0) | (mask >= len(palette))
@@ -39,13 +40,21 @@ def colorize(mask: np.ndarray, palette: np.ndarray, void: int | None = None) -> 
 
 
 def overlay_mask(
-    image: np.ndarray, mask: np.ndarray, palette: np.ndarray, void: int | None = None, opacity: float = 0.6
+    image: np.ndarray,
+    mask: np.ndarray,
+    palette: np.ndarray,
+    void: int | None = None,
+    opacity: float = 0.6,
 ) -> np.ndarray:
     """A mask (…, H, W) over an image (…, H, W, C), (…, H, W, 3) uint8."""
-    return np.rint((1 - opacity) * image.astype(np.float32) + opacity * colorize(mask, palette, void)).astype(np.uint8)
+    return np.rint(
+        (1 - opacity) * image.astype(np.float32) + opacity * colorize(mask, palette, void)
+    ).astype(np.uint8)
 
 
-def error_map(truth: np.ndarray, prediction: np.ndarray, classes: int, void: int | None = None) -> np.ndarray:
+def error_map(
+    truth: np.ndarray, prediction: np.ndarray, classes: int, void: int | None = None
+) -> np.ndarray:
     """(…, H, W, 3) uint8: `RIGHT` or `WRONG`, and `VOID` where the truth is void or no class."""
     truth = np.asarray(truth).astype(np.int64)
     state = np.where(truth == np.asarray(prediction), 0, 1)
@@ -54,8 +63,8 @@ def error_map(truth: np.ndarray, prediction: np.ndarray, classes: int, void: int
 
 
 def legend(names: Sequence[str], palette: np.ndarray, width: int) -> np.ndarray:
-    """Colors and names in as many rows as `width` pixels need: (height, width, 3) uint8. An entry that is wider by itself is
-    cut off."""
+    """Colors and names in as many rows as `width` pixels need: (height, width, 3) uint8. An entry
+    that is wider by itself is cut off."""
     font = grid.typeface()
     places, left, row = [], 4, 0
     for name in names:
@@ -83,15 +92,21 @@ def tile_overlays(
     scale: int | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """One sheet, (height, width, 3) uint8: a row an image, with the truth over it, the prediction over it, and where that is
-    wrong; a legend of the classes below.
+    """One sheet, (height, width, 3) uint8: a row an image, with the truth over it, the prediction
+    over it, and where that is wrong; a legend of the classes below.
 
-    palette: (K, 3), by default `default_palette`. captions: one an image, under it. scale: as in `tile`, by default so that
-    the longer side has at least 128 pixels. Raises ValueError where shapes or counts do not fit.
+    palette: (K, 3), by default `default_palette`. captions: one an image, under it. scale: as in
+    `tile`, by default so that the longer side has at least 128 pixels. Raises ValueError where
+    shapes or counts do not fit.
     """
-    images_NHWC, truth_NHW, prediction_NHW = (np.asarray(array) for array in (images_NHWC, truth_NHW, prediction_NHW))
+    images_NHWC, truth_NHW, prediction_NHW = (
+        np.asarray(array) for array in (images_NHWC, truth_NHW, prediction_NHW)
+    )
     if not images_NHWC.shape[:3] == truth_NHW.shape == prediction_NHW.shape:
-        raise ValueError(f"images {images_NHWC.shape}, masks {truth_NHW.shape} and {prediction_NHW.shape} do not fit")
+        raise ValueError(
+            f"images {images_NHWC.shape}, masks {truth_NHW.shape} and {prediction_NHW.shape} do"
+            " not fit"
+        )
     palette = default_palette(len(names)) if palette is None else np.asarray(palette)
     if len(palette) != len(names):
         raise ValueError(f"{len(palette)} colors for {len(names)} classes")
@@ -104,7 +119,11 @@ def tile_overlays(
         error_map(truth_NHW, prediction_NHW, len(names), void),
     ]
     rows = np.stack(columns, 1).reshape(-1, *truth_NHW.shape[1:], 3)
-    under = [text for n in range(len(truth_NHW)) for text in (captions[n] if captions else "", "truth", "prediction", "errors")]
+    under = [
+        text
+        for n in range(len(truth_NHW))
+        for text in (captions[n] if captions else "", "truth", "prediction", "errors")
+    ]
     scale = scale or max(1, -(-128 // max(truth_NHW.shape[1:])))
     sheet = grid.tile(rows, columns=4, scale=scale, captions=under, title=title)
     named, colors = [*names, "void", "wrong"], [*palette, VOID, WRONG]
@@ -121,10 +140,11 @@ def draw_overlays(
     most: int = 4,
     **options,
 ) -> pathlib.Path:
-    """Writes `tile_overlays` of the `most` worst images and the `most` best, worst first, as a PNG; returns its path.
+    """Writes `tile_overlays` of the `most` worst images and the `most` best, worst first, as a PNG;
+    returns its path.
 
-    scores_N: what says so, of every image, shares of 1; by default the share of its counted pixels that are right. NaN (all
-    void) comes last and is not shown where there are others.
+    scores_N: what says so, of every image, shares of 1; by default the share of its counted pixels
+    that are right. NaN (all void) comes last and is not shown where there are others.
     """
     if scores_N is None:
         scores_N = image_accuracy(truth_NHW, prediction_NHW, len(names), options.get("void"))
@@ -134,18 +154,22 @@ def draw_overlays(
     return grid.write(tile_overlays(*shown, names, **({"captions": captions} | options)), path)
 
 
-def image_accuracy(truth_NHW: np.ndarray, prediction_NHW: np.ndarray, classes: int, void: int | None = None) -> np.ndarray:
+def image_accuracy(
+    truth_NHW: np.ndarray, prediction_NHW: np.ndarray, classes: int, void: int | None = None
+) -> np.ndarray:
     """(N,) share of the counted pixels of each image that are right; NaN where none counts."""
     truth_NHW = np.asarray(truth_NHW).astype(np.int64)
-    counted = (truth_NHW >= 0) & (truth_NHW < classes) & (True if void is None else truth_NHW != void)
+    counted = (
+        (truth_NHW >= 0) & (truth_NHW < classes) & (True if void is None else truth_NHW != void)
+    )
     total = counted.sum((1, 2))
     right = (counted & (truth_NHW == np.asarray(prediction_NHW))).sum((1, 2))
     return np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def extremes(scores_N: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
-    """Rows of the `most` lowest scores and the `most` highest, from low to high, each row once, and `worst` or `best` for
-    each; equal ones by row. NaN is left out unless there is nothing else."""
+    """Rows of the `most` lowest scores and the `most` highest, from low to high, each row once, and
+    `worst` or `best` for each; equal ones by row. NaN is left out unless there is nothing else."""
     scores_N = np.asarray(scores_N, np.float64)
     order = np.argsort(scores_N, kind="stable")
     order = order[: int((~np.isnan(scores_N)).sum()) or len(order)]
@@ -163,12 +187,13 @@ def draw_receptive_field(
     unit: tuple[int, int] | None = None,
     scale: int | None = None,
 ) -> pathlib.Path:
-    """Draws what a unit of a layer sees as a rectangle on an image, with its center and, dotted, those of the units beside it
-    along both axes, into a PNG; returns its path.
+    """Draws what a unit of a layer sees as a rectangle on an image, with its center and, dotted,
+    those of the units beside it along both axes, into a PNG; returns its path.
 
-    size, stride, offset: of an `advdl.nn.receptive_field.Field`: unit i is centered on pixel offset + stride·i. unit: (row,
-    column), by default the one nearest to the image's middle. What lies outside of the image is paper, as far as the
-    rectangle reaches but no farther than the image is long. scale: as in `tile`.
+    size, stride, offset: of an `advdl.nn.receptive_field.Field`: unit i is centered on pixel offset
+    + stride·i. unit: (row, column), by default the one nearest to the image's middle. What lies
+    outside of the image is paper, as far as the rectangle reaches but no farther than the image is
+    long. scale: as in `tile`.
     """
     image_HWC = np.asarray(image_HWC)
     height, width, _ = image_HWC.shape

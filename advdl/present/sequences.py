@@ -1,4 +1,5 @@
-"""Sequences: what a network answers at every step, and what goes on in it. Axes: T time, H features."""
+"""Sequences: what a network answers at every step, and what goes on in it. Axes: T time, H
+features."""
 
 import os
 import pathlib
@@ -22,18 +23,28 @@ def draw_by_step(
     log: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> pathlib.Path:
-    """Draws a figure against the step, or the length: for each label lines (T,), one for each seed; into a PNG; returns its
-    path.
+    """Draws a figure against the step, or the length: for each label lines (T,), one for each seed;
+    into a PNG; returns its path.
 
-    references: label -> value, horizontal lines. border: a step at which something ends, such as the lengths trained on.
+    references: label -> value, horizontal lines. border: a step at which something ends, such as
+      the lengths trained on.
     limits: of the vertical axis, so that pictures compare.
     """
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 8.0, 3.8)
         for number, (label, each) in enumerate(lines.items()):
-            color, dash = figure.COLORS[number % len(figure.COLORS)], figure.DASHES[number % len(figure.DASHES)]
+            color, dash = (
+                figure.COLORS[number % len(figure.COLORS)],
+                figure.DASHES[number % len(figure.DASHES)],
+            )
             for seed, line in enumerate(each):
-                own = dict(color=color, linestyle=dash, linewidth=1.4, alpha=0.85, label=None if seed else label)
+                own = dict(
+                    color=color,
+                    linestyle=dash,
+                    linewidth=1.4,
+                    alpha=0.85,
+                    label=None if seed else label,
+                )
                 axis.plot(np.arange(1, len(line) + 1), line, **own)
         for label, value in references.items():
             axis.axhline(value, color="black", linewidth=1.0, linestyle=":")
@@ -41,10 +52,19 @@ def draw_by_step(
         if border is not None:
             axis.axvline(border, color=figure.GRAY, linewidth=1.0, linestyle="--")
             where = axis.get_xaxis_transform()
-            axis.annotate(border_label, (border, 0.5), (4, 0), xycoords=where, textcoords="offset points", fontsize=9)
+            axis.annotate(
+                border_label,
+                (border, 0.5),
+                (4, 0),
+                xycoords=where,
+                textcoords="offset points",
+                fontsize=9,
+            )
         if log:
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one needs math text
+            axis.yaxis.set_major_formatter(
+                FuncFormatter(lambda value, _: f"{value:g}")
+            )  # the usual one needs math text
             axis.yaxis.set_minor_formatter(NullFormatter())
         if limits:
             axis.set_ylim(*limits)
@@ -56,17 +76,31 @@ def draw_by_step(
 
 
 def draw_states(
-    rows: Mapping[str, np.ndarray], path: str | os.PathLike, labels: Sequence[str] = (), title: str = "", xlabel: str = "step"
+    rows: Mapping[str, np.ndarray],
+    path: str | os.PathLike,
+    labels: Sequence[str] = (),
+    title: str = "",
+    xlabel: str = "step",
 ) -> pathlib.Path:
-    """Draws features over time, label -> (T, H), blue below 0 and red above, features in the order of how they go with the last
-    one's first row; into a PNG; returns its path. labels: what was read at each step, written below where there is room."""
+    """Draws features over time, label -> (T, H), blue below 0 and red above, features in the order
+    of how they go with the last one's first row; into a PNG; returns its path. labels: what was
+    read at each step, written below where there is room."""
     heights = [float(np.clip(values.shape[1] / 12, 0.35, 3.0)) for values in rows.values()]
     steps = max(len(values) for values in rows.values())
     with figure.style():
-        drawing, axes = figure.panels(len(rows), 1, 9.0, sum(heights) / len(rows) + 0.75, heights=heights)
+        drawing, axes = figure.panels(
+            len(rows), 1, 9.0, sum(heights) / len(rows) + 0.75, heights=heights
+        )
         for axis, (label, values) in zip(axes, rows.items(), strict=True):
             most = max(float(np.abs(values).max()), 1e-9)
-            axis.imshow(values.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+            axis.imshow(
+                values.T,
+                aspect="auto",
+                cmap="RdBu_r",
+                vmin=-most,
+                vmax=most,
+                interpolation="nearest",
+            )
             axis.grid(False)
             axis.set_yticks([])
             axis.set_xticks([])
@@ -79,10 +113,12 @@ def draw_states(
 
 
 def draw_attention(
-    pairs: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]], path: str | os.PathLike, columns: int = 3
+    pairs: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]],
+    path: str | os.PathLike,
+    columns: int = 3,
 ) -> pathlib.Path:
-    """Draws for each pair (source tokens, target tokens, weights (target, source)) which source each target word looked at,
-    dark for much; into a PNG; returns its path."""
+    """Draws for each pair (source tokens, target tokens, weights (target, source)) which source
+    each target word looked at, dark for much; into a PNG; returns its path."""
     columns = min(columns, len(pairs))
     rows = -(-len(pairs) // columns)
     with figure.style():
@@ -90,7 +126,9 @@ def draw_attention(
         for axis in axes[len(pairs) :]:
             axis.set_visible(False)
         for axis, (source, target, weights) in zip(axes, pairs, strict=False):
-            axis.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            axis.imshow(
+                weights, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+            )
             axis.grid(False)
             axis.set_xticks(range(len(source)), source, rotation=60, ha="right", fontsize=8)
             axis.set_yticks(range(len(target)), target, fontsize=8)

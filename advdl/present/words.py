@@ -17,12 +17,16 @@ _WIDTH, _HEIGHT = 0.602 * _SIZE / 72, 1.9 * _SIZE / 72  # inches of a character 
 
 
 def draw_words(
-    sentences: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | os.PathLike, title: str = "", note: str = ""
+    sentences: Sequence[tuple[str, Sequence[str], np.ndarray]],
+    path: str | os.PathLike,
+    title: str = "",
+    note: str = "",
 ) -> pathlib.Path:
     """Draws sentences, each (caption, T words, (T,) weights), as text into a PNG; returns its path.
 
-    A word is red the more its weight is above zero and blue the more below, by the largest of its sentence. note: what the
-    colors mean. Raises ValueError where a sentence has not one weight for each word.
+    A word is red the more its weight is above zero and blue the more below, by the largest of its
+    sentence. note: what the colors mean. Raises ValueError where a sentence has not one weight for
+    each word.
     """
     lines: list[tuple[str, list[tuple[int, str, float]]]] = []
     for caption, words, weights in sentences:
@@ -45,9 +49,13 @@ def draw_words(
 
 
 def draw_characters(
-    texts: Sequence[tuple[str, str, np.ndarray]], path: str | os.PathLike, title: str = "", note: str = ""
+    texts: Sequence[tuple[str, str, np.ndarray]],
+    path: str | os.PathLike,
+    title: str = "",
+    note: str = "",
 ) -> pathlib.Path:
-    """As `draw_words`, of texts (caption, T characters, (T,) weights) with their line ends and spaces."""
+    """As `draw_words`, of texts (caption, T characters, (T,) weights) with their line ends and
+    spaces."""
     lines: list[tuple[str, list[tuple[int, str, float]]]] = []
     for caption, text, weights in texts:
         weights = np.asarray(weights, np.float64)
@@ -68,9 +76,14 @@ def draw_characters(
 
 
 def _draw(
-    lines: Sequence[tuple[str, Sequence[tuple[int, str, float]]]], path: str | os.PathLike, title: str, note: str, around: float
+    lines: Sequence[tuple[str, Sequence[tuple[int, str, float]]]],
+    path: str | os.PathLike,
+    title: str,
+    note: str,
+    around: float,
 ) -> pathlib.Path:
-    """Lines, each a caption or parts (column, text, weight in [-1, 1]), whose color goes so far `around` them."""
+    """Lines, each a caption or parts (column, text, weight in [-1, 1]), whose color goes so far
+    `around` them."""
     notes = textwrap.wrap(note, _COLUMNS)
     with figure.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # shown as an empty box
@@ -95,22 +108,38 @@ def _draw(
                 axis.text(0, row, caption, color=figure.GRAY, **at)
             for column, word, weight in words:
                 color = matplotlib.colormaps["RdBu_r"](0.5 + 0.4 * weight)
-                axis.add_patch(Rectangle((column - around, row - 0.42), len(word) + 2 * around, 0.84, color=color, linewidth=0))
+                axis.add_patch(
+                    Rectangle(
+                        (column - around, row - 0.42),
+                        len(word) + 2 * around,
+                        0.84,
+                        color=color,
+                        linewidth=0,
+                    )
+                )
                 axis.text(column, row, word, color="white" if abs(weight) > 0.75 else "black", **at)
             row += 1
         return figure.save(drawing, path)
 
 
-def draw_weighed(weights: Mapping[str, Mapping[str, float]], path: str | os.PathLike, title: str = "") -> pathlib.Path:
-    """Draws label -> (word -> weight) as horizontal bars, a panel a label, into a PNG; returns its path."""
-    most = max((abs(value) for words in weights.values() for value in words.values()), default=1.0) or 1.0
+def draw_weighed(
+    weights: Mapping[str, Mapping[str, float]], path: str | os.PathLike, title: str = ""
+) -> pathlib.Path:
+    """Draws label -> (word -> weight) as horizontal bars, a panel a label, into a PNG; returns its
+    path."""
+    most = (
+        max((abs(value) for words in weights.values() for value in words.values()), default=1.0)
+        or 1.0
+    )
     rows = max(1, *(len(words) for words in weights.values()))
     with figure.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = figure.panels(1, len(weights), 4.6, 0.22 * rows + 0.9)
         for number, (axis, (label, words)) in enumerate(zip(axes, weights.items(), strict=True)):
             place = np.arange(len(words))
-            axis.barh(place, list(words.values()), 0.75, color=figure.COLORS[number % len(figure.COLORS)])
+            axis.barh(
+                place, list(words.values()), 0.75, color=figure.COLORS[number % len(figure.COLORS)]
+            )
             axis.set_yticks(place, list(words))
             axis.grid(False, axis="y")
             axis.set_xlim(min(0.0, *words.values(), 0.0), 1.05 * most)

@@ -1,9 +1,11 @@
-"""Many processes that train one network together: how they meet, and how each hears that another is gone.
+"""Many processes that train one network together: how they meet, and how each hears that another is
+gone.
 
-JAX's own service (`jax.distributed`, in process 0) brings them together. It also ends a process whose peer has died, but by
-an abort with a stack trace and, of a peer that is not process 0, after the others have failed for no stated reason. So each
-process says through the service's key-value store that it is alive, process 0 looks who no longer does, and all of them hear
-it from there: in one line, with an exit status that says that the same command resumes.
+JAX's own service (`jax.distributed`, in process 0) brings them together. It also ends a process
+whose peer has died, but by an abort with a stack trace and, of a peer that is not process 0, after
+the others have failed for no stated reason. So each process says through the service's key-value
+store that it is alive, process 0 looks who no longer does, and all of them hear it from there: in
+one line, with an exit status that says that the same command resumes.
 """
 
 import contextlib
@@ -29,9 +31,10 @@ ALIVE, GONE = "advdl/alive/", "advdl/gone/"
 
 
 class Meeting(NamedTuple):
-    """coordinator: `HOST:PORT` of process 0, how many processes there are, and the number of this one; each None where the
-    cluster says it: Cloud TPU, Slurm, Open MPI and Kubernetes do. start: seconds within which all have to come. silence:
-    seconds after which a process that says nothing is gone."""
+    """coordinator: `HOST:PORT` of process 0, how many processes there are, and the number of this
+    one; each None where the cluster says it: Cloud TPU, Slurm, Open MPI and Kubernetes do. start:
+    seconds within which all have to come. silence: seconds after which a process that says nothing
+    is gone."""
 
     coordinator: str | None = None
     processes: int | None = None
@@ -45,11 +48,12 @@ _peers: "Peers | None" = None
 
 @contextlib.contextmanager
 def joined(meeting: Meeting) -> Iterator[None]:
-    """What happens inside is done together; before it, no device may have been asked for. An error is for the caller to
-    `leave` with.
+    """What happens inside is done together; before it, no device may have been asked for. An error
+    is for the caller to `leave` with.
 
-    Raises UserError where the processes do not find each other. Once they have, a process that dies ends the others within
-    `silence` and a few seconds, with status 3 and a line that says which one is gone; so does one that ends by an error.
+    Raises UserError where the processes do not find each other. Once they have, a process that dies
+    ends the others within `silence` and a few seconds, with status 3 and a line that says which one
+    is gone; so does one that ends by an error.
     """
     global _peers
     _meet(meeting)
@@ -63,19 +67,23 @@ def joined(meeting: Meeting) -> Iterator[None]:
 
 @contextlib.contextmanager
 def blamed() -> Iterator[None]:
-    """Where an error inside may come of another process's end, waits to hear of it, which ends this one with that line; a
-    collective fails at once where a peer has died, and which it was is known later."""
+    """Where an error inside may come of another process's end, waits to hear of it, which ends this
+    one with that line; a collective fails at once where a peer has died, and which it was is known
+    later."""
     try:
         yield
     except Exception as error:
         if _peers is not None and _of_jax(error):
-            print(f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True)
+            print(
+                f"process {jax.process_index()}: {_first_line(error)}", file=sys.stderr, flush=True
+            )
             _peers.hear()
         raise
 
 
 def leave(reason: str | BaseException, status: int = 2) -> None:
-    """Where this process has joined others: ends it and, with the reason, all of them. An error's traceback is printed."""
+    """Where this process has joined others: ends it and, with the reason, all of them. An error's
+    traceback is printed."""
     if _peers is None:
         return
     if isinstance(reason, BaseException):
@@ -86,8 +94,11 @@ def leave(reason: str | BaseException, status: int = 2) -> None:
 
 
 def _of_jax(error: BaseException | None) -> bool:
-    """Whether JAX's run time raised it, or what it comes from (a checkpoint that could not be written, say)."""
-    return error is not None and (isinstance(error, jax.errors.JaxRuntimeError) or _of_jax(error.__cause__))
+    """Whether JAX's run time raised it, or what it comes from (a checkpoint that could not be
+    written, say)."""
+    return error is not None and (
+        isinstance(error, jax.errors.JaxRuntimeError) or _of_jax(error.__cause__)
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -105,8 +116,8 @@ def _meet(meeting: Meeting) -> None:
     given = (meeting.coordinator, meeting.processes, meeting.process)
     if given.count(None) not in (0, 3):
         raise UserError(
-            "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or none where the cluster "
-            "says them (Cloud TPU, Slurm, Open MPI, Kubernetes)"
+            "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or"
+            " none where the cluster says them (Cloud TPU, Slurm, Open MPI, Kubernetes)"
         )
     if meeting.coordinator is not None:
         _check(*given)
@@ -116,9 +127,10 @@ def _meet(meeting: Meeting) -> None:
     def wait() -> None:
         if not met.wait(meeting.start):
             print(
-                f"{pathlib.Path(sys.argv[0]).name}: not all processes came together {where}within {meeting.start:g} s; start "
-                "the same command for every one of them, with the same --coordinator and --processes and a --process of its "
-                "own, or raise --start-timeout",
+                f"{pathlib.Path(sys.argv[0]).name}: not all processes came together {where}within"
+                f" {meeting.start:g} s; start the same command for every one of them, with the same"
+                " --coordinator and --processes and a --process of its own, or raise"
+                " --start-timeout",
                 file=sys.stderr,
             )  # from here, since JAX would abort
             _exit(2)
@@ -130,14 +142,15 @@ def _meet(meeting: Meeting) -> None:
         jax.distributed.initialize(
             *given,
             initialization_timeout=round(meeting.start) + 60,
-            heartbeat_timeout_seconds=2 * (round(meeting.silence) + 20),  # sent every half of it: the last may be so old
+            heartbeat_timeout_seconds=2
+            * (round(meeting.silence) + 20),  # sent every half of it: the last may be so old
             shutdown_timeout_seconds=300,
         )
-    except Exception as error:  # noqa: BLE001 - each cluster's own kind
+    except Exception as error:
         if meeting.coordinator is None and "should be defined" in str(error):
             raise UserError(
-                "--distributed found no cluster that says who takes part (Cloud TPU, Slurm, Open MPI, Kubernetes); give "
-                "--coordinator HOST:PORT, --processes N and --process I"
+                "--distributed found no cluster that says who takes part (Cloud TPU, Slurm, Open"
+                " MPI, Kubernetes); give --coordinator HOST:PORT, --processes N and --process I"
             ) from error
         raise UserError(f"cannot join the other processes {where}: {_first_line(error)}") from error
     finally:
@@ -147,16 +160,26 @@ def _meet(meeting: Meeting) -> None:
 def _check(coordinator: str, processes: int, process: int) -> None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"--coordinator is {coordinator!r}; expected HOST:PORT of process 0, as in 10.0.0.1:8476")
+        raise UserError(
+            f"--coordinator is {coordinator!r}; expected HOST:PORT of process 0, as in"
+            " 10.0.0.1:8476"
+        )
     if processes < 1 or not 0 <= process < processes:
-        raise UserError(f"--process is {process} and --processes {processes}; processes are numbered from 0 to one less")
+        raise UserError(
+            f"--process is {process} and --processes {processes}; processes are numbered from 0 to"
+            " one less"
+        )
     if process == 0:
-        with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
+        with socket.socket(
+            socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        ) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("", int(port)))
             except OSError as error:
-                raise UserError(f"port {port} of --coordinator cannot be used: {error.strerror}; take another") from error
+                raise UserError(
+                    f"port {port} of --coordinator cannot be used: {error.strerror}; take another"
+                ) from error
 
 
 def _await_port(coordinator: str) -> None:
@@ -167,7 +190,9 @@ def _await_port(coordinator: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
             return
         except socket.gaierror as error:
-            raise UserError(f"--coordinator {coordinator}: no host {host!r}; give that of process 0") from error
+            raise UserError(
+                f"--coordinator {coordinator}: no host {host!r}; give that of process 0"
+            ) from error
         except OSError:
             time.sleep(0.2)
 
@@ -176,17 +201,25 @@ class Peers:
     """Says that this process is alive, and ends it when it hears that another is not."""
 
     def __init__(self, silence: float):
-        from jax._src import distributed  # the store has no public name; Orbax takes it from here too
+        from jax._src import (
+            distributed,  # the store has no public name; Orbax takes it from here too
+        )
 
         self._store, self._silence = distributed.global_state.client, silence
         self._every = min(1.0, silence / 5)
-        self._own, self._all = distributed.global_state.process_id, distributed.global_state.num_processes
+        self._own, self._all = (
+            distributed.global_state.process_id,
+            distributed.global_state.num_processes,
+        )
         self._coordinator = distributed.global_state.coordinator_address
         self._seen = {peer: ("", time.monotonic()) for peer in range(self._all)}
         self._answered = time.monotonic()
         self._closed = threading.Event()
         _linger_on_abort()
-        self._threads = [threading.Thread(target=t, name="peers", daemon=True) for t in (self._speak, self._listen)]
+        self._threads = [
+            threading.Thread(target=t, name="peers", daemon=True)
+            for t in (self._speak, self._listen)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -198,25 +231,31 @@ class Peers:
         """Says to the others that this process ends, and why."""
         self._closed.set()
         with contextlib.suppress(Exception):
-            self._store.key_value_set(f"{GONE}{self._own}", f"ended: {reason}", allow_overwrite=True)
+            self._store.key_value_set(
+                f"{GONE}{self._own}", f"ended: {reason}", allow_overwrite=True
+            )
         if self._own == 0:
             time.sleep(2 * self._every)  # the store ends with this process; let them read it
 
     def hear(self) -> None:
-        """Waits for as long as it can take to hear that another process is gone, which ends this one."""
+        """Waits for as long as it can take to hear that another process is gone, which ends this
+        one."""
         time.sleep(self._silence + 5 * self._every)
 
     def _speak(self) -> None:
-        """Over and over: alive; and what of the others process 0 has found out. It may wait for ever if process 0 is gone."""
+        """Over and over: alive; and what of the others process 0 has found out. It may wait for
+        ever if process 0 is gone."""
         beat = 0
         name = f"{socket.gethostname()}, pid {os.getpid()}"
         while not self._closed.wait(self._every):
             beat += 1
             try:
-                self._store.key_value_set(f"{ALIVE}{self._own}", f"{name}, {beat}", allow_overwrite=True)
+                self._store.key_value_set(
+                    f"{ALIVE}{self._own}", f"{name}, {beat}", allow_overwrite=True
+                )
                 gone = self._store.key_value_dir_get(GONE)
                 alive = self._store.key_value_dir_get(ALIVE) if self._own == 0 else []
-            except Exception:  # noqa: BLE001 - whatever it is, process 0 does not answer
+            except Exception:
                 continue
             self._answered = time.monotonic()
             for key, value in alive:
@@ -227,7 +266,8 @@ class Peers:
                 self._end(int(key.rpartition("/")[2]), reason)
 
     def _listen(self) -> None:
-        """Ends this process where process 0 no longer answers or, in it, where another has been silent for too long."""
+        """Ends this process where process 0 no longer answers or, in it, where another has been
+        silent for too long."""
         while not self._closed.wait(self._every / 2):
             now = time.monotonic()
             waited = now - self._answered
@@ -260,8 +300,8 @@ class Peers:
         if self._closed.is_set():
             threading.Event().wait()  # this process is ending as it is
         print(
-            f"process {peer} of {self._all} is gone: {reason}; process {self._own} ends too, and the same command, on as many "
-            "processes or others, goes on from the last checkpoint",
+            f"process {peer} of {self._all} is gone: {reason}; process {self._own} ends too, and"
+            " the same command, on as many processes or others, goes on from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )
@@ -269,9 +309,13 @@ class Peers:
 
 
 def _linger_on_abort() -> None:
-    """JAX aborts the process as soon as process 0 no longer answers. The signal number of an abort, 6, is now slept, in
-    seconds, by the thread that aborts, by the C library's own `sleep`: time for another to say why."""
+    """JAX aborts the process as soon as process 0 no longer answers. The signal number of an abort,
+    6, is now slept, in seconds, by the thread that aborts, by the C library's own `sleep`: time for
+    another to say why."""
     with contextlib.suppress(Exception):
         library = ctypes.CDLL(None)
-        library.signal.argtypes, library.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        library.signal.argtypes, library.signal.restype = (
+            [ctypes.c_int, ctypes.c_void_p],
+            ctypes.c_void_p,
+        )
         library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))

@@ -1,7 +1,8 @@
-"""What a compiled program does, read from its text: products, bytes to and from memory, and what devices send each other.
+"""What a compiled program does, read from its text: products, bytes to and from memory, and what
+devices send each other.
 
-XLA's own cost analysis takes a loop for one turn of it. Here every loop counts as often as it runs, so that a recurrent
-network or micro-batches are not made to look cheap.
+XLA's own cost analysis takes a loop for one turn of it. Here every loop counts as often as it runs,
+so that a recurrent network or micro-batches are not made to look cheap.
 """
 
 import math
@@ -15,20 +16,48 @@ Groups = frozenset[frozenset[int]]
 
 BYTES = {"pred": 1, "token": 0, "opaque": 0, "s4": 0.5, "u4": 0.5, "bf16": 2, "c64": 8, "c128": 16}
 KINDS = (
-    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all",
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+    "ragged-all-to-all",
     "collective-broadcast",
-)  # fmt: skip
+)
 FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id while conditional call iota "
-    "opt-barrier add-dependency domain async-done async-update all-reduce-done all-gather-done collective-permute-done "
-    "copy-done slice-done".split()
+    [
+        "parameter",
+        "constant",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "after-all",
+        "partition-id",
+        "replica-id",
+        "while",
+        "conditional",
+        "call",
+        "iota",
+        "opt-barrier",
+        "add-dependency",
+        "domain",
+        "async-done",
+        "async-update",
+        "all-reduce-done",
+        "all-gather-done",
+        "collective-permute-done",
+        "copy-done",
+        "slice-done",
+    ]
 )
 """What moves no bytes itself."""
 
 SHAPE = re.compile(r"([a-z]+[0-9a-z]*)\[([0-9,<=]*)\](?:\{([^}]*)\})?")
 HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*)?\{$")
 NAME, BARE = re.compile(r"%([\w.\-]+)"), re.compile(r"[A-Za-z_][\w.\-]*")
-CALLED = re.compile(r"\b(?:calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
+CALLED = re.compile(
+    r"\b(?:calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)"
+)
 BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
 
 
@@ -42,12 +71,15 @@ class Shape(NamedTuple):
     @property
     def bytes(self) -> float:
         """Without what a tiled layout pads."""
-        width = BYTES[self.dtype] if self.dtype in BYTES else int(re.search(r"\d+", self.dtype)[0]) / 8
+        width = (
+            BYTES[self.dtype] if self.dtype in BYTES else int(re.search(r"\d+", self.dtype)[0]) / 8
+        )
         return math.prod(self.dims) * width
 
 
 class Instruction(NamedTuple):
-    """name: of its result. shapes: the arrays of the result. rest: everything behind the operands."""
+    """name: of its result. shapes: the arrays of the result. rest: everything behind the
+    operands."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -72,8 +104,9 @@ class Computation(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """Messages of one kind among the same devices. times: how often in a run of the program. bytes: of one device's part, the
-    larger of what goes in and what comes out, over all times. axes: of the mesh, over which devices talk."""
+    """Messages of one kind among the same devices. times: how often in a run of the program. bytes:
+    of one device's part, the larger of what goes in and what comes out, over all times. axes: of
+    the mesh, over which devices talk."""
 
     kind: str
     axes: str
@@ -83,7 +116,8 @@ class Collective(NamedTuple):
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends in a ring: 2 (n - 1) / n of an all-reduce, (n - 1) / n of the others."""
+        """Bytes that each device sends in a ring: 2 (n - 1) / n of an all-reduce, (n - 1) / n of
+        the others."""
         if self.kind == "collective-permute":
             return self.bytes
         return self.bytes * (self.size - 1) / self.size * (2 if self.kind == "all-reduce" else 1)
@@ -92,9 +126,9 @@ class Collective(NamedTuple):
 class Costs(NamedTuple):
     """Of one device, in one run of the program.
 
-    flops: twice the multiply-adds of matrix products and convolutions. bytes: to and from main memory, every instruction
-    reading its operands and writing its result. collectives: what is sent. endless: loops whose length is not known, counted
-    as one turn.
+    flops: twice the multiply-adds of matrix products and convolutions. bytes: to and from main
+    memory, every instruction reading its operands and writing its result. collectives: what is
+    sent. endless: loops whose length is not known, counted as one turn.
     """
 
     flops: float
@@ -107,7 +141,10 @@ def costs(text: str, mesh: Mapping[str, int]) -> Costs:
     """Of a compiled program's text, for devices that lie on a mesh with these axes."""
     computations = parse(text)
     times, fused, endless = _times(computations)
-    flops = sum(times[c.name] * sum(_flops(one, c) for one in c.instructions.values()) for c in computations.values())
+    flops = sum(
+        times[c.name] * sum(_flops(one, c) for one in c.instructions.values())
+        for c in computations.values()
+    )
     moved = sum(
         times[c.name] * sum(_moved(one, c, computations) for one in c.instructions.values())
         for c in computations.values()
@@ -142,12 +179,16 @@ def _instruction(line: str) -> Instruction | None:
     end = _closing("(" + rest) - 1
     arguments = rest[: end - 1]
     shapes = tuple(
-        Shape(dtype, tuple(int(n.strip("<=")) for n in dims.split(",") if n), "S(1)" in (layout or ""))
+        Shape(
+            dtype, tuple(int(n.strip("<=")) for n in dims.split(",") if n), "S(1)" in (layout or "")
+        )
         for dtype, dims, layout in SHAPE.findall(shape)
     )
     operands = tuple((NAME if "%" in arguments else BARE).findall(arguments))
     name = head.removeprefix("ROOT ").lstrip("%")
-    return Instruction(name, shapes, opcode, operands, arguments, rest[end:], head.startswith("ROOT "))
+    return Instruction(
+        name, shapes, opcode, operands, arguments, rest[end:], head.startswith("ROOT ")
+    )
 
 
 def _closing(text: str) -> int:
@@ -167,7 +208,8 @@ def _called(instruction: Instruction) -> Iterator[str]:
 
 
 def _times(computations: Mapping[str, Computation]) -> tuple[dict[str, float], set[str], int]:
-    """How often each computation runs, which are inside of fusions (or of reductions), and how many loops are endless."""
+    """How often each computation runs, which are inside of fusions (or of reductions), and how many
+    loops are endless."""
     times, fused, endless = dict.fromkeys(computations, 0.0), set(), 0
     waiting = [(c.name, 1.0, False) for c in computations.values() if c.entry]
     while waiting:
@@ -181,12 +223,17 @@ def _times(computations: Mapping[str, Computation]) -> tuple[dict[str, float], s
                 known = _turns(one, computations[name], computations)
                 turns, endless = known or 1.0, endless + (known is None)
             within = inside or one.opcode not in ("while", "call", "conditional", "async-start")
-            waiting += [(called, count * turns, within) for called in _called(one) if called in computations]
+            waiting += [
+                (called, count * turns, within) for called in _called(one) if called in computations
+            ]
     return times, fused, endless
 
 
-def _turns(loop: Instruction, around: Computation, computations: Mapping[str, Computation]) -> float | None:
-    """How often a loop's body runs: as the compiler says, else as its condition, a counter below a constant, does."""
+def _turns(
+    loop: Instruction, around: Computation, computations: Mapping[str, Computation]
+) -> float | None:
+    """How often a loop's body runs: as the compiler says, else as its condition, a counter below a
+    constant, does."""
     if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', loop.rest):
         return float(known[1])
     condition = computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
@@ -201,8 +248,16 @@ def _turns(loop: Instruction, around: Computation, computations: Mapping[str, Co
 
 
 def _number(instruction: Instruction) -> int | None:
-    whole = instruction.opcode == "constant" and instruction.shapes[0].dtype in ("s32", "u32", "s64")
-    return int(instruction.arguments) if whole and re.fullmatch(r"-?\d+", instruction.arguments) else None
+    whole = instruction.opcode == "constant" and instruction.shapes[0].dtype in (
+        "s32",
+        "u32",
+        "s64",
+    )
+    return (
+        int(instruction.arguments)
+        if whole and re.fullmatch(r"-?\d+", instruction.arguments)
+        else None
+    )
 
 
 def _shape(name: str, computation: Computation) -> tuple[Shape, ...]:
@@ -213,20 +268,28 @@ def _flops(one: Instruction, computation: Computation) -> float:
     if one.opcode == "dot":
         left = _shape(one.operands[0], computation)[0].dims
         axes = re.search(r"lhs_contracting_dims=\{([0-9,]*)\}", one.rest)
-        return 2.0 * math.prod(one.shapes[0].dims) * math.prod(left[int(n)] for n in axes[1].split(",") if n)
+        return (
+            2.0
+            * math.prod(one.shapes[0].dims)
+            * math.prod(left[int(n)] for n in axes[1].split(",") if n)
+        )
     if one.opcode == "convolution":
         return _convolution(one, computation)
     return 0.0
 
 
 def _convolution(one: Instruction, computation: Computation) -> float:
-    """Twice the products that fall on values and not on padding or on zeros between them, as XLA counts them."""
+    """Twice the products that fall on values and not on padding or on zeros between them, as XLA
+    counts them."""
     left, right = (_shape(name, computation)[0].dims for name in one.operands[:2])
     label_l, label_r, label_o = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.rest).groups()
     window = re.search(r"window=\{([^}]*)\}", one.rest)
     options = dict(part.split("=") for part in window[1].split()) if window else {}
     spatial = sorted(letter for letter in label_o if letter.isdigit())
-    value = lambda name, place, default: int(options[name].split("x")[place]) if name in options else default  # noqa: E731
+
+    def value(name, place, default):
+        return int(options[name].split("x")[place]) if name in options else default
+
     products = 1
     for place, letter in enumerate(spatial):
         into, out = left[label_l.index(letter)], one.shapes[0].dims[label_o.index(letter)]
@@ -237,19 +300,29 @@ def _convolution(one: Instruction, computation: Computation) -> float:
         products *= int(np.sum((at >= 0) & (at <= (into - 1) * within) & (at % within == 0)))
     groups = re.search(r"batch_group_count=(\d+)", one.rest)
     batch = left[label_l.index("b")] // (int(groups[1]) if groups else 1)
-    in_features, out_features = right[label_r.index("i")], one.shapes[0].dims[label_o.index("f")]  # the first, of one group
+    in_features, out_features = (
+        right[label_r.index("i")],
+        one.shapes[0].dims[label_o.index("f")],
+    )  # the first, of one group
     return 2.0 * products * batch * out_features * in_features
 
 
-def _moved(one: Instruction, computation: Computation, computations: Mapping[str, Computation]) -> float:
-    if one.opcode in ("copy-start", "slice-start"):  # between memories: (to, from, …), or (from, to, …)
+def _moved(
+    one: Instruction, computation: Computation, computations: Mapping[str, Computation]
+) -> float:
+    if one.opcode in (
+        "copy-start",
+        "slice-start",
+    ):  # between memories: (to, from, …), or (from, to, …)
         source = _shape(one.operands[0], computation)[0]
         target = one.shapes[0 if one.opcode == "copy-start" else 1]
         return target.bytes * ((not source.fast) + (not target.fast))
     if one.opcode in FREE or one.opcode.endswith("-start"):
         return 0.0
     inner = computations.get(next(_called(one), "")) if one.opcode == "fusion" else None
-    read = sum(_read(one, place, name, computation, inner) for place, name in enumerate(one.operands))
+    read = sum(
+        _read(one, place, name, computation, inner) for place, name in enumerate(one.operands)
+    )
     return read + _written(one, computation, inner)
 
 
@@ -258,8 +331,11 @@ def _main(shapes: Sequence[Shape]) -> float:
     return sum(shape.bytes for shape in shapes if not shape.fast)
 
 
-def _read(one: Instruction, place: int, name: str, computation: Computation, inner: Computation | None) -> float:
-    """What is read of an operand: of one that is only sliced, the slices; of one that is updated in place, nothing."""
+def _read(
+    one: Instruction, place: int, name: str, computation: Computation, inner: Computation | None
+) -> float:
+    """What is read of an operand: of one that is only sliced, the slices; of one that is updated in
+    place, nothing."""
     whole = _main(_shape(name, computation))
     if not whole:
         return 0.0
@@ -268,7 +344,12 @@ def _read(one: Instruction, place: int, name: str, computation: Computation, inn
             return min(whole, _main(one.shapes)) if place == 0 else whole
         return 0.0 if one.opcode == "dynamic-update-slice" and place == 0 else whole
     parameter = next(
-        (p for p in inner.instructions.values() if p.opcode == "parameter" and p.arguments == str(place)), None
+        (
+            p
+            for p in inner.instructions.values()
+            if p.opcode == "parameter" and p.arguments == str(place)
+        ),
+        None,
     )
     if parameter is None:
         return whole
@@ -276,7 +357,9 @@ def _read(one: Instruction, place: int, name: str, computation: Computation, inn
     while names:
         used = names.pop()
         for user in inner.instructions.values():
-            if used not in user.operands or user.opcode == "tuple" or _goes_on(user, inner):  # handed on as it is
+            if (
+                used not in user.operands or user.opcode == "tuple" or _goes_on(user, inner)
+            ):  # handed on as it is
                 continue
             if user.opcode == "bitcast":
                 names.append(user.name)
@@ -290,10 +373,16 @@ def _read(one: Instruction, place: int, name: str, computation: Computation, inn
 def _written(one: Instruction, computation: Computation, inner: Computation | None) -> float:
     """What is written of a result: of one that is updated in place, the update."""
     if inner is None:
-        return _main(_shape(one.operands[1], computation) if one.opcode == "dynamic-update-slice" else one.shapes)
+        return _main(
+            _shape(one.operands[1], computation)
+            if one.opcode == "dynamic-update-slice"
+            else one.shapes
+        )
     roots = [inner.root]
     if inner.root.opcode == "tuple":
-        roots = [inner.instructions[name] for name in inner.root.operands if name in inner.instructions]
+        roots = [
+            inner.instructions[name] for name in inner.root.operands if name in inner.instructions
+        ]
     if len(roots) != len(one.shapes):
         return _main(one.shapes)
     total = 0.0
@@ -301,7 +390,9 @@ def _written(one: Instruction, computation: Computation, inner: Computation | No
         while root.opcode == "bitcast" and root.operands[0] in inner.instructions:
             root = inner.instructions[root.operands[0]]
         updated, kept = root.opcode == "dynamic-update-slice", root.opcode == "parameter"
-        size = sum(part.bytes for part in _shape(root.operands[1], inner)) if updated else shape.bytes
+        size = (
+            sum(part.bytes for part in _shape(root.operands[1], inner)) if updated else shape.bytes
+        )
         total += 0.0 if shape.fast or kept else size
     return total
 
@@ -316,7 +407,9 @@ def _collectives(
             kind, often = one.opcode.removesuffix("-start"), times[computation.name]
             if kind not in KINDS or not often or _goes_on(one, computation):
                 continue
-            if "all-reduce-scatter" in computation.name:  # as a TPU's compiler writes a reduce-scatter
+            if (
+                "all-reduce-scatter" in computation.name
+            ):  # as a TPU's compiler writes a reduce-scatter
                 kind = "reduce-scatter"
             into = sum(shape.bytes for name in one.operands for shape in _shape(name, computation))
             out = sum(shape.bytes for shape in one.shapes)
@@ -331,8 +424,9 @@ def _collectives(
 
 
 def _goes_on(one: Instruction, computation: Computation) -> bool:
-    """Whether this is a message that was started before: a TPU's compiler, to send while it computes, writes the same message
-    once where it starts, in every fusion that it is under way in, and where it is done."""
+    """Whether this is a message that was started before: a TPU's compiler, to send while it
+    computes, writes the same message once where it starts, in every fusion that it is under way in,
+    and where it is done."""
     if one.opcode not in KINDS:
         return False
     done = any('"AsyncCollectiveDone"' in other.rest for other in computation.instructions.values())
@@ -343,20 +437,30 @@ def _axes(one: Instruction, mesh: Mapping[str, int]) -> tuple[str, int]:
     """(axes, devices of a group) that a message goes over."""
     everything = math.prod(mesh.values())
     if pairs := re.search(r"source_target_pairs=\{([{}0-9,]*)\}", one.rest):
-        linked = frozenset(frozenset(map(int, pair)) for pair in re.findall(r"\{?(\d+),(\d+)\}", pairs[1]))
+        linked = frozenset(
+            frozenset(map(int, pair)) for pair in re.findall(r"\{?(\d+),(\d+)\}", pairs[1])
+        )
         return _named(linked, mesh, exact=False)
     return _named(device_groups(one.rest, everything), mesh)
 
 
 def _named(groups: Groups, mesh: Mapping[str, int], exact: bool = True) -> tuple[str, int]:
-    """The smallest product of axes that the groups lie in; with "part of", where they are smaller than it."""
+    """The smallest product of axes that the groups lie in; with "part of", where they are smaller
+    than it."""
     ids = np.arange(math.prod(mesh.values())).reshape(tuple(mesh.values()))
     wide = [place for place, size in enumerate(mesh.values()) if size > 1]
     largest = max(map(len, groups), default=1)
-    subsets = [[place for n, place in enumerate(wide) if number >> n & 1] for number in range(2 ** len(wide))]
-    for subset in sorted(subsets, key=lambda places: math.prod(ids.shape[place] for place in places)):
+    subsets = [
+        [place for n, place in enumerate(wide) if number >> n & 1]
+        for number in range(2 ** len(wide))
+    ]
+    for subset in sorted(
+        subsets, key=lambda places: math.prod(ids.shape[place] for place in places)
+    ):
         others = [place for place in range(ids.ndim) if place not in subset]
-        rows = ids.transpose(others + subset).reshape(-1, math.prod(ids.shape[place] for place in subset))
+        rows = ids.transpose(others + subset).reshape(
+            -1, math.prod(ids.shape[place] for place in subset)
+        )
         home = {device: number for number, row in enumerate(rows.tolist()) for device in row}
         if all(len({home[device] for device in group}) <= 1 for group in groups):
             name = " × ".join(list(mesh)[place] for place in subset) or "none"
@@ -366,11 +470,21 @@ def _named(groups: Groups, mesh: Mapping[str, int], exact: bool = True) -> tuple
 
 
 def device_groups(text: str, everything: int) -> Groups:
-    """Which devices talk, of `replica_groups` in each of its forms: lists, `[4,2]<=[2,4]T(1,0)`, and axes of a mesh of the
-    compiler's own, whose devices are listed or an iota. Raises ValueError for another form."""
+    """Which devices talk, of `replica_groups` in each of its forms: lists, `[4,2]<=[2,4]T(1,0)`,
+    and axes of a mesh of the compiler's own, whose devices are listed or an iota. Raises ValueError
+    for another form."""
     if found := re.search(r"replica_groups=\{([{}0-9,]*)\}", text):
-        listed = [frozenset(map(int, group.split(","))) for group in re.findall(r"\{([0-9,]+)\}", "{" + found[1] + "}")]
-        listed = listed if "{" in found[1] else [frozenset(range(everything))] if not found[1] else listed
+        listed = [
+            frozenset(map(int, group.split(",")))
+            for group in re.findall(r"\{([0-9,]+)\}", "{" + found[1] + "}")
+        ]
+        listed = (
+            listed
+            if "{" in found[1]
+            else [frozenset(range(everything))]
+            if not found[1]
+            else listed
+        )
         return frozenset(listed)
     if found := re.search(r"replica_groups=\[([0-9,]+)\]<=(\[[0-9,]+\](?:T\([0-9,]+\))?)", text):
         return frozenset(map(frozenset, _iota(found[2]).reshape(_ints(found[1])).tolist()))
@@ -378,13 +492,20 @@ def device_groups(text: str, everything: int) -> Groups:
     if found := re.search(rf"replica_groups=mesh\[([^\]]*)\](?:, {ids})? ?\{{([^}}]*)\}}", text):
         names, sizes = zip(*re.findall(r"'([^']+)'=(\d+)", found[1]), strict=True)
         sizes = tuple(map(int, sizes))
-        listed = np.array(_ints(found[2])) if found[2] else _iota((found[3] or f"[{math.prod(sizes)}]") + (found[4] or ""))
-        return _along(listed.reshape(sizes), names, re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", found[5]))
+        listed = (
+            np.array(_ints(found[2]))
+            if found[2]
+            else _iota((found[3] or f"[{math.prod(sizes)}]") + (found[4] or ""))
+        )
+        return _along(
+            listed.reshape(sizes), names, re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", found[5])
+        )
     raise ValueError(f"replica groups in a form that is not known: {text[:200]}")
 
 
 def _along(ids: np.ndarray, names: Sequence[str], axes: Sequence[tuple[str, str, str]]) -> Groups:
-    """Groups along axes, of which one may be a part: `'x':(2)4` is the 4 in a view of x as 2 × 4 × the rest."""
+    """Groups along axes, of which one may be a part: `'x':(2)4` is the 4 in a view of x as 2 × 4 ×
+    the rest."""
     shape, chosen = [], []
     parts = {name: (int(before), int(size)) if size else None for name, before, size in axes}
     for name, size in zip(names, ids.shape, strict=True):
@@ -398,7 +519,9 @@ def _along(ids: np.ndarray, names: Sequence[str], axes: Sequence[tuple[str, str,
             shape.append(size)
     others = [place for place in range(len(shape)) if place not in chosen]
     rows = ids.reshape(shape).transpose(others + chosen)
-    return frozenset(map(frozenset, rows.reshape(-1, math.prod(shape[place] for place in chosen)).tolist()))
+    return frozenset(
+        map(frozenset, rows.reshape(-1, math.prod(shape[place] for place in chosen)).tolist())
+    )
 
 
 def _iota(text: str) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""What a step would cost on devices that are not there: compiled for them, and read from the compiled program.
+"""What a step would cost on devices that are not there: compiled for them, and read from the
+compiled program.
 
-Nothing is allocated. The roofline takes it that computation, memory and messages overlap perfectly and each runs at its
-published peak, so its rate is a bound that no run exceeds, not a forecast.
+Nothing is allocated. The roofline takes it that computation, memory and messages overlap perfectly
+and each runs at its published peak, so its rate is a bound that no run exceeds, not a forecast.
 """
 
 import math
@@ -25,8 +26,8 @@ FINE = 16
 class Job(NamedTuple):
     """What is to be planned.
 
-    learner, batch: and the shapes of a batch, over all devices. placement, mesh, rules: as `place` takes them. unit: what an
-    example is called, or what it holds, and how many of these.
+    learner, batch: and the shapes of a batch, over all devices. placement, mesh, rules: as `place`
+    takes them. unit: what an example is called, or what it holds, and how many of these.
     """
 
     learner: Learner
@@ -40,12 +41,16 @@ class Job(NamedTuple):
 class Plan(NamedTuple):
     """Of one step; bytes, FLOPs and messages are one device's.
 
-    mesh: axes and their sizes. batch: examples over all devices. parameters, optimizer, other (statistics, averages, what is
-    carried), examples: bytes of the state and the batch as they are; temporary: of activations and whatever else the program
-    holds for a while; total: of the compiled program with its arguments, their layouts' padding included, or what the compiler
-    says it would need where it refuses. memory: what the device has. flops, bytes, collectives, endless: see `hlo.Costs`.
-    seconds: of the roofline by resource, None where there is no published peak. rate: units a second, over all devices.
-    compile_seconds: tracing included. fits: whether total is within memory and the compiler did not refuse.
+    mesh: axes and their sizes. batch: examples over all devices. parameters, optimizer, other
+    (statistics, averages, what is carried), examples: bytes of the state and the batch as they are;
+    temporary: of activations and whatever else the program holds for a while; total: of the
+    compiled program with its arguments, their layouts' padding included, or what the compiler says
+    it would need where it refuses. memory: what the device has. flops, bytes, collectives, endless:
+    see `hlo.Costs`.
+    seconds: of the roofline by resource, None where there is no published peak. rate: units a
+      second, over all devices.
+    compile_seconds: tracing included. fits: whether total is within memory and the compiler did not
+      refuse.
     """
 
     topology: str
@@ -74,14 +79,17 @@ class Plan(NamedTuple):
 
 
 def plan(job: Job, topology: Topology) -> Plan:
-    """Compiles the job's step for the topology. Raises UserError where mesh, batch and devices do not go together."""
+    """Compiles the job's step for the topology. Raises UserError where mesh, batch and devices do
+    not go together."""
     placed = place(job.placement, job.mesh, job.rules, topology.devices)(job.learner)
     mesh = mesh_of(job, topology)
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = placed.shapes(job.batch)
     state = placed.abstract(key, batch)
     players = state.players.values()
-    parameters, optimizer = (_held([getattr(one, name) for one in players]) for name in ("params", "optimizer"))
+    parameters, optimizer = (
+        _held([getattr(one, name) for one in players]) for name in ("params", "optimizer")
+    )
     known = Plan(
         topology=topology.name,
         chips=topology.chips,
@@ -150,34 +158,40 @@ def ways_of(job: Job, topology: Topology) -> int:
 
 
 def roofline(costs: hlo.Costs, topology: Topology) -> dict[str, float] | None:
-    """Seconds of a step by what they are spent on, at each resource's peak. Messages go out over all links at once."""
+    """Seconds of a step by what they are spent on, at each resource's peak. Messages go out over
+    all links at once."""
     if (chip := topology.chip) is None:
         return None
     return {
         "compute": costs.flops * chip.devices / chip.flops,
         "memory": costs.bytes * chip.devices / chip.bandwidth,
-        "messages": sum(one.sent for one in costs.collectives) * chip.devices / (chip.interconnect / 2),
+        "messages": sum(one.sent for one in costs.collectives)
+        * chip.devices
+        / (chip.interconnect / 2),
     }
 
 
 def refused(said: str, arguments: float) -> float | None:
-    """Bytes that a program would need beside its arguments, of a compiler's message that they are too many; infinite where it
-    does not say, None of another message."""
+    """Bytes that a program would need beside its arguments, of a compiler's message that they are
+    too many; infinite where it does not say, None of another message."""
     if "RESOURCE_EXHAUSTED" not in said:
         return None
     temporary = re.search(r"temporaries \(([0-9.]+)([KMGT]?)\) exceeds", said)
     found = temporary or re.search(r"Used ([0-9.]+)([KMGT]?) of", said)
     if not found:
         return math.inf
-    return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") + (arguments if temporary else 0.0)
+    return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") + (
+        arguments if temporary else 0.0
+    )
 
 
 def largest(attempt: Callable[[int], Plan], start: int, unit: int) -> list[Plan]:
     """Plans of the batches that were tried, by size.
 
-    `attempt(batch)` is of multiples of `unit`, beginning near `start`. Bytes grow nearly linearly with the batch, from those of
-    the state alone, so the next try is where the line through the nearest two meets the memory; it ends where the largest that
-    fits and the smallest that does not are a FINE-th apart. Raises UserError where not even `unit` fits.
+    `attempt(batch)` is of multiples of `unit`, beginning near `start`. Bytes grow nearly linearly
+    with the batch, from those of the state alone, so the next try is where the line through the
+    nearest two meets the memory; it ends where the largest that fits and the smallest that does not
+    are a FINE-th apart. Raises UserError where not even `unit` fits.
     """
     tried: dict[int, Plan] = {}
     low, high, batch = 0, math.inf, max(unit, start // unit * unit)
@@ -190,7 +204,9 @@ def largest(attempt: Callable[[int], Plan], start: int, unit: int) -> list[Plan]
         fine = max(unit, low // FINE // unit * unit)
         if high - low <= fine:
             break
-        batch = int(min(max(_guess(tried) // unit * unit, low + fine), high - fine, 8 * max(low, unit)))
+        batch = int(
+            min(max(_guess(tried) // unit * unit, low + fine), high - fine, 8 * max(low, unit))
+        )
     if not low:
         need, have = tried[unit].total / 2**30, tried[unit].memory / 2**30
         raise UserError(f"not even a batch of {unit} fits: it needs {need:.4g} GiB of {have:.4g}")
@@ -200,8 +216,14 @@ def largest(attempt: Callable[[int], Plan], start: int, unit: int) -> list[Plan]
 def _guess(tried: Mapping[int, Plan]) -> int:
     """The batch with which memory would be full, by what is known nearest to it."""
     one = next(iter(tried.values()))
-    known = {0: one.parameters + one.optimizer + one.other} | {batch: one.total for batch, one in tried.items()}
-    points = sorted((abs(total - one.memory), batch, total) for batch, total in known.items() if math.isfinite(total))[:2]
+    known = {0: one.parameters + one.optimizer + one.other} | {
+        batch: one.total for batch, one in tried.items()
+    }
+    points = sorted(
+        (abs(total - one.memory), batch, total)
+        for batch, total in known.items()
+        if math.isfinite(total)
+    )[:2]
     if len(points) < 2 or points[0][2] == points[1][2]:
         return 2 * max(tried) if one.fits else min(tried) // 2
     (_, a, used_a), (_, b, used_b) = points

@@ -14,7 +14,9 @@ from advdl.scale.chips import CHIPS, Chip
 KNOWN = (*CHIPS, "cpu")
 FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
 ALONE = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it would keep to one process a machine, for the sake of devices that are not used here
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": (
+        "1"
+    ),  # it would keep to one process a machine, for the sake of devices that are not used here
     "TPU_SKIP_MDS_QUERY": "1",  # the library would ask the cloud which machine this is
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -26,7 +28,8 @@ ALONE = {
 class Topology(NamedTuple):
     """Devices to compile for.
 
-    name: as it was asked for. devices: those that a mesh is made of. chip: None for a CPU, of which no peak is published.
+    name: as it was asked for. devices: those that a mesh is made of. chip: None for a CPU, of which
+      no peak is published.
     memory: bytes that each device has.
     """
 
@@ -47,24 +50,37 @@ class Topology(NamedTuple):
 
 
 def open_topologies(names: Sequence[str]) -> list[Topology]:
-    """What was named: `v5e:16x16`, a slice of that generation and shape, or `cpu:8`, so many devices on this machine's CPU.
+    """What was named: `v5e:16x16`, a slice of that generation and shape, or `cpu:8`, so many
+    devices on this machine's CPU.
 
-    Must come before JAX has started its backends, or the CPU has no more devices than it was started with. Nothing is taken
-    from an accelerator that this machine has. Raises UserError for a name that is none, a shape that the generation does not
-    come in, more CPU devices than there can be, and where libtpu is not installed.
+    Must come before JAX has started its backends, or the CPU has no more devices than it was
+    started with. Nothing is taken from an accelerator that this machine has. Raises UserError for a
+    name that is none, a shape that the generation does not come in, more CPU devices than there can
+    be, and where libtpu is not installed.
     """
     found = []
     for name in names:
         if not (match := FORM.fullmatch(name)):
-            raise UserError(f"--topology {name!r}; expected a generation and a shape, as v5e:16x16, or cpu:8")
+            raise UserError(
+                f"--topology {name!r}; expected a generation and a shape, as v5e:16x16, or cpu:8"
+            )
         if match[1] not in KNOWN:
-            raise UserError(f"no topology {name!r}; the generations are {', '.join(KNOWN)}{nearest(match[1], KNOWN)}")
+            raise UserError(
+                f"no topology {name!r}; the generations are"
+                f" {', '.join(KNOWN)}{nearest(match[1], KNOWN)}"
+            )
         if match[1] == "cpu" and not (match[2].isdigit() and int(match[2])):
             raise UserError(f"--topology {name!r}; expected the number of devices, as cpu:8")
         found.append((name, match[1], match[2]))
-    devices = _host_devices(max([int(shape) for _, kind, shape in found if kind == "cpu"], default=1))
+    devices = _host_devices(
+        max([int(shape) for _, kind, shape in found if kind == "cpu"], default=1)
+    )
     return [
-        Topology(name, devices[: int(shape)], None, _host_memory() / int(shape)) if kind == "cpu" else _slice(name, kind, shape)
+        (
+            Topology(name, devices[: int(shape)], None, _host_memory() / int(shape))
+            if kind == "cpu"
+            else _slice(name, kind, shape)
+        )
         for name, kind, shape in found
     ]
 
@@ -77,7 +93,10 @@ def _host_devices(count: int) -> Sequence[jax.Device]:
         pass
     devices = jax.devices("cpu")
     if len(devices) < count:
-        raise UserError(f"--topology cpu:{count} asks for more than the {len(devices)} devices JAX was started with here")
+        raise UserError(
+            f"--topology cpu:{count} asks for more than the {len(devices)} devices JAX was started"
+            " with here"
+        )
     return devices
 
 
@@ -87,10 +106,15 @@ def _host_memory() -> int:
 
 def _slice(name: str, kind: str, shape: str) -> Topology:
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError(f"to compile for {name} needs libtpu: pip install -r requirements-tpu.txt (on any Linux machine)")
+        raise UserError(
+            f"to compile for {name} needs libtpu: pip install -r requirements-tpu.txt (on any Linux"
+            " machine)"
+        )
     from jax.experimental import topologies
 
-    jax.config.update("jax_enable_compilation_cache", False)  # programs that never run here, and seconds that are to be true
+    jax.config.update(
+        "jax_enable_compilation_cache", False
+    )  # programs that never run here, and seconds that are to be true
     for variable, value in ALONE.items():
         os.environ.setdefault(variable, value)
     chip = CHIPS[kind]
@@ -98,5 +122,7 @@ def _slice(name: str, kind: str, shape: str) -> Topology:
         devices = topologies.get_topology_desc(f"{chip.name}:{shape}", platform="tpu").devices
     except jax.errors.JaxRuntimeError as error:
         said = str(error).partition("\n")[0].partition(": ")[2]
-        raise UserError(f"no topology {name!r} ({said}); shapes are as v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4") from None
+        raise UserError(
+            f"no topology {name!r} ({said}); shapes are as v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4"
+        ) from None
     return Topology(name, devices, chip, chip.memory / chip.devices)

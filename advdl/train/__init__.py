@@ -1,4 +1,5 @@
-"""Training as pure functions: learners, where they run, the loop around them, and the folder a run writes."""
+"""Training as pure functions: learners, where they run, the loop around them, and the folder a run
+writes."""
 
 from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, Which, digest, layout, same_layout

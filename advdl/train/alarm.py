@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 
 class Alarm(NamedTuple):
-    """name: what has happened. trips: figures of a logged line -> the statistics that say so, in words, or None.
+    """name: what has happened. trips: figures of a logged line -> the statistics that say so, in
+    words, or None.
     steps: over how many steps they have to say so without a break."""
 
     name: str
@@ -14,7 +15,8 @@ class Alarm(NamedTuple):
 
 
 class Watch:
-    """`watch(step, figures)` -> a line for each alarm that trips there: once, until it has been quiet again."""
+    """`watch(step, figures)` -> a line for each alarm that trips there: once, until it has been
+    quiet again."""
 
     def __init__(self, alarms: Sequence[Alarm]):
         self._alarms = alarms

@@ -1,8 +1,8 @@
 """Checkpoints: asynchronous, the last few and the best, checked when they are read.
 
-Orbax writes them; beside each state lies its SHA-256, so that damage which still parses is noticed too. Nothing is ever
-deleted because it is damaged: it is named and set aside. Of several processes each writes and reads what its devices hold;
-process 0 alone decides which checkpoint is whole.
+Orbax writes them; beside each state lies its SHA-256, so that damage which still parses is noticed
+too. Nothing is ever deleted because it is damaged: it is named and set aside. Of several processes
+each writes and reads what its devices hold; process 0 alone decides which checkpoint is whole.
 """
 
 import contextlib
@@ -30,15 +30,19 @@ from advdl.train import hosts
 log = logging.getLogger(__name__)
 
 Which = Literal["latest", "best"] | int
-"""A checkpoint of a run: the latest one that is whole, the one whose figures are best, or that of a step."""
+"""A checkpoint of a run: the latest one that is whole, the one whose figures are best, or that of a
+step."""
 
 
 def digest(state: Any) -> str:
-    """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the order of the paths. Equal trees, equal digests; so
-    are those of a tree of classes and of nested dicts of the same names. All processes that hold parts of it take part."""
+    """SHA-256 of a tree: every leaf's path, dtype, shape and bytes, in the order of the paths.
+    Equal trees, equal digests; so are those of a tree of classes and of nested dicts of the same
+    names. All processes that hold parts of it take part."""
     hasher = hashlib.sha256()
     leaves = jax.tree.leaves_with_path(state)
-    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    named = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves
+    ]
     for name, leaf in sorted(named, key=lambda item: item[0]):
         array = np.ascontiguousarray(jax.device_get(hosts.gathered(leaf)))
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -55,30 +59,44 @@ class _Kept(NamedTuple):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """In the order of the checkpoints, which is that of their steps."""
         steps = [checkpoint.step for checkpoint in checkpoints]
-        best = max((step for step in reversed(steps) if step in self.worth), key=self.worth.get, default=None)
+        best = max(
+            (step for step in reversed(steps) if step in self.worth),
+            key=self.worth.get,
+            default=None,
+        )
         return [step == best or step in steps[-self.latest :] for step in steps]
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within `with checkpoints:`.
+    """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within
+    `with checkpoints:`.
 
-    folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the latest to keep. best:
-    `(metric, "max" or "min")`, whose best checkpoint is kept as well; every checkpoint says what it is.
+    folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the
+    latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well; every
+    checkpoint says what it is.
     """
 
-    def __init__(self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None):
+    def __init__(
+        self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None
+    ):
         self._folder = epath.Path(folder if "://" in str(folder) else os.path.abspath(folder))
         self._best, self._kept = best, _Kept(keep, {})
         self._manager: ocp.CheckpointManager | None = None
 
     def steps(self) -> list[int]:
-        """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket that cannot be reached."""
+        """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket
+        that cannot be reached."""
         try:
             if not self._folder.is_dir():
                 return []
-            return sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()), reverse=True)
+            return sorted(
+                (int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()),
+                reverse=True,
+            )
         except ImportError as error:
-            raise UserError(f"{self._folder} is a bucket, and {error}; install what reads it, or give a folder") from error
+            raise UserError(
+                f"{self._folder} is a bucket, and {error}; install what reads it, or give a folder"
+            ) from error
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Starts writing the state after `step` updates; returns once it is copied off the devices.
@@ -88,13 +106,21 @@ class Checkpoints:
         self._wait()
         if self._manager is None:
             self._manager = self._open()
-        facts = {"step": step, "digest": digest(state), "layout": layout(state), "best": self._best, "figures": metrics}
+        facts = {
+            "step": step,
+            "digest": digest(state),
+            "layout": layout(state),
+            "best": self._best,
+            "figures": metrics,
+        }
         if self._best is not None and metrics:
             self._kept.worth[step] = worth(self._best, metrics)
-        item = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+        item = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)
+        )
         try:
             self._manager.save(step, args=item, force=True)
-        except Exception as error:  # noqa: BLE001 - Orbax raises what the file system or TensorStore gave it
+        except Exception as error:
             raise self._failed(error) from error
 
     def __enter__(self) -> "Checkpoints":
@@ -109,13 +135,16 @@ class Checkpoints:
             if manager is not None:
                 manager.close()
 
-    def restore(self, abstract: Any, set_aside: bool = False, which: Which = "latest") -> tuple[int, Any] | None:
+    def restore(
+        self, abstract: Any, set_aside: bool = False, which: Which = "latest"
+    ) -> tuple[int, Any] | None:
         """A checkpoint as (step, state) laid out like `abstract`; None where there is none yet.
 
-        The latest is the latest that is whole: damaged ones are named in the log and passed over, and with `set_aside` their
-        folders move to `damaged/` beside `checkpoints/`, so that the run can write these steps again. Raises UserError where
-        every checkpoint is damaged, where the best or that of a step is asked for and is damaged or not there, and where a
-        whole one is of another network.
+        The latest is the latest that is whole: damaged ones are named in the log and passed over,
+        and with `set_aside` their folders move to `damaged/` beside `checkpoints/`, so that the run
+        can write these steps again. Raises UserError where every checkpoint is damaged, where the
+        best or that of a step is asked for and is damaged or not there, and where a whole one is of
+        another network.
         """
         find = functools.partial(self._find, which=which, set_aside=set_aside)
         if jax.process_count() == 1:
@@ -124,12 +153,14 @@ class Checkpoints:
         return None if found is None else (found[0], self._read(found[0], abstract, checked=False))
 
     def player(self, name: str, which: Which = "latest") -> tuple[int, dict[str, Any]] | None:
-        """(step, variables that a player is evaluated with) of a checkpoint, as nested dicts of arrays on the host, whatever
-        else the run was made of; None where there is no checkpoint. Raises UserError as `restore` does, and where there is no
-        such player."""
+        """(step, variables that a player is evaluated with) of a checkpoint, as nested dicts of
+        arrays on the host, whatever else the run was made of; None where there is no checkpoint.
+        Raises UserError as `restore` does, and where there is no such player."""
         return self._find(lambda step: self._read_player(step, name), which)
 
-    def _find(self, read: Callable[[int], Any], which: Which, set_aside: bool = False) -> tuple[int, Any] | None:
+    def _find(
+        self, read: Callable[[int], Any], which: Which, set_aside: bool = False
+    ) -> tuple[int, Any] | None:
         if which == "latest":
             return self._latest(read, set_aside)
         if not (steps := self.steps()):
@@ -141,20 +172,29 @@ class Checkpoints:
             return step, read(step)
 
     def _best_step(self, steps: list[int]) -> int:
-        """The step, of these, whose figures are best; of equal ones the latest. Raises UserError where that is not known."""
+        """The step, of these, whose figures are best; of equal ones the latest. Raises UserError
+        where that is not known."""
         found, best = {}, self._best
         for step in steps:
             with self._told(step, steps):
                 facts = self._facts(step)
             if best is None and "best" not in facts:
-                raise UserError(f"{self._folder / str(step)} does not say which figure is to be best; {_there(steps)}")
+                raise UserError(
+                    f"{self._folder / str(step)} does not say which figure is to be best;"
+                    f" {_there(steps)}"
+                )
             best = best or facts["best"]
             if best is None:
-                raise UserError(f"{self._folder} has no best, since its experiment names no figure; {_there(steps)}")
+                raise UserError(
+                    f"{self._folder} has no best, since its experiment names no figure;"
+                    f" {_there(steps)}"
+                )
             if facts.get("figures"):
                 found[step] = worth(best, facts["figures"])
         if not found:
-            raise UserError(f"no checkpoint in {self._folder} has figures beside it; {_there(steps)}")
+            raise UserError(
+                f"no checkpoint in {self._folder} has figures beside it; {_there(steps)}"
+            )
         return max(found, key=found.get)
 
     @contextlib.contextmanager
@@ -165,17 +205,26 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"checkpoint {self._folder / str(step)} is damaged: {_reason(error)}; {_there(steps)}") from error
+            raise UserError(
+                f"checkpoint {self._folder / str(step)} is damaged: {_reason(error)};"
+                f" {_there(steps)}"
+            ) from error
 
-    def _latest(self, read: Callable[[int], Any], set_aside: bool = False) -> tuple[int, Any] | None:
+    def _latest(
+        self, read: Callable[[int], Any], set_aside: bool = False
+    ) -> tuple[int, Any] | None:
         damaged = []
         for step in self.steps():
             try:
                 state = read(step)
             except UserError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a damaged file fails in as many ways as it has bytes
-                log.warning("checkpoint %s is damaged and passed over: %s", self._folder / str(step), _reason(error))
+            except Exception as error:
+                log.warning(
+                    "checkpoint %s is damaged and passed over: %s",
+                    self._folder / str(step),
+                    _reason(error),
+                )
                 damaged.append(step)
                 continue
             if set_aside:
@@ -184,8 +233,9 @@ class Checkpoints:
             return step, state
         if damaged:
             raise UserError(
-                f"every checkpoint in {self._folder} is damaged (steps {', '.join(map(str, damaged))}); nothing was "
-                "deleted; restore one from a backup, or start again with another --run"
+                f"every checkpoint in {self._folder} is damaged (steps"
+                f" {', '.join(map(str, damaged))}); nothing was deleted; restore one from a backup,"
+                " or start again with another --run"
             )
         return None
 
@@ -193,24 +243,36 @@ class Checkpoints:
         """By all processes, each what it is to hold."""
         folder = self._folder / str(step)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
-            facts = reader.restore(folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+            facts = reader.restore(
+                folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())
+            ).facts
             same_layout(facts["layout"], layout(abstract), folder)
-            state = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+            state = reader.restore(
+                folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            ).state
         if checked:
             _same_digest(facts, state)
         return state
 
     def _read_here(self, step: int, abstract: Any = None) -> Any:
-        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of `abstract` if it is given."""
+        """By this process alone, all of it: nested dicts of arrays on the host, of the layout of
+        `abstract` if it is given."""
         folder, facts, own = self._folder / str(step), self._facts(step), jax.process_index()
         if abstract is not None:
             same_layout(facts["layout"], layout(abstract), folder)
-        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}")
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}"
+        )
         given = {"multiprocessing_options": alone}
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**given), **given) as reader, _quiet_siblings():
+        with (
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**given), **given) as reader,
+            _quiet_siblings(),
+        ):
             tree = reader.metadata(folder / "state").item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            state = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host))
+            state = reader.restore(
+                folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host)
+            )
         _same_digest(facts, state)
         return state
 
@@ -224,14 +286,21 @@ class Checkpoints:
     def _read_player(self, step: int, name: str) -> dict[str, Any]:
         state = self._read_here(step)
         if name not in state["players"]:
-            raise UserError(f"{self._folder / str(step)} has no player {name!r}; there are {', '.join(state['players'])}")
+            raise UserError(
+                f"{self._folder / str(step)} has no player {name!r}; there are"
+                f" {', '.join(state['players'])}"
+            )
         player = state["players"][name]
         return player["ema"] or {"params": player["params"], **player["collections"]}
 
     def _set_aside(self, step: int) -> None:
         aside = self._folder.parent / "damaged"
         aside.mkdir(exist_ok=True)
-        target = next(t for n in itertools.count() if not (t := aside / (f"{step}.{n}" if n else str(step))).exists())
+        target = next(
+            t
+            for n in itertools.count()
+            if not (t := aside / (f"{step}.{n}" if n else str(step))).exists()
+        )
         (self._folder / str(step)).rename(target)
         log.warning("checkpoint %d was moved to %s", step, target)
 
@@ -240,7 +309,9 @@ class Checkpoints:
             with contextlib.suppress(Exception):  # what cannot be read is not the best
                 self._kept.worth[step] = worth(self._best, self._facts(step)["figures"])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._kept, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=self._kept,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
@@ -248,19 +319,27 @@ class Checkpoints:
         if self._manager is not None:
             try:
                 self._manager.wait_until_finished()
-            except Exception as error:  # noqa: BLE001 - as in save
+            except Exception as error:
                 raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())
         reason = next((text for text in DISK_ERRORS if text in reason), reason[:160])
         whole = self.steps()
-        last = f"the checkpoint of step {whole[0]} is whole" if whole else "there is no earlier checkpoint"
-        return UserError(f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run again")
+        last = (
+            f"the checkpoint of step {whole[0]} is whole"
+            if whole
+            else "there is no earlier checkpoint"
+        )
+        return UserError(
+            f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run"
+            " again"
+        )
 
 
 def worth(best: tuple[str, str], metrics: Mapping[str, float]) -> float:
-    """How good figures are by `(metric, "max" or "min")`, the more the better; what is not a number is the worst."""
+    """How good figures are by `(metric, "max" or "min")`, the more the better; what is not a number
+    is the worst."""
     metric, mode = best
     value = metrics[metric] if mode == "max" else -metrics[metric]
     return -math.inf if math.isnan(value) else value
@@ -279,28 +358,42 @@ def _same_digest(facts: Mapping[str, Any], state: Any) -> None:
         raise ValueError("its contents do not have the SHA-256 written beside them")
 
 
-DISK_ERRORS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS))
+DISK_ERRORS = tuple(
+    os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+)
 
 
 def layout(state: Any) -> dict[str, str]:
-    """Path -> dtype and shape of every leaf: what two states must share for one to be restored into the other."""
-    return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(state)}
+    """Path -> dtype and shape of every leaf: what two states must share for one to be restored into
+    the other."""
+    return {
+        jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}"
+        for p, x in jax.tree.leaves_with_path(state)
+    }
 
 
-def same_layout(stored: Mapping[str, str], wanted: Mapping[str, str], folder: str | pathlib.Path) -> None:
+def same_layout(
+    stored: Mapping[str, str], wanted: Mapping[str, str], folder: str | pathlib.Path
+) -> None:
     """Raises UserError, about the folder that the one is from, where two layouts differ."""
     for path in [*wanted, *stored]:
         if stored.get(path) != wanted.get(path):
             raise UserError(
-                f"{folder} is of another network: {path} is {stored.get(path, 'absent')} there and "
-                f"{wanted.get(path, 'absent')} here; give the flags it was trained with, or another --run"
+                f"{folder} is of another network: {path} is {stored.get(path, 'absent')} there and"
+                f" {wanted.get(path, 'absent')} here; give the flags it was trained with, or"
+                " another --run"
             )
 
 
 @contextlib.contextmanager
 def _quiet_siblings():
-    """When one array cannot be read Orbax abandons the reads beside it; their complaints are not news."""
-    previous, sys.unraisablehook = sys.unraisablehook, lambda event: log.debug("abandoned: %s", event.exc_value)
+    """When one array cannot be read Orbax abandons the reads beside it; their complaints are not
+    news."""
+    previous, sys.unraisablehook = (
+        sys.unraisablehook,
+        lambda event: log.debug("abandoned: %s", event.exc_value),
+    )
     try:
         yield
     finally:

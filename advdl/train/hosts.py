@@ -1,6 +1,8 @@
-"""What processes that train one network together have to agree on, and what of a state another one holds.
+"""What processes that train one network together have to agree on, and what of a state another one
+holds.
 
-All of this is called by every process, in the same order; in a process of its own it does nothing but what it says.
+All of this is called by every process, in the same order; in a process of its own it does nothing
+but what it says.
 """
 
 import json
@@ -22,14 +24,16 @@ def leads() -> bool:
 
 
 def meet(where: str) -> None:
-    """Waits for the other processes to come here too. Between CPUs the first collective of a group of devices has to be begun
-    by all within 30 s (Gloo's), while later ones wait; so processes meet before, when some may have taken longer."""
+    """Waits for the other processes to come here too. Between CPUs the first collective of a group
+    of devices has to be begun by all within 30 s (Gloo's), while later ones wait; so processes meet
+    before, when some may have taken longer."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
 
 
 def agreed(decide: Callable[[], Any]) -> Any:
-    """What `decide()` returns (JSON) on process 0, which alone calls it, on every process; so is the UserError it raises."""
+    """What `decide()` returns (JSON) on process 0, which alone calls it, on every process; so is
+    the UserError it raises."""
     if jax.process_count() == 1:
         return decide()
     said: dict[str, Any] = {}
@@ -39,7 +43,9 @@ def agreed(decide: Callable[[], Any]) -> Any:
         except UserError as error:
             said = {"error": str(error)}
     text = json.dumps(said).encode()
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK) * BLOCK)))  # few shapes to compile for
+    size = int(
+        multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK) * BLOCK))
+    )  # few shapes to compile for
     told = multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(size)[:size], np.uint8))
     said = json.loads(bytes(np.asarray(told, np.uint8)))
     if "error" in said:
@@ -53,8 +59,9 @@ def everywhere(here: bool) -> bool:
 
 
 def gathered(tree: Any) -> Any:
-    """The tree with every array within reach of this process: one of which other processes hold parts is brought to the host
-    of each, one after the other; what every device has is that of a device here; the others stay what they are."""
+    """The tree with every array within reach of this process: one of which other processes hold
+    parts is brought to the host of each, one after the other; what every device has is that of a
+    device here; the others stay what they are."""
     return jax.tree.map(_whole, tree)
 
 

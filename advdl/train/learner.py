@@ -1,9 +1,9 @@
 """How a network learns: three pure functions, and the constructors that cover every experiment.
 
-`minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax states that take turns
-inside one compiled step. Both are built of the same update of one `Player`. `together` lets whole learners that know
-nothing of each other see the same batches; `repeated` does several steps of one in a call, `scanned` all of them. Nothing
-here knows a model or a data set.
+`minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax
+states that take turns inside one compiled step. Both are built of the same update of one `Player`.
+`together` lets whole learners that know nothing of each other see the same batches; `repeated` does
+several steps of one in a call, `scanned` all of them. Nothing here knows a model or a data set.
 
 A batch is a tree of arrays whose leading axis B counts examples.
 """
@@ -32,10 +32,12 @@ Metrics = dict[str, Any]
 class Loss(NamedTuple):
     """What a loss function returns.
 
-    objective: sum and count over the examples (or tokens, pixels) of this batch. Gradients are taken of the sum, then
-      added over micro-batches and replicas and divided by the added counts, so an unequal split changes nothing.
+    objective: sum and count over the examples (or tokens, pixels) of this batch. Gradients are
+      taken of the sum, then added over micro-batches and replicas and divided by the added counts,
+      so an unequal split changes nothing.
     metrics: mergeable metrics of the same forward pass.
-    collections: the mutable collections after it (`{}` keeps the old ones); the same on every replica.
+    collections: the mutable collections after it (`{}` keeps the old ones); the same on every
+      replica.
     carried: what the next batch starts from, see `minimize`.
     """
 
@@ -49,12 +51,16 @@ class Player(NamedTuple):
     """A network (or several that share an objective) and how it learns.
 
     init: `(key, batch) -> variables`, Flax's `{"params": …, other collections}`.
-    loss: `(variables, batch, key) -> Loss`; under `alternate`, `(variables, opponent's variables, batch, key) -> Loss`.
+    loss: `(variables, batch, key) -> Loss`; under `alternate`, `(variables, opponent's variables,
+      batch, key) -> Loss`.
     optimizer: any optax transformation; clipping and schedules belong in it.
-    ema: decay of an exponential moving average of the parameters and of the mutable collections (both: an average
-      network whose batch statistics were not averaged is another network). None keeps none, 0 follows exactly.
-    accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i mod accumulate.
-    remat: what is computed again for the gradient instead of being kept, a key of `advdl.nn.remat.WAYS`.
+    ema: decay of an exponential moving average of the parameters and of the mutable collections
+      (both: an average network whose batch statistics were not averaged is another network). None
+      keeps none, 0 follows exactly.
+    accumulate: micro-batches per optimizer step. Example i of the batch belongs to micro-batch i
+      mod accumulate.
+    remat: what is computed again for the gradient instead of being kept, a key of
+      `advdl.nn.remat.WAYS`.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -85,8 +91,11 @@ class PlayerState:
         return self.variables if self.ema is None else self.ema
 
     def starting_from(self, variables: Variables) -> "PlayerState":
-        """The same with other variables (of the same shapes, on the host), in their average too, laid out as the old."""
-        new = jax.tree.map(lambda old, value: jax.device_put(value, old.sharding), self.variables, dict(variables))
+        """The same with other variables (of the same shapes, on the host), in their average too,
+        laid out as the old."""
+        new = jax.tree.map(
+            lambda old, value: jax.device_put(value, old.sharding), self.variables, dict(variables)
+        )
         collections = {name: value for name, value in new.items() if name != "params"}
         ema = None if self.ema is None else jax.tree.map(jnp.copy, new)
         return self.replace(params=new["params"], collections=collections, ema=ema)
@@ -94,8 +103,8 @@ class PlayerState:
 
 @flax.struct.dataclass
 class State:
-    """A whole run at one step: `step` (int32, updates done), the players by name, and what some of them carry from batch to
-    batch, laid out like the batch (B, …)."""
+    """A whole run at one step: `step` (int32, updates done), the players by name, and what some of
+    them carry from batch to batch, laid out like the batch (B, …)."""
 
     step: jax.Array
     players: dict[str, PlayerState]
@@ -109,8 +118,8 @@ class Learner(NamedTuple):
     """Three pure functions, in the manner of an optax transformation.
 
     init: `(key, batch) -> state`; only the batch's shapes matter.
-    step: `(state, batch, key) -> (state, metrics)`. `key` is the run's; the step folds its own number into it, so
-      randomness is a function of (seed, step) and nothing is saved.
+    step: `(state, batch, key) -> (state, metrics)`. `key` is the run's; the step folds its own
+      number into it, so randomness is a function of (seed, step) and nothing is saved.
     evaluate: `(state, batch) -> metrics`, sums over the examples that the batch's mask keeps.
     """
 
@@ -126,12 +135,14 @@ def minimize(
 ) -> Learner:
     """A learner that descends one objective.
 
-    The state has one player, `"model"`. Step metrics: those of the loss, `loss` and `gradient_norm` (of the mean
-    gradient, before the optimizer). `evaluate(variables, batch)` sees the moving average where one is kept.
+    The state has one player, `"model"`. Step metrics: those of the loss, `loss` and `gradient_norm`
+    (of the mean gradient, before the optimizer). `evaluate(variables, batch)` sees the moving
+    average where one is kept.
 
-    begin: for truncated back-propagation through time, `batch -> tree of (B, …)`, the hidden state before the first batch.
-    The loss then finds as `batch["carried"]` what it returned as `Loss.carried` for the batch before, example i going on
-    where example i stopped; no gradient flows through it.
+    begin: for truncated back-propagation through time, `batch -> tree of (B, …)`, the hidden state
+    before the first batch. The loss then finds as `batch["carried"]` what it returned as
+    `Loss.carried` for the batch before, example i going on where example i stopped; no gradient
+    flows through it.
     """
 
     def init(key, batch):
@@ -140,10 +151,19 @@ def minimize(
 
     def step(state, batch, key):
         batch = _with(batch, state.carried)
-        model, carried, metrics = _update(player, state["model"], batch, jax.random.fold_in(key, state.step))
-        return State(state.step + 1, {"model": model}, {name: carried for name in state.carried}), metrics
+        model, carried, metrics = _update(
+            player, state["model"], batch, jax.random.fold_in(key, state.step)
+        )
+        return (
+            State(state.step + 1, {"model": model}, {name: carried for name in state.carried}),
+            metrics,
+        )
 
-    return Learner(init, step, lambda state, batch: replica.sum(evaluate(sharing.whole(state["model"].average), batch)))
+    return Learner(
+        init,
+        step,
+        lambda state, batch: replica.sum(evaluate(sharing.whole(state["model"].average), batch)),
+    )
 
 
 def alternate(
@@ -152,22 +172,27 @@ def alternate(
     evaluate: Callable[[dict[str, Variables], Batch], Metrics],
     discriminator_steps: int = 1,
 ) -> Learner:
-    """Algorithm 1 of Goodfellow et al. 2014: k discriminator updates, then one generator update, in one step.
+    """Algorithm 1 of Goodfellow et al. 2014: k discriminator updates, then one generator update, in
+    one step.
 
-    A batch holds the minibatches of all k discriminator updates, k·m examples; example i belongs to update i mod k.
-    Every update has a key of its own, so each draws its own noise, the generator's too. The generator's update also
-    sees the last minibatch, for its size and for what it is conditioned on. Each player changes only its own state.
+    A batch holds the minibatches of all k discriminator updates, k·m examples; example i belongs to
+    update i mod k. Every update has a key of its own, so each draws its own noise, the generator's
+    too. The generator's update also sees the last minibatch, for its size and for what it is
+    conditioned on. Each player changes only its own state.
 
-    Step metrics: both players' with the prefixes `discriminator_` and `generator_` before `loss` and `gradient_norm`;
-    other metrics keep their names. `evaluate` gets `{"discriminator": variables, "generator": variables}`, the moving
-    averages where they are kept.
+    Step metrics: both players' with the prefixes `discriminator_` and `generator_` before `loss`
+    and `gradient_norm`; other metrics keep their names. `evaluate` gets `{"discriminator":
+    variables, "generator": variables}`, the moving averages where they are kept.
     """
 
     def init(key, batch):
         keys = jax.random.split(key)
         return State(
             jnp.int32(0),
-            {"discriminator": _init(discriminator, keys[0], batch), "generator": _init(generator, keys[1], batch)},
+            {
+                "discriminator": _init(discriminator, keys[0], batch),
+                "generator": _init(generator, keys[1], batch),
+            },
         )
 
     def step(state, batch, key):
@@ -177,13 +202,20 @@ def alternate(
 
         def update(carry, minibatch, number):
             key = jax.random.fold_in(key_d, number)
-            carry, _, metrics = _update(discriminator, carry, minibatch, key, opponent, name="discriminator_")
+            carry, _, metrics = _update(
+                discriminator, carry, minibatch, key, opponent, name="discriminator_"
+            )
             return carry, metrics, None
 
         d, metrics_d, _ = _repeat(update, state["discriminator"], minibatches)
         last = jax.tree.map(lambda x: x[-1], minibatches)
-        g, _, metrics_g = _update(generator, state["generator"], last, key_g, d.variables, name="generator_")
-        return State(state.step + 1, {"discriminator": d, "generator": g}), {**metrics_d, **metrics_g}
+        g, _, metrics_g = _update(
+            generator, state["generator"], last, key_g, d.variables, name="generator_"
+        )
+        return State(state.step + 1, {"discriminator": d, "generator": g}), {
+            **metrics_d,
+            **metrics_g,
+        }
 
     def score(state, batch):
         averages = {name: sharing.whole(player.average) for name, player in state.players.items()}
@@ -193,19 +225,23 @@ def alternate(
 
 
 def together(learners: Mapping[str, Learner]) -> Learner:
-    """Learners that share nothing but the batches, one beside the other in one step: a comparison within one run.
+    """Learners that share nothing but the batches, one beside the other in one step: a comparison
+    within one run.
 
-    Member `name` is what it is alone with the key `fold_in(key, crc32(name))`, at initialization and in every step; so
-    it does not matter who is beside it, and one learner under two names starts from two initializations. Its players
-    are `"name/player"` in the state, its metrics `"name/metric"`. Raises ValueError where a name followed by "/" is the
-    prefix of another.
+    Member `name` is what it is alone with the key `fold_in(key, crc32(name))`, at initialization
+    and in every step; so it does not matter who is beside it, and one learner under two names
+    starts from two initializations. Its players are `"name/player"` in the state, its metrics
+    `"name/metric"`. Raises ValueError where a name followed by "/" is the prefix of another.
 
-    A learner that comes several times is traced once, and its initializations are one loop. XLA still compiles a copy of
-    the step for each name: on CPU a subprogram that is called, or a loop over stacked members, loses what makes its
-    convolutions fast (ResNet-20: twelve times slower).
+    A learner that comes several times is traced once, and its initializations are one loop. XLA
+    still compiles a copy of the step for each name: on CPU a subprogram that is called, or a loop
+    over stacked members, loses what makes its convolutions fast (ResNet-20: twelve times slower).
     """
     if clashes := [(a, b) for a in learners for b in learners if b.startswith(f"{a}/")]:
-        raise ValueError(f"member {clashes[0][0]!r} is a prefix of member {clashes[0][1]!r}; give them other names")
+        raise ValueError(
+            f"member {clashes[0][0]!r} is a prefix of member {clashes[0][1]!r}; give them other"
+            " names"
+        )
     names: dict[Learner, list[str]] = {}
     for name, member in learners.items():
         names.setdefault(member, []).append(name)
@@ -215,15 +251,24 @@ def together(learners: Mapping[str, Learner]) -> Learner:
 
     def own_part(state, name):
         head = f"{name}/"
-        own = lambda parts: {path.removeprefix(head): p for path, p in parts.items() if path.startswith(head)}  # noqa: E731
+
+        def own(parts):
+            return {
+                path.removeprefix(head): p for path, p in parts.items() if path.startswith(head)
+            }
+
         return State(state.step, own(state.players), own(state.carried))
 
     def joined(parts):
-        return {f"{name}/{what}": value for name, part in parts.items() for what, value in part.items()}
+        return {
+            f"{name}/{what}": value for name, part in parts.items() for what, value in part.items()
+        }
 
     def whole(step, states):
         parts = {name: (state.players, state.carried) for name, state in states.items()}
-        players, carried = (joined({name: part[n] for name, part in parts.items()}) for n in range(2))
+        players, carried = (
+            joined({name: part[n] for name, part in parts.items()}) for n in range(2)
+        )
         return State(step, players, carried)
 
     def init(key, batch):
@@ -231,27 +276,38 @@ def together(learners: Mapping[str, Learner]) -> Learner:
         for member, own in names.items():
             keys = jnp.stack([own_key(key, name) for name in own])
             stacked = jax.lax.map(lambda key, member=member: member.init(key, batch), keys)
-            begun |= {name: jax.tree.map(lambda x, n=n: x[n], stacked) for n, name in enumerate(own)}
+            begun |= {
+                name: jax.tree.map(lambda x, n=n: x[n], stacked) for n, name in enumerate(own)
+            }
         return whole(jnp.int32(0), begun)
 
     def step(state, batch, key):
         new, metrics = {}, {}
         for name, member in learners.items():
-            new[name], metrics[name] = jax.jit(member.step)(own_part(state, name), batch, own_key(key, name))
+            new[name], metrics[name] = jax.jit(member.step)(
+                own_part(state, name), batch, own_key(key, name)
+            )
         return whole(state.step + 1, new), joined(metrics)
 
     def evaluate(state, batch):
-        return joined({name: jax.jit(own.evaluate)(own_part(state, name), batch) for name, own in learners.items()})
+        return joined(
+            {
+                name: jax.jit(own.evaluate)(own_part(state, name), batch)
+                for name, own in learners.items()
+            }
+        )
 
     return Learner(init, step, evaluate)
 
 
 def repeated(learner: Learner, times: int) -> Learner:
-    """The same learner, whose `step` does `times` steps: for networks so small that a step takes less than its call.
+    """The same learner, whose `step` does `times` steps: for networks so small that a step takes
+    less than its call.
 
-    A batch holds those of all steps, example i belonging to step i mod times (`data.Several` makes it). `state.step` counts
-    on by `times`, so every step has the key and the number that it has alone; metrics are added. The numbers are those of
-    the learner alone but for the order of additions within a compiled program.
+    A batch holds those of all steps, example i belonging to step i mod times (`data.Several` makes
+    it). `state.step` counts on by `times`, so every step has the key and the number that it has
+    alone; metrics are added. The numbers are those of the learner alone but for the order of
+    additions within a compiled program.
     """
     if times == 1:
         return learner
@@ -260,21 +316,33 @@ def repeated(learner: Learner, times: int) -> Learner:
         return learner.init(key, jax.tree.map(lambda x: x[0], _deal(batch, times)))
 
     def step(state, batch, key):
-        state, metrics, _ = _repeat(lambda state, part, _: (*learner.step(state, part, key), None), state, _deal(batch, times))
+        state, metrics, _ = _repeat(
+            lambda state, part, _: (*learner.step(state, part, key), None),
+            state,
+            _deal(batch, times),
+        )
         return state, metrics
 
     return Learner(init, step, learner.evaluate)
 
 
-def scanned(learner: Learner, draw: Callable[[Key], Batch], steps: int) -> Callable[[Key], tuple[State, Metrics]]:
-    """`run(key)`: a new state after so many steps on batches that `draw(key)` makes, all in one loop for compiling, and the
-    metrics of each step, stacked. For small networks trained on the way to something else."""
+def scanned(
+    learner: Learner, draw: Callable[[Key], Batch], steps: int
+) -> Callable[[Key], tuple[State, Metrics]]:
+    """`run(key)`: a new state after so many steps on batches that `draw(key)` makes, all in one
+    loop for compiling, and the metrics of each step, stacked. For small networks trained on the way
+    to something else."""
 
     def run(key):
         key_init, key_draw, key = jax.random.split(key, 3)
-        batch = lambda t: draw(jax.random.fold_in(key_draw, t))  # noqa: E731
+
+        def batch(t):
+            return draw(jax.random.fold_in(key_draw, t))
+
         return jax.lax.scan(
-            lambda state, t: learner.step(state, batch(t), key), learner.init(key_init, batch(0)), jnp.arange(steps)
+            lambda state, t: learner.step(state, batch(t), key),
+            learner.init(key_init, batch(0)),
+            jnp.arange(steps),
         )
 
     return run
@@ -287,10 +355,14 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
     return PlayerState(params, variables, player.optimizer.init(params), ema)
 
 
-def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""):
+def _update(
+    player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""
+):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
     opponent = [sharing.whole(variables) for variables in opponent]
-    whole = sharing.whole({"params": state.params})["params"]  # brought together once, not in every micro-batch
+    whole = sharing.whole({"params": state.params})[
+        "params"
+    ]  # brought together once, not in every micro-batch
 
     def micro(collections, part, number):
         def total(params):
@@ -302,7 +374,11 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
             gradient, loss = jax.grad(remat.WAYS[player.remat](total), has_aux=True)(whole)
         except remat.NoBlocksError as error:
             raise UserError(f"{error}; give --remat products, or none") from error
-        return {**collections, **loss.collections}, (gradient, loss.objective, loss.metrics), loss.carried
+        return (
+            {**collections, **loss.collections},
+            (gradient, loss.objective, loss.metrics),
+            loss.carried,
+        )
 
     collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
     gradient, objective, metrics = replica.sum(sums)
@@ -312,7 +388,11 @@ def _update(player: Player, state: PlayerState, batch: Batch, key: Key, *opponen
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-        ema = jax.tree.map(lambda old, new: _towards(old, new, 1 - player.ema), ema, {"params": params, **collections})
+        ema = jax.tree.map(
+            lambda old, new: _towards(old, new, 1 - player.ema),
+            ema,
+            {"params": params, **collections},
+        )
     norm = Mean.of(global_norm(gradient)[None])
     metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
     return PlayerState(params, collections, optimizer, ema), carried, metrics
@@ -331,14 +411,15 @@ def _towards(old: jax.Array, new: jax.Array, rate: float) -> jax.Array:
 def _deal(batch: Batch, hands: int) -> Batch:
     """(hands·m, …) -> (hands, m, …), example i into hand i mod hands, as cards are dealt.
 
-    Dealing keeps each hand spread over the shards and replicas of the batch axis, so nothing moves between devices and
-    every placement deals the same hands.
+    Dealing keeps each hand spread over the shards and replicas of the batch axis, so nothing moves
+    between devices and every placement deals the same hands.
     """
 
     def deal(x):
         if x.shape[0] % hands:
             raise UserError(
-                f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches; take a larger --batch, or fewer devices"
+                f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches; take a"
+                " larger --batch, or fewer devices"
             )
         return jnp.moveaxis(x.reshape(x.shape[0] // hands, hands, *x.shape[1:]), 1, 0)
 
@@ -351,8 +432,8 @@ def _gather(hands: Any) -> Any:
 
 
 def _repeat(body, carry, parts):
-    """`carry, sums, rows = body(carry, part, number)` over the parts in turn: (carry, the sums added, the rows (m, …) as they
-    stood before the parts were dealt). The body is compiled once."""
+    """`carry, sums, rows = body(carry, part, number)` over the parts in turn: (carry, the sums
+    added, the rows (m, …) as they stood before the parts were dealt). The body is compiled once."""
     count = jax.tree.leaves(parts)[0].shape[0]
     if count == 1:
         return body(carry, jax.tree.map(lambda x: x[0], parts), 0)
@@ -363,6 +444,8 @@ def _repeat(body, carry, parts):
         return (carry, jax.tree.map(jnp.add, added, sums)), rows
 
     one = jax.tree.map(lambda x: x[0], parts)
-    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: body(carry, one, 0)[1]))
+    none = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: body(carry, one, 0)[1])
+    )
     (carry, sums), rows = jax.lax.scan(scanned, (carry, none), (parts, jnp.arange(count)))
     return carry, sums, _gather(rows)

@@ -1,4 +1,5 @@
-"""The loop: save if due · batch(t) · step · log the metrics of the steps before · evaluate if due. In this order, no other.
+"""The loop: save if due · batch(t) · step · log the metrics of the steps before · evaluate if due.
+In this order, no other.
 
 It is the only impure part of training, and it holds no state that a checkpoint would have to know.
 """
@@ -33,8 +34,8 @@ class Every(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What the loop calls outward: `log(step, figures)`, `save(step, state)`, `evaluate(step, state) -> figures`,
-    `progress(step, figures)` (for a progress bar, at each log)."""
+    """What the loop calls outward: `log(step, figures)`, `save(step, state)`, `evaluate(step,
+    state) -> figures`, `progress(step, figures)` (for a progress bar, at each log)."""
 
     log: Callable[[int, Mapping[str, float]], None]
     save: Callable[[int, State], None]
@@ -43,8 +44,9 @@ class Hooks(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The final state; updates done in this call; seconds spent on them and, of these, waiting for data (compilation,
-    evaluation and saving are in neither); and whether a signal ended the run early."""
+    """The final state; updates done in this call; seconds spent on them and, of these, waiting for
+    data (compilation, evaluation and saving are in neither); and whether a signal ended the run
+    early."""
 
     state: State
     steps: int
@@ -68,21 +70,23 @@ def fit(
 ) -> Outcome:
     """Trains from `state.step` to `steps` updates.
 
-    stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples a step uses, for the
-    rate. per_call: steps that `placed.step` does (`repeated`), each batch then being that of as many. SIGTERM and SIGINT
-    end it after the current call, with a save; sent to one of several processes, they end all of them after the same call.
-    watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`, `steps` or `every` are no
-    multiples of `per_call`.
+    stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples
+    a step uses, for the rate. per_call: steps that `placed.step` does (`repeated`), each batch then
+    being that of as many. SIGTERM and SIGINT end it after the current call, with a save; sent to
+    one of several processes, they end all of them after the same call.
+    watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`,
+    `steps` or `every` are no multiples of `per_call`.
 
-    Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the device never waits for
-    the host; each step's loss and gradient norm is looked at. Raises UserError where one is not finite, naming the step;
-    what is not finite is never saved.
+    Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the
+    device never waits for the host; each step's loss and gradient norm is looked at. Raises
+    UserError where one is not finite, naming the step; what is not finite is never saved.
     """
     start = int(state.step)
     if any(number % per_call for number in (start, steps, *every)):
         raise UserError(
-            f"{per_call} steps a call do not come out even with a start at step {start}, {steps} steps in all and {every.log}, "
-            f"{every.evaluate}, {every.save} between lines, evaluations, checkpoints; make them multiples, or give --per-call 1"
+            f"{per_call} steps a call do not come out even with a start at step {start}, {steps}"
+            f" steps in all and {every.log}, {every.evaluate}, {every.save} between lines,"
+            " evaluations, checkpoints; make them multiples, or give --per-call 1"
         )
     clock, window, told = Clock(), Window(per_call), start
     watchdog, trace = watchdog or Watchdog(0, pathlib.Path()), trace or Trace(pathlib.Path())
@@ -99,7 +103,11 @@ def fit(
         if figures := window.close():
             seconds = max(clock.lap(), 1e-9)
             rate, told = (last - told) / seconds, last
-            figures |= {"seconds": seconds, "steps_per_second": rate, "examples_per_second": rate * examples}
+            figures |= {
+                "seconds": seconds,
+                "steps_per_second": rate,
+                "examples_per_second": rate * examples,
+            }
             hooks.log(last, {f"train/{name}": value for name, value in figures.items()})
             hooks.progress(last, figures)
 
@@ -144,7 +152,8 @@ def fit(
 
 
 def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
-    """Every batch of a finite sequence, merged: figures by name. Each example counts once (masks and sums)."""
+    """Every batch of a finite sequence, merged: figures by name. Each example counts once (masks
+    and sums)."""
     total = None
     for number in range(len(batches)):
         metrics = _on_host(placed.evaluate(state, placed.put(batches[number])))
@@ -153,34 +162,45 @@ def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
 
 
 class Window:
-    """Metrics of consecutive steps: kept on the device, fetched together, looked at one by one, merged."""
+    """Metrics of consecutive steps: kept on the device, fetched together, looked at one by one,
+    merged."""
 
     def __init__(self, per_call: int = 1):
         self._per_call, self._pending = per_call, []
         self._merged: Any = None
 
     def add(self, step: int, metrics: Any) -> None:
-        """Keeps the metrics of the call whose first update is number `step` (from 0) where they are."""
+        """Keeps the metrics of the call whose first update is number `step` (from 0) where they
+        are."""
         self._pending.append((step, metrics))
 
     def fetch(self) -> None:
-        """Brings what is pending to the host. Raises UserError at the first loss or gradient that is not finite."""
+        """Brings what is pending to the host. Raises UserError at the first loss or gradient that
+        is not finite."""
         pending, self._pending = self._pending, []
         for step, metrics in _on_host(pending):
             for name in sorted(metrics, key=lambda name: not name.endswith("loss")):
                 total = metrics[name].total if name.endswith(("loss", "gradient_norm")) else 0.0
                 if not math.isfinite(total):
-                    at = f"step {step + 1}" if self._per_call == 1 else f"one of steps {step + 1} to {step + self._per_call}"
+                    at = (
+                        f"step {step + 1}"
+                        if self._per_call == 1
+                        else f"one of steps {step + 1} to {step + self._per_call}"
+                    )
                     raise UserError(
-                        f"{name} is {float(total)} at {at}; the run stopped and its last checkpoint is from "
-                        "before; lower --learning-rate, or clip gradients with --clip"
+                        f"{name} is {float(total)} at {at}; the run stopped and its last checkpoint"
+                        " is from before; lower --learning-rate, or clip gradients with --clip"
                     )
             self._merged = metrics if self._merged is None else merge(self._merged, metrics)
 
     def close(self) -> dict[str, float]:
         """The figures of what was fetched since the last time."""
         merged, self._merged = self._merged, None
-        return {} if merged is None else {name: float(value) for name, value in compute(merged).items()}
+        return (
+            {}
+            if merged is None
+            else {name: float(value) for name, value in compute(merged).items()}
+        )
 
 
 class Clock:
@@ -215,8 +235,11 @@ class Clock:
 
 
 def _on_host(tree: Any) -> Any:
-    """`jax.device_get`, which takes ten times as long for arrays of a CPU, though they are on the host already."""
-    return jax.tree.map(np.asarray, tree) if jax.default_backend() == "cpu" else jax.device_get(tree)
+    """`jax.device_get`, which takes ten times as long for arrays of a CPU, though they are on the
+    host already."""
+    return (
+        jax.tree.map(np.asarray, tree) if jax.default_backend() == "cpu" else jax.device_get(tree)
+    )
 
 
 def _due(step: int, every: int) -> bool:
@@ -225,9 +248,10 @@ def _due(step: int, every: int) -> bool:
 
 @contextlib.contextmanager
 def _signals():
-    """`stopped(call)`, asked before each call of the step, is true once SIGTERM or SIGINT has come; a second SIGINT interrupts
-    at once. Of several processes, all stop before the same call, whichever it came to: JAX then takes SIGTERM (and passes on
-    a notice of the cloud that it knows), and has them agree."""
+    """`stopped(call)`, asked before each call of the step, is true once SIGTERM or SIGINT has come;
+    a second SIGINT interrupts at once. Of several processes, all stop before the same call,
+    whichever it came to: JAX then takes SIGTERM (and passes on a notice of the cloud that it
+    knows), and has them agree."""
     came: list[int] = []
     together = jax.process_count() > 1
 

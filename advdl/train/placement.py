@@ -1,7 +1,8 @@
-"""Where a learner runs: `jit` on one device, `pmap` on replicas, `mesh` on named axes data × fsdp × model.
+"""Where a learner runs: `jit` on one device, `pmap` on replicas, `mesh` on named axes data × fsdp ×
+model.
 
-A placement turns a learner into one that runs somewhere, with the same three functions and the same numbers. The step is
-written once; what replicas must agree on it asks of `advdl.nn.replica`.
+A placement turns a learner into one that runs somewhere, with the same three functions and the same
+numbers. The step is written once; what replicas must agree on it asks of `advdl.nn.replica`.
 """
 
 import contextlib
@@ -27,15 +28,16 @@ Devices = Sequence[jax.Device] | None
 
 
 class Once:
-    """A function compiled at its first call with a batch of some shape, and only run afterwards: one program a shape.
+    """A function compiled at its first call with a batch of some shape, and only run afterwards:
+    one program a shape.
 
-    `seconds` is what tracing and compiling took in all, `executable` the first of JAX's compiled programs (cost and memory
-    analysis).
+    `seconds` is what tracing and compiling took in all, `executable` the first of JAX's compiled
+    programs (cost and memory analysis).
     """
 
     def __init__(self, lower: Callable[..., Any], platform: str):
-        """`lower(first, second, …)`: the traced program, as `jax.jit(f).lower` gives it, for devices of this platform. Batches
-        are the second argument."""
+        """`lower(first, second, …)`: the traced program, as `jax.jit(f).lower` gives it, for
+        devices of this platform. Batches are the second argument."""
         self._lower, self._platform = lower, platform
         self._programs: dict[Any, Any] = {}
         self.seconds = 0.0
@@ -52,7 +54,9 @@ class Once:
             start = time.perf_counter()
             with formulation.compiled_for(self._platform):
                 lowered = self._lower(*arguments)
-            self._programs[shape] = lowered.compile(compiler_options=compiler_options(self._platform))
+            self._programs[shape] = lowered.compile(
+                compiler_options=compiler_options(self._platform)
+            )
             self.seconds += time.perf_counter() - start
             hosts.meet("compiled")
         return self._programs[shape]
@@ -67,11 +71,15 @@ class Once:
 class Placed(NamedTuple):
     """A learner in its place.
 
-    init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its buffers are reused).
-    put: host batch (this process's part) -> device batch, laid out as `step` and `evaluate` want it.
-    shapes: the same of the shapes of a whole batch, over all processes: what `step.compile` needs to know of one.
+    init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its
+      buffers are reused).
+    put: host batch (this process's part) -> device batch, laid out as `step` and `evaluate` want
+      it.
+    shapes: the same of the shapes of a whole batch, over all processes: what `step.compile` needs
+      to know of one.
     abstract: `(key, batch) -> state` of shapes with shardings, for restoring without making one.
-    part: `() -> (number, parts)`: which of how many equal parts of a batch this process's devices hold, see `data.Shared`.
+    part: `() -> (number, parts)`: which of how many equal parts of a batch this process's devices
+      hold, see `data.Shared`.
     """
 
     init: Once
@@ -86,33 +94,47 @@ class Placed(NamedTuple):
 Placement = Callable[[Learner], Placed]
 
 
-def place(name: str, mesh: str = "", rules: Sequence[Rule] = (), devices: Devices = None) -> Placement:
-    """The placement called `jit`, `pmap` or `mesh`; `mesh` as in `"data=2,fsdp=2"` (default: all devices on data).
+def place(
+    name: str, mesh: str = "", rules: Sequence[Rule] = (), devices: Devices = None
+) -> Placement:
+    """The placement called `jit`, `pmap` or `mesh`; `mesh` as in `"data=2,fsdp=2"` (default: all
+    devices on data).
 
-    devices: those to take, by default all there are. For devices that are not there, those of a topology, `abstract`, `shapes`
-    and `compile` can be called and nothing else.
+    devices: those to take, by default all there are. For devices that are not there, those of a
+    topology, `abstract`, `shapes` and `compile` can be called and nothing else.
 
-    Raises UserError for a mesh that does not fit, an unknown axis, or a mesh given to another placement.
+    Raises UserError for a mesh that does not fit, an unknown axis, or a mesh given to another
+    placement.
     """
     if name == "mesh":
-        return on_mesh(parse_mesh(mesh) if mesh else {"data": len(devices or jax.devices())}, rules, devices)
+        return on_mesh(
+            parse_mesh(mesh) if mesh else {"data": len(devices or jax.devices())}, rules, devices
+        )
     if mesh:
-        raise UserError(f"--mesh {mesh} was given with --placement {name}; a mesh needs --placement mesh")
+        raise UserError(
+            f"--mesh {mesh} was given with --placement {name}; a mesh needs --placement mesh"
+        )
     return functools.partial({"jit": jit, "pmap": pmap}[name], devices=devices)
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """`"data=2,fsdp=2"` -> `{"data": 2, "fsdp": 2}`. Raises UserError naming what does not parse."""
+    """`"data=2,fsdp=2"` -> `{"data": 2, "fsdp": 2}`. Raises UserError naming what does not
+    parse."""
     sizes: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = part.partition("=")
         axis = axis.strip()
         if axis not in AXES:
-            raise UserError(f"no mesh axis {axis!r}; the axes are {', '.join(AXES)}{nearest(axis, AXES)}")
+            raise UserError(
+                f"no mesh axis {axis!r}; the axes are {', '.join(AXES)}{nearest(axis, AXES)}"
+            )
         if axis in sizes:
             raise UserError(f"mesh axis {axis!r} is given twice in {text!r}")
         if not size.strip().isdigit() or int(size) < 1:
-            raise UserError(f"mesh axis {axis!r} has size {size!r}; expected a positive integer, as in data=2,fsdp=2")
+            raise UserError(
+                f"mesh axis {axis!r} has size {size!r}; expected a positive integer, as in"
+                " data=2,fsdp=2"
+            )
         sizes[axis] = int(size)
     return sizes
 
@@ -121,20 +143,26 @@ def jit(learner: Learner, devices: Devices = None) -> Placed:
     """On the first device."""
     device = (devices or jax.local_devices())[0]
     sharding = SingleDeviceSharding(device)
-    layout = lambda state: jax.tree.map(lambda _: sharding, state)  # noqa: E731
+
+    def layout(state):
+        return jax.tree.map(lambda _: sharding, state)
+
     return _jitted(learner, device.platform, layout, sharding, sharding, lambda size: None)
 
 
-def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devices = None) -> Placement:
+def on_mesh(
+    sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devices = None
+) -> Placement:
     """On a mesh with axes `data`, `fsdp`, `model` of these sizes (1 where not given).
 
-    The batch is split over data × fsdp. Each state leaf follows the first rule whose regular expression is found in its
-    path (`players/model/params/Dense_0/kernel`); a leaf that no rule names is split over `fsdp` along its largest
-    dimension that divides, and whole on every device where none does. What is carried from batch to batch is split as the
-    batch is. Parameters are born sharded.
+    The batch is split over data × fsdp. Each state leaf follows the first rule whose regular
+    expression is found in its path (`players/model/params/Dense_0/kernel`); a leaf that no rule
+    names is split over `fsdp` along its largest dimension that divides, and whole on every device
+    where none does. What is carried from batch to batch is split as the batch is. Parameters are
+    born sharded.
 
-    Raises UserError for an unknown axis, more devices than there are, a batch that does not divide, or a rule that does
-    not fit the leaf it names.
+    Raises UserError for an unknown axis, more devices than there are, a batch that does not divide,
+    or a rule that does not fit the leaf it names.
     """
     if unknown := [axis for axis in sizes if axis not in AXES]:
         raise UserError(f"no mesh axis {unknown[0]!r}; the axes are {', '.join(AXES)}")
@@ -143,14 +171,24 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devic
     need, have = math.prod(shape), len(devices)
     given = ",".join(f"{axis}={size}" for axis, size in sizes.items())
     if need > have:
-        raise UserError(f"mesh {given} needs {need} devices and there are {have}; take smaller axes or more devices")
+        raise UserError(
+            f"mesh {given} needs {need} devices and there are {have}; take smaller axes or more"
+            " devices"
+        )
     if len({device.process_index for device in devices}) > 1 and need < have:
-        raise UserError(f"mesh {given} covers {need} of {have} devices; over several processes it must cover all")
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:need])
+        raise UserError(
+            f"mesh {given} covers {need} of {have} devices; over several processes it must"
+            " cover all"
+        )
+    mesh = jax.make_mesh(
+        shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:need]
+    )
     over_batch = NamedSharding(mesh, PartitionSpec(replica.SPLIT))
 
     def shardings(state):
-        spread = jax.tree.map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state)
+        spread = jax.tree.map_with_path(
+            lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), state
+        )
         return spread.replace(carried=jax.tree.map(lambda _: over_batch, state.carried))
 
     ways = shape[0] * shape[1]
@@ -169,21 +207,30 @@ def on_mesh(sizes: Mapping[str, int], rules: Sequence[Rule] = (), devices: Devic
             yield
 
     whole = NamedSharding(mesh, PartitionSpec())
-    return lambda learner: _jitted(learner, devices[0].platform, shardings, over_batch, whole, check, within, ways)
+    return lambda learner: _jitted(
+        learner, devices[0].platform, shardings, over_batch, whole, check, within, ways
+    )
 
 
 def pmap(learner: Learner, devices: Devices = None) -> Placed:
-    """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and `mesh` leads.
+    """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and
+    `mesh` leads.
 
-    What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every placement.
+    What is carried from batch to batch is (B, …) here too, so that a checkpoint is that of every
+    placement.
     """
     everywhere = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(everywhere), (replica.AXIS,))
-    whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(replica.AXIS))
+    whole, over_batch = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec(replica.AXIS)),
+    )
     mapped = functools.partial(jax.pmap, axis_name=replica.AXIS, devices=devices)
     state_axes = State(None, None, 0)
     init = mapped(learner.init, in_axes=(None, 0), out_axes=state_axes)
-    step = mapped(learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0)
+    step = mapped(
+        learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0
+    )
     evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
 
     def dealt(tree, ways=len(everywhere)):
@@ -193,7 +240,9 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
         return state.replace(carried=dealt(state.carried))
 
     def from_replicas(state):
-        return state.replace(carried=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carried))
+        return state.replace(
+            carried=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carried)
+        )
 
     def check(size):
         _check_divides(size, len(everywhere), f"{len(everywhere)} devices", "replicas")
@@ -202,7 +251,9 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
 
     def put(batch):
         check(_size(batch) * part()[1])
-        return jax.make_array_from_process_local_data(over_batch, dealt(batch, jax.local_device_count()))
+        return jax.make_array_from_process_local_data(
+            over_batch, dealt(batch, jax.local_device_count())
+        )
 
     def shapes(batch):
         check(_size(batch))
@@ -211,17 +262,24 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
     def abstract(key, batch):
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
         state = jax.eval_shape(learner.init, key, one)
-        times = lambda x: jax.ShapeDtypeStruct((len(everywhere) * x.shape[0], *x.shape[1:]), x.dtype)  # noqa: E731
+
+        def times(x):
+            return jax.ShapeDtypeStruct((len(everywhere) * x.shape[0], *x.shape[1:]), x.dtype)
+
         return _sharded(state.replace(carried=jax.tree.map(times, state.carried)), layout)
 
     def layout(state):
-        return jax.tree.map(lambda _: whole, state).replace(carried=jax.tree.map(lambda _: over_batch, state.carried))
+        return jax.tree.map(lambda _: whole, state).replace(
+            carried=jax.tree.map(lambda _: over_batch, state.carried)
+        )
 
     def lower_init(key, batch):
         born = abstract(key, batch)
         if not born.carried:
             return init.lower(key, batch)
-        return jax.jit(lambda *given: from_replicas(init(*given)), out_shardings=layout(born)).lower(key, batch)
+        return jax.jit(
+            lambda *given: from_replicas(init(*given)), out_shardings=layout(born)
+        ).lower(key, batch)
 
     def lower_step(state, batch, key):
         if not state.carried:
@@ -231,46 +289,64 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
             state, metrics = step(to_replicas(state), batch, key)
             return from_replicas(state), metrics
 
-        return jax.jit(around, out_shardings=(layout(state), whole), donate_argnums=0).lower(state, batch, key)
+        return jax.jit(around, out_shardings=(layout(state), whole), donate_argnums=0).lower(
+            state, batch, key
+        )
 
     def lower_evaluate(state, batch):
         if not state.carried:
             return evaluate.lower(state, batch)
-        return jax.jit(lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole).lower(state, batch)
+        return jax.jit(
+            lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole
+        ).lower(state, batch)
 
     once = functools.partial(Once, platform=everywhere[0].platform)
-    return Placed(once(lower_init), once(lower_step), once(lower_evaluate), put, shapes, abstract, part)
+    return Placed(
+        once(lower_init), once(lower_step), once(lower_evaluate), put, shapes, abstract, part
+    )
 
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str]:
     """What the compiler is told for this platform; one place for all placements.
 
-    On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library for 3×3 and 1×1
-    kernels, forward and backward, while matrix products keep the default (`tests/benchmarks/layers.py`).
+    On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library
+    for 3×3 and 1×1 kernels, forward and backward, while matrix products keep the default
+    (`tests/benchmarks/layers.py`).
     """
     if platform != "cpu":
         return {}
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-    try:  # the option is experimental: a jaxlib that does not know it says so here, and does without
+    # the option is experimental: a jaxlib that does not know it says so here, and does
+    # without
+    try:
         jax.jit(lambda: 0.0).lower().compile(compiler_options=options)
-    except Exception:  # noqa: BLE001 - JAX's own error type for this is not public
+    except Exception:
         return {}
     return options
 
 
 @functools.cache
 def _simulated_devices() -> bool:
-    """Several devices simulated on one CPU: they share its few threads, and the collectives of two programs in flight
-    can then wait for each other for ever, so a program must end before the next one starts."""
+    """Several devices simulated on one CPU: they share its few threads, and the collectives of two
+    programs in flight can then wait for each other for ever, so a program must end before the next
+    one starts."""
     return jax.default_backend() == "cpu" and jax.local_device_count() > 1
 
 
 def _jitted(
-    learner: Learner, platform, state_sharding, batch_sharding, whole, check, within=contextlib.nullcontext, ways=1
+    learner: Learner,
+    platform,
+    state_sharding,
+    batch_sharding,
+    whole,
+    check,
+    within=contextlib.nullcontext,
+    ways=1,
 ) -> Placed:
-    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch of so many examples that
-    does not fit, `within()` is the context to trace in, which tells layers of the mesh, and the batch is split `ways`."""
+    """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch
+    of so many examples that does not fit, `within()` is the context to trace in, which tells layers
+    of the mesh, and the batch is split `ways`."""
 
     def abstract(key, batch):
         return _sharded(jax.eval_shape(learner.init, key, batch), state_sharding)
@@ -291,7 +367,9 @@ def _jitted(
             return jitted.lower(state, batch, key)
 
     def evaluate(state, batch):
-        jitted = jax.jit(learner.evaluate, in_shardings=(layout(state), batch_sharding), out_shardings=whole)
+        jitted = jax.jit(
+            learner.evaluate, in_shardings=(layout(state), batch_sharding), out_shardings=whole
+        )
         with within():
             return jitted.lower(state, batch)
 
@@ -303,15 +381,18 @@ def _jitted(
 
     def shapes(batch):
         check(_size(batch))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding), batch)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding), batch
+        )
 
     once = functools.partial(Once, platform=platform)
     return Placed(once(init), once(step), once(evaluate), put, shapes, abstract, part)
 
 
 def _part(sharding, ways: int) -> tuple[int, int]:
-    """Which of how many parts of a batch that is split so many ways lie on this process's devices. Processes whose devices
-    hold the same rows, such as those that share a model, read the same part."""
+    """Which of how many parts of a batch that is split so many ways lie on this process's devices.
+    Processes whose devices hold the same rows, such as those that share a model, read the same
+    part."""
     rows: dict[int, set[int]] = {}
     for device, (held,) in sharding.devices_indices_map((ways,)).items():
         rows.setdefault(device.process_index, set()).add(held.start or 0)
@@ -335,12 +416,16 @@ def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
                 NamedSharding(mesh, spec).shard_shape(leaf.shape)
             except (ValueError, IndexError):
                 raise UserError(
-                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape} on mesh "
-                    f"{dict(mesh.shape)}"
+                    f"sharding rule ({pattern!r}, {spec}) does not fit {name} of shape {leaf.shape}"
+                    f" on mesh {dict(mesh.shape)}"
                 ) from None
             return spec
     ways = mesh.shape["fsdp"]
-    largest = max((d for d in range(len(leaf.shape)) if leaf.shape[d] % ways == 0), key=lambda d: leaf.shape[d], default=None)
+    largest = max(
+        (d for d in range(len(leaf.shape)) if leaf.shape[d] % ways == 0),
+        key=lambda d: leaf.shape[d],
+        default=None,
+    )
     if ways == 1 or largest is None or leaf.shape[largest] == 0:
         return PartitionSpec()
     return PartitionSpec(*[None] * largest, "fsdp")
@@ -348,7 +433,10 @@ def _spec(path, leaf, mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
 
 def path_name(path) -> str:
     """A tree path as `players/model/params/Dense_0/kernel`."""
-    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+    return "/".join(
+        str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+        for part in path
+    )
 
 
 def _size(batch) -> int:
@@ -357,4 +445,7 @@ def _size(batch) -> int:
 
 def _check_divides(size: int, ways: int, where: str, over: str) -> None:
     if size % ways:
-        raise UserError(f"a batch of {size} examples does not divide over {ways} {over} ({where}); take a multiple of {ways}")
+        raise UserError(
+            f"a batch of {size} examples does not divide over {ways} {over} ({where}); take a"
+            f" multiple of {ways}"
+        )

@@ -1,4 +1,5 @@
-"""The folder of a run: what was asked, what happened, how it ended. Of several processes, which share it, process 0 writes.
+"""The folder of a run: what was asked, what happened, how it ended. Of several processes, which
+share it, process 0 writes.
 
 config.json      the experiment's name and its configuration
 *.json           what an experiment keeps from the start on, such as a vocabulary
@@ -44,8 +45,11 @@ class Run:
 
     @property
     def stacks(self) -> pathlib.Path:
-        """Where it is written where every thread was, if the run hung: for each process another file."""
-        return self.folder / ("stacks.txt" if hosts.leads() else f"stacks.{jax.process_index()}.txt")
+        """Where it is written where every thread was, if the run hung: for each process another
+        file."""
+        return self.folder / (
+            "stacks.txt" if hosts.leads() else f"stacks.{jax.process_index()}.txt"
+        )
 
     def config(self, experiment: str) -> dict[str, Any] | None:
         """The configuration that the run was started with; None where the folder holds no run.
@@ -57,9 +61,13 @@ class Run:
             return None
         if stored.get("experiment") != experiment:
             raise UserError(
-                f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r}; give another --run"
+                f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r};"
+                " give another --run"
             )
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in stored["config"].items()}
+        return {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored["config"].items()
+        }
 
     def summary(self) -> dict[str, Any] | None:
         """How the run ended; None while it has not."""
@@ -67,8 +75,14 @@ class Run:
 
     def start(self, experiment: str, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes config.json. Raises UserError where that cannot be done."""
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / "config.json").exists():
-            raise UserError(f"{self.folder} is not empty and holds no run; give --run a new or empty folder")
+        if (
+            self.folder.is_dir()
+            and any(self.folder.iterdir())
+            and not (self.folder / "config.json").exists()
+        ):
+            raise UserError(
+                f"{self.folder} is not empty and holds no run; give --run a new or empty folder"
+            )
         with told(f"run folder {self.folder}"):
             self.report.mkdir(parents=True, exist_ok=True)
             self.write("config.json", {"experiment": experiment, "config": dict(config)})
@@ -81,22 +95,26 @@ class Run:
             os.replace(temporary, self.folder / name)
 
     def check_kept(self, name: str, content: Mapping[str, Any]) -> None:
-        """Raises UserError where a JSON file is there that the run depends on and says something else than this."""
+        """Raises UserError where a JSON file is there that the run depends on and says something
+        else than this."""
         if self.read(name) not in (None, json.loads(json.dumps(content))):
             raise UserError(
-                f"{self.folder / name} is not what --data gives now; restore the data that the run was started with, or give "
-                "another --run"
+                f"{self.folder / name} is not what --data gives now; restore the data that the run"
+                " was started with, or give another --run"
             )
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None where it is not there. Raises UserError where it cannot be read."""
+        """A JSON file of the folder; None where it is not there. Raises UserError where it cannot
+        be read."""
         path = self.folder / name
         try:
             content = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); restore it or give another --run") from error
+            raise UserError(
+                f"{path} cannot be read ({error}); restore it or give another --run"
+            ) from error
         if not isinstance(content, dict):
             raise UserError(f"{path} holds no JSON object; restore it or give another --run")
         return content
@@ -105,15 +123,22 @@ class Run:
 def trained_player(
     folder: str | pathlib.Path, experiment: str, player: str, which: Which = "latest"
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """(configuration, variables that the player is evaluated with, step of the checkpoint) of a run of another experiment, or
-    another run of the same: what it has learned, to build on. Raises UserError where the folder holds no such run, or no such
-    checkpoint that is whole."""
+    """(configuration, variables that the player is evaluated with, step of the checkpoint) of a run
+    of another experiment, or another run of the same: what it has learned, to build on. Raises
+    UserError where the folder holds no such run, or no such checkpoint that is whole."""
     run = Run(folder)
     config = run.config(experiment)
-    found = None if config is None else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player, which)
+    found = (
+        None
+        if config is None
+        else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player, which)
+    )
     if config is None or found is None:
         what = f"run of {experiment}" if config is None else "checkpoint yet"
-        raise UserError(f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run {folder}")
+        raise UserError(
+            f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run"
+            f" {folder}"
+        )
     step, variables = found
     return config, variables, step
 
@@ -121,26 +146,31 @@ def trained_player(
 class Log:
     """Writes metrics.jsonl and TensorBoard events of a run that goes on from `step`.
 
-    Lines of later steps, left by a run that was killed after its last checkpoint, make way for the same lines written
-    again. Of several processes only the first writes.
+    Lines of later steps, left by a run that was killed after its last checkpoint, make way for the
+    same lines written again. Of several processes only the first writes.
     """
 
     def __init__(self, run: Run, step: int):
         self._path, self._writes = run.folder / "metrics.jsonl", hosts.leads()
         if not self._writes:
             return
-        from tensorboardX import SummaryWriter  # here: it imports PyTorch where that is installed, for seconds
+        from tensorboardX import (
+            SummaryWriter,  # here: it imports PyTorch where that is installed, for seconds
+        )
 
         with told(str(self._path)):
             if self._path.exists():
                 temporary = self._path.with_name(".metrics.jsonl.tmp")
-                temporary.write_text("".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step))
+                temporary.write_text(
+                    "".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step)
+                )
                 os.replace(temporary, self._path)
             self._file = self._path.open("a", buffering=1)
             self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
-        """Appends one line; a figure that is not finite is written as a string, since JSON has no such number."""
+        """Appends one line; a figure that is not finite is written as a string, since JSON has no
+        such number."""
         if not self._writes:
             return
         line = {"step": step} | {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
@@ -169,8 +199,12 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 @contextlib.contextmanager
 def told(what: str):
-    """Turns what the file system refuses (permission, full disk, a file in the way) into a UserError naming `what`."""
+    """Turns what the file system refuses (permission, full disk, a file in the way) into a
+    UserError naming `what`."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {what}: {error.strerror or error}; make it writable or give another --run") from error
+        raise UserError(
+            f"cannot write {what}: {error.strerror or error}; make it writable or give another"
+            " --run"
+        ) from error

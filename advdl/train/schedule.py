@@ -1,4 +1,5 @@
-"""Learning-rate schedules and what stands in front of an update rule: clipping and decay. Names for what optax has."""
+"""Learning-rate schedules and what stands in front of an update rule: clipping and decay. Names for
+what optax has."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -14,14 +15,16 @@ from advdl.nn import formulation
 SCHEDULES = ("constant", "cosine", "step", "thirds", "quarters", "poly")
 
 
-def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float = 1.0) -> optax.Schedule:
+def schedule(
+    name: str, peak: float, steps: int, warmup: int = 0, power: float = 1.0
+) -> optax.Schedule:
     """Learning rate at each of `steps` updates.
 
-    `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten after one half and
-    after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k of 64k); `thirds`
-    after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `quarters` after one, two and three quarters;
-    `poly` is (1 - update / steps)^power. `warmup`
-    updates rise linearly from peak/warmup before it.
+    `constant`; `cosine` to zero (Loshchilov & Hutter 2017, eq. 5, one cycle); `step` divides by ten
+    after one half and after three quarters of the updates (He et al. 2015, section 4.2: 32k and 48k
+    of 64k); `thirds` after one and two thirds (epochs 30 and 60 of 90, fb.resnet.torch); `quarters`
+    after one, two and three quarters; `poly` is (1 - update / steps)^power. `warmup` updates rise
+    linearly from peak/warmup before it.
 
     Raises UserError for another name.
     """
@@ -40,10 +43,15 @@ def schedule(name: str, peak: float, steps: int, warmup: int = 0, power: float =
         case "poly":
             after = optax.polynomial_schedule(peak, 0.0, power, rest)
         case _:
-            raise UserError(f"no schedule named {name!r}; there are {', '.join(SCHEDULES)}{nearest(name, SCHEDULES)}")
+            raise UserError(
+                f"no schedule named {name!r}; there are"
+                f" {', '.join(SCHEDULES)}{nearest(name, SCHEDULES)}"
+            )
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup]
+    )
 
 
 def global_norm(tree: Any) -> jax.Array:
@@ -53,18 +61,26 @@ def global_norm(tree: Any) -> jax.Array:
     """
     if not formulation.fast():
         return optax.tree.norm(tree)
-    squares = [lax.dot_general(x, x, ((tuple(range(x.ndim)),) * 2, ((), ()))) for x in jax.tree.leaves(tree)]
+    squares = [
+        lax.dot_general(x, x, ((tuple(range(x.ndim)),) * 2, ((), ())))
+        for x in jax.tree.leaves(tree)
+    ]
     return jnp.sqrt(sum(squares, jnp.float32(0)))
 
 
 def chain(
-    rule: optax.GradientTransformation, clip: float = 0.0, decay: float = 0.0, decayed: Literal["all", "kernels"] = "all"
+    rule: optax.GradientTransformation,
+    clip: float = 0.0,
+    decay: float = 0.0,
+    decayed: Literal["all", "kernels"] = "all",
 ) -> optax.GradientTransformation:
-    """The update rule behind what every optimizer does first, in this order: the gradient's global norm is clipped to `clip`
-    (Pascanu et al. 2013; 0 does not clip), then `decay` times the parameters is added to it, the gradient of an L2 penalty.
+    """The update rule behind what every optimizer does first, in this order: the gradient's global
+    norm is clipped to `clip` (Pascanu et al. 2013; 0 does not clip), then `decay` times the
+    parameters is added to it, the gradient of an L2 penalty.
 
-    The clip sees the gradient of the loss alone: a norm that is made small by the clip leaves the penalty as it is. decayed:
-    the parameters that the penalty holds for, all of them or the kernels alone, without biases and normalizations.
+    The clip sees the gradient of the loss alone: a norm that is made small by the clip leaves the
+    penalty as it is. decayed: the parameters that the penalty holds for, all of them or the kernels
+    alone, without biases and normalizations.
     """
 
     def clipped(gradient, params=None):
@@ -78,13 +94,14 @@ def chain(
 
 
 def kernels(params: Any) -> Any:
-    """A tree of the parameters' structure that is True at kernels: what `optax.masked` and decay take as their mask."""
+    """A tree of the parameters' structure that is True at kernels: what `optax.masked` and decay
+    take as their mask."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def biases(params: Any) -> Any:
-    """The same that is True at biases of layers with a kernel, not at those of normalizations: what Caffe's recipes give twice
-    the learning rate."""
+    """The same that is True at biases of layers with a kernel, not at those of normalizations: what
+    Caffe's recipes give twice the learning rate."""
     return {
         name: biases(value) if isinstance(value, Mapping) else name == "bias" and "kernel" in params
         for name, value in params.items()

@@ -1,8 +1,9 @@
-"""What a network computes with, and what of it each device keeps, where a placement spreads the state over devices.
+"""What a network computes with, and what of it each device keeps, where a placement spreads the
+state over devices.
 
-A step is written once. Where its placement splits parameters over an axis that examples are split over too (`fsdp`), a network
-computes with whole ones, brought together once a step, and each device keeps its part of the mean gradient. Elsewhere both are
-the identity.
+A step is written once. Where its placement splits parameters over an axis that examples are split
+over too (`fsdp`), a network computes with whole ones, brought together once a step, and each device
+keeps its part of the mean gradient. Elsewhere both are the identity.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout"
 
 @contextlib.contextmanager
 def laid_out(layout: Layout) -> Iterator[None]:
-    """Within it, `layout(path, leaf)` of a tree of variables are two shardings, as computed with and as kept."""
+    """Within it, `layout(path, leaf)` of a tree of variables are two shardings, as computed with
+    and as kept."""
     token = _layout.set(layout)
     try:
         yield
@@ -27,7 +29,8 @@ def laid_out(layout: Layout) -> Iterator[None]:
 
 
 def whole(variables: Any) -> Any:
-    """The variables that a network computes with. So are their gradients, if they are taken through this."""
+    """The variables that a network computes with. So are their gradients, if they are taken through
+    this."""
     return _constrained(variables, 0)
 
 
@@ -43,6 +46,10 @@ def _constrained(variables, which):
 
     def constrain(path, leaf):
         shardings = layout(path, leaf)
-        return leaf if shardings[0] == shardings[1] else jax.lax.with_sharding_constraint(leaf, shardings[which])
+        return (
+            leaf
+            if shardings[0] == shardings[1]
+            else jax.lax.with_sharding_constraint(leaf, shardings[which])
+        )
 
     return jax.tree.map_with_path(constrain, variables)

@@ -19,7 +19,8 @@ Measure = Callable[[Variables, Batch], Variables]
 def measuring(learner: Learner, measure: Measure, player: str = "model") -> Learner:
     """The same learner, whose `evaluate` gives what `recompute_statistics` adds up.
 
-    measure: `(variables, batch) -> collections`, the statistics of this batch alone, the same on every replica.
+    measure: `(variables, batch) -> collections`, the statistics of this batch alone, the same on
+      every replica.
     """
 
     def evaluate(state, batch):
@@ -32,17 +33,21 @@ def measuring(learner: Learner, measure: Measure, player: str = "model") -> Lear
 def recompute_statistics(
     placed: Placed, state: State, batches: Callable[[int], Any], count: int, player: str = "model"
 ) -> State:
-    """A state whose player is the one that is evaluated (its moving average where one is kept), with collections that are the
-    plain average over batches 0 … count - 1 of what each gives alone.
+    """A state whose player is the one that is evaluated (its moving average where one is kept),
+    with collections that are the plain average over batches 0 … count - 1 of what each gives alone.
 
-    So batch normalization was evaluated before moving averages (Ioffe and Szegedy 2015, algorithm 2), and so SegNet's release
-    does after training (SegNet-Tutorial, compute_bn_statistics.py). The state that is given stays as it is. placed: a learner
-    from `measuring`, in its place.
+    So batch normalization was evaluated before moving averages (Ioffe and Szegedy 2015, algorithm
+    2), and so SegNet's release does after training (SegNet-Tutorial, compute_bn_statistics.py). The
+    state that is given stays as it is. placed: a learner from `measuring`, in its place.
     """
     total = None
     for number in range(count):
         found = jax.device_get(placed.evaluate(state, placed.put(batches(number))))
         total = found if total is None else merge(total, found)
-    new = jax.tree.map(lambda value: (value / total["count"]).astype(np.float32), total["collections"])
+    new = jax.tree.map(
+        lambda value: (value / total["count"]).astype(np.float32), total["collections"]
+    )
     own = state[player]
-    return state.replace(players={**state.players, player: own.starting_from({**own.average, **new})})
+    return state.replace(
+        players={**state.players, player: own.starting_from({**own.average, **new})}
+    )

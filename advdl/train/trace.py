@@ -8,7 +8,8 @@ from advdl.errors import UserError
 
 
 class Trace:
-    """Writes what happens from step `first` on, for `count` steps (or to the end of the run), to `folder`; count 0 is none."""
+    """Writes what happens from step `first` on, for `count` steps (or to the end of the run), to
+    `folder`; count 0 is none."""
 
     def __init__(self, folder: pathlib.Path, first: int = 0, count: int = 0):
         self._folder, self._first, self._stop = folder, first, first + count
@@ -27,7 +28,9 @@ class Trace:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot write {self._folder}: {error.strerror}; make it writable or drop --profile") from error
+            raise UserError(
+                f"cannot write {self._folder}: {error.strerror}; make it writable or drop --profile"
+            ) from error
         jax.profiler.start_trace(self._folder)
         self._on = True
 

@@ -13,14 +13,17 @@ from typing import Any
 import jax
 
 STATUS = 3
-"""Exit status of a process that ended because it, or another, could not go on; the same command resumes."""
+"""Exit status of a process that ended because it, or another, could not go on; the same command
+resumes."""
 
 
 class Watchdog:
-    """Ends the process where no step has finished for `seconds` (0: never), within `with watchdog:`.
+    """Ends the process where no step has finished for `seconds` (0: never), within `with
+    watchdog:`.
 
-    Every thread's stack then goes to standard error and to the file `stacks`, and the exit status is 3. What happens within
-    `paused()` is no step; nor does the time count in which the process was stopped.
+    Every thread's stack then goes to standard error and to the file `stacks`, and the exit status
+    is 3. What happens within `paused()` is no step; nor does the time count in which the process
+    was stopped.
     """
 
     def __init__(self, seconds: float, stacks: pathlib.Path):
@@ -31,7 +34,8 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def begun(self, step: int, result: Any) -> None:
-        """Step number `step` has begun; it has finished when `result`, a tree of arrays, is there."""
+        """Step number `step` has begun; it has finished when `result`, a tree of arrays, is
+        there."""
         if self._seconds:
             self._begun.append((step, jax.tree.leaves(result)[0]))
 
@@ -57,7 +61,9 @@ class Watchdog:
         silent, before = 0.0, time.monotonic()
         while not self._ended.wait(look):
             now = time.monotonic()
-            silent = 0.0 if self._finished() or self._pauses else silent + min(now - before, 2 * look)
+            silent = (
+                0.0 if self._finished() or self._pauses else silent + min(now - before, 2 * look)
+            )
             before = now
             if silent >= self._seconds:
                 self._end()
@@ -74,8 +80,9 @@ class Watchdog:
             faulthandler.dump_traceback(file)
         faulthandler.dump_traceback(sys.stderr)
         print(
-            f"no step has finished for {self._seconds:g} s, the last was {self._step}; where every thread was is above and in "
-            f"{self._stacks}; the same command goes on from the last checkpoint",
+            f"no step has finished for {self._seconds:g} s, the last was {self._step}; where every"
+            f" thread was is above and in {self._stacks}; the same command goes on from the last"
+            " checkpoint",
             file=sys.stderr,
             flush=True,
         )

@@ -1,4 +1,5 @@
-"""Weights of a classifier as the beginning of another network: one for dense prediction, or one that tells what it sees."""
+"""Weights of a classifier as the beginning of another network: one for dense prediction, or one
+that tells what it sees."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,34 +17,48 @@ from advdl.weights.load import Report, load
 
 
 def load_backbone(
-    path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any], shape: tuple[int, int, int] = (224, 224, 3)
+    path: str | pathlib.Path,
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    shape: tuple[int, int, int] = (224, 224, 3),
 ) -> tuple[dict[str, Any], Report]:
-    """(variables with the backbone's numbers, the classifier's report): VGG-16's or a ResNet's published ImageNet weights.
+    """(variables with the backbone's numbers, the classifier's report): VGG-16's or a ResNet's
+    published ImageNet weights.
 
-    FCN and the dilated front end take VGG-16's convolutions and its fc6 and fc7 as convolutions (Long et al. 2015, section
-    3.1); SegNet takes the convolutions, and the normalizations where the file has them; FCNResNet takes the ResNet; a captioner
-    its encoder, which is a classifier without its last layers. shape: (H, W, C) of the images that the classifier is for.
-    Everything else stays as it is in `variables`. Raises UserError for a file that does not fit, a network without a published
-    backbone, or one whose width is not the published one.
+    FCN and the dilated front end take VGG-16's convolutions and its fc6 and fc7 as convolutions
+    (Long et al. 2015, section 3.1); SegNet takes the convolutions, and the normalizations where the
+    file has them; FCNResNet takes the ResNet; a captioner its encoder, which is a classifier
+    without its last layers. shape: (H, W, C) of the images that the classifier is for. Everything
+    else stays as it is in `variables`. Raises UserError for a file that does not fit, a network
+    without a published backbone, or one whose width is not the published one.
     """
     network = backbone(model)
-    if isinstance(network, vgg.VGG) and any(name.endswith("running_mean") for name in files.read(path)):
+    if isinstance(network, vgg.VGG) and any(
+        name.endswith("running_mean") for name in files.read(path)
+    ):
         if not isinstance(model, segnet.SegNet):
-            raise UserError(f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without")
+            raise UserError(
+                f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without"
+            )
         network = network.clone(norm=BatchNorm)
     if getattr(model, "width", 1) != 1:
-        raise UserError(f"published weights are of the full width; take --width 1, not {model.width}")
+        raise UserError(
+            f"published weights are of the full width; take --width 1, not {model.width}"
+        )
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, shape))
     read, report = load(path, network, zeros, new_head=True)
     result = place_backbone(model, variables, read)
     shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
     if shapes[0] != shapes[1]:
-        raise UserError(f"{path} is of a network for other images than these: the first layer's channels differ")
+        raise UserError(
+            f"{path} is of a network for other images than these: the first layer's channels differ"
+        )
     return result, report
 
 
 def backbone(model: nn.Module) -> nn.Module:
-    """The classifier whose published weights are the beginning of this network. Images for them have its `pixels`.
+    """The classifier whose published weights are the beginning of this network. Images for them
+    have its `pixels`.
 
     Raises UserError for a network without one.
     """
@@ -56,14 +71,19 @@ def backbone(model: nn.Module) -> nn.Module:
     raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
 
 
-def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """`variables` of a network for dense prediction, or of a captioner, with a classifier's in the place of its encoder.
+def place_backbone(
+    model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`variables` of a network for dense prediction, or of a captioner, with a classifier's in the
+    place of its encoder.
 
-    backbone: variables of a ResNet for FCNResNet, of the encoder, with its classifier or without, for a captioner, else of
-    `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it has them. Raises ValueError for a network that has no
-    such place.
+    backbone: variables of a ResNet for FCNResNet, of the encoder, with its classifier or without,
+    for a captioner, else of `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it
+    has them. Raises ValueError for a network that has no such place.
     """
-    if not isinstance(model, captioner.Captioner | fcn.FCNResNet | segnet.SegNet | fcn.FCN | dilation.Dilation):
+    if not isinstance(
+        model, captioner.Captioner | fcn.FCNResNet | segnet.SegNet | fcn.FCN | dilation.Dilation
+    ):
         raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
     result = jax.tree.map(lambda leaf: leaf, dict(variables))
     for collection, modules in backbone.items():
@@ -71,7 +91,9 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
         if isinstance(model, captioner.Captioner):
             own["encoder"] = {name: modules[name] for name in own["encoder"]}
         elif isinstance(model, fcn.FCNResNet):
-            own["backbone"] = {name: module for name, module in modules.items() if name != "classify"}
+            own["backbone"] = {
+                name: module for name, module in modules.items() if name != "classify"
+            }
         elif isinstance(model, segnet.SegNet):
             own |= modules["trunk"]
         else:
@@ -89,7 +111,8 @@ def place_backbone(model: nn.Module, variables: Mapping[str, Any], backbone: Map
 
 
 def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:
-    """Whether the parameter at `path` (names from the top) is of the convolutions that `place_backbone` puts in place.
+    """Whether the parameter at `path` (names from the top) is of the convolutions that
+    `place_backbone` puts in place.
 
     Raises ValueError for a network that has no such place.
     """

@@ -15,8 +15,9 @@ from advdl.weights.load import load
 
 
 class Features(NamedTuple):
-    """name: what the Fréchet distance of them is called, with the first eight hexadecimal digits of the weights' hash, such as
-    "FD (resnet20 1a2b3c4d)". of: images (N, H, W, C) uint8 -> features (N, D) and class probabilities (N, K), float32.
+    """name: what the Fréchet distance of them is called, with the first eight hexadecimal digits of
+    the weights' hash, such as "FD (resnet20 1a2b3c4d)". of: images (N, H, W, C) uint8 -> features
+    (N, D) and class probabilities (N, K), float32.
     sha256: of the file of weights."""
 
     name: str
@@ -25,13 +26,15 @@ class Features(NamedTuple):
 
 
 def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Features:
-    """`MODEL:FILE`: the last pooled features of a classifier of these images (`classify.py predict --export FILE` writes the
-    file), fed its own pixels; or `inception:FILE`: those that FID is defined by (converted weights of the 2015-12-05 release,
-    fed as `inception_v3.preprocess` says). Inception's probabilities are those of the Inception score: without the bias of the
-    logits, as the code released with Salimans et al. 2016 has them.
+    """`MODEL:FILE`: the last pooled features of a classifier of these images (`classify.py predict
+    --export FILE` writes the file), fed its own pixels; or `inception:FILE`: those that FID is
+    defined by (converted weights of the 2015-12-05 release, fed as `inception_v3.preprocess` says).
+    Inception's probabilities are those of the Inception score: without the bias of the logits, as
+    the code released with Salimans et al. 2016 has them.
 
-    Images are bytes since the published measures are of images as files hold them: generated ones are rounded like real ones
-    (`advdl.data.to_uint8`). Raises UserError where the file does not fit, or the network pools no features.
+    Images are bytes since the published measures are of images as files hold them: generated ones
+    are rounded like real ones (`advdl.data.to_uint8`). Raises UserError where the file does not
+    fit, or the network pools no features.
     """
     name, _, path = spec.partition(":")
     if not path:
@@ -50,9 +53,15 @@ def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Featu
 
     @jax.jit
     def apply(variables, image):
-        x = inception_v3.preprocess(image) if fid else network.pixels.from_unit(image.astype(jnp.float32) / 127.5 - 1)
+        x = (
+            inception_v3.preprocess(image)
+            if fid
+            else network.pixels.from_unit(image.astype(jnp.float32) / 127.5 - 1)
+        )
         logits, seen = network.apply(variables, x, train=False)
-        return seen["pooled"], jax.nn.softmax(logits - variables["params"]["fc"]["bias"][None] if fid else logits)
+        return seen["pooled"], jax.nn.softmax(
+            logits - variables["params"]["fc"]["bias"][None] if fid else logits
+        )
 
     def of(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if images.dtype != np.uint8:

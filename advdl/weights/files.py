@@ -1,7 +1,8 @@
 """Files of named tensors. Nothing in a file is executed.
 
-`.safetensors` is a header and raw arrays. `.pth`, `.pt` and `.th` are pickles as PyTorch writes them; `advdl.weights.pickled`
-reads them without PyTorch, knows tensors and containers, and refuses everything else.
+`.safetensors` is a header and raw arrays. `.pth`, `.pt` and `.th` are pickles as PyTorch writes
+them; `advdl.weights.pickled` reads them without PyTorch, knows tensors and containers, and refuses
+everything else.
 """
 
 import pathlib
@@ -19,10 +20,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name. A name's leading `module.`, of torch's DataParallel, is taken off.
+    """The tensors of a file by name. A name's leading `module.`, of torch's DataParallel, is taken
+    off.
 
-    A training checkpoint's tensors are looked for under `state_dict`, `model_state_dict` and `model`. Raises UserError,
-    naming the file, for one that is missing, is damaged, or asks for anything but data.
+    A training checkpoint's tensors are looked for under `state_dict`, `model_state_dict` and
+    `model`. Raises UserError, naming the file, for one that is missing, is damaged, or asks for
+    anything but data.
     """
     path = check(path)
     tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -46,7 +49,9 @@ def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"weights are written as .safetensors, not as {path.name}")
-    safetensors.numpy.save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path
+    )
 
 
 def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -60,10 +65,12 @@ def _pickled(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with pickled.opened(path) as (found, array):
             if isinstance(found, dict):
-                named = next((found[name] for name in WRAPPERS if isinstance(found.get(name), dict)), found)
+                named = next(
+                    (found[name] for name in WRAPPERS if isinstance(found.get(name), dict)), found
+                )
                 if named and all(isinstance(one, pickled.Tensor) for one in named.values()):
                     return {str(name): array(tensor) for name, tensor in named.items()}
-    except Exception as error:  # noqa: BLE001 - a broken or hostile file raises whatever its bytes lead to
+    except Exception as error:
         raise UserError(f"{path} is refused or damaged: {_line(error)}") from error
     raise UserError(f"{path} holds no tensors by name")
 

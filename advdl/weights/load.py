@@ -14,14 +14,18 @@ from advdl.models import resnet
 from advdl.weights import files
 from advdl.weights.names import entries, heads, styles
 
-IGNORED = "num_batches_tracked"  # torch counts batches beside each normalization; nothing here reads it
+IGNORED = (
+    "num_batches_tracked"  # torch counts batches beside each normalization; nothing here reads it
+)
 
 
 class Report(NamedTuple):
     """What became of every tensor of a file and every variable of a network, by PyTorch's names.
 
-    read: taken over. new: heads left as they were, since the number of classes differs. unused: in the file alone.
-    missing: in the network alone. misshapen: of another shape, with both shapes. style: whose names they are.
+    read: taken over. new: heads left as they were, since the number of classes differs. unused: in
+      the file alone.
+    missing: in the network alone. misshapen: of another shape, with both shapes. style: whose names
+      they are.
     """
 
     style: str
@@ -51,15 +55,19 @@ def load(
 ) -> tuple[dict[str, Any], Report]:
     """(variables with the file's numbers, report), in the variables' own shapes and dtypes.
 
-    variables: of `model`, as `init` gives them, stacked where the model scans. new_head: a classifier of another number
-    of classes stays as it is in `variables`. Auxiliary classifiers that the file lacks stay so too, all or none of them.
+    variables: of `model`, as `init` gives them, stacked where the model scans. new_head: a
+    classifier of another number of classes stays as it is in `variables`. Auxiliary classifiers
+    that the file lacks stay so too, all or none of them.
 
     Raises UserError, with the first mismatches, for a file that does not fit.
     """
     tensors = {k: v for k, v in files.read(path).items() if not k.endswith(IGNORED)}
     scanned = isinstance(model, resnet.ResNet) and model.scan
     flat = resnet.unstack(variables) if scanned else variables
-    style = max(styles(model), key=lambda style: sum(entry.name in tensors for entry in entries(model, flat, style)))
+    style = max(
+        styles(model),
+        key=lambda style: sum(entry.name in tensors for entry in entries(model, flat, style)),
+    )
     filled, lists = dict(flatten_dict(flat)), {name: [] for name in Report._fields[1:]}
     without_auxiliary = not any(name.startswith("aux") for name in tensors)
     for entry in entries(model, flat, style):
@@ -68,7 +76,9 @@ def load(
             lists["new"].append(entry.name)
         elif tensor is None:
             lists["missing"].append(entry.name)
-        elif _squeezed(tensor.shape) == _squeezed(entry.torch_shape) or tensor.size == _dense_size(entry, tensor):
+        elif _squeezed(tensor.shape) == _squeezed(entry.torch_shape) or tensor.size == _dense_size(
+            entry, tensor
+        ):
             old = filled[entry.path]
             filled[entry.path] = np.asarray(entry.from_torch(np.asarray(tensor, old.dtype)))
             lists["read"].append(entry.name)
@@ -85,14 +95,19 @@ def load(
 
 
 def export(path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Writes the variables as `.safetensors` under the names and in the layout of the network's first style.
+    """Writes the variables as `.safetensors` under the names and in the layout of the network's
+    first style.
 
     Raises UserError where the file's name ends otherwise.
     """
-    flat = resnet.unstack(variables) if isinstance(model, resnet.ResNet) and model.scan else variables
+    flat = (
+        resnet.unstack(variables) if isinstance(model, resnet.ResNet) and model.scan else variables
+    )
     leaves = flatten_dict(jax.device_get(flat))
     found = entries(model, flat, styles(model)[0])
-    files.write(path, {entry.name: entry.to_torch(np.asarray(leaves[entry.path])) for entry in found})
+    files.write(
+        path, {entry.name: entry.to_torch(np.asarray(leaves[entry.path])) for entry in found}
+    )
 
 
 def _squeezed(shape) -> tuple[int, ...]:
@@ -104,6 +119,9 @@ def _squeezed(shape) -> tuple[int, ...]:
 
 
 def _dense_size(entry, tensor) -> int | None:
-    """The size of a dense kernel that the file has as a convolution over the whole image (timm's VGG)."""
-    whole = len(entry.torch_shape) == 2 and tensor.ndim == 4 and tensor.shape[0] == entry.torch_shape[0]
+    """The size of a dense kernel that the file has as a convolution over the whole image (timm's
+    VGG)."""
+    whole = (
+        len(entry.torch_shape) == 2 and tensor.ndim == 4 and tensor.shape[0] == entry.torch_shape[0]
+    )
     return int(np.prod(entry.torch_shape)) if whole else None

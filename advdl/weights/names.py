@@ -1,7 +1,8 @@
 """What each variable of a network is called in PyTorch, and how its numbers lie there.
 
-A convolution's kernel is (kh, kw, I, O) here and (O, I, kh, kw) there, a dense one (I, O) and (O, I). Where a dense layer
-reads a flattened image, rows are in order (H, W, C) here and (C, H, W) there. AlexNet's tower axis is groups there.
+A convolution's kernel is (kh, kw, I, O) here and (O, I, kh, kw) there, a dense one (I, O) and (O,
+I). Where a dense layer reads a flattened image, rows are in order (H, W, C) here and (C, H, W)
+there. AlexNet's tower axis is groups there.
 """
 
 import math
@@ -19,7 +20,8 @@ Path = tuple[str, ...]
 
 
 class Entry(NamedTuple):
-    """One variable of a network: its path, its name in PyTorch, its shape here and there, and the ways between."""
+    """One variable of a network: its path, its name in PyTorch, its shape here and there, and the
+    ways between."""
 
     path: Path
     name: str
@@ -30,7 +32,8 @@ class Entry(NamedTuple):
 
 
 def styles(model: nn.Module) -> Sequence[str]:
-    """Who has names for this network, the first being what `export` writes. Raises ValueError for one that none has."""
+    """Who has names for this network, the first being what `export` writes. Raises ValueError for
+    one that none has."""
     for family, names in _FAMILIES.items():
         if isinstance(model, family):
             return tuple(names(model))
@@ -46,7 +49,14 @@ def entries(model: nn.Module, variables: Mapping[str, Any], style: str) -> list[
         names = tuple(part.key for part in path)
         *modules, last = names[1:]
         layout = _layout(model, modules, last, leaf.shape)
-        found.append(Entry(names, f"{module_name('/'.join(modules))}.{_LEAVES[last]}", tuple(leaf.shape), *layout))
+        found.append(
+            Entry(
+                names,
+                f"{module_name('/'.join(modules))}.{_LEAVES[last]}",
+                tuple(leaf.shape),
+                *layout,
+            )
+        )
     return found
 
 
@@ -61,7 +71,13 @@ def heads(model: nn.Module) -> frozenset[str]:
     return frozenset({"classify" if isinstance(model, resnet.ResNet) else "fc8"})
 
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def _layout(model, modules, last, shape):
@@ -71,7 +87,9 @@ def _layout(model, modules, last, shape):
         flat = (math.prod(shape),)
         return flat, lambda x: x.reshape(flat), lambda x: x.reshape(shape)
     if towers and len(shape) == 5:
-        return _permuted(shape, (0, 4, 3, 1, 2), (shape[0] * shape[4], shape[3], shape[1], shape[2]))
+        return _permuted(
+            shape, (0, 4, 3, 1, 2), (shape[0] * shape[4], shape[3], shape[1], shape[2])
+        )
     if towers and modules[-1] == "fc6":  # (T out, T in · H · W · C, units)
         count, rows, units = shape
         channels = 256 // count
@@ -87,7 +105,9 @@ def _layout(model, modules, last, shape):
     channels = _flattened(model, "/".join(modules))
     if channels is None:
         return _permuted(shape, (1, 0), (units, rows))
-    return _permuted(shape, (3, 2, 0, 1), (units, rows), (*_square(rows // channels), channels, units))
+    return _permuted(
+        shape, (3, 2, 0, 1), (units, rows), (*_square(rows // channels), channels, units)
+    )
 
 
 def _permuted(shape, order, torch_shape, inner=None):
@@ -105,7 +125,9 @@ def _permuted(shape, order, torch_shape, inner=None):
 def _square(pixels: int) -> tuple[int, int]:
     side = math.isqrt(pixels)
     if side * side != pixels:
-        raise ValueError(f"a flattened image of {pixels} pixels is not square; its order in PyTorch is not known")
+        raise ValueError(
+            f"a flattened image of {pixels} pixels is not square; its order in PyTorch is not known"
+        )
     return side, side
 
 
@@ -130,7 +152,9 @@ def _rules(*rules: tuple[str, str | Callable]) -> Callable[[str], str]:
 
 
 def _resnet(model):
-    place = lambda separator: lambda m: f"{separator[0]}{int(m[1]) - separator[2]}{separator[1]}{int(m[2]) - 1}"  # noqa: E731
+    def place(separator):
+        return lambda m: f"{separator[0]}{int(m[1]) - separator[2]}{separator[1]}{int(m[2]) - 1}"
+
     if model.block.preactivation:
         return {
             "timm": _rules(
@@ -140,13 +164,25 @@ def _resnet(model):
                 (r"conv_shortcut$", "downsample.conv"),
             )
         }
-    common = ((r"^conv$", "conv1"), (r"^norm$", "bn1"), (r"^stage(\d+)_block(\d+)", place(("layer", ".", 0))))
+    common = (
+        (r"^conv$", "conv1"),
+        (r"^norm$", "bn1"),
+        (r"^stage(\d+)_block(\d+)", place(("layer", ".", 0))),
+    )
     inner = (r"/norm(\d)$", r"/bn\1")
     torchvision = _rules(
-        *common, (r"^classify$", "fc"), (r"conv_shortcut$", "downsample.0"), (r"norm_shortcut$", "downsample.1"), inner
+        *common,
+        (r"^classify$", "fc"),
+        (r"conv_shortcut$", "downsample.0"),
+        (r"norm_shortcut$", "downsample.1"),
+        inner,
     )
     linear = _rules(
-        *common, (r"^classify$", "linear"), (r"conv_shortcut$", "shortcut.0"), (r"norm_shortcut$", "shortcut.1"), inner
+        *common,
+        (r"^classify$", "linear"),
+        (r"conv_shortcut$", "shortcut.0"),
+        (r"norm_shortcut$", "shortcut.1"),
+        inner,
     )
     named = {"torchvision": torchvision, "pytorch_resnet_cifar10": linear}
     return dict(reversed(named.items())) if model.stem == "cifar" else named
@@ -167,13 +203,24 @@ def _googlenet(model):
 
 
 def _alexnet_torchvision(model):
-    convolutions = {f"conv{i}": f"features.{at}" for i, at in zip(range(1, 6), (0, 3, 6, 8, 10), strict=True)}
-    return {"torchvision": _table(convolutions | {"fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"})}
+    convolutions = {
+        f"conv{i}": f"features.{at}" for i, at in zip(range(1, 6), (0, 3, 6, 8, 10), strict=True)
+    }
+    return {
+        "torchvision": _table(
+            convolutions | {"fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+        )
+    }
 
 
 def _fcn_resnet(model):
     backbone = _resnet(resnet.ResNet(model.blocks, resnet.Bottleneck))["torchvision"]
-    head = _rules((r"^auxiliary/", "aux_classifier/"), (r"/conv$", "/0"), (r"/norm$", "/1"), (r"/score$", "/4"))
+    head = _rules(
+        (r"^auxiliary/", "aux_classifier/"),
+        (r"/conv$", "/0"),
+        (r"/norm$", "/1"),
+        (r"/score$", "/4"),
+    )
 
     def rename(module):
         first, _, rest = module.partition("/")
@@ -199,7 +246,9 @@ _FAMILIES: Mapping[type, Callable[[Any], Mapping[str, Callable[[str], str]]]] = 
     alexnet.AlexNet: lambda model: {"caffe": lambda module: module},
     alexnet.AlexNetTorchvision: _alexnet_torchvision,
     googlenet.GoogLeNet: _googlenet,
-    inception_v3.InceptionV3: lambda model: {"torchvision": lambda module: module.replace("/", ".")},
+    inception_v3.InceptionV3: lambda model: {
+        "torchvision": lambda module: module.replace("/", ".")
+    },
     vgg.VGG: _vgg,
     resnet.ResNet: _resnet,
     fcn.FCNResNet: _fcn_resnet,

@@ -1,14 +1,18 @@
-"""State dictionaries as `torch.save` writes them, read without PyTorch and without executing anything.
+"""State dictionaries as `torch.save` writes them, read without PyTorch and without executing
+anything.
 
-A pickle is a program for a stack machine. The machine here has the instructions that data need, and it stops at any other. Of
-the functions that a pickle may name it knows those that put a tensor together, and a few containers. Nothing is imported and
-nothing is called by a name from the file, and work and memory are bounded by the length of the file.
+A pickle is a program for a stack machine. The machine here has the instructions that data need, and
+it stops at any other. Of the functions that a pickle may name it knows those that put a tensor
+together, and a few containers. Nothing is imported and nothing is called by a name from the file,
+and work and memory are bounded by the length of the file.
 
-Two formats are known. The archive (PyTorch 1.6 and later) is an uncompressed zip file: `ROOT/data.pkl`, the pickle;
-`ROOT/data/KEY`, the bytes of a storage; `ROOT/byteorder`, "little" where it is absent. The older one is a sequence of pickles
-(a magic number, the protocol 1001, facts about the machine, the object, the keys of its storages) and then, for each key, the
-number of elements as a little-endian int64 and the elements, little-endian too. In both a tensor is a view of a storage, by
-offset, size and stride in elements; a storage is a persistent id ("storage", type, key, place, elements).
+Two formats are known. The archive (PyTorch 1.6 and later) is an uncompressed zip file:
+`ROOT/data.pkl`, the pickle; `ROOT/data/KEY`, the bytes of a storage; `ROOT/byteorder`, "little"
+where it is absent. The older one is a sequence of pickles (a magic number, the protocol 1001, facts
+about the machine, the object, the keys of its storages) and then, for each key, the number of
+elements as a little-endian int64 and the elements, little-endian too. In both a tensor is a view of
+a storage, by offset, size and stride in elements; a storage is a persistent id ("storage", type,
+key, place, elements).
 """
 
 import contextlib
@@ -26,7 +30,8 @@ import numpy as np
 
 ARCHIVE, MAGIC, PROTOCOL = b"PK\x03\x04", 0x1950A86A20F9469CFC6C, 1001
 INSTRUCTIONS = 4_000_000
-"""The longest pickle that is read. A tensor takes about forty, so that this is enough for a hundred thousand tensors."""
+"""The longest pickle that is read. A tensor takes about forty, so that this is enough for a hundred
+thousand tensors."""
 ARGUMENTS, DIMENSIONS = 8, 64
 """The most that a function is given, and the most axes that an array of NumPy has."""
 
@@ -35,7 +40,9 @@ class Refused(ValueError):
     """The pickle asks for something that is not data."""
 
     def __init__(self, what: str):
-        super().__init__(f"it asks for more than tensors (such a file can run any code): {what[:60]!r}")
+        super().__init__(
+            f"it asks for more than tensors (such a file can run any code): {what[:60]!r}"
+        )
 
 
 class Storage(NamedTuple):
@@ -57,11 +64,11 @@ class Tensor(NamedTuple):
 
 @contextlib.contextmanager
 def opened(path: str | pathlib.Path) -> Iterator[tuple[Any, Callable[[Tensor], np.ndarray]]]:
-    """(the object, `tensor -> array`), while the file is open. The object is made of dicts, lists, tuples, `Tensor`s and plain
-    values.
+    """(the object, `tensor -> array`), while the file is open. The object is made of dicts, lists,
+    tuples, `Tensor`s and plain values.
 
-    Arrays are read-only, and share memory where their tensors share a storage. Floats of less than four bytes become float32.
-    Raises Refused, or whatever a damaged file leads to.
+    Arrays are read-only, and share memory where their tensors share a storage. Floats of less than
+    four bytes become float32. Raises Refused, or whatever a damaged file leads to.
     """
     with open(path, "rb") as file:
         found, stored = (_archive if file.read(len(ARCHIVE)) == ARCHIVE else _sequence)(file)
@@ -73,7 +80,9 @@ def opened(path: str | pathlib.Path) -> Iterator[tuple[Any, Callable[[Tensor], n
                 storages[key] = _values(stored(tensor.storage), tensor.storage.dtype)
             values = storages[key]
             strides = [step * values.itemsize for step in tensor.stride]
-            return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.size, strides, writeable=False)
+            return np.lib.stride_tricks.as_strided(
+                values[tensor.offset :], tensor.size, strides, writeable=False
+            )
 
         yield found, array
 
@@ -102,7 +111,9 @@ def _archive(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
         content = member(f"data/{storage.key}")
         if len(content) != storage.elements * storage.dtype.itemsize:
             raise ValueError(f"storage {storage.key[:20]!r} is not as long as its tensors say")
-        return np.frombuffer(content, f"{'<' if order == 'little' else '>'}u{storage.dtype.itemsize}")
+        return np.frombuffer(
+            content, f"{'<' if order == 'little' else '>'}u{storage.dtype.itemsize}"
+        )
 
     return _unpickle(io.BytesIO(member("data.pkl")))[0], stored
 
@@ -117,7 +128,11 @@ def _sequence(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     _unpickle(pickles)
     found, storages = _unpickle(pickles)
     keys, _ = _unpickle(pickles)
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
+    if (
+        not isinstance(keys, list)
+        or not all(isinstance(key, str) for key in keys)
+        or sorted(keys) != sorted(storages)
+    ):
         raise ValueError("the storages that it has are not those of its tensors")
     at, starts = pickles.tell(), {}
     for key in keys:
@@ -127,7 +142,9 @@ def _sequence(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
         at = starts[key] + storages[key].elements * storages[key].dtype.itemsize
     if at > len(content):
         raise ValueError("its end is missing")
-    return found, lambda storage: np.frombuffer(content, f"<u{storage.dtype.itemsize}", storage.elements, starts[storage.key])
+    return found, lambda storage: np.frombuffer(
+        content, f"<u{storage.dtype.itemsize}", storage.elements, starts[storage.key]
+    )
 
 
 def _values(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -135,16 +152,29 @@ def _values(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "b":
         return stored != 0
     values = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(dtype)
-    return values.astype(np.float32) if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else values
+    return (
+        values.astype(np.float32)
+        if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        else values
+    )
 
 
-def _tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_) -> Tensor:
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; what follows the stride is about gradients."""
+def _tensor(
+    storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_
+) -> Tensor:
+    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; what follows the stride is about
+    gradients."""
     if not (isinstance(storage, Storage) and isinstance(size, tuple) and isinstance(stride, tuple)):
         raise ValueError("a tensor without storage, size or stride")
-    if not len(size) == len(stride) <= DIMENSIONS or not all(_natural(number) for number in (offset, *size, *stride)):
+    if not len(size) == len(stride) <= DIMENSIONS or not all(
+        _natural(number) for number in (offset, *size, *stride)
+    ):
         raise ValueError("a tensor whose offset, size or stride cannot be")
-    end = offset + (sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0)
+    end = offset + (
+        sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+        if 0 not in size
+        else 0
+    )
     if end > storage.elements:
         raise ValueError(f"a tensor that ends at element {end} of a storage of {storage.elements}")
     return Tensor(storage, offset, size, stride)
@@ -155,8 +185,8 @@ def _natural(number: Any) -> bool:
 
 
 def _mapping(pairs: list | None = None) -> dict:
-    """collections.OrderedDict, from a list of pairs where Python 2 wrote it. The list is emptied: a short pickle that names it
-    again and again could ask for any amount of work."""
+    """collections.OrderedDict, from a list of pairs where Python 2 wrote it. The list is emptied: a
+    short pickle that names it again and again could ask for any amount of work."""
     result: dict = {}
     for pair in pairs or ():
         _put(result, list(pair) if isinstance(pair, list | tuple) and len(pair) == 2 else [None])
@@ -171,11 +201,26 @@ def _plain(*given: Any) -> tuple:
 
 
 STORAGES = {
-    "Float": np.float32, "Double": np.float64, "Half": np.float16, "BFloat16": jnp.bfloat16, "Long": np.int64, "Int": np.int32,
-    "Short": np.int16, "Char": np.int8, "Byte": np.uint8, "Bool": np.bool_,
-}  # fmt: skip
+    "Float": np.float32,
+    "Double": np.float64,
+    "Half": np.float16,
+    "BFloat16": jnp.bfloat16,
+    "Long": np.int64,
+    "Int": np.int32,
+    "Short": np.int16,
+    "Char": np.int8,
+    "Byte": np.uint8,
+    "Bool": np.bool_,
+}
 PARAMETERS = ("torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state")
-PLAIN = "torch device", "torch Size", "collections Counter", "builtins set", "__builtin__ set", "_codecs encode"
+PLAIN = (
+    "torch device",
+    "torch Size",
+    "collections Counter",
+    "builtins set",
+    "__builtin__ set",
+    "_codecs encode",
+)
 KNOWN = {
     "collections OrderedDict": _mapping,
     "torch._utils _rebuild_tensor": _tensor,
@@ -188,13 +233,25 @@ KNOWN = {
 """What a pickle may name, and what stands in its place."""
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 VALUES = frozenset(
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING".split()
+    [
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+    ]
 )
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def _unpickle(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
-    """(the object of the pickle that begins here, the storages that it names). The file is left at the pickle's end."""
+    """(the object of the pickle that begins here, the storages that it names). The file is left at
+    the pickle's end."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
@@ -254,7 +311,11 @@ def _unpickle(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
                 stack.append(_known(" ".join(taken(2))))
             case "REDUCE":
                 function, arguments = taken(2)
-                if not callable(function) or not isinstance(arguments, tuple) or len(arguments) > ARGUMENTS:
+                if (
+                    not callable(function)
+                    or not isinstance(arguments, tuple)
+                    or len(arguments) > ARGUMENTS
+                ):
                     raise Refused("a call")
                 stack.append(function(*arguments))
             case "BINPERSID":
@@ -282,16 +343,21 @@ def _changed(value: Any, kind: type) -> Any:
 
 
 def _put(target: dict, values: list[Any]) -> None:
-    """Keys and values in turns. Integers beyond 64 bits are no keys: any number of them have the same hash."""
+    """Keys and values in turns. Integers beyond 64 bits are no keys: any number of them have the
+    same hash."""
     keys = values[::2]
     for key in keys:
-        if not isinstance(key, str | float | None) and not (isinstance(key, int) and abs(key) <= sys.maxsize):
+        if not isinstance(key, str | float | None) and not (
+            isinstance(key, int) and abs(key) <= sys.maxsize
+        ):
             raise ValueError("a key of a dictionary is neither a word nor a number")
     target.update(zip(keys, values[1::2], strict=True))
 
 
 def _storage(persistent: Any) -> Storage:
     match persistent:
-        case ("storage", np.dtype() as dtype, str(key), _, elements, *rest) if _natural(elements) and rest in ([], [None]):
+        case ("storage", np.dtype() as dtype, str(key), _, elements, *rest) if _natural(
+            elements
+        ) and rest in ([], [None]):
             return Storage(key, dtype, elements)
     raise ValueError("a persistent id that is no storage's")

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/decode.py [--size 224] [--seconds 10]
 
-Nothing is asserted. At reductions below 2 a JPEG is decoded whole; views of less detail gain by decoding less.
+Nothing is asserted. At reductions below 2 a JPEG is decoded whole; views of less detail gain by
+decoding less.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import argparse
 from advdl.data import decoding_speed
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()

@@ -1,13 +1,15 @@
-"""The input pipeline in examples a second, beside torch's DataLoader with plain Pillow and the same transforms.
+"""The input pipeline in examples a second, beside torch's DataLoader with plain Pillow and the same
+transforms.
 
     python tests/benchmarks/input.py [--rounds 5] [--workers 2] [--images 512] [--data-dir TFDS] [--only jpeg]
 
-`jpeg`: a folder of synthetic photographs (500 by 375 pixels, made in a temporary directory), seen as ImageNet's are in
-training: a random area and aspect brought to 224 by 224, mirrored, normalized, float32. `array_record`: Fashion-MNIST's records
-read by row and decoded, where the set is prepared under --data-dir (a run keeps a set so small in memory). `text`: sentences of
-many lengths padded to the bounds of four buckets; torch's side pads each batch to its longest in `collate_fn`. Batches are
-ours, read ahead by as many threads as torch's side has worker processes. Ours is `data.TrainBatches` through `data.prefetch`,
-as a run reads.
+`jpeg`: a folder of synthetic photographs (500 by 375 pixels, made in a temporary directory), seen
+as ImageNet's are in training: a random area and aspect brought to 224 by 224, mirrored, normalized,
+float32. `array_record`: Fashion-MNIST's records read by row and decoded, where the set is prepared
+under --data-dir (a run keeps a set so small in memory). `text`: sentences of many lengths padded to
+the bounds of four buckets; torch's side pads each batch to its longest in `collate_fn`. Batches are
+ours, read ahead by as many threads as torch's side has worker processes. Ours is
+`data.TrainBatches` through `data.prefetch`, as a run reads.
 Both take turns, round by round, and start each round with nothing read ahead.
 """
 
@@ -34,7 +36,8 @@ SIZE, BATCH, AHEAD = 224, 64, 4
 
 
 class Photographs:
-    """A map-style set: Pillow opens, converts, crops and resizes; numpy mirrors and normalizes, channels first."""
+    """A map-style set: Pillow opens, converts, crops and resizes; numpy mirrors and normalizes,
+    channels first."""
 
     def __init__(self, files: list[str], labels: np.ndarray):
         self._files, self._labels, self._view = files, labels, data.random_resized_crop(SIZE)
@@ -45,9 +48,13 @@ class Photographs:
     def __getitem__(self, row: int):
         rng = np.random.default_rng()
         with Image.open(self._files[row]) as image:
-            top, left, height, width = self._view.box(*image.size[::-1], rng.random(self._view.draws))
+            top, left, height, width = self._view.box(
+                *image.size[::-1], rng.random(self._view.draws)
+            )
             part = image.convert("RGB").crop((left, top, left + width, top + height))
-            pixels = np.asarray(part.resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
+            pixels = (
+                np.asarray(part.resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
+            )
         pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
         normal = (pixels - np.float32(data.IMAGENET_MEAN)) / np.float32(data.IMAGENET_STD)
         return np.ascontiguousarray(normal.transpose(2, 0, 1)), self._labels[row]
@@ -85,19 +92,29 @@ def padded(sentences: list[np.ndarray]):
     """Of a batch's sentences, their tokens filled up with zeros and their lengths."""
     import torch
 
-    rows = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in sentences], batch_first=True)
+    rows = torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(row) for row in sentences], batch_first=True
+    )
     return rows, torch.tensor([len(row) for row in sentences])
 
 
-def loaded(rows: Any, options: argparse.Namespace, collate: Callable[..., Any] | None = None) -> Callable[[int], float]:
+def loaded(
+    rows: Any, options: argparse.Namespace, collate: Callable[..., Any] | None = None
+) -> Callable[[int], float]:
     """Seconds in which torch's loader gives so many batches."""
     import torch
 
     def run(count):
         loader = torch.utils.data.DataLoader(
-            rows, BATCH, shuffle=True, drop_last=True, num_workers=options.workers, prefetch_factor=AHEAD // options.workers,
-            persistent_workers=True, collate_fn=collate,
-        )  # fmt: skip
+            rows,
+            BATCH,
+            shuffle=True,
+            drop_last=True,
+            num_workers=options.workers,
+            prefetch_factor=AHEAD // options.workers,
+            persistent_workers=True,
+            collate_fn=collate,
+        )
         return timed(endless(loader), count)
 
     return run
@@ -115,7 +132,8 @@ def read(batches: Callable[[int], Any], options: argparse.Namespace) -> Callable
 
 
 def timed(batches: Iterator[Any], count: int) -> float:
-    """Seconds of `count` batches, once threads or processes have started and what was read ahead is taken."""
+    """Seconds of `count` batches, once threads or processes have started and what was read ahead is
+    taken."""
     for _ in range(AHEAD + 1):
         next(batches)
     taken = seconds(lambda: [next(batches) for _ in range(count)])
@@ -140,7 +158,9 @@ def array_record(options: argparse.Namespace, folder: Path):
     """(ours, torch's, batches a round). Raises UserError where the set is not prepared."""
     source = open_tfds("fashion_mnist", "train", options.data_dir)
     ours = data.TrainBatches(source, BATCH, 0, data.to_float(-1.0, 1.0))
-    rows = records(prepared("fashion_mnist", "train", options.data_dir), "fashion_mnist", "train", "image")
+    rows = records(
+        prepared("fashion_mnist", "train", options.data_dir), "fashion_mnist", "train", "image"
+    )
     return read(ours, options), loaded(Records(rows), options), 100
 
 
@@ -149,7 +169,9 @@ def text(options: argparse.Namespace, folder: Path):
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.geometric(1 / 25, 20_000), 1, 120)
     sentences = [rng.integers(4, 10_000, length).astype(np.int32) for length in lengths]
-    ours = data.BucketBatches({"text": sentences}, {"text": data.boundaries(lengths, 4, 120)}, BATCH, 0)
+    ours = data.BucketBatches(
+        {"text": sentences}, {"text": data.boundaries(lengths, 4, 120)}, BATCH, 0
+    )
     return read(ours, options), loaded(Sentences(sentences), options, padded), 300
 
 
@@ -157,15 +179,24 @@ CASES = {"jpeg": jpeg, "array_record": array_record, "text": text}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--data-dir", help="where tensorflow-datasets has prepared fashion_mnist")
     parser.add_argument("--only", default="", help="part of the cases' names")
     options = parser.parse_args()
-    print(f"{machine('grain', 'pillow', 'numpy', 'torch')}, {options.workers} workers, medians of {options.rounds} rounds")
-    print(f"| examples/s, batches of {BATCH} | ours | torch's DataLoader | ours / torch |\n|---|---|---|---|", flush=True)
+    print(
+        f"{machine('grain', 'pillow', 'numpy', 'torch')}, {options.workers} workers, medians of"
+        f" {options.rounds} rounds"
+    )
+    print(
+        f"| examples/s, batches of {BATCH} | ours | torch's DataLoader | ours / torch"
+        " |\n|---|---|---|---|",
+        flush=True,
+    )
     for name, case in CASES.items():
         if options.only not in name:
             continue
@@ -175,9 +206,15 @@ def main():
             except UserError as error:
                 print(f"| {name} | left out: {error} |||", flush=True)
                 continue
-            times = in_turns({"ours": lambda: ours(count), "torch": lambda: theirs(count)}, options.rounds)
+            times = in_turns(
+                {"ours": lambda: ours(count), "torch": lambda: theirs(count)}, options.rounds
+            )
         rates = [BATCH * count / statistics.median(taken) for taken in times.values()]
-        print(f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {ratio(times['torch'], times['ours']):.2f} |", flush=True)
+        print(
+            f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} |"
+            f" {ratio(times['torch'], times['ours']):.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

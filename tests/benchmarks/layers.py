@@ -3,7 +3,8 @@
     python tests/benchmarks/layers.py [--runs 20] [--only TEXT]
 
 `library` is plain with XLA's default choice of libraries, the others keep the compiler option that
-`advdl.train.placement` sets on CPU. Times are the least of several runs taken in turns; nothing is asserted.
+`advdl.train.placement` sets on CPU. Times are the least of several runs taken in turns; nothing is
+asserted.
 """
 
 import argparse
@@ -28,14 +29,20 @@ def normal(*shape, seed=0):
 
 def flax_conv(features, kernel_size, strides=1, padding=0, **arguments):
     """Flax's convolution, called as ours."""
-    return nn.Conv(features, (kernel_size,) * 2, (strides,) * 2, ((padding, padding),) * 2, **arguments)
+    return nn.Conv(
+        features, (kernel_size,) * 2, (strides,) * 2, ((padding, padding),) * 2, **arguments
+    )
 
 
 def flax_conv_transpose(features, kernel_size, strides=1, padding=0, output_padding=0, **arguments):
     """Flax's transposed convolution, called as ours: its padding is that of the dilated input."""
     before = kernel_size - 1 - padding
     return nn.ConvTranspose(
-        features, (kernel_size,) * 2, (strides,) * 2, ((before, before + output_padding),) * 2, **arguments
+        features,
+        (kernel_size,) * 2,
+        (strides,) * 2,
+        ((before, before + output_padding),) * 2,
+        **arguments,
     )
 
 
@@ -84,7 +91,9 @@ def classifier(**layers):
 
     def step(variables, moments, x, labels):
         def loss(params):
-            (logits, _), new = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            (logits, _), new = model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
 
         gradient, new = jax.grad(loss, has_aux=True)(variables["params"])
@@ -104,7 +113,9 @@ def gan(size, channels, width, batch, generator_layers=None, discriminator_layer
     rule = optax.adam(2e-4, b1=0.5)
 
     def forward(module, variables, params, x):
-        return module.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])[0]
+        return module.apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        )[0]
 
     def updated(loss, variables, moments):
         updates, moments = rule.update(jax.grad(loss)(variables["params"]), moments)
@@ -113,13 +124,17 @@ def gan(size, channels, width, batch, generator_layers=None, discriminator_layer
     def step(g, d, g_moments, d_moments, x, z):
         def d_loss(params):
             fake = jax.lax.stop_gradient(forward(generator, g, g["params"], z))
-            real_logit, fake_logit = (forward(discriminator, d, params, images)[0] for images in (x, fake))
+            real_logit, fake_logit = (
+                forward(discriminator, d, params, images)[0] for images in (x, fake)
+            )
             return (nn.softplus(-real_logit) + nn.softplus(fake_logit)).mean()
 
         d, d_moments = updated(d_loss, d, d_moments)
 
         def g_loss(params):
-            return nn.softplus(-forward(discriminator, d, d["params"], forward(generator, g, params, z))[0]).mean()
+            return nn.softplus(
+                -forward(discriminator, d, d["params"], forward(generator, g, params, z))[0]
+            ).mean()
 
         g, g_moments = updated(g_loss, g, g_moments)
         return g, d, g_moments, d_moments
@@ -132,7 +147,9 @@ def convolution(shape, *arguments, **keywords):
 
 
 def transposed(shape, *arguments, **keywords):
-    return lambda ours: layer((ConvTranspose if ours else flax_conv_transpose)(*arguments, **keywords), normal(*shape))
+    return lambda ours: layer(
+        (ConvTranspose if ours else flax_conv_transpose)(*arguments, **keywords), normal(*shape)
+    )
 
 
 def normalization(*shape):
@@ -146,10 +163,16 @@ def gan_of(*arguments):
 
 CASES = {
     "conv 3×3, 128×32×32×16": convolution((128, 32, 32, 16), 16, 3, padding=1, use_bias=False),
-    "conv 3×3 stride 2, 128×32×32×16 → 32": convolution((128, 32, 32, 16), 32, 3, strides=2, padding=1, use_bias=False),
+    "conv 3×3 stride 2, 128×32×32×16 → 32": convolution(
+        (128, 32, 32, 16), 32, 3, strides=2, padding=1, use_bias=False
+    ),
     "conv 1×1, 16×28×28×128 → 256": convolution((16, 28, 28, 128), 256, 1, use_bias=False),
-    "conv 4×4 stride 2, 64×16×16×64 → 128": convolution((64, 16, 16, 64), 128, 4, strides=2, padding=1, use_bias=False),
-    "conv 4×4 stride 2, 64×32×32×3 → 64": convolution((64, 32, 32, 3), 64, 4, strides=2, padding=1, use_bias=False),
+    "conv 4×4 stride 2, 64×16×16×64 → 128": convolution(
+        (64, 16, 16, 64), 128, 4, strides=2, padding=1, use_bias=False
+    ),
+    "conv 4×4 stride 2, 64×32×32×3 → 64": convolution(
+        (64, 32, 32, 3), 64, 4, strides=2, padding=1, use_bias=False
+    ),
     "transposed 4×4 stride 2, 64×8×8×256 → 128": transposed(
         (64, 8, 8, 256), 128, 4, strides=2, padding=1, use_bias=False
     ),
@@ -158,7 +181,9 @@ CASES = {
     ),
     "batch norm, 128×32×32×16": normalization(128, 32, 32, 16),
     "batch norm, 64×16×16×64": normalization(64, 16, 16, 64),
-    "average pool, 128×8×8×64": lambda ours: layer(Pool() if ours else FlaxPool(), normal(128, 8, 8, 64)),
+    "average pool, 128×8×8×64": lambda ours: layer(
+        Pool() if ours else FlaxPool(), normal(128, 8, 8, 64)
+    ),
     "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(
         **({} if ours else {"conv": flax_conv, "norm": FlaxNorm})
     ),
@@ -182,8 +207,13 @@ def compiled(case, ours, name, options):
 
 def least(programs, runs):
     """Least seconds of each program, run in turns."""
-    once = lambda f, arguments: seconds(lambda: jax.block_until_ready(f(*arguments)))  # noqa: E731
-    times = in_turns({name: partial(once, *program) for name, program in programs.items()}, runs, warmup=0)
+
+    def once(f, arguments):
+        return seconds(lambda: jax.block_until_ready(f(*arguments)))
+
+    times = in_turns(
+        {name: partial(once, *program) for name, program in programs.items()}, runs, warmup=0
+    )
     return {name: min(taken) for name, taken in times.items()}
 
 
@@ -192,7 +222,11 @@ def main():
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--only", default="", help="part of the cases' names")
     options = parser.parse_args()
-    print(f"{'ms, forward and backward':45}" + "".join(f"{way:>10}" for way in WAYS) + f"{'flax/fast':>10}")
+    print(
+        f"{'ms, forward and backward':45}"
+        + "".join(f"{way:>10}" for way in WAYS)
+        + f"{'flax/fast':>10}"
+    )
     for title, case in CASES.items():
         if options.only in title:
             times = least({way: compiled(case, *how) for way, how in WAYS.items()}, options.runs)

@@ -1,11 +1,14 @@
-"""An LSTM layer as a loop, with its input projection before the loop, unrolled, and as cuDNN's, beside torch's nn.LSTM.
+"""An LSTM layer as a loop, with its input projection before the loop, unrolled, and as cuDNN's,
+beside torch's nn.LSTM.
 
     python tests/benchmarks/recurrent.py [--rounds 9] [--shapes 35x20x200,100x64x128] [--unroll 4,16]
 
-Rows are T × batch × hidden, the input as wide as the hidden state. "scan" has the product with the input in every step (the
-plain formulation), "hoisted" one product for all steps, which is what `advdl.nn.LSTM` does; "unroll n" is hoisted, n steps of
-the loop at once; "cuDNN" runs where an NVIDIA GPU is. Forward is without gradients; training is the output, and the gradients
-of its sum by parameters and input. Ratios are torch's time over ours, medians of rounds in turns: above 1 we are faster.
+Rows are T × batch × hidden, the input as wide as the hidden state. "scan" has the product with the
+input in every step (the plain formulation), "hoisted" one product for all steps, which is what
+`advdl.nn.LSTM` does; "unroll n" is hoisted, n steps of the loop at once; "cuDNN" runs where an
+NVIDIA GPU is. Forward is without gradients; training is the output, and the gradients of its sum by
+parameters and input. Ratios are torch's time over ours, medians of rounds in turns: above 1 we are
+faster.
 """
 
 import argparse
@@ -48,7 +51,9 @@ class Ours(Side):
         super().__init__()
         train.keep_memory()
         steps, batch, hidden = shape
-        x = jnp.asarray(np.random.default_rng(0).standard_normal((batch, steps, hidden)), jnp.float32)
+        x = jnp.asarray(
+            np.random.default_rng(0).standard_normal((batch, steps, hidden)), jnp.float32
+        )
         variables = LSTM(hidden).init(jax.random.key(0), x)
         self._arguments = variables["params"], x
         self._programs = {}
@@ -63,10 +68,16 @@ class Ours(Side):
             self._compile("cuDNN", LSTM(hidden))
 
     def _compile(self, name, layer):
-        run = lambda params, x: layer.apply({"params": params}, x)[0]  # noqa: E731
+        def run(params, x):
+            return layer.apply({"params": params}, x)[0]
+
         gradients = jax.value_and_grad(lambda params, x: run(params, x).sum(), (0, 1))
         for what, f in (("forward", run), ("training", gradients)):
-            compiled = jax.jit(f).lower(*self._arguments).compile(compiler_options=compiler_options(jax.default_backend()))
+            compiled = (
+                jax.jit(f)
+                .lower(*self._arguments)
+                .compile(compiler_options=compiler_options(jax.default_backend()))
+            )
             self._programs[f"{name} {what}"] = compiled
 
     def _call(self, name):
@@ -113,7 +124,9 @@ def measure(
     names = ["scan", "hoisted", *(f"unroll {n}" for n in unrolled), *(["cuDNN"] if cudnn else [])]
     found = {}
     for what in ("forward", "training"):
-        runs: dict[str, Any] = {name: functools.partial(ours.turn, f"{name} {what}") for name in names}
+        runs: dict[str, Any] = {
+            name: functools.partial(ours.turn, f"{name} {what}") for name in names
+        }
         found[what] = in_turns({**runs, "torch": functools.partial(theirs.turn, what)}, rounds)
     ours.close()
     theirs.close()
@@ -121,14 +134,19 @@ def measure(
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--unroll", default="4,16")
     options = parser.parse_args()
     unrolled = tuple(map(int, options.unroll.split(",")))
     cudnn = jax.default_backend() == "gpu" and formulation.cudnn()
-    print(f"{jax.devices()[0].device_kind}, {machine('jax', 'torch')}, medians of {options.rounds} rounds")
+    print(
+        f"{jax.devices()[0].device_kind}, {machine('jax', 'torch')}, medians of {options.rounds}"
+        " rounds"
+    )
     print("" if cudnn else "no NVIDIA GPU here, so no cuDNN")
     ways = ["scan", "hoisted", *(f"unroll {n}" for n in unrolled), *(["cuDNN"] if cudnn else [])]
     heads = "".join(f" {way} ms |" for way in ways) + "".join(f" torch / {way} |" for way in ways)
@@ -139,7 +157,10 @@ def main():
         for what, times in measure(shape, unrolled, cudnn, options.rounds).items():
             cells = [f"{statistics.median(times[way]) * 1e3:.2f}" for way in ("torch", *ways)]
             cells += [f"{ratio(times['torch'], times[way]):.2f}" for way in ways]
-            print(f"| {' × '.join(map(str, shape))} | {what} | " + " | ".join(cells) + " |", flush=True)
+            print(
+                f"| {' × '.join(map(str, shape))} | {what} | " + " | ".join(cells) + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

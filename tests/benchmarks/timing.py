@@ -1,4 +1,5 @@
-"""What the benchmarks share: programs timed in turns, each in a process of its own where needed; the machine's name."""
+"""What the benchmarks share: programs timed in turns, each in a process of its own where needed;
+the machine's name."""
 
 import ctypes
 import importlib.metadata
@@ -20,11 +21,15 @@ def seconds(f: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
     return clock() - start
 
 
-REST = 0.05  # s; a library's threads still spin after their last work, and would take a core from the next run
+# s; a library's threads still spin after their last work, and would take a core from the next run
+REST = 0.05
 
 
-def in_turns(runs: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds that each run reports, round by round, so that a machine whose speed drifts is the same for all."""
+def in_turns(
+    runs: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds that each run reports, round by round, so that a machine whose speed drifts is the
+    same for all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warmup, rounds):
         for name, run in runs.items():
@@ -43,7 +48,8 @@ def ratio(numerator: list[float], denominator: list[float]) -> float:
 class Apart:
     """An object that lives in a process of its own: its methods are called here and run there.
 
-    make: a function of a module, called there with the arguments. Errors there are raised here. Closing ends the process.
+    make: a function of a module, called there with the arguments. Errors there are raised here.
+      Closing ends the process.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any):
@@ -87,12 +93,13 @@ def _serve(pipe, make, arguments):
             except EOFError:
                 return
             pipe.send(getattr(served, name)(*given))
-    except Exception as error:  # noqa: BLE001 - told where it was asked
+    except Exception as error:
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def peak(f: Callable[[], Any]) -> float:
-    """MiB by which this process grows at most while f runs, from what it holds before; NaN but on Linux."""
+    """MiB by which this process grows at most while f runs, from what it holds before; NaN but on
+    Linux."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         before = _resident("VmRSS")
@@ -104,7 +111,9 @@ def peak(f: Callable[[], Any]) -> float:
 
 
 def _resident(what: str) -> float:
-    return int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
+    return (
+        int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
+    )
 
 
 def machine(*libraries: str) -> str:

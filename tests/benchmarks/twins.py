@@ -1,4 +1,5 @@
-"""The networks of `versus_torch.py` in PyTorch, as its users write them: torchvision's where it has one.
+"""The networks of `versus_torch.py` in PyTorch, as its users write them: torchvision's where it has
+one.
 
 Axes: B batch, C channels, H height, W width; S source tokens, T target tokens, V vocabulary.
 """
@@ -10,14 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn import functional as F
 
 Prepare = Callable[[nn.Module], nn.Module]
 Put = Callable[[np.ndarray], torch.Tensor]
 
 
 class Twin(NamedTuple):
-    """networks: all that is trained. step, infer: one training step and one inference, of one batch."""
+    """networks: all that is trained. step, infer: one training step and one inference, of one
+    batch."""
 
     networks: list[nn.Module]
     step: Callable[[], Any]
@@ -25,20 +27,31 @@ class Twin(NamedTuple):
 
 
 def torchvision_network(name: str) -> nn.Module:
-    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks need none of them."""
+    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks
+    need none of them."""
     for operator in ("nms", "qnms"):
         try:
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define(
+                f"torchvision::{operator}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
         except RuntimeError:
             pass  # it is there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchvision import models
 
-        return getattr(models, name)(weights=None, **({"init_weights": True} if name == "googlenet" else {}))
+        return getattr(models, name)(
+            weights=None, **({"init_weights": True} if name == "googlenet" else {})
+        )
 
 
-def descend(network: nn.Module, rule: torch.optim.Optimizer, loss: Callable[[], torch.Tensor], clip: float = 0.0):
+def descend(
+    network: nn.Module,
+    rule: torch.optim.Optimizer,
+    loss: Callable[[], torch.Tensor],
+    clip: float = 0.0,
+):
     """One step of an optimizer."""
 
     def step():
@@ -86,12 +99,18 @@ def segmenter(network: nn.Module, batch: dict[str, np.ndarray], prepare: Prepare
     network = prepare(network)
     x, mask = put(batch["image"]), put(batch["mask"])
     rule = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9)
-    return Twin([network], descend(network, rule, lambda: F.cross_entropy(network(x), mask)), evaluate(network, x))
+    return Twin(
+        [network],
+        descend(network, rule, lambda: F.cross_entropy(network(x), mask)),
+        evaluate(network, x),
+    )
 
 
 def unit(inputs: int, outputs: int) -> nn.Sequential:
     """3×3 convolution, normalization, rectifier."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 class SegNet(nn.Module):
@@ -102,7 +121,9 @@ class SegNet(nn.Module):
         widths, before = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), 3
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for stage in widths:
-            self.down.append(nn.Sequential(*[unit(a, b) for a, b in zip((before, *stage), stage, strict=False)]))
+            self.down.append(
+                nn.Sequential(*[unit(a, b) for a, b in zip((before, *stage), stage, strict=False)])
+            )
             before = stage[-1]
         for number in range(len(widths) - 1, -1, -1):
             width, last = widths[number][0], widths[number - 1][0] if number else classes
@@ -128,7 +149,10 @@ class UNet(nn.Module):
 
     def __init__(self, classes: int = 2, features: int = 64, levels: int = 4):
         super().__init__()
-        twice = lambda a, b: nn.Sequential(unit(a, b), unit(b, b))  # noqa: E731
+
+        def twice(a, b):
+            return nn.Sequential(unit(a, b), unit(b, b))
+
         widths = [features << level for level in range(levels + 1)]
         self.down = nn.ModuleList(twice(a, b) for a, b in zip((3, *widths), widths, strict=False))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * b, b, 2, 2) for b in widths[-2::-1])
@@ -156,8 +180,14 @@ class Generator(nn.Module):
         self.project = nn.Linear(z, channels[0] * 16, bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
         for a, b in zip(channels, channels[1:], strict=False):
-            layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh())
+            layers += [
+                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.ReLU(inplace=True),
+            ]
+        self.layers = nn.Sequential(
+            *layers, nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh()
+        )
 
     def forward(self, z):
         return self.layers(self.project(z).reshape(len(z), -1, 4, 4))
@@ -169,9 +199,16 @@ class Discriminator(nn.Module):
     def __init__(self, width: int = 64, levels: int = 3):
         super().__init__()
         channels = [width << level for level in range(levels)]
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         for a, b in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [
+                nn.Conv2d(a, b, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
         self.layers = nn.Sequential(*layers)
         self.logit = nn.Linear(channels[-1] * 16, 1, bias=False)
 
@@ -181,9 +218,18 @@ class Discriminator(nn.Module):
 
 def gan(batch: dict[str, np.ndarray], prepare: Prepare, put: Put) -> Twin:
     """The discriminator's update, then the generator's, Adam; inference is of the generator."""
-    generator, discriminator, x = prepare(Generator()), prepare(Discriminator()), put(batch["image"])
-    rules = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in (discriminator, generator)]
-    noise = lambda: torch.randn(len(x), 100, device=x.device)  # noqa: E731
+    generator, discriminator, x = (
+        prepare(Generator()),
+        prepare(Discriminator()),
+        put(batch["image"]),
+    )
+    rules = [
+        torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999))
+        for network in (discriminator, generator)
+    ]
+
+    def noise():
+        return torch.randn(len(x), 100, device=x.device)
 
     def of_discriminator():
         with torch.no_grad():
@@ -218,7 +264,9 @@ class LanguageModel(nn.Module):
         return self.answer(x), carry
 
 
-def language(size: int, features: int, batch: dict[str, np.ndarray], prepare: Prepare, put: Put) -> Twin:
+def language(
+    size: int, features: int, batch: dict[str, np.ndarray], prepare: Prepare, put: Put
+) -> Twin:
     """SGD, gradients clipped at 5, the state carried on."""
     network = prepare(LanguageModel(size, features))
     given, target = put(batch["inputs"]), put(batch["targets"])
@@ -238,37 +286,69 @@ class Translator(nn.Module):
     def __init__(self, source_size: int, target_size: int, embedding: int, features: int):
         super().__init__()
         linear = nn.Linear
-        self.source_words, self.target_words = nn.Embedding(source_size, embedding), nn.Embedding(target_size, embedding)
+        self.source_words, self.target_words = (
+            nn.Embedding(source_size, embedding),
+            nn.Embedding(target_size, embedding),
+        )
         self.encoder = nn.LSTM(embedding, features, batch_first=True, bidirectional=True)
-        self.bridge_cell, self.bridge_hidden = linear(2 * features, features), linear(2 * features, features)
-        self.keys, self.query = linear(2 * features, features, bias=False), linear(features, features)
+        self.bridge_cell, self.bridge_hidden = (
+            linear(2 * features, features),
+            linear(2 * features, features),
+        )
+        self.keys, self.query = (
+            linear(2 * features, features, bias=False),
+            linear(features, features),
+        )
         self.score = linear(features, 1, bias=False)
         self.decoder = nn.LSTMCell(embedding + 2 * features, features)
-        self.joined, self.answer = linear(3 * features + embedding, features), linear(features // 2, target_size)
+        self.joined, self.answer = (
+            linear(3 * features + embedding, features),
+            linear(features // 2, target_size),
+        )
 
     def forward(self, source, length, target):
-        packed = nn.utils.rnn.pack_padded_sequence(self.source_words(source), length.cpu(), True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.source_words(source), length.cpu(), True, enforce_sorted=False
+        )
         packed, (hidden, cell) = self.encoder(packed)
         values, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=source.shape[1])
-        together = lambda x: x.transpose(0, 1).flatten(1)  # noqa: E731
-        hidden, cell = torch.tanh(self.bridge_hidden(together(hidden))), torch.tanh(self.bridge_cell(together(cell)))
+
+        def together(x):
+            return x.transpose(0, 1).flatten(1)
+
+        hidden, cell = (
+            torch.tanh(self.bridge_hidden(together(hidden))),
+            torch.tanh(self.bridge_cell(together(cell))),
+        )
         keys = self.keys(values)
         behind = torch.arange(source.shape[1], device=source.device)[None] >= length[:, None]
         words, said = self.target_words(target), []
         for word in words.unbind(1):
-            score = self.score(torch.tanh(self.query(hidden)[:, None] + keys))[..., 0].masked_fill(behind, -torch.inf)
+            score = self.score(torch.tanh(self.query(hidden)[:, None] + keys))[..., 0].masked_fill(
+                behind, -torch.inf
+            )
             context = (score.softmax(1)[:, None] @ values)[:, 0]
             said.append(torch.cat([hidden, word, context], 1))
             hidden, cell = self.decoder(torch.cat([word, context], 1), (hidden, cell))
         return self.answer(self.joined(torch.stack(said, 1)).unflatten(-1, (-1, 2)).amax(-1))
 
 
-def translator(sizes: tuple[int, int, int, int], batch: dict[str, np.ndarray], prepare: Prepare, put: Put) -> Twin:
+def translator(
+    sizes: tuple[int, int, int, int], batch: dict[str, np.ndarray], prepare: Prepare, put: Put
+) -> Twin:
     """Adam, gradients clipped at 1, cross-entropy of the words that are there."""
     network = prepare(Translator(*sizes))
     source, length, target = (put(batch[name]) for name in ("source", "source_length", "target"))
-    counted = torch.arange(target.shape[1] - 1, device=target.device)[None] < put(batch["target_length"])[:, None]
+    counted = (
+        torch.arange(target.shape[1] - 1, device=target.device)[None]
+        < put(batch["target_length"])[:, None]
+    )
     label = target[:, 1:].masked_fill(~counted, -100)
     rule, given = torch.optim.Adam(network.parameters(), 1e-3), target[:, :-1]
-    loss = lambda: F.cross_entropy(network(source, length, given).flatten(0, 1), label.flatten())  # noqa: E731
-    return Twin([network], descend(network, rule, loss, clip=1.0), evaluate(network, source, length, given))
+
+    def loss():
+        return F.cross_entropy(network(source, length, given).flatten(0, 1), label.flatten())
+
+    return Twin(
+        [network], descend(network, rule, loss, clip=1.0), evaluate(network, source, length, given)
+    )

@@ -1,21 +1,24 @@
-"""Training steps and inference beside PyTorch: the same networks, batch, precision and optimizer, in turns in one run.
+"""Training steps and inference beside PyTorch: the same networks, batch, precision and optimizer,
+in turns in one run.
 
     python tests/benchmarks/versus_torch.py                                    # every row, some minutes each
     python tests/benchmarks/versus_torch.py --rows resnet18,dcgan --rounds 9 --ways eager
     python tests/benchmarks/versus_torch.py --rows resnet50 --batch 16 --size 160 --precision bfloat16
 
-Ours is what a run does: the learner's own step, metrics and donated state included, placed by `train.place("jit")` with its
-compiler options, in a process that holds its memory as `advdl.cli` does (`train.keep_memory`). PyTorch's is what its users
-write (`twins.py`): eager, with channels last, and through `torch.compile`, with its own memory; `--keep-memory` gives it ours.
-Every program has a process of its own, and all take turns, round by round. One process may be a third slower than the next of
-the same program, so all are started anew, `--starts` times. A ratio is PyTorch's time over ours, the median of the rounds' in a
-start, and of the starts' (the lowest and the highest beside it): above 1 we are faster. Networks must have equally many
-parameters, or the run ends.
+Ours is what a run does: the learner's own step, metrics and donated state included, placed by
+`train.place("jit")` with its compiler options, in a process that holds its memory as `advdl.cli`
+does (`train.keep_memory`). PyTorch's is what its users write (`twins.py`): eager, with channels
+last, and through `torch.compile`, with its own memory; `--keep-memory` gives it ours. Every program
+has a process of its own, and all take turns, round by round. One process may be a third slower than
+the next of the same program, so all are started anew, `--starts` times. A ratio is PyTorch's time
+over ours, the median of the rounds' in a start, and of the starts' (the lowest and the highest
+beside it): above 1 we are faster. Networks must have equally many parameters, or the run ends.
 
-GFLOP/s is of the training step, counted by PyTorch's FLOP counter in its eager program, and its share is of the faster matrix
-product of the two libraries (2048×2048, float32 or what --precision says), measured in the same run. Memory is what a step adds
-to the process at most, and what lives between steps (parameters, optimizer, batch). On a GPU it is what the library's own
-allocator has seen.
+GFLOP/s is of the training step, counted by PyTorch's FLOP counter in its eager program, and its
+share is of the faster matrix product of the two libraries (2048×2048, float32 or what --precision
+says), measured in the same run. Memory is what a step adds to the process at most, and what lives
+between steps (parameters, optimizer, batch). On a GPU it is what the library's own allocator has
+seen.
 """
 
 import argparse
@@ -67,7 +70,9 @@ def scenes(classes: int, batch: int, size: int) -> dict[str, np.ndarray]:
 
 def pixels(batch: int, size: int) -> dict[str, np.ndarray]:
     """Images in [-1, 1]."""
-    return {"image": np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)}
+    return {
+        "image": np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
+    }
 
 
 def windows(batch: int, size: int) -> dict[str, np.ndarray]:
@@ -93,7 +98,9 @@ def sentences(batch: int, size: int) -> dict[str, np.ndarray]:
 Learners = Callable[[Any], train.Learner]
 
 
-def descending(network, rule, loss, output, example=lambda batch: (batch["image"],), **more) -> train.Learner:
+def descending(
+    network, rule, loss, output, example=lambda batch: (batch["image"],), **more
+) -> train.Learner:
     """`minimize` of `loss(output of training, batch) -> Mean`."""
 
     def step(variables, batch, key):
@@ -102,8 +109,12 @@ def descending(network, rule, loss, output, example=lambda batch: (batch["image"
         )
         return train.Loss(loss(out, batch), {}, new)
 
-    init = lambda key, batch: network.init(key, *example(batch), train=False)  # noqa: E731
-    evaluate = lambda variables, batch: output(network.apply(variables, *example(batch), train=False))  # noqa: E731
+    def init(key, batch):
+        return network.init(key, *example(batch), train=False)
+
+    def evaluate(variables, batch):
+        return output(network.apply(variables, *example(batch), train=False))
+
     return train.minimize(train.Player(init, step, rule), evaluate, **more)
 
 
@@ -118,19 +129,29 @@ def classifier(name: str, dtype: Any) -> train.Learner:
                 error += 0.3 * losses.cross_entropy(seen[head], batch["label"])
         return Mean.of(error)
 
-    return descending(models.classifier(name).build(dtype=dtype), optax.sgd(1e-3, 0.9), loss, lambda out: out[0])
+    return descending(
+        models.classifier(name).build(dtype=dtype), optax.sgd(1e-3, 0.9), loss, lambda out: out[0]
+    )
 
 
 def segmenter(build: Callable[..., Any], dtype: Any) -> train.Learner:
     """SGD with momentum, cross-entropy of every pixel."""
-    loss = lambda out, batch: Mean.of(*losses.pixel_cross_entropy(out[0], batch["mask"]))  # noqa: E731
+
+    def loss(out, batch):
+        return Mean.of(*losses.pixel_cross_entropy(out[0], batch["mask"]))
+
     return descending(build(dtype=dtype), optax.sgd(1e-3, 0.9), loss, lambda out: out[0])
 
 
 def gan(dtype: Any) -> train.Learner:
     """The discriminator's update, then the generator's, Adam; inference is of the generator."""
-    generator, discriminator = dcgan.Generator((32, 32, 3), dtype=dtype), dcgan.Discriminator(dtype=dtype)
-    noise = lambda key, batch: jax.random.normal(key, (len(batch["image"]), 100))  # noqa: E731
+    generator, discriminator = (
+        dcgan.Generator((32, 32, 3), dtype=dtype),
+        dcgan.Discriminator(dtype=dtype),
+    )
+
+    def noise(key, batch):
+        return jax.random.normal(key, (len(batch["image"]), 100))
 
     def forward(module, variables, x):
         return module.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -148,9 +169,19 @@ def gan(dtype: Any) -> train.Learner:
 
     rule = optax.adam(2e-4, b1=0.5)
     return train.alternate(
-        train.Player(lambda key, batch: discriminator.init(key, batch["image"], train=False), of_discriminator, rule),
-        train.Player(lambda key, batch: generator.init(key, noise(key, batch), train=False), of_generator, rule),
-        lambda variables, batch: generator.apply(variables["generator"], noise(jax.random.key(0), batch), train=False),
+        train.Player(
+            lambda key, batch: discriminator.init(key, batch["image"], train=False),
+            of_discriminator,
+            rule,
+        ),
+        train.Player(
+            lambda key, batch: generator.init(key, noise(key, batch), train=False),
+            of_generator,
+            rule,
+        ),
+        lambda variables, batch: generator.apply(
+            variables["generator"], noise(jax.random.key(0), batch), train=False
+        ),
     )
 
 
@@ -161,11 +192,18 @@ def language_model(dtype: Any) -> train.Learner:
 
     def loss(variables, batch, key):
         logits, found = network.apply(variables, batch["inputs"], batch["carried"], train=True)
-        return train.Loss(Mean.of(losses.cross_entropy(logits, batch["targets"])), carried=found["carry"])
+        return train.Loss(
+            Mean.of(losses.cross_entropy(logits, batch["targets"])), carried=found["carry"]
+        )
 
-    init = lambda key, batch: network.init(key, batch["inputs"])  # noqa: E731
+    def init(key, batch):
+        return network.init(key, batch["inputs"])
+
     player = train.Player(init, loss, train.chain(optax.sgd(1.0), 5.0))
-    evaluate = lambda variables, batch: network.apply(variables, batch["inputs"])[0]  # noqa: E731
+
+    def evaluate(variables, batch):
+        return network.apply(variables, batch["inputs"])[0]
+
     return train.minimize(player, evaluate, lambda batch: network.begin(len(batch["inputs"])))
 
 
@@ -177,14 +215,16 @@ def translator(dtype: Any) -> train.Learner:
         mask = jnp.arange(label.shape[1])[None] < batch["target_length"][:, None]
         return Mean.of(losses.cross_entropy(out[0], label), mask)
 
-    given = lambda batch: (batch["source"], batch["source_length"], batch["target"][:, :-1])  # noqa: E731
+    def given(batch):
+        return (batch["source"], batch["source_length"], batch["target"][:, :-1])
+
     network = seq2seq.Translator(*TRANSLATOR, dtype=dtype)
     return descending(network, train.chain(optax.adam(1e-3), 1.0), loss, lambda out: out[0], given)
 
 
 class Row(NamedTuple):
-    """learner: of a dtype. twin: `twins.NAME(…)` of its module, and what comes before (batch, prepare, put). data: of batch and
-    size. unit: of which there are batch examples."""
+    """learner: of a dtype. twin: `twins.NAME(…)` of its module, and what comes before (batch,
+    prepare, put). data: of batch and size. unit: of which there are batch examples."""
 
     learner: Learners
     twin: tuple[Any, ...]
@@ -203,8 +243,20 @@ ROWS: Mapping[str, Row] = {
     "resnet50": network("resnet50_v1_5", "resnet50", 8),
     "googlenet": network("googlenet_torchvision", "googlenet", 16),
     "alexnet": network("alexnet_torchvision", "alexnet", 32),
-    "segnet": Row(functools.partial(segmenter, segnet.SegNet), ("segmenter", "SegNet"), functools.partial(scenes, 11), 2, 192),
-    "unet": Row(functools.partial(segmenter, unet.unet_same), ("segmenter", "UNet"), functools.partial(scenes, 2), 2, 192),
+    "segnet": Row(
+        functools.partial(segmenter, segnet.SegNet),
+        ("segmenter", "SegNet"),
+        functools.partial(scenes, 11),
+        2,
+        192,
+    ),
+    "unet": Row(
+        functools.partial(segmenter, unet.unet_same),
+        ("segmenter", "UNet"),
+        functools.partial(scenes, 2),
+        2,
+        192,
+    ),
     "dcgan": Row(gan, ("gan",), pixels, 64, 32),
     "lstm_lm": Row(language_model, ("language", *LANGUAGE), windows, 20, 35),
     "seq2seq": Row(translator, ("translator", TRANSLATOR), sentences, 64, 25),
@@ -212,10 +264,14 @@ ROWS: Mapping[str, Row] = {
 
 
 class Side:
-    """One of the programs that take turns, in a process of its own: `_step()` and `_infer()` do not wait for the device."""
+    """One of the programs that take turns, in a process of its own: `_step()` and `_infer()` do not
+    wait for the device."""
 
     def __init__(self, clock: str):
-        self._counts, self._clock = {}, {"wall": time.perf_counter, "process": time.process_time}[clock]
+        self._counts, self._clock = (
+            {},
+            {"wall": time.perf_counter, "process": time.process_time}[clock],
+        )
         start = time.perf_counter()
         self._wait(self._step())
         self.first = time.perf_counter() - start
@@ -269,7 +325,9 @@ class Ours(Side):
         players = self._state.players.values()
         held = sum(x.nbytes for x in jax.tree.leaves((self._state, self._batch)))
         stats = jax.devices()[0].memory_stats() or {}
-        memory = stats.get("peak_bytes_in_use", 0) / 2**20 or held / 2**20 + peak(lambda: self._wait(self._step()))
+        memory = stats.get("peak_bytes_in_use", 0) / 2**20 or held / 2**20 + peak(
+            lambda: self._wait(self._step())
+        )
         return {
             "parameters": sum(x.size for player in players for x in jax.tree.leaves(player.params)),
             "compile s": self._placed.step.seconds,
@@ -281,7 +339,16 @@ class Ours(Side):
 class Theirs(Side):
     """PyTorch. way: "eager", "channels_last" or "compiled"."""
 
-    def __init__(self, name: str, batch: int, size: int, precision: str, clock: str, way: str, keep_memory: bool):
+    def __init__(
+        self,
+        name: str,
+        batch: int,
+        size: int,
+        precision: str,
+        clock: str,
+        way: str,
+        keep_memory: bool,
+    ):
         import torch
         import twins
 
@@ -298,8 +365,12 @@ class Theirs(Side):
 
         def put(array):
             if array.ndim == 4:
-                return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).to(device, **last)
-            return torch.from_numpy(array.astype(np.int64) if array.dtype == np.int32 else array).to(device)
+                return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).to(
+                    device, **last
+                )
+            return torch.from_numpy(
+                array.astype(np.int64) if array.dtype == np.int32 else array
+            ).to(device)
 
         self._data = row.data(batch, size)
         make, *given = row.twin
@@ -326,8 +397,9 @@ class Theirs(Side):
             self._torch.cuda.synchronize()
 
     def facts(self) -> dict[str, Any]:
-        """parameters (without the second bias of torch's LSTM, which is none of its own), seconds of the first step beyond a
-        usual one, MiB of memory, FLOPs of a training step, the device."""
+        """parameters (without the second bias of torch's LSTM, which is none of its own), seconds
+        of the first step beyond a usual one, MiB of memory, FLOPs of a training step, the
+        device."""
         torch, networks = self._torch, self._twin.networks
         named = [item for network in networks for item in network.named_parameters()]
         held = sum(2 * p.nbytes for _, p in named) + sum(x.nbytes for x in self._data.values())
@@ -352,8 +424,21 @@ class Theirs(Side):
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One row: times of every start, and facts of the first."""
     row = ROWS[name]
-    given = (name, options.batch or row.batch, options.size or row.size, options.precision, options.clock)
-    found: dict[str, Any] = {"row": name, "batch": given[1], "size": given[2], "failed": {}, "train": [], "infer": []}
+    given = (
+        name,
+        options.batch or row.batch,
+        options.size or row.size,
+        options.precision,
+        options.clock,
+    )
+    found: dict[str, Any] = {
+        "row": name,
+        "batch": given[1],
+        "size": given[2],
+        "failed": {},
+        "train": [],
+        "infer": [],
+    }
     for start in range(options.starts):
         sides = {"ours": Apart(Ours, *given)}
         for way in options.ways:
@@ -397,26 +482,46 @@ def lines(found: dict[str, Any], ways: list[str]) -> list[str]:
         title += f" {milliseconds(found[what]):.1f} |"
         title += "".join(f" {compared(found[what], way)} |" for way in ways)
     rate = found["flops"] / milliseconds(found["train"]) * 1e3
-    cells = [f"{facts['compile s']:.1f}" if side in ("ours", "compiled") else "–" for side, facts in found["facts"].items()]
+    cells = [
+        f"{facts['compile s']:.1f}" if side in ("ours", "compiled") else "–"
+        for side, facts in found["facts"].items()
+    ]
     memory = [f"{facts['memory MiB']:.0f}" for facts in found["facts"].values()]
     counted = found["facts"]["ours"]["parameters"]
-    rest = f"| {found['row']} | {counted:,} | {rate / 1e9:.0f} | {100 * rate / found['peak']:.0f} % | "
+    rest = (
+        f"| {found['row']} | {counted:,} | {rate / 1e9:.0f} | {100 * rate / found['peak']:.0f} % | "
+    )
     return [title, rest + " / ".join(cells) + " | " + " / ".join(memory) + " |"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--ways", default="eager,channels_last,compiled")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--starts", type=int, default=3, help="how often every process is started anew")
-    parser.add_argument("--batch", type=int, default=0, help="of every row (default: each row's own)")
-    parser.add_argument("--size", type=int, default=0, help="side of images, or tokens (default: each row's own)")
+    parser.add_argument(
+        "--starts", type=int, default=3, help="how often every process is started anew"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=0, help="of every row (default: each row's own)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=0, help="side of images, or tokens (default: each row's own)"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
-        "--clock", choices=("wall", "process"), default="wall", help="process: of all threads; other work disturbs it less"
+        "--clock",
+        choices=("wall", "process"),
+        default="wall",
+        help="process: of all threads; other work disturbs it less",
     )
-    parser.add_argument("--keep-memory", action="store_true", help="give PyTorch's processes our setting of the allocator")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="give PyTorch's processes our setting of the allocator",
+    )
     options = parser.parse_args()
     options.ways = options.ways.split(",")
     if unknown := [name for name in options.rows.split(",") if name not in ROWS]:
@@ -424,15 +529,21 @@ def main():
     if importlib.util.find_spec("torch") is None:
         parser.error("this needs PyTorch: pip install -e '.[parity]'")
     print(
-        f"{machine('jax', 'flax', 'torch', 'torchvision')}, {options.precision}, {options.clock} time, "
-        f"{options.starts} starts of {options.rounds} rounds"
+        f"{machine('jax', 'flax', 'torch', 'torchvision')}, {options.precision}, {options.clock}"
+        f" time, {options.starts} starts of {options.rounds} rounds"
     )
     every = [measure_and_tell(name, options) for name in options.rows.split(",")]
     heads = "".join(f" {way} / ours |" for way in options.ways)
-    print(f"\n| ms, ratios | training step |{heads} inference |{heads}\n|---|" + "---|" * (2 + 2 * len(options.ways)))
+    print(
+        f"\n| ms, ratios | training step |{heads} inference |{heads}\n|---|"
+        + "---|" * (2 + 2 * len(options.ways))
+    )
     print("\n".join(lines(found, options.ways)[0] for found in every))
     sides = " / ".join(["ours", *options.ways])
-    print(f"\n| training step | parameters | GFLOP/s | of the peak | compile s ({sides}) | memory MiB ({sides}) |")
+    print(
+        f"\n| training step | parameters | GFLOP/s | of the peak | compile s ({sides}) | memory MiB"
+        f" ({sides}) |"
+    )
     print("|---|---|---|---|---|---|")
     print("\n".join(lines(found, options.ways)[1] for found in every))
 

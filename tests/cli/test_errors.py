@@ -21,7 +21,9 @@ def photographs(tmp_path_factory):
         for name in ("cat", "dog"):
             (folder / split / name).mkdir(parents=True)
             for number in range(4):
-                Image.fromarray(rng.integers(0, 255, (9, 8, 3), dtype=np.uint8)).save(folder / split / name / f"{number}.png")
+                Image.fromarray(rng.integers(0, 255, (9, 8, 3), dtype=np.uint8)).save(
+                    folder / split / name / f"{number}.png"
+                )
     return folder
 
 
@@ -83,14 +85,24 @@ def test_an_unknown_verb(verb, what):
 
 
 def test_an_empty_class_folder(verb, photographs, tmp_path):
-    folder = spoiled(photographs, tmp_path, lambda f: [p.unlink() for p in (f / "train" / "cat").iterdir()])
-    refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"), "cat")
+    folder = spoiled(
+        photographs, tmp_path, lambda f: [p.unlink() for p in (f / "train" / "cat").iterdir()]
+    )
+    refused(
+        verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"),
+        "cat",
+    )
 
 
 def test_an_image_that_does_not_decode(verb, photographs, tmp_path):
     bad = "train/dog/2.png"
-    folder = spoiled(photographs, tmp_path, lambda f: (f / bad).write_bytes((f / bad).read_bytes()[:60]))
-    refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"), folder / bad)
+    folder = spoiled(
+        photographs, tmp_path, lambda f: (f / bad).write_bytes((f / bad).read_bytes()[:60])
+    )
+    refused(
+        verb("classify", "train", "--run", tmp_path / "run", *TINY, "--data", f"folder:{folder}"),
+        folder / bad,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +111,12 @@ def finished(load, tmp_path_factory):
     from advdl import cli
 
     module, folder = load("classify"), tmp_path_factory.mktemp("finished") / "run"
-    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY)])
+    cli.main(
+        module.build,
+        module.PRESETS,
+        module.Predict,
+        ["train", "--run", str(folder), *map(str, TINY)],
+    )
     return folder
 
 
@@ -122,15 +139,21 @@ def test_training_into_a_folder_of_other_things(verb, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("change", [["--model", "resnet14"], ["--batch", 16], ["--learning-rate", 0.3], ["--seed", 4]])
+@pytest.mark.parametrize(
+    "change", [["--model", "resnet14"], ["--batch", 16], ["--learning-rate", 0.3], ["--seed", 4]]
+)
 def test_a_run_resumed_with_other_numbers(verb, finished, change):
     before = tree(finished)
-    refused(verb("classify", "train", "--run", finished, "--steps", 3, *change), change[0], change[1])
+    refused(
+        verb("classify", "train", "--run", finished, "--steps", 3, *change), change[0], change[1]
+    )
     assert tree(finished) == before
 
 
 def test_weights_of_another_network(verb, finished):
-    refused(verb("classify", "evaluate", "--run", finished, "--model", "resnet14"), "another network")
+    refused(
+        verb("classify", "evaluate", "--run", finished, "--model", "resnet14"), "another network"
+    )
 
 
 def test_a_folder_that_cannot_be_written(verb, tmp_path):
@@ -145,7 +168,9 @@ def test_a_config_that_is_no_json(verb, finished, tmp_path):
 
 
 @pytest.mark.experiments
-def test_a_full_disk_while_saving_leaves_the_last_checkpoint_whole(verb, finished, tmp_path, request):
+def test_a_full_disk_while_saving_leaves_the_last_checkpoint_whole(
+    verb, finished, tmp_path, request
+):
     """A file system of two megabytes, filled up between two checkpoints."""
     mount = tmp_path / "disk"
     mount.mkdir()
@@ -161,12 +186,20 @@ rm {mount}/ballast
 {sys.executable} {request.config.rootpath}/experiments/classify.py evaluate --run {mount}/run --json
 exit $status
 """
-    isolated = ["unshare", "--user", "--map-root-user", "--mount"] if shutil.which("unshare") else ["false"]
-    if subprocess.run([*isolated, "mount", "-t", "tmpfs", "tmpfs", str(mount)], capture_output=True).returncode:
+    isolated = (
+        ["unshare", "--user", "--map-root-user", "--mount"]
+        if shutil.which("unshare")
+        else ["false"]
+    )
+    if subprocess.run(
+        [*isolated, "mount", "-t", "tmpfs", "tmpfs", str(mount)], capture_output=True
+    ).returncode:
         pytest.skip("this machine does not let a test mount a small file system")
     done = subprocess.run([*isolated, "bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 2, done
-    assert [line for line in done.stderr.splitlines() if "No space left" in line] == done.stderr.strip().splitlines()[-1:]
+    assert [
+        line for line in done.stderr.splitlines() if "No space left" in line
+    ] == done.stderr.strip().splitlines()[-1:]
     before = verb("classify", "evaluate", "--run", finished, "--json")[1]
     assert json.loads(done.stdout)["accuracy"] == pytest.approx(json.loads(before)["accuracy"])
 

@@ -33,8 +33,13 @@ def test_flags_win_over_the_preset_and_the_preset_over_the_run_that_is_there():
     assert defaults(PRESETS, None, stored).steps == 5
     assert defaults(PRESETS, "paper", stored).steps == 9
     elsewhere = dataclasses.asdict(Config(placement="mesh", mesh="data=8"))
-    assert (defaults(PRESETS, None, elsewhere).placement, defaults(PRESETS, None, elsewhere).mesh) == ("jit", "")
-    config, as_json = parse(defaults(PRESETS, "paper", None), ["--steps", "4", "--json"], "x", "about")
+    assert (
+        defaults(PRESETS, None, elsewhere).placement,
+        defaults(PRESETS, None, elsewhere).mesh,
+    ) == ("jit", "")
+    config, as_json = parse(
+        defaults(PRESETS, "paper", None), ["--steps", "4", "--json"], "x", "about"
+    )
     assert (config.steps, config.batch, as_json) == (4, 7, True) and type(config) is Config
 
 

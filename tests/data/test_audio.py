@@ -21,11 +21,19 @@ def tone(frequency, seconds=0.2, rate=RATE, level=0.5):
 
 def write(path, samples_NC, width, rate=RATE):
     """By Python's own module: PCM of `width` bytes of samples in [-1, 1]."""
-    whole = np.clip(np.round(samples_NC * 2.0 ** (8 * width - 1)), -(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1)
+    whole = np.clip(
+        np.round(samples_NC * 2.0 ** (8 * width - 1)),
+        -(2 ** (8 * width - 1)),
+        2 ** (8 * width - 1) - 1,
+    )
     whole = whole.astype(np.int64) + (128 if width == 1 else 0)
     with wave.open(str(path), "wb") as file:
         file.setparams((samples_NC.shape[1], width, rate, 0, "NONE", ""))
-        file.writeframes(b"".join(int(one).to_bytes(width, "little", signed=width > 1) for one in whole.reshape(-1)))
+        file.writeframes(
+            b"".join(
+                int(one).to_bytes(width, "little", signed=width > 1) for one in whole.reshape(-1)
+            )
+        )
 
 
 # ---- files ----
@@ -45,13 +53,21 @@ def test_every_depth_holds_the_same_samples(tmp_path, width):
 def test_files_of_another_writer_are_read(tmp_path, dtype):
     samples = tone(440, 0.02)
     one = {np.uint8: 127, np.int16: 2**15 - 1, np.int32: 2**31 - 1}.get(dtype, 1)
-    wavfile.write(tmp_path / "a.wav", RATE, (samples * one + 128 * (dtype == np.uint8)).astype(dtype))
-    np.testing.assert_allclose(data.read_wav(tmp_path / "a.wav", RATE)[0], samples, atol=2e-2 if dtype == np.uint8 else 1e-4)
+    wavfile.write(
+        tmp_path / "a.wav", RATE, (samples * one + 128 * (dtype == np.uint8)).astype(dtype)
+    )
+    np.testing.assert_allclose(
+        data.read_wav(tmp_path / "a.wav", RATE)[0],
+        samples,
+        atol=2e-2 if dtype == np.uint8 else 1e-4,
+    )
 
 
 def test_channels_are_averaged(tmp_path):
     write(tmp_path / "a.wav", np.stack([tone(300), 0 * tone(300), -tone(500)], 1), 2)
-    np.testing.assert_allclose(data.read_wav(tmp_path / "a.wav", RATE)[0], (tone(300) - tone(500)) / 3, atol=1e-4)
+    np.testing.assert_allclose(
+        data.read_wav(tmp_path / "a.wav", RATE)[0], (tone(300) - tone(500)) / 3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("original", [44100, 16000, 4000])
@@ -59,7 +75,9 @@ def test_another_rate_is_the_same_sound(tmp_path, original):
     write(tmp_path / "a.wav", tone(440, 0.2, original)[:, None], 2, original)
     found, rate = data.read_wav(tmp_path / "a.wav", RATE)
     assert rate == original and len(found) == round(0.2 * RATE)
-    np.testing.assert_allclose(found[80:-80], tone(440)[80:-80], atol=5e-3)  # the filter's ends left out
+    np.testing.assert_allclose(
+        found[80:-80], tone(440)[80:-80], atol=5e-3
+    )  # the filter's ends left out
 
 
 def test_what_lies_above_half_of_the_rate_is_gone(tmp_path):
@@ -68,7 +86,10 @@ def test_what_lies_above_half_of_the_rate_is_gone(tmp_path):
 
 
 def chunks(*parts):
-    inside = b"WAVE" + b"".join(name + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2) for name, body in parts)
+    inside = b"WAVE" + b"".join(
+        name + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
+        for name, body in parts
+    )
     return b"RIFF" + len(inside).to_bytes(4, "little") + inside
 
 
@@ -80,7 +101,11 @@ def form(kind=1, channels=1, rate=RATE, block=2, bits=16):
 def test_other_parts_and_the_extensible_header_are_understood(tmp_path):
     guid = (1).to_bytes(2, "little") + bytes.fromhex("000000001000800000aa00389b71")
     extension = (22).to_bytes(2, "little") + (24).to_bytes(2, "little") + bytes(4) + guid
-    content = chunks((b"LIST", b"odd"), (b"fmt ", form(0xFFFE, 1, RATE, 3, 24) + extension), (b"data", b"\0\0\x40\0\0\xc0"))
+    content = chunks(
+        (b"LIST", b"odd"),
+        (b"fmt ", form(0xFFFE, 1, RATE, 3, 24) + extension),
+        (b"data", b"\0\0\x40\0\0\xc0"),
+    )
     (tmp_path / "a.wav").write_bytes(content)
     assert data.read_wav(tmp_path / "a.wav", RATE)[0].tolist() == [0.5, -0.5]
 
@@ -91,7 +116,10 @@ def test_other_parts_and_the_extensible_header_are_understood(tmp_path):
         (b"", "not a WAV"),
         (b"ID3\x04" + bytes(100), "not a WAV"),
         (b"RIFF", "not a WAV"),
-        (chunks((b"fmt ", form()), (b"data", bytes(100)))[:-10], "truncated: it ends 10 bytes too early"),
+        (
+            chunks((b"fmt ", form()), (b"data", bytes(100)))[:-10],
+            "truncated: it ends 10 bytes too early",
+        ),
         (chunks((b"fmt ", form()), (b"data", bytes(100)))[:30], "truncated"),
         (chunks((b"fmt ", form())), "no samples"),
         (chunks((b"fmt ", form()), (b"data", b"")), "no samples"),
@@ -100,7 +128,10 @@ def test_other_parts_and_the_extensible_header_are_understood(tmp_path):
         (chunks((b"fmt ", form(channels=0, block=0)), (b"data", bytes(4))), "damaged.*0 channels"),
         (chunks((b"fmt ", form(rate=0)), (b"data", bytes(4))), "damaged.* 0 Hz"),
         (chunks((b"fmt ", form(rate=2**32 // 2 - 1)), (b"data", bytes(4))), "damaged"),
-        (chunks((b"fmt ", form(kind=7, bits=8, block=1)), (b"data", bytes(4))), "WAV format 7 of 8 bits"),
+        (
+            chunks((b"fmt ", form(kind=7, bits=8, block=1)), (b"data", bytes(4))),
+            "WAV format 7 of 8 bits",
+        ),
         (chunks((b"fmt ", form(bits=12)), (b"data", bytes(4))), "12 bits; convert it"),
         (chunks((b"fmt ", form(3, bits=32, block=4)), (b"data", b"\0\0\xc0\x7f")), "not finite"),
     ],
@@ -136,12 +167,20 @@ def test_features_are_the_sums_of_their_definition():
     rng = np.random.default_rng(0)
     samples, rate, size, step, bins, bands = rng.normal(0, 0.1, 150), 1000, 50, 20, 64, 6
     found = data.log_mel(samples, rate, size / rate, step / rate, bands)
-    edges = [700 * (10 ** (m / 2595) - 1) for m in np.linspace(0, 2595 * np.log10(1 + 500 / 700), bands + 2)]
+    edges = [
+        700 * (10 ** (m / 2595) - 1)
+        for m in np.linspace(0, 2595 * np.log10(1 + 500 / 700), bands + 2)
+    ]
     n = np.arange(size)
     assert found.shape == (6, bands) and found.dtype == np.float32
     for t in range(6):
-        frame = [samples[t * step + i] * (0.5 - 0.5 * np.cos(2 * np.pi * i / size)) for i in range(size)]
-        power = [abs(np.sum(frame * np.exp(-2j * np.pi * k * n / bins))) ** 2 for k in range(bins // 2 + 1)]
+        frame = [
+            samples[t * step + i] * (0.5 - 0.5 * np.cos(2 * np.pi * i / size)) for i in range(size)
+        ]
+        power = [
+            abs(np.sum(frame * np.exp(-2j * np.pi * k * n / bins))) ** 2
+            for k in range(bins // 2 + 1)
+        ]
         for band in range(bands):
             low, center, high = edges[band : band + 3]
             energy = 0.0
@@ -159,16 +198,22 @@ def test_a_tone_sounds_in_the_band_that_holds_it(rate):
     for frequency in np.arange(300, 0.95 * rate / 2, 97):
         found = np.exp(data.log_mel(tone(frequency, 0.1, rate), rate)).mean(0)
         place = mel(frequency) / (mel(rate / 2) / 41) - 1  # in bands, of the centers
-        assert abs(found.argmax() - place) <= 0.75, frequency  # near the middle of two it may be either
+        assert abs(found.argmax() - place) <= 0.75, (
+            frequency
+        )  # near the middle of two it may be either
         assert found[max(0, int(place) - 1) : int(place) + 3].sum() > 0.9 * found.sum(), frequency
 
 
 def test_twice_as_loud_is_a_constant_more():
     samples = np.random.default_rng(1).normal(0, 0.1, 2000)
-    np.testing.assert_allclose(data.log_mel(2 * samples, RATE) - data.log_mel(samples, RATE), np.log(4), atol=1e-4)
+    np.testing.assert_allclose(
+        data.log_mel(2 * samples, RATE) - data.log_mel(samples, RATE), np.log(4), atol=1e-4
+    )
 
 
-@pytest.mark.parametrize(("count", "frames"), [(1, 1), (199, 1), (200, 1), (279, 1), (280, 2), (8000, 98)])
+@pytest.mark.parametrize(
+    ("count", "frames"), [(1, 1), (199, 1), (200, 1), (279, 1), (280, 2), (8000, 98)]
+)
 def test_windows_are_whole(count, frames):
     assert data.log_mel(np.ones(count, np.float32), RATE).shape == (frames, 40)
 
@@ -196,8 +241,8 @@ def test_features_that_cannot_be_are_told():
 
 
 def heard(samples, rate):
-    """The keys: of each frame of 20 ms that is not silent, the strongest low and high tone; and of frames, those that follow
-    one like themselves, each run once."""
+    """The keys: of each frame of 20 ms that is not silent, the strongest low and high tone; and of
+    frames, those that follow one like themselves, each run once."""
     size = round(0.02 * rate)
     time, detuned = np.arange(size) / rate, 1 + np.linspace(-TOLERANCE, TOLERANCE, 5)[:, None]
     lows, highs = (sorted(set(tones)) for tones in zip(*DTMF.values(), strict=True))
@@ -206,7 +251,10 @@ def heard(samples, rate):
     def key(frame):
         if np.sqrt(np.mean(frame**2)) < 0.02:
             return None
-        strength = lambda f: np.abs(np.exp(-2j * np.pi * f * detuned * time) @ frame).max()  # noqa: E731
+
+        def strength(f):
+            return np.abs(np.exp(-2j * np.pi * f * detuned * time) @ frame).max()
+
         return names[max(lows, key=strength), max(highs, key=strength)]
 
     keys = [key(frame) for frame in np.lib.stride_tricks.sliding_window_view(samples, size)[::size]]
@@ -224,7 +272,12 @@ def test_dialed_keys_are_heard_again(rate):
 
 def test_the_table_is_that_of_the_recommendation():
     assert len(DTMF) == len(set(DTMF.values())) == 16
-    assert (DTMF["1"], DTMF["5"], DTMF["0"], DTMF["D"]) == ((697, 1209), (770, 1336), (941, 1336), (941, 1633))
+    assert (DTMF["1"], DTMF["5"], DTMF["0"], DTMF["D"]) == (
+        (697, 1209),
+        (770, 1336),
+        (941, 1336),
+        (941, 1633),
+    )
 
 
 def test_dialing_is_a_function_of_the_generator():
@@ -241,6 +294,10 @@ def test_noise_is_as_loud_as_asked():
 
 def test_keys_that_are_not_there_are_told():
     rng = np.random.default_rng(0)
-    for digits, rate, line in (("12x", 8000, "no key 'x'"), ("", 8000, "nothing to dial"), ("1", 3000, "3000 Hz is too low")):
+    for digits, rate, line in (
+        ("12x", 8000, "no key 'x'"),
+        ("", 8000, "nothing to dial"),
+        ("1", 3000, "3000 Hz is too low"),
+    ):
         with pytest.raises(UserError, match=line):
             data.dial(digits, rng, rate)

@@ -6,7 +6,16 @@ import time
 import numpy as np
 import pytest
 
-from advdl.data import ArraySource, EvalBatches, TrainBatches, compose, prefetch, random_crop, random_flip, to_float
+from advdl.data import (
+    ArraySource,
+    EvalBatches,
+    TrainBatches,
+    compose,
+    prefetch,
+    random_crop,
+    random_flip,
+    to_float,
+)
 from advdl.errors import UserError
 
 SIZE = 23
@@ -63,7 +72,10 @@ def test_seeds_and_epochs_do_not_share_their_orders(source):
 @pytest.mark.parametrize("processes", [2, 3, 4, 12])
 def test_processes_together_see_what_one_would(source, processes):
     whole = TrainBatches(source, 12, 5, augment())
-    parts = [TrainBatches(source, 12, 5, augment()).part(process, processes) for process in range(processes)]
+    parts = [
+        TrainBatches(source, 12, 5, augment()).part(process, processes)
+        for process in range(processes)
+    ]
     for t in (0, 1, 7):
         seen = [part(t) for part in parts]
         equal({key: np.concatenate([part[key] for part in seen]) for key in seen[0]}, whole(t))
@@ -104,7 +116,9 @@ def test_reading_ahead_keeps_the_order(threads):
         time.sleep(0.002 * (t % 3))
         return t
 
-    assert list(prefetch(slow, 5, 40, threads, 8, put=lambda t: t * 10)) == [t * 10 for t in range(5, 40)]
+    assert list(prefetch(slow, 5, 40, threads, 8, put=lambda t: t * 10)) == [
+        t * 10 for t in range(5, 40)
+    ]
     assert list(prefetch(slow, 5, 5)) == []
 
 
@@ -137,4 +151,6 @@ def test_a_batch_of_chosen_rows_is_what_evaluation_gives_of_them(source):
     batches = EvalBatches(source, 4, to_float(0, 1))
     found, whole = batches.examples(np.array([9, 2, 2])), [batches[n] for n in range(len(batches))]
     for name in ("image", "label", "index", "mask"):
-        np.testing.assert_array_equal(found[name], np.concatenate([part[name] for part in whole])[[9, 2, 2]])
+        np.testing.assert_array_equal(
+            found[name], np.concatenate([part[name] for part in whole])[[9, 2, 2]]
+        )

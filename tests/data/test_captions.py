@@ -1,4 +1,5 @@
-"""Captions: scenes with one right sentence, COCO's JSON as it is and as it should not be, one caption a draw."""
+"""Captions: scenes with one right sentence, COCO's JSON as it is and as it should not be, one
+caption a draw."""
 
 import json
 import re
@@ -10,14 +11,21 @@ from PIL import Image
 from advdl import data, metrics
 from advdl.errors import UserError
 
-SENTENCE = re.compile(rf"({'|'.join(data.captions.NUMERALS)})(?: (left of|above) ({'|'.join(data.captions.NUMERALS)}))?")
+SENTENCE = re.compile(
+    rf"({'|'.join(data.captions.NUMERALS)})(?: (left of|above)"
+    rf" ({'|'.join(data.captions.NUMERALS)}))?"
+)
 
 
 def write(root, part="train", captions=(("a cat", "the cat sits"), ("two dogs",)), **changes):
     """A folder as COCO's; changes: of the JSON's parts."""
     (root / part).mkdir(parents=True, exist_ok=True)
     images = [{"id": 10 * n, "file_name": f"{n}.png", "license": 3} for n in range(len(captions))]
-    notes = [{"id": m, "image_id": 10 * n, "caption": text} for n, own in enumerate(captions) for m, text in enumerate(own)]
+    notes = [
+        {"id": m, "image_id": 10 * n, "caption": text}
+        for n, own in enumerate(captions)
+        for m, text in enumerate(own)
+    ]
     for n in range(len(captions)):
         pixels = np.full((9, 12, 3), 40 * (n + 1), np.uint8)
         Image.fromarray(pixels).save(root / part / f"{n}.png")
@@ -34,14 +42,21 @@ def test_a_scene_has_one_right_sentence_and_is_a_function_of_its_number():
     relations = [match[2] for match in found]
     assert set(relations) == {None, "left of", "above"} and 50 < relations.count(None) < 150
     again = data.captioned_digits("val", count=3)
-    np.testing.assert_array_equal(again.images.read(np.arange(3))["image"], album.images.read(np.arange(3))["image"])
-    assert again.captions == album.captions[:3] and data.captioned_digits("test", count=3).captions != again.captions
+    np.testing.assert_array_equal(
+        again.images.read(np.arange(3))["image"], album.images.read(np.arange(3))["image"]
+    )
+    assert (
+        again.captions == album.captions[:3]
+        and data.captioned_digits("test", count=3).captions != again.captions
+    )
 
 
 def test_a_sentence_says_what_was_drawn_and_where(monkeypatch):
     """From the counters as they are drawn, by the rule in the other direction."""
     found = data.digits("train").read(np.arange(1433))
-    label = {image.tobytes(): int(k) for image, k in zip(found["image"], found["label"], strict=True)}
+    label = {
+        image.tobytes(): int(k) for image, k in zip(found["image"], found["label"], strict=True)
+    }
     scenes, (draw, finish) = [[]], (data.captions.draw_counter, data.captions.grainy)
 
     def drawn(image, middle, radius, picture, *rest):
@@ -49,7 +64,9 @@ def test_a_sentence_says_what_was_drawn_and_where(monkeypatch):
         return draw(image, middle, radius, picture, *rest)
 
     monkeypatch.setattr(data.captions, "draw_counter", drawn)
-    monkeypatch.setattr(data.captions, "grainy", lambda rng, image: (scenes.append([]), finish(rng, image))[1])
+    monkeypatch.setattr(
+        data.captions, "grainy", lambda rng, image: (scenes.append([]), finish(rng, image))[1]
+    )
     album = data.captioned_digits("train", count=80)
     for counters, (sentence,) in zip(scenes[:-1], album.captions, strict=True):
         assert all(r <= side <= 64 - r for y, x, r, _ in counters for side in (y, x))
@@ -60,7 +77,9 @@ def test_a_sentence_says_what_was_drawn_and_where(monkeypatch):
             beside = abs(x - u) > abs(y - v)
             counters = sorted(counters, key=lambda one: one[1] if beside else one[0])
         words = [data.captions.NUMERALS[counter[3]] for counter in counters]
-        assert sentence == (words[0] if len(words) == 1 else f" {'left of' if beside else 'above'} ".join(words))
+        assert sentence == (
+            words[0] if len(words) == 1 else f" {'left of' if beside else 'above'} ".join(words)
+        )
 
 
 def test_digits_of_the_parts_have_none_in_common(monkeypatch):
@@ -76,11 +95,15 @@ def test_digits_of_the_parts_have_none_in_common(monkeypatch):
         monkeypatch.setattr(data.captions, "draw_counter", drawn)
         data.captioned_digits(part, count=count)
     assert min(map(len, used.values())) > 50
-    assert not (used["train"] & used["val"] or used["train"] & used["test"] or used["val"] & used["test"])
+    assert not (
+        used["train"] & used["val"] or used["train"] & used["test"] or used["val"] & used["test"]
+    )
 
 
 def vocabulary(album):
-    return data.Vocabulary.of_words([metrics.tokenize(text) for own in album.captions for text in own])
+    return data.Vocabulary.of_words(
+        [metrics.tokenize(text) for own in album.captions for text in own]
+    )
 
 
 def test_a_folder_is_read_with_all_its_captions(tmp_path):
@@ -92,10 +115,17 @@ def test_a_folder_is_read_with_all_its_captions(tmp_path):
     source = data.Captioned(album, vocabulary(album), metrics.tokenize, 2)
     batch = data.EvalBatches(source, 4)[0]
     assert batch["image"].shape == (4, 6, 6, 3) and (batch["image"][:2, 0, 0, 0] == [40, 80]).all()
-    assert batch["caption"].shape == (4, 2, 4) and batch["mask"].tolist() == [1, 1, 0, 0] and source.cut == 1
+    assert (
+        batch["caption"].shape == (4, 2, 4)
+        and batch["mask"].tolist() == [1, 1, 0, 0]
+        and source.cut == 1
+    )
     words = vocabulary(album)
     a, cat, the, two, dogs = words.encode(["a", "cat", "the", "two", "dogs"])
-    assert batch["caption"][0].tolist() == [[data.BEGIN, a, cat, data.END], [data.BEGIN, the, cat, 0]]  # cut: no end is taught
+    assert batch["caption"][0].tolist() == [
+        [data.BEGIN, a, cat, data.END],
+        [data.BEGIN, the, cat, 0],
+    ]  # cut: no end is taught
     assert batch["caption"][1].tolist() == [[data.BEGIN, two, dogs, data.END], [0] * 4]
     assert batch["caption_length"][:2].tolist() == [[4, 3], [4, 0]]
 
@@ -104,9 +134,12 @@ def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_s
     captions = tuple(tuple(f"word{n} is{m}" for m in range(n % 3 + 1)) for n in range(6))
     images = data.ArraySource("x", "train", np.zeros((6, 2, 2, 1), np.uint8), np.zeros(6), ())
     album = data.Album(images, captions)
-    make = lambda: data.TrainBatches(  # noqa: E731
-        data.Captioned(album, vocabulary(album), metrics.tokenize, 3, drawn=True), 6, seed=1
-    )
+
+    def make():
+        return data.TrainBatches(
+            data.Captioned(album, vocabulary(album), metrics.tokenize, 3, drawn=True), 6, seed=1
+        )
+
     first, second = make(), make()
     words, seen = vocabulary(album), set()
     for t in range(40):
@@ -127,14 +160,23 @@ def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_s
         ({"images": [{"id": 1}]}, "entry 1 of images has no file_name that is a text"),
         ({"images": [7]}, "entry 1 of images has no id"),
         ({"images": [{"id": [1], "file_name": "0.png"}]}, "has no id that is a number or a text"),
-        ({"images": [{"id": 1, "file_name": "0.png"}, {"id": 1, "file_name": "1.png"}]}, "has an image twice"),
+        (
+            {"images": [{"id": 1, "file_name": "0.png"}, {"id": 1, "file_name": "1.png"}]},
+            "has an image twice",
+        ),
         ({"images": [], "annotations": []}, "has no images"),
         ({"annotations": [{"image_id": 4, "caption": "a"}]}, "annotation 1 is of image 4"),
-        ({"annotations": [{"image_id": 0, "caption": 5}]}, "entry 1 of annotations has no caption that is a text"),
+        (
+            {"annotations": [{"image_id": 0, "caption": 5}]},
+            "entry 1 of annotations has no caption that is a text",
+        ),
         ({"annotations": [{"image_id": 0, "caption": "a"}]}, "image '1.png' has no caption"),
         ({"annotations": [{"image_id": 0, "caption": " \n"}]}, "image '0.png' has no caption"),
         (
-            {"images": [{"id": 0, "file_name": "../captions_train.json"}], "annotations": [{"image_id": 0, "caption": "a"}]},
+            {
+                "images": [{"id": 0, "file_name": "../captions_train.json"}],
+                "annotations": [{"image_id": 0, "caption": "a"}],
+            },
             "names the image '../captions_train.json', which is not in",
         ),
     ],
@@ -150,7 +192,12 @@ def test_broken_files_are_told_in_one_line(tmp_path):
     write(tmp_path), write(tmp_path, "val")
     file = tmp_path / "captions_train.json"
     whole = file.read_text()
-    wrong = {b"{": "is not JSON", b"\xff\xfe": "is not JSON", b"[" * 100_000: "is not JSON", b"[]": "is not captions"}
+    wrong = {
+        b"{": "is not JSON",
+        b"\xff\xfe": "is not JSON",
+        b"[" * 100_000: "is not JSON",
+        b"[]": "is not captions",
+    }
     for damage, line in wrong.items():
         file.write_bytes(damage)
         with pytest.raises(UserError, match=line):

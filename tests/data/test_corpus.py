@@ -13,7 +13,9 @@ def test_the_reference_is_parted_without_a_paragraph_twice():
     corpus = open_text("pydoc")
     parts = corpus[1:]
     paragraphs = [" ".join(p.split()) for part in parts for p in part.split("\n\n") if p.strip()]
-    assert len(set(paragraphs)) >= 0.998 * len(paragraphs)  # a cut may leave the end of one that is another as a whole
+    assert len(set(paragraphs)) >= 0.998 * len(
+        paragraphs
+    )  # a cut may leave the end of one that is another as a whole
     shares = np.array([len(part) for part in parts]) / sum(map(len, parts))
     np.testing.assert_allclose(shares, [0.9, 0.05, 0.05], atol=0.005)
     assert all(part.endswith("\n") for part in parts) and "statement" in parts[0]
@@ -31,7 +33,8 @@ def test_a_folder_has_its_own_parts_or_is_parted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "line"), [(b"", "has no text"), (b"one line", "too few lines"), (b"\xff\n", "is not UTF-8: byte 0")]
+    ("content", "line"),
+    [(b"", "has no text"), (b"one line", "too few lines"), (b"\xff\n", "is not UTF-8: byte 0")],
 )
 def test_what_is_no_text_is_told(tmp_path, content, line):
     (tmp_path / "a.txt").write_bytes(content)
@@ -56,9 +59,17 @@ def test_what_keeps_all_gives_the_text_back(kind):
 
 @pytest.mark.parametrize(
     ("kind", "lines"),
-    [("words", [["The", '"', "for", '"', "loop", "."], ["it", "isn't", "<", "pad", ">", "3", ".", "5"]]),
-     ("spaces", [["The", '"for"', "loop."], ["it", "isn't", "<pad>", "3.5"]])],
-)  # fmt: skip
+    [
+        (
+            "words",
+            [
+                ["The", '"', "for", '"', "loop", "."],
+                ["it", "isn't", "<", "pad", ">", "3", ".", "5"],
+            ],
+        ),
+        ("spaces", [["The", '"for"', "loop."], ["it", "isn't", "<pad>", "3.5"]]),
+    ],
+)
 def test_lines_of_words_end(kind, lines):
     speller = Speller.of(kind, TEXT)
     ids = speller.encode(TEXT + "\nnever\n")
@@ -71,7 +82,13 @@ def test_lines_of_words_end(kind, lines):
 
 
 def test_no_vocabulary_is_told():
-    for content in (None, [], {}, {"kind": "letters", "vocabulary": "{}"}, {"kind": "words", "vocabulary": 3}):
+    for content in (
+        None,
+        [],
+        {},
+        {"kind": "letters", "vocabulary": "{}"},
+        {"kind": "words", "vocabulary": 3},
+    ):
         with pytest.raises(UserError, match="a file"):
             Speller.from_json(content, "a file")
 
@@ -92,7 +109,9 @@ def test_streams_go_on_where_they_stopped_and_use_the_text_once_an_epoch():
         before = batch["inputs"][:, -1]
         first.append(batch["inputs"])
     seen = np.sort(np.concatenate(first[: batches.windows]).ravel())
-    assert len(np.unique(seen)) == len(seen) == 21 * batches.windows and np.ptp(seen) == len(seen) - 1
+    assert (
+        len(np.unique(seen)) == len(seen) == 21 * batches.windows and np.ptp(seen) == len(seen) - 1
+    )
     assert first[0][0, 0] != first[batches.windows][0, 0]  # another share is left over
     parts = [StreamBatches(np.arange(1000), 4, 7, 0).part(process, 2)(5) for process in range(2)]
     whole = StreamBatches(np.arange(1000), 4, 7, 0)(5)
@@ -100,7 +119,9 @@ def test_streams_go_on_where_they_stopped_and_use_the_text_once_an_epoch():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
 
 
-@pytest.mark.parametrize(("size", "batch", "length"), [(100, 3, 7), (101, 4, 5), (9, 4, 5), (2, 3, 4)])
+@pytest.mark.parametrize(
+    ("size", "batch", "length"), [(100, 3, 7), (101, 4, 5), (9, 4, 5), (2, 3, 4)]
+)
 def test_every_token_but_the_first_is_evaluated_once_in_its_place(size, batch, length):
     batches = StreamEvalBatches(np.arange(size), batch, length)
     (found,) = [batches[n] for n in range(len(batches))]

@@ -32,7 +32,9 @@ def test_hues_are_those_of_pillow():
     with Image.new("HSV", (1, 1)) as one:
         for h, color in zip(hue, drawing.hue_color(hue, 0.75, 0.85), strict=True):
             one.putpixel((0, 0), (round(h * 255), round(0.75 * 255), round(0.85 * 255)))
-            np.testing.assert_allclose(np.array(one.convert("RGB").getpixel((0, 0))) / 255, color, atol=0.02)
+            np.testing.assert_allclose(
+                np.array(one.convert("RGB").getpixel((0, 0))) / 255, color, atol=0.02
+            )
 
 
 def test_test_pairs_share_their_factors_and_training_pairs_do_not():
@@ -41,7 +43,10 @@ def test_test_pairs_share_their_factors_and_training_pairs_do_not():
     a, b = (training.factors[side][:, 1] for side in "ab")
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
     rows = held_out.read(np.arange(20))
-    color = [np.array([image[image.min(-1) < 200].mean(0).argmax() for image in rows[side]]) for side in "ab"]
+    color = [
+        np.array([image[image.min(-1) < 200].mean(0).argmax() for image in rows[side]])
+        for side in "ab"
+    ]
     assert (color[0] == color[1]).mean() > 0.9  # the same hue, so the same channel is the brightest
 
 
@@ -50,32 +55,51 @@ def test_factors_move_what_they_say():
     for draw in (domains.draw_bags, domains.draw_shoes):
         ink = [(255 - draw(factors, 32)[0].astype(int)).sum() for factors in (low, high)]
         assert ink[0] < ink[1]
-        tall = [np.flatnonzero((draw(np.array([[0.3, 0.5, h]]), 32)[0] < 200).any((1, 2)))[0] for h in (0.1, 0.9)]
+        tall = [
+            np.flatnonzero((draw(np.array([[0.3, 0.5, h]]), 32)[0] < 200).any((1, 2)))[0]
+            for h in (0.1, 0.9)
+        ]
         assert tall[1] < tall[0]
 
 
-def test_in_training_the_other_side_is_drawn_anew_and_every_example_of_the_longer_comes_once(tmp_path):
+def test_in_training_the_other_side_is_drawn_anew_and_every_example_of_the_longer_comes_once(
+    tmp_path,
+):
     write(tmp_path / "train" / "A", 12, 0)
     write(tmp_path / "train" / "B", 5, 255)
     write(tmp_path / "test" / "A", 3, 0)
     write(tmp_path / "test" / "B", 2, 255)
-    training, held_out = (data.open_domains(f"folder:{tmp_path}", split) for split in ("train", "test"))
+    training, held_out = (
+        data.open_domains(f"folder:{tmp_path}", split) for split in ("train", "test")
+    )
     assert training.names == ("A", "B") and (len(training), len(held_out)) == (12, 2)
     batches = data.TrainBatches(training, 6, 0)
     parts = [batches(t) for t in range(40)]
-    assert all((part["a"][..., 0] == 0).all() and (part["b"][..., 0] == 255).all() for part in parts)
+    assert all(
+        (part["a"][..., 0] == 0).all() and (part["b"][..., 0] == 255).all() for part in parts
+    )
     epoch = np.concatenate([part["a"][:, 0, 0, 1] for part in parts[:2]])
     assert sorted(epoch) == list(range(12))
-    pairs = {(int(a), int(b)) for part in parts for a, b in zip(part["a"][:, 0, 0, 1], part["b"][:, 0, 0, 1], strict=True)}
+    pairs = {
+        (int(a), int(b))
+        for part in parts
+        for a, b in zip(part["a"][:, 0, 0, 1], part["b"][:, 0, 0, 1], strict=True)
+    }
     assert len(pairs) > 50  # of 60
 
 
 def test_two_folders_without_splits_hold_out_every_tenth(tmp_path):
     write(tmp_path / "A", 25, 0)
     write(tmp_path / "B", 11, 255)
-    training, held_out = (data.open_domains(f"folder:{tmp_path}", split) for split in ("train", "test"))
+    training, held_out = (
+        data.open_domains(f"folder:{tmp_path}", split) for split in ("train", "test")
+    )
     assert (len(training.a), len(training.b), len(held_out.a), len(held_out.b)) == (22, 9, 3, 2)
-    seen = {int(n) for source in (training.a, held_out.a) for n in source.read(np.arange(len(source)))["image"][:, 0, 0, 1]}
+    seen = {
+        int(n)
+        for source in (training.a, held_out.a)
+        for n in source.read(np.arange(len(source)))["image"][:, 0, 0, 1]
+    }
     assert seen == set(range(25))
 
 
@@ -84,7 +108,9 @@ def test_classes_of_any_source_make_a_side():
     assert digits.names == ("1 and 7", "0")
     zeros = data.open_source("digits", "test")
     rows = zeros.read(np.arange(len(zeros)))
-    np.testing.assert_array_equal(digits.b.read(np.arange(len(digits.b)))["image"], rows["image"][rows["label"] == 0])
+    np.testing.assert_array_equal(
+        digits.b.read(np.arange(len(digits.b)))["image"], rows["image"][rows["label"] == 0]
+    )
 
 
 def test_points_go_from_rows_to_a_ring():

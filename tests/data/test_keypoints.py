@@ -12,13 +12,35 @@ from advdl.data.persons import KEYPOINTS
 from advdl.errors import UserError
 
 COCO_NAMES = (
-    "nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow", "right elbow",
-    "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
-)  # fmt: skip
+    "nose",
+    "left eye",
+    "right eye",
+    "left ear",
+    "right ear",
+    "left shoulder",
+    "right shoulder",
+    "left elbow",
+    "right elbow",
+    "left wrist",
+    "right wrist",
+    "left hip",
+    "right hip",
+    "left knee",
+    "right knee",
+    "left ankle",
+    "right ankle",
+)
 BODY_25_NAMES = (
-    *KEYPOINTS[:8], "middle of the hips", *KEYPOINTS[8:18], "left big toe", "left small toe", "left heel", "right big toe",
-    "right small toe", "right heel",
-)  # fmt: skip
+    *KEYPOINTS[:8],
+    "middle of the hips",
+    *KEYPOINTS[8:18],
+    "left big toe",
+    "left small toe",
+    "left heel",
+    "right big toe",
+    "right small toe",
+    "right heel",
+)
 
 
 def written(names):
@@ -41,7 +63,9 @@ def test_what_was_not_found_is_not_seen():
     values = written(COCO_NAMES)
     values[3 * COCO_NAMES.index("left shoulder") + 2] = 0
     found = parse_keypoints(values, "here")
-    assert not found[5].any() and not found[1].any() and found[2, 2] == 1  # no neck without a shoulder
+    assert (
+        not found[5].any() and not found[1].any() and found[2, 2] == 1
+    )  # no neck without a shoulder
 
 
 @pytest.mark.parametrize(
@@ -67,7 +91,11 @@ def test_files_of_both_kinds_are_read(tmp_path):
     ):
         path.write_text(json.dumps(content))
         assert data.read_pose(path)[3, 0] == 31
-    for content, line in (({"people": []}, "has nobody"), ({"x": 1}, "neither people"), ([], "neither people")):
+    for content, line in (
+        ({"people": []}, "has nobody"),
+        ({"x": 1}, "neither people"),
+        ([], "neither people"),
+    ):
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=line):
             data.read_pose(path)
@@ -75,16 +103,21 @@ def test_files_of_both_kinds_are_read(tmp_path):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Three images of one person and two of another, each of one gray and with its keypoints; and one without."""
+    """Three images of one person and two of another, each of one gray and with its keypoints; and
+    one without."""
     images, annotations = [], []
     for person, count in (("0001", 3), ("0002", 2)):
         (tmp_path / "train" / person).mkdir(parents=True)
         for n in range(count):
-            Image.new("RGB", (40, 60), (60 * n + 20,) * 3).save(tmp_path / "train" / person / f"{n}.png")
+            Image.new("RGB", (40, 60), (60 * n + 20,) * 3).save(
+                tmp_path / "train" / person / f"{n}.png"
+            )
             images.append({"id": len(images), "file_name": f"{person}/{n}.png"})
             annotations.append({"image_id": len(images) - 1, "keypoints": [10 + n, 30, 2] * 17})
     Image.new("RGB", (40, 60)).save(tmp_path / "train" / "0001" / "nobody.png")
-    (tmp_path / "train" / "keypoints.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    (tmp_path / "train" / "keypoints.json").write_text(
+        json.dumps({"images": images, "annotations": annotations})
+    )
     return tmp_path
 
 
@@ -95,14 +128,18 @@ def test_pairs_are_of_one_person_in_two_images(photographs):
     assert (found["image"] != found["target"]).any((1, 2, 3)).all()
     for image, keypoints in (("image", "keypoints"), ("target", "target_keypoints")):
         n = (found[image][:, 0, 0, 0].astype(int) - 20) // 60
-        np.testing.assert_allclose(found[keypoints][:, 3], np.stack([(10 + n) / 2, 15 + 0 * n, 1 + 0 * n], 1))
+        np.testing.assert_allclose(
+            found[keypoints][:, 3], np.stack([(10 + n) / 2, 15 + 0 * n, 1 + 0 * n], 1)
+        )
 
 
 def test_keypoints_lie_beside_the_images_as_openpose_writes_them(photographs):
     (photographs / "train" / "keypoints.json").unlink()
     for n in range(2):
         people = [{"pose_keypoints_2d": [10 + n, 30, 0.5] * 18}]
-        (photographs / "train" / "0002" / f"{n}_keypoints.json").write_text(json.dumps({"people": people}))
+        (photographs / "train" / "0002" / f"{n}_keypoints.json").write_text(
+            json.dumps({"people": people})
+        )
     assert len(data.open_pairs(f"folder:{photographs}", "train", (30, 20))) == 2
 
 
@@ -120,7 +157,9 @@ def test_pairs_that_are_not_there_are_told(photographs):
     ):
         with pytest.raises(UserError, match=line):
             data.open_pairs(spec, split, (32, 32))
-    (photographs / "train" / "keypoints.json").write_text(json.dumps({"images": [], "annotations": []}))
+    (photographs / "train" / "keypoints.json").write_text(
+        json.dumps({"images": [], "annotations": []})
+    )
     with pytest.raises(UserError, match="no person with two images"):
         data.open_pairs(f"folder:{photographs}", "train", (32, 32))
     (photographs / "train" / "keypoints.json").write_text(json.dumps({"images": 3}))

@@ -27,13 +27,19 @@ def partner(x):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_weight_is_the_share_of_the_image_that_is_its_own(batch, kind):
     mixed = jax.jit(KINDS[kind])(batch, jax.random.key(1))
-    image, weight, own = np.asarray(mixed["image"]), np.asarray(mixed["weight"]), np.asarray(batch["image"])
+    image, weight, own = (
+        np.asarray(mixed["image"]),
+        np.asarray(mixed["weight"]),
+        np.asarray(batch["image"]),
+    )
     np.testing.assert_array_equal(mixed["other"], partner(batch["label"]))
     np.testing.assert_array_equal(mixed["label"], batch["label"])
     assert weight.dtype == np.float32 and image.dtype == np.float32
     assert np.all((weight >= 0) & (weight <= 1)) and np.std(weight) > 0.1
     np.testing.assert_array_equal(weight[::2], weight[1::2])
-    share = (image - partner(own)) / (own - partner(own))  # of every pixel, what is the example's own
+    share = (image - partner(own)) / (
+        own - partner(own)
+    )  # of every pixel, what is the example's own
     np.testing.assert_allclose(share.mean((1, 2, 3)), weight, atol=1e-3)
 
 
@@ -41,27 +47,34 @@ def test_mixup_blends_and_cutmix_pastes_one_rectangle(batch):
     own = np.asarray(batch["image"])
     blended = data.mixup(batch, jax.random.key(2), 0.8)
     weight = np.asarray(blended["weight"])[:, None, None, None]
-    np.testing.assert_allclose(blended["image"], weight * own + (1 - weight) * partner(own), atol=1e-6)
+    np.testing.assert_allclose(
+        blended["image"], weight * own + (1 - weight) * partner(own), atol=1e-6
+    )
     pasted = np.asarray(data.cutmix(batch, jax.random.key(2), 1.0)["image"])
     other = (pasted == partner(own)).all(-1)
     np.testing.assert_array_equal(pasted[~other], own[~other])
     rectangle = other.any(2)[:, :, None] & other.any(1)[:, None, :]
     np.testing.assert_array_equal(other, rectangle)
-    assert 50 < other.any((1, 2)).sum() and not other.all((1, 2)).all()
+    assert other.any((1, 2)).sum() > 50 and not other.all((1, 2)).all()
 
 
 def test_cutmix_draws_rectangles_as_the_papers_code_does():
-    """Its rule in NumPy: a share from Beta(1, 1), sides its root, a uniform center, cut off at the border."""
+    """Its rule in NumPy: a share from Beta(1, 1), sides its root, a uniform center, cut off at the
+    border."""
     big = {"image": jnp.zeros((4000, 20, 30, 1)), "label": jnp.zeros(4000, int)}
     weight = np.asarray(data.cutmix(big, jax.random.key(0), 1.0)["weight"])[::2]
     rng = np.random.default_rng(0)
-    height, width = (np.floor(side * np.sqrt(1 - share)) for share in [rng.random(2000)] for side in (20, 30))
+    height, width = (
+        np.floor(side * np.sqrt(1 - share)) for share in [rng.random(2000)] for side in (20, 30)
+    )
     top, left = rng.integers(0, 20, 2000) - height // 2, rng.integers(0, 30, 2000) - width // 2
     tall = (top + height // 2 * 2).clip(0, 20) - top.clip(0, 20)
     wide = (left + width // 2 * 2).clip(0, 30) - left.clip(0, 30)
     expected = 1 - tall * wide / 600
     for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
-        assert np.quantile(weight, quantile) == pytest.approx(np.quantile(expected, quantile), abs=0.04)
+        assert np.quantile(weight, quantile) == pytest.approx(
+            np.quantile(expected, quantile), abs=0.04
+        )
 
 
 def test_weights_are_distributed_as_beta():
@@ -74,10 +87,15 @@ def test_weights_are_distributed_as_beta():
 
 def test_mix_takes_one_of_the_two_for_each_pair(batch):
     key = jax.random.key(5)
-    for alphas, alone in (((0.8, 0), data.mixup(batch, key, 0.8)), ((0, 1.0), data.cutmix(batch, key, 1.0))):
+    for alphas, alone in (
+        ((0.8, 0), data.mixup(batch, key, 0.8)),
+        ((0, 1.0), data.cutmix(batch, key, 1.0)),
+    ):
         jax.tree.map(np.testing.assert_array_equal, data.mix(batch, key, *alphas), alone)
     image = np.asarray(data.mix(batch, key, 0.8, 1.0)["image"])
-    whole = (image == np.asarray(batch["image"])).all(-1) | (image == partner(batch["image"])).all(-1)
+    whole = (image == np.asarray(batch["image"])).all(-1) | (image == partner(batch["image"])).all(
+        -1
+    )
     pasted = whole.all((1, 2))
     np.testing.assert_array_equal(pasted[::2], pasted[1::2])
     assert 16 < pasted.sum() < 48
@@ -90,7 +108,9 @@ def test_mix_takes_one_of_the_two_for_each_pair(batch):
 def test_replicas_mix_as_one_device_does(batch, kind):
     whole = jax.jit(KINDS[kind])(batch, jax.random.key(7))
     apart = jax.tree.map(lambda x: x.reshape(4, 16, *x.shape[1:]), batch)
-    mixed = jax.pmap(KINDS[kind], "replica", in_axes=(0, None), devices=jax.devices()[:4])(apart, jax.random.key(7))
+    mixed = jax.pmap(KINDS[kind], "replica", in_axes=(0, None), devices=jax.devices()[:4])(
+        apart, jax.random.key(7)
+    )
     for name in whole:
         together = np.asarray(mixed[name]).reshape(whole[name].shape)
         np.testing.assert_allclose(together, whole[name], atol=1e-6, err_msg=name)
@@ -113,7 +133,13 @@ def test_ten_crops_are_corners_and_middle_and_their_mirrors(module):
     image = np.random.default_rng(0).normal(size=(3, 9, 12, 2)).astype(np.float32)
     crops = data.ten_crop(module.asarray(image), (5, 6))
     assert isinstance(crops, np.ndarray) == (module is np) and crops.shape == (3, 10, 5, 6, 2)
-    expected = [image[:, :5, :6], image[:, :5, 6:], image[:, 4:, :6], image[:, 4:, 6:], image[:, 2:7, 3:9]]
+    expected = [
+        image[:, :5, :6],
+        image[:, :5, 6:],
+        image[:, 4:, :6],
+        image[:, 4:, 6:],
+        image[:, 2:7, 3:9],
+    ]
     np.testing.assert_array_equal(crops[:, :5], np.stack(expected, 1))
     np.testing.assert_array_equal(crops[:, 5:], np.asarray(crops)[:, :5, :, ::-1])
     with pytest.raises(ValueError, match="10 by 10"):

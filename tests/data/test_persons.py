@@ -22,7 +22,9 @@ def test_a_pair_is_one_person_and_the_other_row_is_the_way_back():
 def test_nobody_is_in_both_splits_and_every_draw_is_the_same():
     looks = [persons.Figures(split).looks for split in ("test", "test")]
     np.testing.assert_array_equal(*looks)
-    training = {tuple(row) for row in np.random.default_rng([0x666967, 0]).random((3000, persons.LOOKS))}
+    training = {
+        tuple(row) for row in np.random.default_rng([0x666967, 0]).random((3000, persons.LOOKS))
+    }
     assert not training & {tuple(row) for row in looks[0]}
 
 
@@ -38,7 +40,9 @@ def test_keypoints_lie_on_the_person_in_the_colors_of_its_parts():
     for k in (2, 3, 5, 6):
         seen = images[np.arange(count), at[:, k, 1], at[:, k, 0]]
         off = np.abs(seen - shirt).max(1)
-        assert np.median(off) <= 1, persons.KEYPOINTS[k]  # the other arm, or a hand, may lie over it
+        assert np.median(off) <= 1, persons.KEYPOINTS[
+            k
+        ]  # the other arm, or a hand, may lie over it
     ground = images[:, 0, 0]
     for k in range(14):
         seen = images[np.arange(count), at[:, k, 1], at[:, k, 0]]

@@ -46,7 +46,9 @@ def test_training_never_sees_a_point_twice_and_the_test_points_are_fixed():
     assert len(np.unique(seen, axis=0)) == len(seen) == 6400 > len(training)
     np.testing.assert_array_equal(batches(3)["point"], seen[3 * 64 : 4 * 64])
     again = data.open_points("ring", "test")
-    np.testing.assert_array_equal(*(source.read(np.arange(9))["point"] for source in (held_out, again)))
+    np.testing.assert_array_equal(
+        *(source.read(np.arange(9))["point"] for source in (held_out, again))
+    )
 
 
 def test_the_edges_of_the_unit_interval_are_finite_points():

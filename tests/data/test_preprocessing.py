@@ -1,4 +1,5 @@
-"""What a network is shown of an image: bytes come back, scales are the published ones, and sizes are those asked for."""
+"""What a network is shown of an image: bytes come back, scales are the published ones, and sizes
+are those asked for."""
 
 import numpy as np
 import pytest
@@ -7,21 +8,30 @@ from advdl import data
 from advdl.nn.pixels import BYTES, CENTERED, IMAGENET, UNIT
 
 
-@pytest.mark.parametrize("pixels", [UNIT, IMAGENET, CENTERED, BYTES], ids=["unit", "imagenet", "centered", "bytes"])
+@pytest.mark.parametrize(
+    "pixels", [UNIT, IMAGENET, CENTERED, BYTES], ids=["unit", "imagenet", "centered", "bytes"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bytes_come_back_from_what_the_network_gets(pixels, channels):
     image = np.random.default_rng(0).integers(0, 256, (2, 16, 16, channels), np.uint8)
     seen = data.Preprocessing(pixels=pixels).normalize()({"image": image})["image"]
     assert seen.dtype == np.float32
     np.testing.assert_array_equal(pixels.to_bytes(seen), image)
-    np.testing.assert_allclose(pixels.from_unit(image / np.float32(127.5) - 1), seen, atol=2e-5 * np.abs(seen).max())
+    np.testing.assert_allclose(
+        pixels.from_unit(image / np.float32(127.5) - 1), seen, atol=2e-5 * np.abs(seen).max()
+    )
 
 
 def test_the_scales_are_those_that_weights_are_published_with():
     red = np.array([[[[255, 0, 0]]]], np.uint8)
-    get = lambda pixels: data.scaled(pixels)({"image": red})["image"].ravel()  # noqa: E731
+
+    def get(pixels):
+        return data.scaled(pixels)({"image": red})["image"].ravel()
+
     # torchvision's Normalize(mean, std) behind ToTensor
-    np.testing.assert_allclose(get(IMAGENET), [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], rtol=1e-5)
+    np.testing.assert_allclose(
+        get(IMAGENET), [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], rtol=1e-5
+    )
     # Caffe: mean_value 104, 117, 123 of blue, green, red, and no scale
     np.testing.assert_array_equal(get(CENTERED), [-104, -117, 255 - 123])
     np.testing.assert_array_equal(get(BYTES), [0, 0, 255])
@@ -43,11 +53,14 @@ def test_views_have_the_sizes_asked_for(kind):
 
 
 def test_crop_takes_a_part_at_one_scale_and_scale_at_many():
-    """Of an image of 256 by 300, parts of 224 by 224 as they are, and parts of other sizes (section 4.1 of each paper)."""
+    """Of an image of 256 by 300, parts of 224 by 224 as they are, and parts of other sizes (section
+    4.1 of each paper)."""
     boxes = {}
     for kind in ("crop", "scale"):
         view = data.Preprocessing(224, 224, 256, kind).train()
-        boxes[kind] = {view.box(256, 300, u)[2] for u in np.random.default_rng(0).random((50, view.draws))}
+        boxes[kind] = {
+            view.box(256, 300, u)[2] for u in np.random.default_rng(0).random((50, view.draws))
+        }
     assert boxes["crop"] == {224} and len(boxes["scale"]) > 10 and max(boxes["scale"]) <= 224
 
 

@@ -1,4 +1,5 @@
-"""Images with masks: the built-in scenes, folders, CamVid, prepared data sets; transforms of both; frequencies of classes."""
+"""Images with masks: the built-in scenes, folders, CamVid, prepared data sets; transforms of both;
+frequencies of classes."""
 
 import io
 import os
@@ -14,7 +15,9 @@ from advdl import data
 from advdl.data import masks, scenes
 from advdl.errors import UserError
 
-SHARED = pathlib.Path(os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+SHARED = pathlib.Path(
+    os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data")
+)
 CAMVID = SHARED / "camvid"
 camvid = pytest.mark.skipif(not (CAMVID / "train").is_dir(), reason="no CamVid on this machine")
 
@@ -36,7 +39,11 @@ def digit_scenes():
 def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes, split, count):
     source = digit_scenes[split]
     batch = all_of(source)
-    assert len(source) == count and source.label_names == ("background", *"0123456789") and source.void is None
+    assert (
+        len(source) == count
+        and source.label_names == ("background", *"0123456789")
+        and source.void is None
+    )
     assert batch["image"].shape == (count, 64, 64, 1) and batch["mask"].shape == (count, 64, 64)
     assert batch["image"].dtype == batch["mask"].dtype == np.uint8
     shares = np.bincount(batch["mask"].ravel(), minlength=11) / batch["mask"].size
@@ -74,10 +81,16 @@ def test_counters_are_whole_discs_with_their_digit_and_cover_rims_only(seed):
 def test_single_digits_are_one_counter_each_with_its_digit():
     source = data.single_digits("test", 16)
     batch = source.read(np.arange(len(source)))
-    assert source.image_shape == (24, 24, 1) and len(source) == 1000 and source.label_names == tuple("0123456789")
+    assert (
+        source.image_shape == (24, 24, 1)
+        and len(source) == 1000
+        and source.label_names == tuple("0123456789")
+    )
     assert np.bincount(batch["label"], minlength=10).min() > 50
-    paper = (batch["image"] > 180).mean((1, 2))  # within the counter, whose area is π/4 of 14 to 18 pixels squared
-    assert 0.02 < paper.min() and paper.max() < 0.5
+    paper = (batch["image"] > 180).mean(
+        (1, 2)
+    )  # within the counter, whose area is π/4 of 14 to 18 pixels squared
+    assert paper.min() > 0.02 and paper.max() < 0.5
 
 
 def test_scenes_are_made_of_the_digits_of_their_split(monkeypatch):
@@ -134,9 +147,15 @@ def write(root, ids=IDS, kind="L", names=NAMES, images="train/images", labels="t
 def test_masks_of_every_kind_mean_the_same(tmp_path, kind):
     source = data.open_scenes(write(tmp_path, kind=kind), "train")
     batch = all_of(source)
-    assert source.label_names == ("road", "car", "sky") and source.void == 3 and source.image_shape == (6, 8, 1)
+    assert (
+        source.label_names == ("road", "car", "sky")
+        and source.void == 3
+        and source.image_shape == (6, 8, 1)
+    )
     np.testing.assert_array_equal(batch["image"][..., 0], 10 * IDS)
-    np.testing.assert_array_equal(batch["mask"], np.array([0, 1, 3, 2])[IDS])  # void, third of four, is none of three
+    np.testing.assert_array_equal(
+        batch["mask"], np.array([0, 1, 3, 2])[IDS]
+    )  # void, third of four, is none of three
     assert batch["mask"].dtype == np.uint8
     if kind.startswith("RGB"):
         np.testing.assert_array_equal(source.palette, COLORS[[0, 1, 3]])
@@ -185,23 +204,40 @@ def text(place, words):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (picture("train/masks/1.png", IDS[0, :, :5]), r"masks/1\.png is 5 by 6 pixels and its image 8 by 6"),
-        (picture("train/masks/1.png", IDS[1] + 1), r"masks/1\.png has a pixel of id 4; there are 0 … 3"),
+        (
+            picture("train/masks/1.png", IDS[0, :, :5]),
+            r"masks/1\.png is 5 by 6 pixels and its image 8 by 6",
+        ),
+        (
+            picture("train/masks/1.png", IDS[1] + 1),
+            r"masks/1\.png has a pixel of id 4; there are 0 … 3",
+        ),
         (picture("train/masks/1.png", COLORS[IDS[1]]), r"masks/1\.png is in colors.*palette\.txt"),
         (picture("train/masks/1.png", IDS[1].astype(np.uint16)), r"masks/1\.png is of mode I;16"),
         (text("train/masks/1.png", "no picture"), r"masks/1\.png does not decode"),
         (text("train/images/0.png", "no picture"), r"images/0\.png does not decode"),
         (remove("train/masks/1.png"), r"image .*images/1\.png has no mask .*masks/1\.png"),
         (remove("train/images/1.png"), r"mask .*masks/1\.png has no image"),
-        (remove("train/images/0.png", "train/images/1.png", "train/masks/0.png", "train/masks/1.png"), "has no images"),
+        (
+            remove(
+                "train/images/0.png", "train/images/1.png", "train/masks/0.png", "train/masks/1.png"
+            ),
+            "has no images",
+        ),
         (picture("train/images/1.jpg", IDS[1]), r"1\.jpg and .*1\.png have the same stem"),
         (remove("classes.txt"), r"no file .*classes\.txt"),
         (text("classes.txt", "\n"), "0 classes beside void"),
         (text("palette.txt", "1 2 3\n4 5"), r"palette\.txt is not three whole numbers"),
         (text("palette.txt", "1 2 3\n4 5 6\n7 8 9"), "3 different colors for 4 classes"),
         (text("palette.txt", "1 2 3\n4 5 6\n7 8 9\n1 2 3"), "3 different colors for 4 classes"),
-        (lambda root: (root / "train" / "masks").rename(root / "train" / "labels"), "no images beside masks"),
-        (lambda root: (root / "train").rename(root / "training"), "has training.*nearest: training"),
+        (
+            lambda root: (root / "train" / "masks").rename(root / "train" / "labels"),
+            "no images beside masks",
+        ),
+        (
+            lambda root: (root / "train").rename(root / "training"),
+            "has training.*nearest: training",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_told_in_one_line_by_name(tmp_path, spoil, words):
@@ -281,7 +317,10 @@ def features(**others):
 
 def test_a_prepared_set_of_pets_counts_from_zero():
     images, trimaps = noise(3, 6, 8, 3), 1 + noise(3, 6, 8, below=3, seed=2)
-    rows = Records({"image": png(image), "segmentation_mask": png(mask)} for image, mask in zip(images, trimaps, strict=True))
+    rows = Records(
+        {"image": png(image), "segmentation_mask": png(mask)}
+        for image, mask in zip(images, trimaps, strict=True)
+    )
     known = features(segmentation_mask=types.SimpleNamespace(shape=(None, None, 1)))
     source = scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known, (6, 8))
     batch = source.read(np.array([2, 0]))
@@ -292,7 +331,10 @@ def test_a_prepared_set_of_pets_counts_from_zero():
     assert borderless.label_names == ("pet", "background") and borderless.void == 2
     np.testing.assert_array_equal(borderless.read(np.array([1]))["mask"][0], trimaps[1] - 1)
     rows[1]["segmentation_mask"] = png(trimaps[1] - 1)
-    with pytest.raises(UserError, match="segmentation_mask of row 1 of tfds:oxford_iiit_pet train has a pixel of id 0"):
+    with pytest.raises(
+        UserError,
+        match="segmentation_mask of row 1 of tfds:oxford_iiit_pet train has a pixel of id 0",
+    ):
         source.read(np.array([0, 1]))
     with pytest.raises(UserError, match="many sizes"):
         scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known)
@@ -304,7 +346,9 @@ def test_a_prepared_set_needs_a_mask_and_names():
     with pytest.raises(UserError, match="image and one of segmentation_mask"):
         scenes.TfdsScenes("rooms", "train", Records(), features(), (4, 4))
     with pytest.raises(UserError, match="names no classes"):
-        scenes.TfdsScenes("rooms", "train", Records(), features(annotation=types.SimpleNamespace()), (4, 4))
+        scenes.TfdsScenes(
+            "rooms", "train", Records(), features(annotation=types.SimpleNamespace()), (4, 4)
+        )
 
 
 def test_a_prepared_set_is_opened_with_both_files_as_they_are(monkeypatch):
@@ -338,7 +382,11 @@ def test_small_scenes_are_kept_with_all_they_are(tmp_path):
 def joint(count=64, height=12, width=10, channels=3):
     """Images whose channels all are 20·id."""
     mask = noise(count, height // 2, width // 2, below=12).repeat(2, 1).repeat(2, 2)
-    return {"image": np.repeat(20 * mask[..., None], channels, 3), "mask": mask, "label": np.arange(count)}
+    return {
+        "image": np.repeat(20 * mask[..., None], channels, 3),
+        "mask": mask,
+        "label": np.arange(count),
+    }
 
 
 def uniforms(count, draws, seed=0):
@@ -347,7 +395,12 @@ def uniforms(count, draws, seed=0):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "transform", [data.joint_flip(), data.joint_scale_crop((8, 14)), data.joint_scale_crop(12, (1.0, 1.0), void=11)]
+    "transform",
+    [
+        data.joint_flip(),
+        data.joint_scale_crop((8, 14)),
+        data.joint_scale_crop(12, (1.0, 1.0), void=11),
+    ],
 )
 def test_image_and_mask_move_together_by_their_own_numbers(transform, channels):
     batch = joint(channels=channels)
@@ -357,9 +410,14 @@ def test_image_and_mask_move_together_by_their_own_numbers(transform, channels):
     alone = transform({key: batch[key][5:6] for key in batch}, u[5:6])
     for key in ("image", "mask", "label"):
         np.testing.assert_array_equal(alone[key][0], moved[key][5])
-    assert moved["image"].dtype == moved["mask"].dtype == np.uint8 and moved["image"].shape[-1] == channels
+    assert (
+        moved["image"].dtype == moved["mask"].dtype == np.uint8
+        and moved["image"].shape[-1] == channels
+    )
     assert moved["image"].shape[:3] == moved["mask"].shape
-    assert not np.array_equal(moved["mask"], transform(batch, uniforms(64, transform.draws, 1))["mask"])
+    assert not np.array_equal(
+        moved["mask"], transform(batch, uniforms(64, transform.draws, 1))["mask"]
+    )
 
 
 def test_half_of_the_pairs_are_mirrored_as_random_flip_does():
@@ -376,8 +434,12 @@ def test_at_scale_one_the_window_is_a_part_of_the_image_or_holds_it(side):
     for n in range(64):
         top, left = (int(v * (abs(side - 12) + 1)) for v in u[n, 1:])
         if side <= 12:
-            np.testing.assert_array_equal(crop["mask"][n], batch["mask"][n, top : top + side, left : left + side])
-            np.testing.assert_array_equal(crop["image"][n], batch["image"][n, top : top + side, left : left + side])
+            np.testing.assert_array_equal(
+                crop["mask"][n], batch["mask"][n, top : top + side, left : left + side]
+            )
+            np.testing.assert_array_equal(
+                crop["image"][n], batch["image"][n, top : top + side, left : left + side]
+            )
         else:
             inside = np.zeros((side, side), bool)
             inside[top : top + 12, left : left + 12] = True
@@ -386,7 +448,8 @@ def test_at_scale_one_the_window_is_a_part_of_the_image_or_holds_it(side):
 
 
 def test_scaled_masks_lie_on_scaled_images():
-    """Blocks of 16 equal pixels: away from their edges image and mask still tell the same class, at every scale."""
+    """Blocks of 16 equal pixels: away from their edges image and mask still tell the same class, at
+    every scale."""
     mask = noise(40, 6, 6, below=12).repeat(16, 1).repeat(16, 2)
     batch = {"image": 20 * mask[..., None], "mask": mask}
     u = uniforms(40, 3)
@@ -411,46 +474,99 @@ def test_scales_and_images_that_make_no_sense_are_refused():
             data.joint_scale_crop(8, scales)
     batch = joint()
     with pytest.raises(ValueError, match="uint8"):
-        data.joint_scale_crop(8)({**batch, "image": batch["image"].astype(np.float32)}, uniforms(64, 3))
+        data.joint_scale_crop(8)(
+            {**batch, "image": batch["image"].astype(np.float32)}, uniforms(64, 3)
+        )
 
 
 def test_frequencies_are_of_the_images_with_the_class():
     ids = np.array([[[0, 0, 0, 1]], [[0, 0, 0, 0]], [[2, 3, 3, 0]]], np.uint8)
     source = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c", "d"), void=4)
     counts = data.class_pixels(source)
-    assert counts.pixels.tolist() == [8, 1, 1, 2] and counts.present.tolist() == [12, 4, 4, 4] and counts.void == (0, 0)
+    assert (
+        counts.pixels.tolist() == [8, 1, 1, 2]
+        and counts.present.tolist() == [12, 4, 4, 4]
+        and counts.void == (0, 0)
+    )
     frequency = np.array([8 / 12, 1 / 4, 1 / 4, 2 / 4])
     np.testing.assert_allclose(data.median_frequency_weights(counts), 0.375 / frequency)
-    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), 0.375 / frequency)
+    np.testing.assert_allclose(
+        data.median_frequency_weights(counts, with_void=True), 0.375 / frequency
+    )
     void = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c"), void=3)
     counts = data.class_pixels(void)
     assert counts.void == (2, 4)
     np.testing.assert_allclose(data.median_frequency_weights(counts), 0.25 / frequency[:3])
-    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), 0.375 / frequency[:3])
+    np.testing.assert_allclose(
+        data.median_frequency_weights(counts, with_void=True), 0.375 / frequency[:3]
+    )
     absent = data.ClassPixels(np.array([4, 0]), np.array([8, 0]))
     np.testing.assert_array_equal(data.median_frequency_weights(absent), [1, 0])
 
 
 @camvid
 def test_camvids_pixels_and_weights_are_the_known_ones():
-    """Counts as in caffe-segnet#37; weights recomputed from them, with the median over 12 classes and over 11."""
+    """Counts as in caffe-segnet#37; weights recomputed from them, with the median over 12 classes
+    and over 11."""
     source = data.open_scenes(f"camvid:{CAMVID}", "train")
     assert len(source) == 367 and source.image_shape == (360, 480, 3)
     counts = data.class_pixels(source)
     assert counts.pixels.tolist() == [
-        10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
-    ]  # fmt: skip
+        10682767,
+        14750079,
+        623349,
+        20076880,
+        2845085,
+        6166762,
+        743859,
+        714595,
+        3719877,
+        405385,
+        184967,
+    ]
     assert counts.void[0] == 2503995
-    with_void = [0.2565, 0.1853, 4.3963, 0.1369, 0.9185, 0.3873, 3.5331, 1.8127, 0.7246, 5.8550, 8.1365]
-    without = [0.2793, 0.2017, 4.7865, 0.1490, 1.0000, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
-    np.testing.assert_allclose(data.median_frequency_weights(counts, with_void=True), with_void, atol=5.1e-5)
+    with_void = [
+        0.2565,
+        0.1853,
+        4.3963,
+        0.1369,
+        0.9185,
+        0.3873,
+        3.5331,
+        1.8127,
+        0.7246,
+        5.8550,
+        8.1365,
+    ]
+    without = [
+        0.2793,
+        0.2017,
+        4.7865,
+        0.1490,
+        1.0000,
+        0.4217,
+        3.8467,
+        1.9736,
+        0.7889,
+        6.3747,
+        8.8587,
+    ]
+    np.testing.assert_allclose(
+        data.median_frequency_weights(counts, with_void=True), with_void, atol=5.1e-5
+    )
     np.testing.assert_allclose(data.median_frequency_weights(counts), without, atol=5.1e-5)
 
 
 @camvid
 def test_camvid_is_read_as_a_folder_too():
-    plain, named = (data.open_scenes(f"{kind}:{CAMVID}", "val", size=(45, 60)) for kind in ("folder", "camvid"))
-    assert plain.label_names == named.label_names and plain.void == named.void == 11 and len(plain) == 101
+    plain, named = (
+        data.open_scenes(f"{kind}:{CAMVID}", "val", size=(45, 60)) for kind in ("folder", "camvid")
+    )
+    assert (
+        plain.label_names == named.label_names
+        and plain.void == named.void == 11
+        and len(plain) == 101
+    )
     rows = np.array([0, 50, 100])
     np.testing.assert_array_equal(plain.read(rows)["mask"], named.read(rows)["mask"])
 
@@ -493,17 +609,37 @@ def test_elastic_displacements_have_the_standard_deviation_that_is_asked_for():
 
 
 def test_border_weights_are_those_of_distances_to_the_two_nearest_objects():
-    """By the definition: each pixel of the background against all pixels of each object. Touching objects of two classes are
-    two, those of one class are one, and void is none."""
+    """By the definition: each pixel of the background against all pixels of each object. Touching
+    objects of two classes are two, those of one class are one, and void is none."""
     mask = np.zeros((2, 16, 18), np.uint8)
-    mask[0, 2:6, 2:6], mask[0, 3:9, 9:12], mask[0, 10:14, 3:8], mask[0, 10:14, 8:10], mask[0, 0, 15:] = 1, 1, 2, 1, 7
+    (
+        mask[0, 2:6, 2:6],
+        mask[0, 3:9, 9:12],
+        mask[0, 10:14, 3:8],
+        mask[0, 10:14, 8:10],
+        mask[0, 0, 15:],
+    ) = (
+        1,
+        1,
+        2,
+        1,
+        7,
+    )
     mask[1, 4:8, 4:8] = 3  # one object has no border with another
     found = data.border_weights(10.0, 3.0, void=7)({"mask": mask})["border"]
-    objects = [np.argwhere(part) for part in (
-        (np.arange(16)[:, None] < 6) & (np.arange(18) < 6) & (mask[0] == 1), (mask[0] == 1) & (np.arange(16)[:, None] < 9)
-        & (np.arange(18) >= 9), mask[0] == 2, (mask[0] == 1) & (np.arange(16)[:, None] >= 10))]  # fmt: skip
+    objects = [
+        np.argwhere(part)
+        for part in (
+            (np.arange(16)[:, None] < 6) & (np.arange(18) < 6) & (mask[0] == 1),
+            (mask[0] == 1) & (np.arange(16)[:, None] < 9) & (np.arange(18) >= 9),
+            mask[0] == 2,
+            (mask[0] == 1) & (np.arange(16)[:, None] >= 10),
+        )
+    ]
     for pixel in np.argwhere(mask[0] == 0):
         d1, d2 = sorted(np.hypot(*(part - pixel).T).min() for part in objects)[:2]
-        assert found[0][tuple(pixel)] == pytest.approx(10 * np.exp(-((d1 + d2) ** 2) / (2 * 3.0**2)), rel=1e-5, abs=1e-6)
+        assert found[0][tuple(pixel)] == pytest.approx(
+            10 * np.exp(-((d1 + d2) ** 2) / (2 * 3.0**2)), rel=1e-5, abs=1e-6
+        )
     assert not found[0][mask[0] > 0].any() and not found[1].any()
     assert found[0].max() > 4

@@ -17,15 +17,22 @@ def test_a_selection_of_a_sorted_source_has_every_class():
 def test_a_selection_is_ascending_distinct_and_a_function_of_length_count_and_seed():
     rows = data.selected(SORTED, 90)
     assert rows.dtype == np.int64 and len(rows) == 90 and (np.diff(rows) > 0).all()
-    assert np.array_equal(rows, data.selected(900, 90, 0)) and not np.array_equal(rows, data.selected(900, 90, 1))
+    assert np.array_equal(rows, data.selected(900, 90, 0)) and not np.array_equal(
+        rows, data.selected(900, 90, 1)
+    )
 
 
 def test_a_selection_of_more_than_there_are_is_all():
-    assert np.array_equal(data.selected(SORTED, 10_000), np.arange(900)) and len(data.selected(SORTED, 0)) == 0
+    assert (
+        np.array_equal(data.selected(SORTED, 10_000), np.arange(900))
+        and len(data.selected(SORTED, 0)) == 0
+    )
 
 
 def test_every_row_is_selected_equally_often():
-    counts = np.bincount(np.concatenate([data.selected(20, 5, seed) for seed in range(2000)]), minlength=20)
+    counts = np.bincount(
+        np.concatenate([data.selected(20, 5, seed) for seed in range(2000)]), minlength=20
+    )
     assert np.abs(counts - 500).max() < 5 * np.sqrt(500 * 0.75)
 
 
@@ -33,13 +40,17 @@ def test_blocks_are_the_source_in_the_rows_order():
     rows = data.selected(SORTED, 250)
     parts = list(data.read_blocks(SORTED, rows, 100))
     assert [len(part["label"]) for part in parts] == [100, 100, 50]
-    assert np.array_equal(np.concatenate([part["image"] for part in parts]), SORTED.read(rows)["image"])
+    assert np.array_equal(
+        np.concatenate([part["image"] for part in parts]), SORTED.read(rows)["image"]
+    )
     assert sum(len(part["label"]) for part in data.read_blocks(SORTED)) == 900
 
 
 def test_blocks_of_large_images_are_small():
     """Memory is bounded whatever the images' size."""
-    large = data.ArraySource("large", "train", np.zeros((40, 1024, 1024, 1), np.uint8), np.zeros(40), ("a",))
+    large = data.ArraySource(
+        "large", "train", np.zeros((40, 1024, 1024, 1), np.uint8), np.zeros(40), ("a",)
+    )
     assert [len(part["label"]) for part in data.read_blocks(large)] == [8] * 5
 
 

@@ -1,4 +1,5 @@
-"""Texts of classes: parts that do not overlap, every text once, what cannot be read named; opinions by their rule."""
+"""Texts of classes: parts that do not overlap, every text once, what cannot be read named; opinions
+by their rule."""
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from advdl.errors import UserError
 def write(folder, **classes):
     folder.mkdir(parents=True, exist_ok=True)
     for name, lines in classes.items():
-        (folder / f"{name}.txt").write_bytes(lines if isinstance(lines, bytes) else "\n".join(lines).encode())
+        (folder / f"{name}.txt").write_bytes(
+            lines if isinstance(lines, bytes) else "\n".join(lines).encode()
+        )
     return f"folder:{folder}"
 
 
@@ -20,7 +23,9 @@ def numbered(name, count):
 
 
 def test_parts_of_files_hold_every_text_once_and_equal_texts_together(tmp_path):
-    spec = write(tmp_path, pos=[*numbered("good", 100), "", *numbered("good", 30)], neg=numbered("bad", 70))
+    spec = write(
+        tmp_path, pos=[*numbered("good", 100), "", *numbered("good", 30)], neg=numbered("bad", 70)
+    )
     found = data.open_sentences(spec, seed=3)
     assert found.label_names == ("neg", "pos") and found.blank == 1
     parts = [found.train, found.validation, found.test]
@@ -31,16 +36,29 @@ def test_parts_of_files_hold_every_text_once_and_equal_texts_together(tmp_path):
     assert [len(kind) for kind in kinds] == [136, 17, 17] and not (
         kinds[0] & kinds[1] | kinds[0] & kinds[2] | kinds[1] & kinds[2]
     )
-    assert all((text.startswith("good")) == bool(label) for part in parts for text, label in zip(*part, strict=True))
-    assert data.open_sentences(spec, seed=3).test.texts == found.test.texts != data.open_sentences(spec, seed=4).test.texts
+    assert all(
+        (text.startswith("good")) == bool(label)
+        for part in parts
+        for text, label in zip(*part, strict=True)
+    )
+    assert (
+        data.open_sentences(spec, seed=3).test.texts
+        == found.test.texts
+        != data.open_sentences(spec, seed=4).test.texts
+    )
 
 
 def test_folders_with_parts_of_their_own_keep_them(tmp_path):
     for part, count in (("train", 20), ("test", 3)):
         for name in ("neg", "pos"):
-            write(tmp_path / part / name, **{f"{n:02}": [f"{name} {part} {n}", "and more"] for n in range(count)})
+            write(
+                tmp_path / part / name,
+                **{f"{n:02}": [f"{name} {part} {n}", "and more"] for n in range(count)},
+            )
     found = data.open_sentences(f"folder:{tmp_path}")
-    assert set(found.test.texts) == {f"{name} test {n} and more" for name in ("neg", "pos") for n in range(3)}
+    assert set(found.test.texts) == {
+        f"{name} test {n} and more" for name in ("neg", "pos") for n in range(3)
+    }
     assert len(found.validation.texts) == 4 and len(found.train.texts) == 36
     assert all(" train " in text for part in (found.train, found.validation) for text in part.texts)
     write(tmp_path / "train" / "unsup", a=["?"])
@@ -82,14 +100,18 @@ def test_prepared_sets_keep_their_parts_and_hidden_labels_are_left_out(monkeypat
     rows["validation"] = [{"text": b"?", "label": -1}]
 
     class Builder:
-        class info:  # noqa: N801
+        class info:
             splits = rows
             features = {"text": None, "label": type("Label", (), {"names": ["neg", "pos"]})}
 
     monkeypatch.setattr("advdl.data.sentences.prepared", lambda name, split, data_dir: Builder)
     monkeypatch.setattr("advdl.data.sentences.records", lambda builder, name, part: rows[part])
     found = data.open_sentences("tfds:imdb_reviews")
-    assert found.label_names == ("neg", "pos") and found.test.texts[3] == "test 3" and found.test.label[3] == 1
+    assert (
+        found.label_names == ("neg", "pos")
+        and found.test.texts[3] == "test 3"
+        and found.test.label[3] == 1
+    )
     assert len(found.train.texts) == 18 and len(found.validation.texts) == 2
     Builder.info.features = {"text": None}
     with pytest.raises(UserError, match="text and label are needed"):

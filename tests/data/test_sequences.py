@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from advdl.data import BucketBatches, BucketEvalBatches, Transform, boundaries, buckets, pad, prefetch
+from advdl.data import (
+    BucketBatches,
+    BucketEvalBatches,
+    Transform,
+    boundaries,
+    buckets,
+    pad,
+    prefetch,
+)
 from advdl.errors import UserError
 
 ENDS = {"source": (4, 8, 20), "target": (5, 9, 30)}
@@ -12,7 +20,8 @@ SIZE = 61
 
 @pytest.fixture(scope="module")
 def examples():
-    """Sequences that tell their row: of row n, the source is n + 1 over and over, the target (T, 2) n + 1/2."""
+    """Sequences that tell their row: of row n, the source is n + 1 over and over, the target (T, 2)
+    n + 1/2."""
     rng = np.random.default_rng(0)
     lengths = np.stack([rng.integers(1, 21, SIZE), rng.integers(1, 31, SIZE)], 1)
     lengths[: SIZE // 2] = np.minimum(lengths[: SIZE // 2], 4)
@@ -56,7 +65,11 @@ def test_a_bucket_is_the_first_that_holds_the_sequence():
 @pytest.mark.parametrize(
     ("lengths", "boundaries", "line"),
     [
-        ([1, 9, 12], (4, 8), "2 of 3 words are longer than the last boundary, 8; the longest is number 2 with 12"),
+        (
+            [1, 9, 12],
+            (4, 8),
+            "2 of 3 words are longer than the last boundary, 8; the longest is number 2 with 12",
+        ),
         ([1, 0], (4,), "1 of 2 words are empty, first number 1"),
         ([1], (4, 4), r"boundaries of words are \[4, 4\]"),
         ([1], (), r"boundaries of words are \[\]"),
@@ -75,9 +88,19 @@ def test_every_part_of_an_example_stands_in_its_row(examples):
     batches = BucketBatches(examples, ENDS, 4, seed=1)
     for t in range(40):
         batch = batches(t)
-        assert list(batch) == ["source", "source_length", "target", "target_length", "label", "index"]
+        assert list(batch) == [
+            "source",
+            "source_length",
+            "target",
+            "target_length",
+            "label",
+            "index",
+        ]
         for n, row in enumerate(batch["index"]):
-            source, target = pad([examples["source"][row]], 20).ids[0], pad([examples["target"][row]], 30).ids[0]
+            source, target = (
+                pad([examples["source"][row]], 20).ids[0],
+                pad([examples["target"][row]], 30).ids[0],
+            )
             width, height = batch["source"].shape[1], batch["target"].shape[1]
             np.testing.assert_array_equal(batch["source"][n], source[:width])
             np.testing.assert_array_equal(batch["target"][n], target[:height])
@@ -85,7 +108,10 @@ def test_every_part_of_an_example_stands_in_its_row(examples):
             assert batch["target_length"][n] == len(examples["target"][row]) <= height
             assert batch["label"][n] == row % 3
         assert batch["target"].dtype == np.float32
-        assert all(batch[key].dtype == np.int32 for key in ("source", "source_length", "target_length", "index"))
+        assert all(
+            batch[key].dtype == np.int32
+            for key in ("source", "source_length", "target_length", "index")
+        )
 
 
 def test_shapes_are_as_few_as_buckets_and_the_smallest_that_fit(examples):
@@ -95,7 +121,9 @@ def test_shapes_are_as_few_as_buckets_and_the_smallest_that_fit(examples):
         batch = batches(t)
         shape = batch["source"].shape[1], batch["target"].shape[1]
         shapes.add(shape)
-        smaller = dict(zip(zip(*ENDS.values(), strict=True), [(0, 0), (4, 5), (8, 9)], strict=True))[shape]
+        smaller = dict(
+            zip(zip(*ENDS.values(), strict=True), [(0, 0), (4, 5), (8, 9)], strict=True)
+        )[shape]
         assert ((batch["source_length"] > smaller[0]) | (batch["target_length"] > smaller[1])).all()
     assert shapes == {(4, 5), (8, 9), (20, 30)}
 
@@ -115,7 +143,9 @@ def test_every_example_is_drawn_equally_often(examples, batch_size):
             assert batches.epoch(t) == epoch and len(batch["index"]) == batch_size
             np.add.at(seen, batch["index"], 1)
         for drawn in (seen[one] for one in members):
-            assert drawn.sum() == (epoch + 1) * len(drawn) // batch_size * batch_size  # what does not fill a batch waits
+            assert (
+                drawn.sum() == (epoch + 1) * len(drawn) // batch_size * batch_size
+            )  # what does not fill a batch waits
             assert np.ptp(drawn) <= 1 and drawn.max() <= epoch + 1
             assert drawn.min() >= epoch or len(drawn) < batch_size
 
@@ -138,7 +168,9 @@ def test_a_batch_depends_on_seed_and_step_alone(examples):
     for t, batch in enumerate(prefetch(BucketBatches(examples, ENDS, 4, 3), 0, 60, threads=3)):
         equal(batch, forward[t])
     other = BucketBatches(examples, ENDS, 4, 4)
-    assert [forward[t]["index"].tolist() for t in range(9)] != [other(t)["index"].tolist() for t in range(9)]
+    assert [forward[t]["index"].tolist() for t in range(9)] != [
+        other(t)["index"].tolist() for t in range(9)
+    ]
 
 
 def test_buckets_come_mixed_and_every_epoch_in_another_order():
@@ -159,7 +191,10 @@ def test_neither_buckets_nor_epochs_share_their_orders():
 def test_processes_together_see_what_one_would(examples, processes):
     noise = Transform(1, lambda batch, u: {**batch, "noise": u[:, 0]})
     whole = BucketBatches(examples, ENDS, 6, 5, noise)
-    parts = [BucketBatches(examples, ENDS, 6, 5, noise).part(process, processes) for process in range(processes)]
+    parts = [
+        BucketBatches(examples, ENDS, 6, 5, noise).part(process, processes)
+        for process in range(processes)
+    ]
     for t in (0, 1, 7, 100):
         equal(joined([part(t) for part in parts]), whole(t))
     assert all(part.batch_size == 6 for part in parts)
@@ -167,7 +202,10 @@ def test_processes_together_see_what_one_would(examples, processes):
 
 def test_a_transform_sees_the_row_of_all_examples(examples):
     seen = Transform(0, lambda batch, u: {**batch, "seen": batch["index"]})
-    train, evaluate = BucketBatches(examples, ENDS, 4, 0, seen), BucketEvalBatches(examples, ENDS, 4, seen)
+    train, evaluate = (
+        BucketBatches(examples, ENDS, 4, 0, seen),
+        BucketEvalBatches(examples, ENDS, 4, seen),
+    )
     for batch in [train(t) for t in range(20)] + list(evaluate):
         np.testing.assert_array_equal(batch["seen"], batch["source"][:, 0] - 1)
 
@@ -223,4 +261,8 @@ def test_between_the_boundaries_lie_about_equally_many():
     assert len(ends) == 4 and ends[-1] == 30
     found = np.bincount(buckets(np.minimum(lengths, 30), ends))
     assert found.min() > 180
-    assert boundaries(lengths, 1, 30) == (30,) and boundaries([3, 3, 3], 3, 9) == (3, 9) and boundaries([], 3, 9) == (9,)
+    assert (
+        boundaries(lengths, 1, 30) == (30,)
+        and boundaries([3, 3, 3], 3, 9) == (3, 9)
+        and boundaries([], 3, 9) == (9,)
+    )

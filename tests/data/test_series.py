@@ -20,7 +20,12 @@ def written(tmp_path, text, name="own.csv"):
     [
         ("1\n2.5\n-3e1\n\n", "", (), ""),
         ("ppm\n1\n2.5\n-30\n", "", (), "ppm"),
-        ("date,ppm\n2001-01-01,1\n2001-02-01, 2.5\n2001-03-01,-30\n", "", ("2001-01-01", "2001-02-01", "2001-03-01"), "ppm"),
+        (
+            "date,ppm\n2001-01-01,1\n2001-02-01, 2.5\n2001-03-01,-30\n",
+            "",
+            ("2001-01-01", "2001-02-01", "2001-03-01"),
+            "ppm",
+        ),
         ("2001;1\r\n2002;2.5\r\n2003;-30\r\n", "", ("2001", "2002", "2003"), ""),
         ("\ufeffa\tb\tc\nx\t1\t7\ny\t2.5\t8\nz\t-30\t9\n", ":b", ("x", "y", "z"), "b"),
         ("x,7,1\ny,8,2.5\nz,9,-30\n", ":3", ("x", "y", "z"), ""),
@@ -41,9 +46,17 @@ WRONG = [
     ("a,1\nb,\n", "", "line 2: the value in column 2 is missing"),
     ("1\n\n2\n", "", "line 2: 0 cells where the first line has 1"),
     ("a,1\nb,2,3\n", "", "line 2: 3 cells where the first line has 2"),
-    ("2001-02-01,1\n2001-01-01,2\n", "", "line 2: 2001-01-01 comes after 2001-02-01; sort the rows"),
+    (
+        "2001-02-01,1\n2001-01-01,2\n",
+        "",
+        "line 2: 2001-01-01 comes after 2001-02-01; sort the rows",
+    ),
     ("a,b,c\n1,2,3\n", "", "has 3 columns; say which"),
-    ("date,level\n1,2\n", ":levle", "no column 'levle'; its first row is date, level (nearest: level)"),
+    (
+        "date,level\n1,2\n",
+        ":levle",
+        "no column 'levle'; its first row is date, level (nearest: level)",
+    ),
     ("date,level\n1,2\n", ":3", "no column '3'"),
     ("\n\n", "", "is empty"),
 ]
@@ -66,7 +79,9 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):
 
 def test_series_are_opened_by_name(tmp_path, monkeypatch):
     assert data.open_series("waves").season == 24 and data.open_series("waves", 12).season == 12
-    np.testing.assert_array_equal(data.open_series("waves").values, data.open_series("waves").values)
+    np.testing.assert_array_equal(
+        data.open_series("waves").values, data.open_series("waves").values
+    )
     spec = f"csv:{written(tmp_path, '1')}"
     assert data.open_series(spec, 1).season == 1
     with pytest.raises(UserError, match="give --season"):
@@ -78,7 +93,10 @@ def test_series_are_opened_by_name(tmp_path, monkeypatch):
         data.open_series("co2")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("statsmodels") is None, reason="series are read from statsmodels' files")
+@pytest.mark.skipif(
+    importlib.util.find_spec("statsmodels") is None,
+    reason="series are read from statsmodels' files",
+)
 @pytest.mark.parametrize(
     ("name", "count", "first", "last", "labels"),
     [
@@ -90,7 +108,10 @@ def test_series_are_opened_by_name(tmp_path, monkeypatch):
 def test_measured_series_are_those_of_statsmodels(name, count, first, last, labels):
     series = data.open_series(name)
     assert len(series.values) == len(series.labels) == count and np.isfinite(series.values).all()
-    assert (series.values[0], series.values[-1]) == (first, last) and (series.labels[0], series.labels[-1]) == labels
+    assert (series.values[0], series.values[-1]) == (first, last) and (
+        series.labels[0],
+        series.labels[-1],
+    ) == labels
 
 
 def line(count):
@@ -100,11 +121,18 @@ def line(count):
 def test_parts_follow_one_another_and_windows_keep_to_them():
     parts = data.Parts(line(100), 6, 3, 0.2, 0.3)
     assert (parts.end, parts.begin) == (50, 70)
-    own = lambda found: np.rint(found * parts.scale + parts.mean)  # noqa: E731
+
+    def own(found):
+        return np.rint(found * parts.scale + parts.mean)
+
     training = parts.training()
     u = np.linspace(0, 1, 2000, endpoint=False)[:, None]
     found = training.read(np.zeros(2000, int), u)
-    assert found["history"].shape == (2000, 6) and found["future"].shape == (2000, 3) and not found["test"].any()
+    assert (
+        found["history"].shape == (2000, 6)
+        and found["future"].shape == (2000, 3)
+        and not found["test"].any()
+    )
     assert own(found["history"]).min() == 0 and own(found["future"]).max() == 49
     assert len(np.unique(found["history"][:, 0])) == len(training) == 50 - 6 - 3 + 1
     held_out = parts.held_out()
@@ -126,11 +154,15 @@ def test_normalization_sees_the_training_part_alone():
     assert (other.mean, other.scale) == (parts.mean, parts.scale)
     np.testing.assert_array_equal(other.normalized[: parts.end], parts.normalized[: parts.end])
     training = parts.normalized[: parts.end].astype(np.float64)
-    assert training.mean() == pytest.approx(0, abs=1e-5) and training.std() == pytest.approx(1, abs=1e-5)
+    assert training.mean() == pytest.approx(0, abs=1e-5) and training.std() == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 def test_a_series_that_does_not_do_is_refused():
-    with pytest.raises(UserError, match="too short: 32 of its 50 values are its training part, which needs 40"):
+    with pytest.raises(
+        UserError, match="too short: 32 of its 50 values are its training part, which needs 40"
+    ):
         data.Parts(line(50), 30, 10)
     with pytest.raises(UserError, match="its validation part, which needs 10"):
         data.Parts(line(60), 20, 10)

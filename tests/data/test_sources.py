@@ -17,7 +17,9 @@ from sklearn.datasets import load_digits
 from advdl import data
 from advdl.errors import UserError
 
-SHARED = pathlib.Path(os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+SHARED = pathlib.Path(
+    os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data")
+)
 
 
 def all_of(source):
@@ -40,7 +42,9 @@ def write(folder, split="train", **images):
     for name, image in images.items():
         place = folder / split / "things"
         place.mkdir(parents=True, exist_ok=True)
-        image.save(place / name.replace("_", "."), **({"exif": image.getexif()} if image.getexif() else {}))
+        image.save(
+            place / name.replace("_", "."), **({"exif": image.getexif()} if image.getexif() else {})
+        )
     return f"folder:{folder}"
 
 
@@ -58,7 +62,10 @@ MODES = {
     "bits": (half("1", 0, 1), (0, 255)),
     "transparent on white": (half("RGBA", (0, 0, 0, 0), (200, 200, 200, 255)), (255, 200)),
     "gray with alpha": (half("LA", (50, 255), (0, 0)), (50, 255)),
-    "sixteen bits": (Image.fromarray(np.repeat(np.uint16([[50 * 256], [200 * 256]]), 3, 0).repeat(8, 1)), (50, 200)),
+    "sixteen bits": (
+        Image.fromarray(np.repeat(np.uint16([[50 * 256], [200 * 256]]), 3, 0).repeat(8, 1)),
+        (50, 200),
+    ),
 }
 
 
@@ -86,7 +93,9 @@ def test_cmyk_and_rotated_photographs(tmp_path):
 def test_resizing_covers_and_cuts_the_middle(tmp_path):
     wide = Image.new("L", (40, 10), 0)
     wide.paste(255, (15, 0, 25, 10))
-    (pixels,) = all_of(data.open_source(write(tmp_path, a_png=wide), "train", image_size=5))["image"]
+    (pixels,) = all_of(data.open_source(write(tmp_path, a_png=wide), "train", image_size=5))[
+        "image"
+    ]
     assert pixels.shape == (5, 5, 1) and pixels.min() > 200
 
 
@@ -98,17 +107,26 @@ def test_classes_are_folders_and_rows_are_files_in_order(tmp_path):
     (tmp_path / "train" / ".hidden").mkdir()
     (tmp_path / "train" / "ant" / "notes.txt").write_text("not an image")
     source = data.open_source(f"folder:{tmp_path}", "train")
-    assert source.label_names == ("ant", "zebra") and all_of(source)["label"].tolist() == [0, 0, 1, 1]
+    assert source.label_names == ("ant", "zebra") and all_of(source)["label"].tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
     assert all_of(source)["image"][:, 0, 0, 0].tolist() == [1, 2, 1, 2]
 
 
 def bomb():
     """A PNG that claims 60,000 by 60,000 pixels."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\nxxxx", bomb(), "truncated"], ids=str)
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\nxxxx", bomb(), "truncated"], ids=str
+)
 def test_a_file_that_is_no_image_is_named(tmp_path, content):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8))
     spec = write(tmp_path, a_png=half("L", 1, 2), b_png=noise)
@@ -172,11 +190,16 @@ def test_a_small_source_is_read_once():
 
     source = Counting("a", "train", np.zeros((10, 2, 2, 1), np.uint8), np.arange(10), ("x",))
     kept = data.in_memory(source)
-    assert kept.read(np.array([3, 3, 9]))["label"].tolist() == [3, 3, 9] and kept.read(np.array([1]))["label"] == [1]
+    assert kept.read(np.array([3, 3, 9]))["label"].tolist() == [3, 3, 9] and kept.read(
+        np.array([1])
+    )["label"] == [1]
     assert sum(reads) == 10 and data.in_memory(source, limit=39) is source
 
 
-@pytest.mark.skipif(not (SHARED / "tfds" / "fashion_mnist").is_dir(), reason="no prepared Fashion-MNIST on this machine")
+@pytest.mark.skipif(
+    not (SHARED / "tfds" / "fashion_mnist").is_dir(),
+    reason="no prepared Fashion-MNIST on this machine",
+)
 def test_a_prepared_data_set_is_read_without_tensorflow():
     code = f"""
 import json, sys
@@ -187,7 +210,9 @@ found = source.read(np.array([5, 0, 9999, 5]))
 print(json.dumps([len(source), source.image_shape, source.label_names[8], found["label"].tolist(),
                   bool((found["image"][0] == found["image"][3]).all()), "tensorflow" in sys.modules]))
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
     assert done.stderr == ""
     size, shape, name, labels, same, tensorflow = json.loads(done.stdout)
     assert (size, shape, name, same, tensorflow) == (10_000, [28, 28, 1], "Bag", True, False)

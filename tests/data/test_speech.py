@@ -1,4 +1,5 @@
-"""Spoken strings: of one speaker, with the labels of what is said, and no recording in two parts."""
+"""Spoken strings: of one speaker, with the labels of what is said, and no recording in two
+parts."""
 
 import wave
 
@@ -13,9 +14,12 @@ def recordings(least=800):
     """Of two speakers, each word a length of its own, so that what is in a string can be told."""
     rng = np.random.default_rng(0)
     return [
-        speech.Recording(rng.standard_normal(least + 400 * word).astype(np.float32), (word + 1,), speaker)
-        for speaker in "ab" for word in range(3)
-    ]  # fmt: skip
+        speech.Recording(
+            rng.standard_normal(least + 400 * word).astype(np.float32), (word + 1,), speaker
+        )
+        for speaker in "ab"
+        for word in range(3)
+    ]
 
 
 def test_a_string_is_its_recordings_in_order():
@@ -24,7 +28,11 @@ def test_a_string_is_its_recordings_in_order():
     for frames, length, label, count in zip(*found.values(), strict=True):
         samples = sum(800 + 400 * (word - 1) for word in label[:count])
         window, hop = speech.WINDOW * speech.RATE, speech.HOP * speech.RATE
-        assert length == 1 + (samples - window) // hop and not label[count:].any() and not frames[length:].any()
+        assert (
+            length == 1 + (samples - window) // hop
+            and not label[count:].any()
+            and not frames[length:].any()
+        )
         np.testing.assert_allclose(frames[:length].mean(0), 0, atol=1e-4)
     assert {1, 2, 3} == set(found["label_length"]) and set(found["label"].ravel()) == {0, 1, 2, 3}
 
@@ -41,10 +49,15 @@ def test_a_string_that_would_not_fit_is_left_shorter():
 
 def test_fixed_strings_stay_and_training_ones_follow_their_numbers():
     one, two = (speech.Strings("made", "test", recordings(), 3, fixed=20) for _ in range(2))
-    assert all((one.read(np.arange(20))[key] == two.read(np.arange(20))[key]).all() for key in ("frames", "label"))
+    assert all(
+        (one.read(np.arange(20))[key] == two.read(np.arange(20))[key]).all()
+        for key in ("frames", "label")
+    )
     source = speech.Strings("made", "train", recordings(), 3)
     u = np.random.default_rng(0).random((2, 5))
-    assert (source.read(np.arange(2), u)["frames"] == source.read(np.arange(7, 9), u)["frames"]).all()
+    assert (
+        source.read(np.arange(2), u)["frames"] == source.read(np.arange(7, 9), u)["frames"]
+    ).all()
 
 
 def test_dialed_keys_are_others_in_every_part():
@@ -59,16 +72,27 @@ def write(path, samples=4000, rate=8000):
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(np.random.default_rng(len(path.stem)).integers(-9000, 9000, samples, np.int16).tobytes())
+        file.writeframes(
+            np.random.default_rng(len(path.stem)).integers(-9000, 9000, samples, np.int16).tobytes()
+        )
 
 
 def test_a_folder_is_parted_by_the_numbers(tmp_path):
     for word in ("one", "two"):
         for number in range(12):
             write(tmp_path / f"{word}_ann_{number}.wav")
-    found = {part: speech.open_recordings(f"folder:{tmp_path}", part) for part in ("train", "val", "test")}
-    assert {part: len(own) for part, (own, _) in found.items()} == {"train": 4, "val": 10, "test": 10}
-    assert found["test"][1] == ("one", "two") and {recording.speaker for recording in found["val"][0]} == {"ann"}
+    found = {
+        part: speech.open_recordings(f"folder:{tmp_path}", part)
+        for part in ("train", "val", "test")
+    }
+    assert {part: len(own) for part, (own, _) in found.items()} == {
+        "train": 4,
+        "val": 10,
+        "test": 10,
+    }
+    assert found["test"][1] == ("one", "two") and {
+        recording.speaker for recording in found["val"][0]
+    } == {"ann"}
     write(tmp_path / "three.wav")
     with pytest.raises(UserError, match="not called WORD_SPEAKER_NUMBER.wav"):
         speech.open_recordings(f"folder:{tmp_path}", "train")
@@ -86,23 +110,34 @@ def test_what_is_not_there_is_told(tmp_path):
 
 
 def test_faster_and_slower_recordings_have_other_lengths_and_the_same_labels():
-    plain, fast = (speech.Strings("made", "train", recordings(), 3, speed=speed) for speed in (0.0, 0.2))
+    plain, fast = (
+        speech.Strings("made", "train", recordings(), 3, speed=speed) for speed in (0.0, 0.2)
+    )
     u = np.random.default_rng(2).random((50, fast.draws))
     one, two = plain.read(np.arange(50), u[:, : plain.draws]), fast.read(np.arange(50), u)
     np.testing.assert_array_equal(one["label"], two["label"])
     was, now = one["frames_length"], two["frames_length"]
-    assert (now <= was / 0.8 + 1).all() and (now >= was / 1.2 - 1).all() and (now < was).any() and (now > was + 1).any()
+    assert (
+        (now <= was / 0.8 + 1).all()
+        and (now >= was / 1.2 - 1).all()
+        and (now < was).any()
+        and (now > was + 1).any()
+    )
     wave = np.sin(np.arange(800) * 0.1)
     np.testing.assert_allclose(speech.played(wave, 1.25), np.sin(np.arange(640) * 0.125), atol=2e-3)
 
 
 def test_masks_silence_stretches_of_each_recording_and_no_label():
-    plain, masked = (speech.Strings("made", "train", recordings(8000), 3, masks=masks) for masks in (0, 2))
+    plain, masked = (
+        speech.Strings("made", "train", recordings(8000), 3, masks=masks) for masks in (0, 2)
+    )
     u = np.random.default_rng(3).random((40, masked.draws))
     one, two = plain.read(np.arange(40), u[:, : plain.draws]), masked.read(np.arange(40), u)
     np.testing.assert_array_equal(one["label"], two["label"])
     same, silent = one["frames"] == two["frames"], two["frames"] == 0
-    assert (same | silent).all() and 0.05 < (silent & ~same).sum() / (one["frames"] != 0).sum() < 0.6
+    assert (same | silent).all() and 0.05 < (silent & ~same).sum() / (
+        one["frames"] != 0
+    ).sum() < 0.6
     x = np.ones((20, 40), np.float32)
     speech.silence(x, np.array([[0.99, 0.0, 0.99, 0.999]]))
     assert not x[: speech.MASKED[0]].any() and not x[:, -speech.MASKED[1] :].any()

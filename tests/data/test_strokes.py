@@ -22,13 +22,17 @@ def test_a_stroke_covers_what_lies_within_its_radius():
     y, x = np.mgrid[:8, :10] + 0.5
     away = np.hypot(x - np.clip(x, 1, 5), y - 2)
     np.testing.assert_array_equal(edit.colored > 0, away <= 1)
-    assert (edit.color[edit.colored > 0] == [1, 0, 0]).all() and not edit.color[edit.colored == 0].any()
+    assert (edit.color[edit.colored > 0] == [1, 0, 0]).all() and not edit.color[
+        edit.colored == 0
+    ].any()
     np.testing.assert_array_equal(edit.mask, edit.colored)
 
 
 def test_a_later_color_lies_over_an_earlier_one_and_gray_is_what_the_eye_sees():
     edit = parsed(COLOR, {**COLOR, "color": [0, 0, 255], "points": [[5, 2]]}, shape=(8, 10, 1))
-    assert edit.color[2, 1, 0] == pytest.approx(0.299) and edit.color[2, 4, 0] == pytest.approx(0.114)
+    assert edit.color[2, 1, 0] == pytest.approx(0.299) and edit.color[2, 4, 0] == pytest.approx(
+        0.114
+    )
 
 
 def test_what_is_moved_comes_from_where_it_was():
@@ -46,7 +50,10 @@ def test_a_sketch_asks_for_edges_and_for_none_beside_them():
 @pytest.mark.parametrize(
     ("stroke", "line"),
     [
-        ({**COLOR, "points": [[1, 2], [11, 2]]}, r"stroke 1: a point \(11, 2\) lies outside of the image of 10 by 8"),
+        (
+            {**COLOR, "points": [[1, 2], [11, 2]]},
+            r"stroke 1: a point \(11, 2\) lies outside of the image of 10 by 8",
+        ),
         ({**WARP, "to": [3, -1]}, "stroke 1: to .* lies outside"),
         ({**COLOR, "kind": "colour"}, "no kind 'colour'.*nearest: color"),
         ({**COLOR, "color": [300, 0, 0]}, "three numbers from 0 to 255"),
@@ -67,7 +74,11 @@ def test_what_is_no_stroke_is_told_in_one_line(stroke, line):
 
 def test_a_file_without_strokes_is_told(tmp_path):
     path = tmp_path / "strokes.json"
-    for content, line in (("{", "is not JSON"), ("[]", "has no strokes"), ('{"strokes": []}', "has no strokes")):
+    for content, line in (
+        ("{", "is not JSON"),
+        ("[]", "has no strokes"),
+        ('{"strokes": []}', "has no strokes"),
+    ):
         path.write_text(content)
         with pytest.raises(UserError, match=line):
             data.read_strokes(path, (8, 8, 1))

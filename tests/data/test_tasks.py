@@ -12,10 +12,14 @@ def drawn(source, count=400, seed=0):
 
 def test_bits_have_their_parity():
     found = drawn(data.bits("train", 1, 40))
-    for token, length, label, parity in zip(*(found[key] for key in ("token", "length", "label", "parity")), strict=True):
+    for token, length, label, parity in zip(
+        *(found[key] for key in ("token", "length", "label", "parity")), strict=True
+    ):
         assert 1 <= length <= 40 and not token[length:].any()
         assert label == token[:length].sum() % 2 == parity[length - 1]
-    assert {1, 40} <= set(found["length"]) and 0.4 < found["token"][found["length"] == 40].mean() < 0.6
+    assert {1, 40} <= set(found["length"]) and 0.4 < found["token"][
+        found["length"] == 40
+    ].mean() < 0.6
 
 
 def test_what_is_to_be_added_is_marked_in_either_half():
@@ -23,7 +27,9 @@ def test_what_is_to_be_added_is_marked_in_either_half():
     value, marked = found["sequence"][..., 0], found["sequence"][..., 1]
     assert (marked[:, :10].sum(1) == 1).all() and (marked[:, 10:].sum(1) == 1).all()
     np.testing.assert_allclose((value * marked).sum(1), found["target"], atol=1e-6)
-    assert {*np.argwhere(marked[:, :10])[:, 1]} == set(range(10)) and {*np.argwhere(marked[:, 10:])[:, 1]} == set(range(11))
+    assert {*np.argwhere(marked[:, :10])[:, 1]} == set(range(10)) and {
+        *np.argwhere(marked[:, 10:])[:, 1]
+    } == set(range(11))
     target = drawn(data.adding("train", 21), 20_000)["target"]
     assert np.square(target - 1).mean() == pytest.approx(1 / 6, rel=0.03)  # who knows nothing
 
@@ -46,7 +52,9 @@ def test_a_test_split_is_fixed_and_a_training_split_is_not():
         assert held_out.draws == 0 and all((one[key] == two[key]).all() for key in one)
         assert all((value[0] == value[2]).all() for value in one.values())
         training = make("train")
-        assert any((drawn(training, seed=0)[key] != drawn(training, seed=1)[key]).any() for key in one)
+        assert any(
+            (drawn(training, seed=0)[key] != drawn(training, seed=1)[key]).any() for key in one
+        )
         with pytest.raises(ValueError, match="draws"):
             training.read(rows)
 
@@ -55,5 +63,7 @@ def test_beside_one_another_each_is_what_it_is_alone():
     both = data.Beside({"20": data.adding("train", 20), "30": data.adding("train", 30)})
     u = np.random.default_rng(0).random((6, both.draws))
     found = both.read(np.arange(6), u)
-    np.testing.assert_array_equal(found["sequence/30"], data.adding("train", 30).read(np.arange(6), u[:, 22:])["sequence"])
+    np.testing.assert_array_equal(
+        found["sequence/30"], data.adding("train", 30).read(np.arange(6), u[:, 22:])["sequence"]
+    )
     assert found["sequence/20"].shape == (6, 20, 2) and len(both) == len(data.adding("train", 20))

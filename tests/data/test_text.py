@@ -43,7 +43,11 @@ def test_files_that_are_no_text_are_told(tmp_path):
         data.read_lines(path)
     with pytest.raises(UserError, match="cannot read .*directory"):
         data.read_lines(tmp_path)
-    for content, line in ((b"", "has no text"), (b"\n \r\n", "has no text"), (b"caf\xc3\xa9 \xe9t\xe9\n", r"byte 6 \(0xe9\)")):
+    for content, line in (
+        (b"", "has no text"),
+        (b"\n \r\n", "has no text"),
+        (b"caf\xc3\xa9 \xe9t\xe9\n", r"byte 6 \(0xe9\)"),
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"lines.txt .*{line}"):
             data.read_lines(path)
@@ -55,9 +59,13 @@ def test_parallel_lines_stay_together_and_odd_ones_are_named(tmp_path):
     target.write_text("eins\n\nzwei\n")
     assert data.read_parallel(source, target) == [("one", "eins"), ("", ""), ("two", "zwei")]
     target.write_text("eins\n\nzwei\ndrei\nvier\n")
-    with pytest.raises(UserError, match="a.en has 3 lines and .*a.de has 5; line 4 of .*a.de has no counterpart"):
+    with pytest.raises(
+        UserError, match="a.en has 3 lines and .*a.de has 5; line 4 of .*a.de has no counterpart"
+    ):
         data.read_parallel(source, target)
-    with pytest.raises(UserError, match="a.de has 5 lines and .*a.en has 3; line 4 of .*a.de has no counterpart"):
+    with pytest.raises(
+        UserError, match="a.de has 5 lines and .*a.en has 3; line 4 of .*a.de has no counterpart"
+    ):
         data.read_parallel(target, source)
 
 
@@ -111,7 +119,7 @@ def test_the_frequent_come_first_and_equals_by_alphabet():
     assert found == Vocabulary.of_words(reversed(sentences), least=2)
     assert Vocabulary.of_words(sentences, most=2).tokens == (*SPECIALS, "cat", "the")
     assert Vocabulary.of_words(sentences, most=0).tokens == SPECIALS
-    assert (PAD, UNKNOWN, BEGIN, END) == tuple(found.encode(SPECIALS))
+    assert tuple(found.encode(SPECIALS)) == (PAD, UNKNOWN, BEGIN, END)
 
 
 def test_known_tokens_come_back_and_others_are_unknown():
@@ -136,7 +144,16 @@ def test_decoding_stops_at_the_end():
     found = Vocabulary.of_characters("ab")
     ids = [BEGIN, 4, PAD, 5, UNKNOWN, END, 4, PAD]
     assert found.decode(ids) == ["a", "b", "<unk>"]
-    assert found.decode(np.array(ids), until_eos=False) == ["<bos>", "a", "<pad>", "b", "<unk>", "<eos>", "a", "<pad>"]
+    assert found.decode(np.array(ids), until_eos=False) == [
+        "<bos>",
+        "a",
+        "<pad>",
+        "b",
+        "<unk>",
+        "<eos>",
+        "a",
+        "<pad>",
+    ]
     assert found.decode([]) == []
     for wrong in (6, -1):
         with pytest.raises(ValueError, match=f"id {wrong} is none of a vocabulary of 6"):
@@ -190,7 +207,9 @@ def subwords():
 def test_every_text_comes_back_from_its_subwords(subwords):
     for text in [*SENTENCES, *PROSE, "日本\u2028 \x00\x85\n  two ", "", "<eos> and <pad>"]:
         ids = subwords.encode(text)
-        assert ids.dtype == np.int32 and subwords.decode(ids) == text and subwords.unknown(text) == []
+        assert (
+            ids.dtype == np.int32 and subwords.decode(ids) == text and subwords.unknown(text) == []
+        )
         assert not len(ids) or len(SPECIALS) <= ids.min() and ids.max() < len(subwords)
 
 
@@ -209,7 +228,11 @@ def test_subwords_stop_at_the_end(subwords):
 
 
 def test_copies_of_subwords_are_the_same(subwords):
-    again = (Subwords.from_json(subwords.to_json()), pickle.loads(pickle.dumps(subwords)), copy.deepcopy(subwords))
+    again = (
+        Subwords.from_json(subwords.to_json()),
+        pickle.loads(pickle.dumps(subwords)),
+        copy.deepcopy(subwords),
+    )
     for one in again:
         assert one == subwords
         np.testing.assert_array_equal(one.encode("a cat <eos>"), subwords.encode("a cat <eos>"))
@@ -226,13 +249,21 @@ def test_what_are_no_subwords_is_told(subwords):
         "{}": "does not read it",
         Vocabulary.of_characters("ab").to_json(): "does not read it",
         changed(model=model | {"merges": [["zz", "z"]]}): "does not read it",
-        changed(model={"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}): "its model is WordLevel",
+        changed(
+            model={"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+        ): "its model is WordLevel",
         changed(pre_tokenizer=None): "its pre_tokenizer is None",
         changed(normalizer={"type": "Lowercase"}): "it has normalizer",
         changed(model=model | {"dropout": 0.5}): "it has dropout",
-        changed(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}): "it has add_prefix_space",
-        changed(added_tokens=[], model=model | {"vocab": {"a": 0}, "merges": []}): "first tokens are not",
-        changed(model=model | {"vocab": dict(list(model["vocab"].items())[:50]), "merges": []}): "of the 256 bytes",
+        changed(
+            pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+        ): "it has add_prefix_space",
+        changed(
+            added_tokens=[], model=model | {"vocab": {"a": 0}, "merges": []}
+        ): "first tokens are not",
+        changed(
+            model=model | {"vocab": dict(list(model["vocab"].items())[:50]), "merges": []}
+        ): "of the 256 bytes",
     }
     for content, line in cases.items():
         with pytest.raises(UserError, match=f"^words.json .*{line}"):
@@ -246,6 +277,11 @@ def test_too_few_subwords_are_refused():
 
 def test_a_missing_library_is_told_with_what_to_do(monkeypatch, subwords):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    for make in (lambda: Subwords.train(SENTENCES, 280), lambda: Subwords.from_json(subwords.content, "words.json")):
-        with pytest.raises(UserError, match=r"^subwords need the library tokenizers; pip install 'advdl\[text\]'$"):
+    for make in (
+        lambda: Subwords.train(SENTENCES, 280),
+        lambda: Subwords.from_json(subwords.content, "words.json"),
+    ):
+        with pytest.raises(
+            UserError, match=r"^subwords need the library tokenizers; pip install 'advdl\[text\]'$"
+        ):
             make()

@@ -1,4 +1,5 @@
-"""Views against the definitions they come from, written out again, and the pixels that they lead to."""
+"""Views against the definitions they come from, written out again, and the pixels that they lead
+to."""
 
 import functools
 import io
@@ -23,7 +24,9 @@ def draws(view, count, seed=0):
 
 def smooth(height, width, channels=3, seed=0, grain=16):
     """An image without sharp edges, as uint8."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (-(-height // grain), -(-width // grain), 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (-(-height // grain), -(-width // grain), 3), dtype=np.uint8
+    )
     image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     return image if channels == 3 else image[..., :1]
 
@@ -55,7 +58,9 @@ def test_cover_is_the_largest_centered_box_of_its_aspect(size):
     top, left, height, width = data.cover((20, 30)).box(*size, np.empty(0))
     assert width / height == pytest.approx(1.5)
     assert height == pytest.approx(size[0]) or width == pytest.approx(size[1])
-    assert top == pytest.approx((size[0] - height) / 2) and left == pytest.approx((size[1] - width) / 2)
+    assert top == pytest.approx((size[0] - height) / 2) and left == pytest.approx(
+        (size[1] - width) / 2
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -65,7 +70,9 @@ def test_center_crop_is_scaling_the_shorter_side_and_cutting_out_the_middle(tmp_
     scaled = (of, int(of * width / height)) if height <= width else (int(of * height / width), of)
     top, left = (round((side - crop) / 2) for side in scaled)
     whole = np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR))
-    seen = data.decode(save(tmp_path / "a.png", image), (crop, crop, 3), view=data.center_crop(crop, of))
+    seen = data.decode(
+        save(tmp_path / "a.png", image), (crop, crop, 3), view=data.center_crop(crop, of)
+    )
     expected = whole[top : top + crop, left : left + crop]
     np.testing.assert_allclose(seen.astype(int), expected.astype(int), atol=2)
 
@@ -94,7 +101,9 @@ def test_random_resized_crop_has_the_areas_ratios_and_places_asked_for():
     share, aspect = height * width / 400**2, np.log(width / height)
     assert 0.079 < share.min() < 0.09 and 0.9 < share.max() <= 1
     assert np.exp(aspect.min()) > 0.74 and np.exp(aspect.max()) < 1.35
-    assert np.std(aspect) == pytest.approx(math.log(16 / 9) / 12**0.5, rel=0.05)  # a uniform one's, hardly cut
+    assert np.std(aspect) == pytest.approx(
+        math.log(16 / 9) / 12**0.5, rel=0.05
+    )  # a uniform one's, hardly cut
     small = share < 0.5
     assert np.mean(top[small] / (400 - height[small])) == pytest.approx(0.5, abs=0.03)
     assert np.std(left[small] / (400 - width[small])) == pytest.approx(12**-0.5, abs=0.02)
@@ -105,16 +114,25 @@ def test_random_scale_crop_has_every_scale_and_place():
     top, left, height, width = np.array([view.box(300, 450, u) for u in draws(view, 4000)]).T
     scale = 24 / height * 300  # what the shorter side, 300, became
     np.testing.assert_allclose(scale, np.rint(scale))
-    assert np.bincount(np.rint(scale).astype(int))[28:].tolist() == pytest.approx([4000 / 13] * 13, rel=0.25)
+    assert np.bincount(np.rint(scale).astype(int))[28:].tolist() == pytest.approx(
+        [4000 / 13] * 13, rel=0.25
+    )
     np.testing.assert_allclose(width / height, 1, rtol=0.02)  # the longer side is rounded
     corner = top * scale / 300  # whole pixels of the scaled image
     np.testing.assert_allclose(corner, np.rint(corner), atol=1e-9)
-    assert np.all(np.rint(corner) <= scale - 24) and np.any(np.rint(corner) == np.rint(scale) - 24) and np.any(corner == 0)
+    assert (
+        np.all(np.rint(corner) <= scale - 24)
+        and np.any(np.rint(corner) == np.rint(scale) - 24)
+        and np.any(corner == 0)
+    )
     assert len(set(np.rint(left * scale / 300))) > 30
 
 
 def test_views_that_cannot_be_are_refused():
-    for view in (functools.partial(data.center_crop, 33, 32), functools.partial(data.random_scale_crop, 300)):
+    for view in (
+        functools.partial(data.center_crop, 33, 32),
+        functools.partial(data.random_scale_crop, 300),
+    ):
         with pytest.raises(ValueError, match="does not hold"):
             view()
     with pytest.raises(ValueError, match="give one"):
@@ -124,7 +142,10 @@ def test_views_that_cannot_be_are_refused():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("view", [data.cover((48, 64)), data.center_crop(48, 48), data.random_resized_crop(48, (1, 1), (1, 1))])
+@pytest.mark.parametrize(
+    "view",
+    [data.cover((48, 64)), data.center_crop(48, 48), data.random_resized_crop(48, (1, 1), (1, 1))],
+)
 def test_a_box_of_the_views_size_gives_the_pixels_unchanged(tmp_path, view, channels):
     image = smooth(*view.size, channels)
     seen = data.decode(save(tmp_path / "a.png", image), image.shape, view=view, u=draws(view, 1)[0])
@@ -140,23 +161,33 @@ def test_a_whole_box_is_cut_out_and_not_interpolated(tmp_path):
 @pytest.mark.parametrize("size", [(480, 640), (483, 645)])
 @pytest.mark.parametrize("target", [200, 100, 48])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_jpeg_decoded_at_less_detail_looks_the_same_either_way_up(tmp_path, size, target, orientation):
+def test_a_jpeg_decoded_at_less_detail_looks_the_same_either_way_up(
+    tmp_path, size, target, orientation
+):
     """At 1/2, 1/4 and 1/8 of its size, against the whole image turned and then scaled."""
     whole = Image.fromarray(smooth(*size, grain=80))
     exif = Image.Exif()
     exif[0x0112] = orientation
     whole.save(tmp_path / "a.jpg", quality=95, exif=exif)
-    turns = {  # what undoes each orientation, by the table of the EXIF standard: row 0 and column 0 are which sides
+    # what undoes each orientation, by the table of the EXIF standard: row 0 and column 0 are
+    # which sides
+    turns = {
         1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
         5: lambda a: a.swapaxes(0, 1), 6: lambda a: a[::-1].swapaxes(0, 1),
         7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: a[:, ::-1].swapaxes(0, 1),
     }  # fmt: skip
-    upright = Image.fromarray(np.ascontiguousarray(turns[orientation](np.asarray(Image.open(tmp_path / "a.jpg")))))
+    upright = Image.fromarray(
+        np.ascontiguousarray(turns[orientation](np.asarray(Image.open(tmp_path / "a.jpg"))))
+    )
     view = data.random_resized_crop(target, (0.9, 0.9))
     u = draws(view, 1, seed=orientation)[0]
     top, left, height, width = view.box(upright.height, upright.width, u)
-    expected = upright.resize((target, target), Image.Resampling.BILINEAR, (left, top, left + width, top + height))
-    difference = data.decode(tmp_path / "a.jpg", (target, target, 3), view=view, u=u).astype(int) - np.asarray(expected)
+    expected = upright.resize(
+        (target, target), Image.Resampling.BILINEAR, (left, top, left + width, top + height)
+    )
+    difference = data.decode(tmp_path / "a.jpg", (target, target, 3), view=view, u=u).astype(
+        int
+    ) - np.asarray(expected)
     assert np.abs(difference).mean() < 1 and np.abs(difference).max() < 12
 
 
@@ -196,7 +227,12 @@ def test_photographs_of_every_mode_and_many_sizes_are_one_batch(tmp_path, view, 
     assert images.shape == (len(PHOTOGRAPHS), 10, 10, channels) and images.dtype == np.uint8
     for image, (mode, (_, color)) in zip(images, PHOTOGRAPHS.items(), strict=True):
         gray = [np.dot(color, (0.299, 0.587, 0.114))]  # ITU-R 601-2
-        np.testing.assert_allclose(image, np.broadcast_to(color if channels == 3 else gray, image.shape), atol=2, err_msg=mode)
+        np.testing.assert_allclose(
+            image,
+            np.broadcast_to(color if channels == 3 else gray, image.shape),
+            atol=2,
+            err_msg=mode,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -216,11 +252,15 @@ def equal(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
-@pytest.mark.parametrize("view", [data.random_resized_crop(16), data.random_scale_crop(16, (20, 30))])
+@pytest.mark.parametrize(
+    "view", [data.random_resized_crop(16), data.random_scale_crop(16, (20, 30))]
+)
 def test_a_batch_of_views_depends_on_seed_and_step_alone(folder, view):
     def batches():
         source = data.open_source(folder, "train", view=view)
-        return data.TrainBatches(source, 8, 3, data.compose(data.to_float(0, 1), data.random_flip()))
+        return data.TrainBatches(
+            source, 8, 3, data.compose(data.to_float(0, 1), data.random_flip())
+        )
 
     whole, halves = batches(), [batches().part(process, 2) for process in range(2)]
     first = {t: whole(t) for t in (0, 1, 2, 9)}
@@ -236,7 +276,9 @@ def test_numbers_go_to_the_view_and_then_to_the_transform(folder):
     seen = []
     watch = data.Transform(2, lambda batch, u: seen.append(u) or batch)
     batch = data.TrainBatches(source, 4, 5, watch)(1)
-    words = np.random.Philox(key=[5, 0x61756776]).random_raw(8 * 24).reshape(8, 24)[4:]  # places 4 … 7, 24 words each
+    words = (
+        np.random.Philox(key=[5, 0x61756776]).random_raw(8 * 24).reshape(8, 24)[4:]
+    )  # places 4 … 7, 24 words each
     u = (words >> 11) * 2.0**-53
     np.testing.assert_array_equal(seen[0], u[:, 22:])
     np.testing.assert_array_equal(batch["image"], source.read(batch["index"], u[:, :22])["image"])
@@ -286,7 +328,12 @@ def test_an_upright_size_is_that_of_the_first_image(tmp_path):
     exif[0x0112] = 6
     save(tmp_path / "train" / "a" / "0.jpg", smooth(40, 60), exif=exif)
     source = data.open_source(f"folder:{tmp_path}", "train")
-    assert source.image_shape == (60, 40, 3) and source.read(np.array([0]))["image"].shape == (1, 60, 40, 3)
+    assert source.image_shape == (60, 40, 3) and source.read(np.array([0]))["image"].shape == (
+        1,
+        60,
+        40,
+        3,
+    )
 
 
 def test_decoding_speed_is_told_for_both_ways():
@@ -298,7 +345,10 @@ class Records(list):
     """What tensorflow-datasets gives with decoding skipped: encoded images of many sizes."""
 
     dataset_info = types.SimpleNamespace(
-        features={"image": types.SimpleNamespace(shape=(None, None, 3)), "label": types.SimpleNamespace(names=["a", "b"])}
+        features={
+            "image": types.SimpleNamespace(shape=(None, None, 3)),
+            "label": types.SimpleNamespace(names=["a", "b"]),
+        }
     )
 
     def __getitems__(self, rows):
@@ -309,7 +359,9 @@ def test_a_prepared_set_and_a_folder_show_the_same_views(folder):
     view = data.random_resized_crop(16)
     source = data.open_source(folder, "train", view=view)
     files = sorted(pathlib.Path(folder.removeprefix("folder:")).glob("train/*/*.jpg"))
-    records = Records({"image": file.read_bytes(), "label": "ab".index(file.parent.name)} for file in files)
+    records = Records(
+        {"image": file.read_bytes(), "label": "ab".index(file.parent.name)} for file in files
+    )
     prepared = TfdsSource("photographs", "train", records, view, None)
     rows = np.array([20, 3, 3, 11])
     equal(prepared.read(rows, draws(view, 4)), source.read(rows, draws(view, 4)))

@@ -1,4 +1,5 @@
-"""Captions: a run that is whole, resumed to the same bits, asked without its data, and what is told of what cannot be."""
+"""Captions: a run that is whole, resumed to the same bits, asked without its data, and what is told
+of what cannot be."""
 
 import dataclasses
 import json
@@ -13,9 +14,29 @@ from PIL import Image
 from advdl import data, models, weights
 
 TINY = [
-    "--encoder", "resnet8", "--width", 2, "--embedding", 4, "--features", 5, "--batch", 4, "--steps", 4, "--evaluate-every", 2,
-    "--log-every", 2, "--save-every", 2, "--image-size", 16, "--layer", "stage1",
-]  # fmt: skip
+    "--encoder",
+    "resnet8",
+    "--width",
+    2,
+    "--embedding",
+    4,
+    "--features",
+    5,
+    "--batch",
+    4,
+    "--steps",
+    4,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    2,
+    "--save-every",
+    2,
+    "--image-size",
+    16,
+    "--layer",
+    "stage1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +47,17 @@ def photographs(tmp_path_factory):
         (root / part).mkdir()
         images, notes = [], []
         for n in range(count):
-            Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(root / part / f"{n}.jpg")
+            Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(
+                root / part / f"{n}.jpg"
+            )
             images.append({"id": n, "file_name": f"{n}.jpg"})
-            notes += [{"image_id": n, "caption": f"A {color} cat, number {n}."} for color in ("red", "blue")]
-        (root / f"captions_{part}.json").write_text(json.dumps({"images": images, "annotations": notes}))
+            notes += [
+                {"image_id": n, "caption": f"A {color} cat, number {n}."}
+                for color in ("red", "blue")
+            ]
+        (root / f"captions_{part}.json").write_text(
+            json.dumps({"images": images, "annotations": notes})
+        )
     return root
 
 
@@ -46,7 +74,12 @@ def finished(load, flags, tmp_path_factory):
     from advdl import cli
 
     module, folder = load("caption"), tmp_path_factory.mktemp("caption") / "run"
-    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, flags)])
+    cli.main(
+        module.build,
+        module.PRESETS,
+        module.Predict,
+        ["train", "--run", str(folder), *map(str, flags)],
+    )
     return folder
 
 
@@ -56,7 +89,9 @@ def test_a_run_is_scored_and_drawn(finished):
     names = {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "captions right as a whole"}
     assert names <= judged["greedy"].keys() and judged["verdict"].startswith("val, 6 images")
     assert {"the commonest caption", "a person against the others"} <= judged.keys()
-    assert judged["a person against the others"]["BLEU-1"] == pytest.approx(4 / 5)  # red for blue, in five words
+    assert judged["a person against the others"]["BLEU-1"] == pytest.approx(
+        4 / 5
+    )  # red for blue, in five words
     for name in ("curves.png", "other.png", "learned.png", "looks.png", "report.html"):
         assert (finished / "report" / name).exists()
     assert json.loads((finished / "vocabulary.json").read_text())["image_shape"] == [16, 16, 3]
@@ -64,9 +99,18 @@ def test_a_run_is_scored_and_drawn(finished):
 
 def test_images_are_shown_from_everywhere_with_their_own_captions(load, monkeypatch, tmp_path):
     module, shown = load("caption"), []
-    monkeypatch.setattr(module.present, "draw_grid", lambda images, path, captions, **_: shown.append((images, captions)))
+    monkeypatch.setattr(
+        module.present,
+        "draw_grid",
+        lambda images, path, captions, **_: shown.append((images, captions)),
+    )
     images = np.arange(90, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
-    module.draw(images, [f"a {n}" for n in range(90)], [[f"b {n}"] for n in range(90)], tmp_path / "some.png")
+    module.draw(
+        images,
+        [f"a {n}" for n in range(90)],
+        [[f"b {n}"] for n in range(90)],
+        tmp_path / "some.png",
+    )
     ((pictures, captions),) = shown
     rows = pictures[:, 0, 0, 0]
     assert len(rows) == 18 and np.histogram(rows, 3, (0, 90))[0].min() > 0
@@ -82,7 +126,9 @@ def test_a_run_that_is_resumed_is_the_unbroken_one(verb, finished, flags, tmp_pa
     (run / "summary.json").unlink()
     status, _, err = verb("caption", "train", "--run", run, *flags)
     assert status == 0 and f"resuming {run} at step 2" in err, err
-    digests = [json.loads((folder / "summary.json").read_text())["digest"] for folder in (run, finished)]
+    digests = [
+        json.loads((folder / "summary.json").read_text())["digest"] for folder in (run, finished)
+    ]
     assert digests[0] == digests[1]
 
 
@@ -103,16 +149,28 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
     stored["config"]["data"] = "folder:/nowhere"
     (run / "config.json").write_text(json.dumps(stored))
     files = [photographs / "val" / "0.jpg", photographs / "val" / "1.jpg"]
-    status, out, err = verb("caption", "predict", *files, "--run", run, "--out", tmp_path / "out", "--json")
+    status, out, err = verb(
+        "caption", "predict", *files, "--run", run, "--out", tmp_path / "out", "--json"
+    )
     assert status == 0, err
     assert list(json.loads(out)) == list(map(str, files))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0_looks.png", "1_looks.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "0_looks.png",
+        "1_looks.png",
+    ]
     (tmp_path / "no.jpg").write_bytes(b"no image")
-    wrong = ([], "predict needs image files"), ([tmp_path / "no.jpg"], "does not decode"), (["gone.png"], "no file")
+    wrong = (
+        ([], "predict needs image files"),
+        ([tmp_path / "no.jpg"], "does not decode"),
+        (["gone.png"], "no file"),
+    )
     for asked, line in wrong:
         status, _, err = verb("caption", "predict", *asked, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
-    damaged = ('{"vocabulary": ["a"]}', "names no image_shape"), ('{"image_shape": [1, 1, 1]}', "is not a vocabulary")
+    damaged = (
+        ('{"vocabulary": ["a"]}', "names no image_shape"),
+        ('{"image_shape": [1, 1, 1]}', "is not a vocabulary"),
+    )
     for damage, line in damaged:
         (run / "vocabulary.json").write_text(damage)
         status, _, err = verb("caption", "predict", *files, "--run", run)
@@ -125,23 +183,38 @@ def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_pat
     module = load("caption")
     whole = models.classifier("resnet8").build(num_classes=3).clone(width=2)
     rng = np.random.default_rng(0)
-    given = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype(x.dtype), models.abstract(whole, (16, 16, 3)))
+    given = jax.tree.map(
+        lambda x: rng.uniform(0.5, 1, x.shape).astype(x.dtype), models.abstract(whole, (16, 16, 3))
+    )
     weights.export(tmp_path / "eye.safetensors", whole, given)
     config = dataclasses.replace(
-        module.PRESETS["laptop"], data=f"folder:{photographs}", image_size=16, encoder="resnet8", width=2, layer="stage1",
-        embedding=4, features=5, batch=4, init=str(tmp_path / "eye.safetensors"), encoder_rate=0.0,
-    )  # fmt: skip
+        module.PRESETS["laptop"],
+        data=f"folder:{photographs}",
+        image_size=16,
+        encoder="resnet8",
+        width=2,
+        layer="stage1",
+        embedding=4,
+        features=5,
+        batch=4,
+        init=str(tmp_path / "eye.safetensors"),
+        encoder_rate=0.0,
+    )
     experiment = module.build(config)
     batch = experiment.train(0)
     shapes = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     state = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0, 1, x.shape).astype(x.dtype)), shapes)
     before = experiment.warm_start["model"](jax.device_get(state["model"].variables))
     state = state.replace(players={"model": state["model"].starting_from(before)})
-    after = jax.device_get(jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))[0]["model"].variables)
+    after = jax.device_get(
+        jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))[0]["model"].variables
+    )
     for part in ("params", "batch_stats"):
         own = {name: given[part][name] for name in after[part]["encoder"]}
         jax.tree.map(np.testing.assert_array_equal, after[part]["encoder"], own)
-    assert np.abs(after["params"]["answer"]["kernel"] - before["params"]["answer"]["kernel"]).max() > 0
+    assert (
+        np.abs(after["params"]["answer"]["kernel"] - before["params"]["answer"]["kernel"]).max() > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +249,11 @@ def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp
 @pytest.mark.experiments
 @pytest.mark.parametrize(
     ("preset", "shape", "places"),
-    [("laptop", (64, 64, 1), (4, 4)), ("coco_overfit", (64, 64, 3), (4, 4)), ("paper", (224, 224, 3), (7, 7))],
+    [
+        ("laptop", (64, 64, 1), (4, 4)),
+        ("coco_overfit", (64, 64, 3), (4, 4)),
+        ("paper", (224, 224, 3), (7, 7)),
+    ],
 )
 def test_presets_look_at_maps_that_their_networks_have(load, preset, shape, places):
     module = load("caption")

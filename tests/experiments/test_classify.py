@@ -14,9 +14,28 @@ from PIL import Image
 from advdl import data, models, present, train, weights
 from advdl.cli.experiment import Session
 
-RECIPE = ["--policy", "trivial", "--erasing", 0.5, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1,
-          "--color", 0.1, "--colors", "data",
-          "--decay", "kernels", "--ema", 0.9, "--flip", "--nesterov"]  # fmt: skip
+RECIPE = [
+    "--policy",
+    "trivial",
+    "--erasing",
+    0.5,
+    "--mixup",
+    0.2,
+    "--cutmix",
+    1.0,
+    "--label-smoothing",
+    0.1,
+    "--color",
+    0.1,
+    "--colors",
+    "data",
+    "--decay",
+    "kernels",
+    "--ema",
+    0.9,
+    "--flip",
+    "--nesterov",
+]
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]
 
@@ -55,7 +74,18 @@ def trained(photographs, tmp_path_factory, load):
 
 @pytest.mark.experiments
 def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trained, verb):
-    flags = ["--model", "resnet18", "--image-size", 32, "--data", f"folder:{photographs}", "--run", trained, *SHORT, *RECIPE]
+    flags = [
+        "--model",
+        "resnet18",
+        "--image-size",
+        32,
+        "--data",
+        f"folder:{photographs}",
+        "--run",
+        trained,
+        *SHORT,
+        *RECIPE,
+    ]
     status, out, err = verb("classify", "train", *flags)
     assert status == 0, err
     for picture in ("curves", "confusion", "heat", "filters"):
@@ -68,11 +98,23 @@ def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trai
 def test_a_broken_file_is_named_or_counted_and_left_out(photographs, tmp_path, verb):
     broken = photographs / "test" / "cat" / "zz.jpg"
     broken.write_bytes(b"\xff\xd8 no image")
-    flags = ["--model", "resnet8", "--image-size", 8, "--data", f"folder:{photographs}", "--run", tmp_path / "run", *SHORT]
+    flags = [
+        "--model",
+        "resnet8",
+        "--image-size",
+        8,
+        "--data",
+        f"folder:{photographs}",
+        "--run",
+        tmp_path / "run",
+        *SHORT,
+    ]
     try:
         status, _, err = verb("classify", "train", *flags)
         assert status == 2 and "zz.jpg" in err and len(err.strip().splitlines()) <= 2
-        status, _, err = verb("classify", "train", *flags, "--skip-broken", "--run", tmp_path / "other")
+        status, _, err = verb(
+            "classify", "train", *flags, "--skip-broken", "--run", tmp_path / "other"
+        )
         assert status == 0 and "1 files left out" in err and "zz.jpg" in err
     finally:
         broken.unlink()
@@ -91,10 +133,24 @@ def published(tmp_path_factory):
 
 
 @pytest.mark.experiments
-def test_published_weights_classify_photographs_without_a_run(published, photographs, tmp_path, verb):
+def test_published_weights_classify_photographs_without_a_run(
+    published, photographs, tmp_path, verb
+):
     path, network, v = published
     files = sorted((photographs / "test" / "cat").iterdir())[:2]
-    flags = ["--model", "resnet18", "--weights", path, "--features", "stage4", "--out", tmp_path, "--top", 5, *files]
+    flags = [
+        "--model",
+        "resnet18",
+        "--weights",
+        path,
+        "--features",
+        "stage4",
+        "--out",
+        tmp_path,
+        "--top",
+        5,
+        *files,
+    ]
     status, out, err = verb("classify", "predict", *flags, "--json")
     assert status == 0 and "102 tensors" not in out, err
     answer = json.loads(out)
@@ -102,11 +158,17 @@ def test_published_weights_classify_photographs_without_a_run(published, photogr
     assert all(name in data.imagenet_names() for classes in answer.values() for name in classes)
     image = data.decode(files[0], (224, 224, 3), view=data.center_crop(224, 256))
     pixels = (image / 255 - np.array(data.IMAGENET_MEAN)) / np.array(data.IMAGENET_STD)
-    logits, seen = jax.jit(lambda v, x: network.apply(v, x, train=False))(v, jnp.asarray(pixels[None], jnp.float32))
+    logits, seen = jax.jit(lambda v, x: network.apply(v, x, train=False))(
+        v, jnp.asarray(pixels[None], jnp.float32)
+    )
     best = data.imagenet_names()[int(logits[0].argmax())]
-    assert answer[str(files[0])][best] == pytest.approx(float(jax.nn.softmax(logits[0]).max()), rel=1e-3)
+    assert answer[str(files[0])][best] == pytest.approx(
+        float(jax.nn.softmax(logits[0]).max()), rel=1e-3
+    )
     features = np.load(tmp_path / "features.npz")[str(files[0])]
-    np.testing.assert_allclose(features, seen["stage4"][0], rtol=1e-3, atol=1e-3 * np.abs(features).max())
+    np.testing.assert_allclose(
+        features, seen["stage4"][0], rtol=1e-3, atol=1e-3 * np.abs(features).max()
+    )
 
 
 @pytest.mark.experiments
@@ -118,7 +180,9 @@ def test_published_weights_classify_photographs_without_a_run(published, photogr
         (["--features", "stage9", "--model", "resnet18"], "no layer 'stage9'"),
     ],
 )
-def test_wrong_weights_networks_and_layers_end_in_one_line(published, photographs, verb, flags, told):
+def test_wrong_weights_networks_and_layers_end_in_one_line(
+    published, photographs, verb, flags, told
+):
     photo = next((photographs / "test" / "cat").iterdir())
     status, out, err = verb("classify", "predict", "--weights", published[0], *flags, photo)
     assert status == 2 and told in err.strip().splitlines()[-1] and not out
@@ -132,14 +196,24 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
     weights.export(tmp_path / "net.safetensors", network, v)
     module = load("classify")
     config = dataclasses.replace(
-        module.PRESETS["laptop"], model="resnet8", batch=8, ema=0.5, init=str(tmp_path / "net.safetensors")
+        module.PRESETS["laptop"],
+        model="resnet8",
+        batch=8,
+        ema=0.5,
+        init=str(tmp_path / "net.safetensors"),
     )
-    state = Session.open("classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.build).new()
+    state = Session.open(
+        "classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.build
+    ).new()
     for started in (state["model"].variables, state["model"].average):
         head = started["params"]["classify"]["kernel"]
         assert head.shape == (64, 10) and float(jnp.abs(head).max()) > 0
         rest = {**started["params"], "classify": None}, started["batch_stats"]
-        assert jax.tree.all(jax.tree.map(np.array_equal, rest, ({**v["params"], "classify": None}, v["batch_stats"])))
+        assert jax.tree.all(
+            jax.tree.map(
+                np.array_equal, rest, ({**v["params"], "classify": None}, v["batch_stats"])
+            )
+        )
 
 
 @pytest.mark.experiments
@@ -149,11 +223,15 @@ def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_pa
     status, _, err = verb("classify", "predict", "--run", run, "--export", file)
     assert status == 0 and "net.safetensors" in err
     tensors = weights.read(file)
-    assert tensors["linear.weight"].shape == (10, 64) and tensors["layer2.0.conv1.weight"].shape == (32, 16, 3, 3)
+    assert tensors["linear.weight"].shape == (10, 64) and tensors[
+        "layer2.0.conv1.weight"
+    ].shape == (32, 16, 3, 3)
     module = load("classify")
     config = dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=4, init=str(file))
     started = Session.open("classify", config, train.Run(tmp_path / "other"), module.build).new()
-    np.testing.assert_array_equal(started["model"].params["classify"]["kernel"].T, tensors["linear.weight"])
+    np.testing.assert_array_equal(
+        started["model"].params["classify"]["kernel"].T, tensors["linear.weight"]
+    )
     status, _, err = verb("classify", "predict", "--run", run, "--export", tmp_path / "net.pth")
     assert status == 2 and ".safetensors" in err
 
@@ -172,7 +250,9 @@ def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
     x = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
     v = jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(x)
     module = load("classify")
-    p, mirrored = (jax.nn.softmax(module.test_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1]))
+    p, mirrored = (
+        jax.nn.softmax(module.test_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1])
+    )
     crops = jnp.exp(module.test_logits(network, v, x, 8))
     np.testing.assert_allclose(crops, (p + mirrored) / 2, rtol=1e-5)
 
@@ -185,12 +265,20 @@ def test_classic_methods_stand_beside_the_network(verb, tmp_path):
     assert status == 0, err
     figures = json.loads(out)
     assert figures["most frequent class"]["accuracy"] == pytest.approx(37 / 364)
-    assert figures["SVM, radial kernel"]["accuracy"] > 0.95 and figures["random forest, 100 trees"]["accuracy"] > 0.95
-    assert all(figures[name]["fit seconds"] > 0 for name in ("SVM, radial kernel", "random forest, 100 trees"))
+    assert (
+        figures["SVM, radial kernel"]["accuracy"] > 0.95
+        and figures["random forest, 100 trees"]["accuracy"] > 0.95
+    )
+    assert all(
+        figures[name]["fit seconds"] > 0
+        for name in ("SVM, radial kernel", "random forest, 100 trees")
+    )
 
 
 @pytest.mark.experiments
-@pytest.mark.parametrize("preset", ["alexnet-2012", "googlenet-2014", "resnet-2015", "resnet-modern"])
+@pytest.mark.parametrize(
+    "preset", ["alexnet-2012", "googlenet-2014", "resnet-2015", "resnet-modern"]
+)
 def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photographs, preset):
     """On a folder in place of ImageNet, a small batch, nothing compiled."""
     module = load("classify")
@@ -206,7 +294,9 @@ def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photograp
 
 
 def test_ten_crops_need_more_than_the_network_sees(verb, tmp_path):
-    status, _, err = verb("classify", "train", "--model", "resnet8", "--ten-crop", "--run", tmp_path / "run")
+    status, _, err = verb(
+        "classify", "train", "--model", "resnet8", "--ten-crop", "--run", tmp_path / "run"
+    )
     assert status == 2 and "--ten-crop" in err
 
 
@@ -222,10 +312,16 @@ def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, m
         for name, level in (("black", 0), ("white", 255)):
             (tmp_path / split / name).mkdir(parents=True)
             for n in range(24):
-                Image.fromarray(np.full((8, 8), level, np.uint8)).save(tmp_path / split / name / f"{n:02}.png")
+                Image.fromarray(np.full((8, 8), level, np.uint8)).save(
+                    tmp_path / split / name / f"{n:02}.png"
+                )
     shown = []
     section = present.heat_section
-    monkeypatch.setattr(present, "heat_section", lambda images, *rest: shown.append(images) or section(images, *rest))
+    monkeypatch.setattr(
+        present,
+        "heat_section",
+        lambda images, *rest: shown.append(images) or section(images, *rest),
+    )
     flags = ["--model", "resnet8", "--data", f"folder:{tmp_path}", "--run", tmp_path / "run"]
     status, _, err = verb("classify", "train", *flags, *SHORT)
     assert status == 0, err
@@ -234,16 +330,27 @@ def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, m
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("depth", [20])
-def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(depth, tmp_path, verb):
-    """A file in the form of pytorch_resnet_cifar10, of a network that was trained a little: every image is called the same."""
+def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(
+    depth, tmp_path, verb
+):
+    """A file in the form of pytorch_resnet_cifar10, of a network that was trained a little: every
+    image is called the same."""
     torch = pytest.importorskip("torch")
-    spec = importlib.util.spec_from_file_location("cifar_reference", ROOT / "weights" / "cifar_reference.py")
+    spec = importlib.util.spec_from_file_location(
+        "cifar_reference", ROOT / "weights" / "cifar_reference.py"
+    )
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     torch.manual_seed(0)
     network = reference.ResNet(depth)
-    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8).repeat(8, 1).repeat(8, 2)
-    x, label, rule = reference.normalized(images), torch.arange(60) % 10, torch.optim.Adam(network.parameters(), 1e-2)
+    images = (
+        np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    )
+    x, label, rule = (
+        reference.normalized(images),
+        torch.arange(60) % 10,
+        torch.optim.Adam(network.parameters(), 1e-2),
+    )
     for _ in range(20):
         rule.zero_grad()
         torch.nn.functional.cross_entropy(network.train()(x), label).backward()
@@ -255,7 +362,14 @@ def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(
         folder = tmp_path / "images" / "test" / f"class{n % 10}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{n:02}.png")
-    flags = ["--weights", tmp_path / "resnet.th", "--model", f"resnet{depth}", "--data", f"folder:{tmp_path / 'images'}"]
+    flags = [
+        "--weights",
+        tmp_path / "resnet.th",
+        "--model",
+        f"resnet{depth}",
+        "--data",
+        f"folder:{tmp_path / 'images'}",
+    ]
     status, out, err = verb("classify", "evaluate", *flags, "--batch", 32, "--json")
     assert status == 0, err
     right = int((called == np.arange(60) % 10).sum())

@@ -10,7 +10,20 @@ from PIL import Image
 
 from advdl.errors import UserError
 
-TINY = ["--depths", "8", "--seeds", 2, "--batch", 8, "--schedule", "constant", "--log-every", 1, "--save-every", 2]
+TINY = [
+    "--depths",
+    "8",
+    "--seeds",
+    2,
+    "--batch",
+    8,
+    "--schedule",
+    "constant",
+    "--log-every",
+    1,
+    "--save-every",
+    2,
+]
 TINY += ["--evaluate-every", 2]
 NETS = [f"{kind}8-s{seed}" for kind in ("plain", "residual") for seed in (0, 1)]
 
@@ -21,14 +34,20 @@ def whole(load, tmp_path_factory):
     from advdl import cli
 
     module, folder = load("depth"), tmp_path_factory.mktemp("depth") / "run"
-    cli.main(module.build, module.PRESETS, arguments=["train", "--run", str(folder), "--steps", "4", *map(str, TINY)])
+    cli.main(
+        module.build,
+        module.PRESETS,
+        arguments=["train", "--run", str(folder), "--steps", "4", *map(str, TINY)],
+    )
     return folder
 
 
 @pytest.mark.experiments
 def test_every_net_is_trained_evaluated_and_drawn(whole):
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    summary, verdict = (json.loads((whole / f"{name}.json").read_text()) for name in ("summary", "verdict"))
+    summary, verdict = (
+        json.loads((whole / f"{name}.json").read_text()) for name in ("summary", "verdict")
+    )
     for name in NETS:
         assert sum(f"train/{name}/loss" in line for line in lines) == 4
         assert sum(f"test/{name}/test error" in line for line in lines) == 2
@@ -54,9 +73,13 @@ def test_a_resumed_run_is_the_same_run(whole, verb, tmp_path):
         status, _, err = verb("depth", "train", "--run", tmp_path / "run", "--steps", steps, *TINY)
         assert status == 0, err
     assert "resuming" in err
-    again, summary = (json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", whole))
+    again, summary = (
+        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", whole)
+    )
     assert again["digest"] == summary["digest"] and again["test"] == summary["test"]
-    assert json.loads((tmp_path / "run" / "verdict.json").read_text()) == json.loads((whole / "verdict.json").read_text())
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text()) == json.loads(
+        (whole / "verdict.json").read_text()
+    )
 
 
 @pytest.mark.experiments
@@ -64,13 +87,17 @@ def test_evaluate_covers_both_sets_whatever_the_batch(whole, verb):
     summary = json.loads((whole / "summary.json").read_text())
     status, out, err = verb("depth", "evaluate", "--run", whole, "--json", "--batch", 100)
     assert status == 0, err
-    assert json.loads(out) == pytest.approx({"checkpoint step": summary["steps"], **summary["test"]}, rel=2e-4)
+    assert json.loads(out) == pytest.approx(
+        {"checkpoint step": summary["steps"], **summary["test"]}, rel=2e-4
+    )
 
 
 @pytest.mark.experiments
 def test_each_set_is_counted_by_itself(load):
     module = load("depth")
-    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], depths="8", seeds=1, batch=100))
+    experiment = module.build(
+        dataclasses.replace(module.PRESETS["laptop"], depths="8", seeds=1, batch=100)
+    )
     state = jax.jit(experiment.learner.init)(jax.random.key(0), experiment.train(0))
     evaluate, counts = jax.jit(experiment.learner.evaluate), {"training": 0.0, "test": 0.0}
     for number in range(len(experiment.test)):
@@ -88,7 +115,9 @@ def test_seeds_of_a_net_start_apart_and_a_further_seed_changes_none(load):
         config = dataclasses.replace(module.PRESETS["laptop"], depths="8", seeds=seeds, batch=8)
         experiment = module.build(config)
         state = jax.jit(experiment.learner.init)(jax.random.key(0), experiment.train(0))
-        kernels[seeds] = {name: np.asarray(p.params["conv"]["kernel"]) for name, p in state.players.items()}
+        kernels[seeds] = {
+            name: np.asarray(p.params["conv"]["kernel"]) for name, p in state.players.items()
+        }
     np.testing.assert_array_equal(kernels[1]["plain8-s0/model"], kernels[2]["plain8-s0/model"])
     assert np.abs(kernels[2]["plain8-s0/model"] - kernels[2]["plain8-s1/model"]).min() > 0
     assert np.abs(kernels[2]["plain8-s0/model"] - kernels[2]["residual8-s0/model"]).min() > 0
@@ -97,9 +126,14 @@ def test_seeds_of_a_net_start_apart_and_a_further_seed_changes_none(load):
 def test_the_verdict_follows_from_the_figures(load):
     judge = load("depth").judge
     low, high, mixed = [0.1, 0.2, 0.15], [0.5, 0.3, 0.4], [0.18, 0.3, 0.4]
-    claim = lambda plain, residual: judge({"plain": plain, "residual": residual})["claim"]  # noqa: E731
+
+    def claim(plain, residual):
+        return judge({"plain": plain, "residual": residual})["claim"]
+
     assert "holds" in claim({20: low, 32: low, 56: high}, {20: low, 56: low})
-    assert "does not hold" in claim({20: low, 56: mixed}, {20: low, 56: low})  # the seeds are not apart
+    assert "does not hold" in claim(
+        {20: low, 56: mixed}, {20: low, 56: low}
+    )  # the seeds are not apart
     assert "does not hold" in claim({20: low, 56: high}, {20: low, 56: mixed})
     assert "does not hold" in claim({20: high, 56: low}, {20: low, 56: low})
     assert "not decided" in claim({20: low[:2], 56: high[:2]}, {20: low[:2], 56: low[:2]})
@@ -108,7 +142,9 @@ def test_the_verdict_follows_from_the_figures(load):
 
 def test_the_last_tenth_is_that_of_the_updates_whatever_the_windows(load):
     last_tenth = load("depth").last_tenth
-    lines = [{"step": step, "a": float(step)} for step in (50, 85, 90, 92, 100)] + [{"step": 95, "b": 1.0}]
+    lines = [{"step": step, "a": float(step)} for step in (50, 85, 90, 92, 100)] + [
+        {"step": 95, "b": 1.0}
+    ]
     assert last_tenth(lines, "a") == pytest.approx((2 * 92 + 8 * 100) / 10)
     assert last_tenth(lines[:2], "a") == 85.0
 

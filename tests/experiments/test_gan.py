@@ -31,7 +31,9 @@ def losses_of(gan, joint, **changes):
 
 
 @pytest.mark.experiments
-def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_alone(gan, monkeypatch):
+def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_alone(
+    gan, monkeypatch
+):
     with_norm = [losses_of(gan, joint, width=8) for joint in (False, True)]
     assert abs(with_norm[0][0] - with_norm[1][0]) > 1e-3
     pair = gan.networks
@@ -48,14 +50,22 @@ def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_a
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
 def test_the_penalty_of_an_example_does_not_depend_on_the_others(gan, penalty):
     """Gulrajani et al. 2017, section 4: no batch normalization in the critic."""
-    _, critic, _ = gan.networks(dataclasses.replace(gan.PRESETS["laptop"], width=8, **{penalty: 10.0}), (8, 8, 1))
+    _, critic, _ = gan.networks(
+        dataclasses.replace(gan.PRESETS["laptop"], width=8, **{penalty: 10.0}), (8, 8, 1)
+    )
     x, fake, other = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 1))
     variables = jax.jit(lambda: critic.init(jax.random.key(1), x, train=False))()
 
     @jax.jit
     def penalties(x, fake):
-        score = lambda x: critic.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]  # noqa: E731
-        return losses.r1(score, x) if penalty == "r1" else losses.gradient_penalty(score, x, fake, jax.random.key(2))
+        def score(x):
+            return critic.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]
+
+        return (
+            losses.r1(score, x)
+            if penalty == "r1"
+            else losses.gradient_penalty(score, x, fake, jax.random.key(2))
+        )
 
     found = np.asarray(penalties(x, fake))
     beside_others = np.asarray(penalties(x.at[1:].set(other[1:]), fake.at[1:].set(3 * other[1:])))
@@ -63,10 +73,20 @@ def test_the_penalty_of_an_example_does_not_depend_on_the_others(gan, penalty):
     assert not np.isclose(found[1:], beside_others[1:], rtol=1e-4).any()
 
 
-def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_are_penalized_alone(gan):
+def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_are_penalized_alone(
+    gan,
+):
     norms = {
-        flags: gan.networks(dataclasses.replace(gan.PRESETS["laptop"], **dict(flags)), (8, 8, 1))[1].norm
-        for flags in ((), (("gradient_penalty", 10.0),), (("gradient_penalty", 10.0), ("spectral", True)))
+        flags: (
+            gan.networks(dataclasses.replace(gan.PRESETS["laptop"], **dict(flags)), (8, 8, 1))[
+                1
+            ].norm
+        )
+        for flags in (
+            (),
+            (("gradient_penalty", 10.0),),
+            (("gradient_penalty", 10.0), ("spectral", True)),
+        )
     }
     plain, penalized, normalized = norms.values()
     assert plain is nn.BatchNorm and normalized is nn.Bias
@@ -79,7 +99,10 @@ def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_a
 @pytest.mark.experiments
 def test_clipping_bounds_the_critics_parameters_and_no_others(gan):
     state, _ = stepped(gan, network="mlp", width=8, batch=8, loss="wasserstein", critic_clip=1e-3)
-    largest = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(own.params)) for name, own in state.players.items()}
+    largest = {
+        name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(own.params))
+        for name, own in state.players.items()
+    }
     assert largest["discriminator"] == pytest.approx(1e-3, rel=1e-5) and largest["generator"] > 1e-2
 
 
@@ -91,13 +114,21 @@ def test_the_generators_minibatch_can_be_a_multiple_of_the_discriminators(gan):
     assert metrics["discriminator_loss"].count == 3 * 8 and metrics["generator_loss"].count == 2 * 8
 
 
-def test_a_rate_that_falls_to_0_by_the_last_step_is_not_0_before_for_a_discriminator_updated_more_often(gan):
-    """Two steps of three updates of D: in the second one the rate is half of the peak, not that of the fourth update."""
+def test_a_rate_that_falls_to_0_by_the_last_step_is_not_0_before_for_a_discriminator_updated_more_often(
+    gan,
+):
+    """Two steps of three updates of D: in the second one the rate is half of the peak, not that of
+    the fourth update."""
     small = dict(network="mlp", width=8, batch=8, discriminator_steps=3)
-    config = dataclasses.replace(gan.PRESETS["laptop"], schedule="poly", steps=2, betas=(0.0, 0.0), **small)
+    config = dataclasses.replace(
+        gan.PRESETS["laptop"], schedule="poly", steps=2, betas=(0.0, 0.0), **small
+    )
     experiment = gan.build(config)
     batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
-    step, states = jax.jit(experiment.learner.step), [experiment.learner.init(jax.random.key(0), batch)]
+    step, states = (
+        jax.jit(experiment.learner.step),
+        [experiment.learner.init(jax.random.key(0), batch)],
+    )
     for _ in range(2):
         states.append(step(states[-1], batch, jax.random.key(1))[0])
     for player in ("discriminator", "generator"):
@@ -107,9 +138,15 @@ def test_a_rate_that_falls_to_0_by_the_last_step_is_not_0_before_for_a_discrimin
 
 @pytest.mark.parametrize(("noise", "bound"), [("uniform", 3**0.5), ("unit-uniform", 1.0)])
 def test_uniform_noise_has_the_bound_that_its_name_says(gan, noise, bound):
-    artist = gan.build(dataclasses.replace(gan.PRESETS["laptop"], noise=noise, z=100)).report.__self__
+    artist = gan.build(
+        dataclasses.replace(gan.PRESETS["laptop"], noise=noise, z=100)
+    ).report.__self__
     z = artist.noise(0, 200)
-    assert z.shape == (200, 100) and 0.999 * bound < z.max() <= bound and -bound <= z.min() < -0.999 * bound
+    assert (
+        z.shape == (200, 100)
+        and 0.999 * bound < z.max() <= bound
+        and -bound <= z.min() < -0.999 * bound
+    )
     assert z.std() == pytest.approx(bound / 3**0.5, rel=0.02)
 
 
@@ -133,7 +170,8 @@ def test_the_guessing_sheet_has_as_many_of_both_and_the_answer_shows_which(tmp_p
 
 
 def drawn(count, seed):
-    """As many images of either of two classes that lie apart: uint8 (2·count, 4, 4, 1), sorted by class, and labels."""
+    """As many images of either of two classes that lie apart: uint8 (2·count, 4, 4, 1), sorted by
+    class, and labels."""
     random = np.random.default_rng(seed)
     pixels = np.concatenate([random.normal(level, 25, (count, 4, 4, 1)) for level in (70, 185)])
     return np.rint(pixels).clip(0, 255).astype(np.uint8), np.repeat([0, 1], count)
@@ -152,14 +190,18 @@ def by_pixels(gan, monkeypatch):
         bright = (flat.mean(1) > 0).astype(np.float32)
         return flat, np.stack([1 - bright, bright], 1)
 
-    monkeypatch.setattr(gan.weights, "open_features", lambda *_: gan.weights.Features("FD (pixels)", of, "0" * 64))
+    monkeypatch.setattr(
+        gan.weights, "open_features", lambda *_: gan.weights.Features("FD (pixels)", of, "0" * 64)
+    )
 
 
 @pytest.fixture
 def artist(gan):
     """`artist(pixels, labels)`: who measures against training images of these rows."""
     held_out = source_of(*drawn(250, 1), "test")
-    return lambda *real, **options: gan.Artist(None, None, -1.0, source_of(*real), held_out, 0, **options)
+    return lambda *real, **options: gan.Artist(
+        None, None, -1.0, source_of(*real), held_out, 0, **options
+    )
 
 
 def in_range(pixels):
@@ -167,7 +209,9 @@ def in_range(pixels):
 
 
 @pytest.mark.experiments
-def test_a_perfect_generator_measures_as_held_out_images_do_where_training_images_are_sorted_by_class(artist, by_pixels):
+def test_a_perfect_generator_measures_as_held_out_images_do_where_training_images_are_sorted_by_class(
+    artist, by_pixels
+):
     """More than 10,000 of them, so that the first 10,000 are of other classes than all."""
     samples = in_range(drawn(250, 2)[0])
     figures = artist(*drawn(6000, 0)).measure(samples, "")["figures"]
@@ -176,17 +220,30 @@ def test_a_perfect_generator_measures_as_held_out_images_do_where_training_image
     assert made["FD (pixels)"] < 2 * floor["FD (pixels)"]
     for name in ("precision", "recall", "density", "coverage"):
         assert made[name] == pytest.approx(floor[name], abs=0.15)
-    assert made["density"] == pytest.approx(1, abs=0.15)  # what is expected of two draws of one distribution
+    assert made["density"] == pytest.approx(
+        1, abs=0.15
+    )  # what is expected of two draws of one distribution
 
 
 def test_measures_do_not_depend_on_the_order_of_real_images(artist, by_pixels):
     samples, (pixels, labels) = in_range(drawn(50, 2)[0]), drawn(700, 0)
     order = np.random.default_rng(3).permutation(len(pixels))
-    found = [artist(pixels[rows], labels[rows], selected=300).measure(samples, "") for rows in (np.arange(1400), order)]
-    assert found[0]["least distance to a training image"] == found[1]["least distance to a training image"]
+    found = [
+        artist(pixels[rows], labels[rows], selected=300).measure(samples, "")
+        for rows in (np.arange(1400), order)
+    ]
+    assert (
+        found[0]["least distance to a training image"]
+        == found[1]["least distance to a training image"]
+    )
     made = [each["figures"]["generated"] for each in found]
     assert made[0]["FD (pixels)"] == pytest.approx(made[1]["FD (pixels)"], rel=1e-9)
-    for name, margin in (("precision", 0.1), ("density", 0.2), ("kernel distance", 0.02), ("Parzen log_likelihood", 1.0)):
+    for name, margin in (
+        ("precision", 0.1),
+        ("density", 0.2),
+        ("kernel distance", 0.02),
+        ("Parzen log_likelihood", 1.0),
+    ):
         assert made[0][name] == pytest.approx(made[1][name], abs=margin), name
 
 
@@ -202,9 +259,15 @@ def test_a_copy_of_the_last_of_many_training_images_is_found(artist, by_pixels):
 
 def test_samples_are_measured_as_the_bytes_that_a_file_would_hold(artist, by_pixels):
     pixels = drawn(60, 2)[0]
-    between = in_range(pixels) + np.random.default_rng(0).uniform(-0.4, 0.4, pixels.shape).astype(np.float32) / 127.5
+    between = (
+        in_range(pixels)
+        + np.random.default_rng(0).uniform(-0.4, 0.4, pixels.shape).astype(np.float32) / 127.5
+    )
     own = artist(*drawn(100, 0))
-    exact, rounded = (own.measure(x, "")["figures"]["generated"]["FD (pixels)"] for x in (in_range(pixels), between))
+    exact, rounded = (
+        own.measure(x, "")["figures"]["generated"]["FD (pixels)"]
+        for x in (in_range(pixels), between)
+    )
     assert exact == rounded
 
 
@@ -220,7 +283,9 @@ def test_as_many_real_images_as_samples_are_told_apart_from_them_without_regard_
 
 
 def test_too_few_images_for_neighborhoods_are_told_in_one_line(gan, artist):
-    with pytest.raises(gan.UserError, match="5 neighbors of each image; 4 generated images are too few"):
+    with pytest.raises(
+        gan.UserError, match="5 neighbors of each image; 4 generated images are too few"
+    ):
         artist(*drawn(20, 0)).measure(in_range(drawn(2, 2)[0]), "")
 
 
@@ -235,7 +300,10 @@ def test_too_few_images_for_neighborhoods_are_told_in_one_line(gan, artist):
         (["--network", "mlp", "--conditional"], "knows no --conditional"),
         (["--r1", -1], "--r1 is -1"),
         (["--betas", 0, 1], "--betas are 0.0 1.0"),
-        (["--loss", "wasserstein"], "--loss wasserstein needs a Lipschitz critic; add --gradient-penalty 10"),
+        (
+            ["--loss", "wasserstein"],
+            "--loss wasserstein needs a Lipschitz critic; add --gradient-penalty 10",
+        ),
         (["--loss", "wasserstein", "--r1", 1], "needs a Lipschitz critic"),
         (["--critic-clip", -1], "--critic-clip is -1"),
         (["--generator-batches", 0], "--generator-batches is 0"),

@@ -1,4 +1,5 @@
-"""Edits of generated images: what each step does, runs that are whole, and the page in a browser."""
+"""Edits of generated images: what each step does, runs that are whole, and the page in a
+browser."""
 
 import dataclasses
 import json
@@ -9,7 +10,20 @@ from PIL import Image
 
 from advdl import cli, data, present, train
 
-SMALL = ["--width", 4, "--batch", 16, "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2]
+SMALL = [
+    "--width",
+    4,
+    "--batch",
+    16,
+    "--steps",
+    4,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    2,
+    "--save-every",
+    2,
+]
 COLOR = {"kind": "color", "color": [255, 255, 255], "points": [[2, 2], [2, 6]], "radius": 0.8}
 
 
@@ -22,7 +36,20 @@ def edit(load):
 def runs(load, tmp_path_factory):
     """(folder of a small trained generator, folder of an encoder onto it)."""
     folder, gan, module = tmp_path_factory.mktemp("edit"), load("gan"), load("gan_edit")
-    flags = ["--run", folder / "gan", "--width", 8, "--z", 8, "--steps", 200, "--batch", 32, "--ema", 0.9]
+    flags = [
+        "--run",
+        folder / "gan",
+        "--width",
+        8,
+        "--z",
+        8,
+        "--steps",
+        200,
+        "--batch",
+        32,
+        "--ema",
+        0.9,
+    ]
     cli.main(gan.build, gan.PRESETS, gan.Predict, ["train", *map(str, flags)])
     flags = ["--run", folder / "edit", "--gan", folder / "gan", *SMALL]
     with pytest.MonkeyPatch.context() as patch:
@@ -36,14 +63,18 @@ def runs(load, tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifold(edit, runs):
     """(manifold, variables) of these."""
-    return edit.Manifold(str(runs[0]), 4, np.dtype("float32")), train.trained_player(runs[1], "gan_edit", "model")[1]
+    return edit.Manifold(str(runs[0]), 4, np.dtype("float32")), train.trained_player(
+        runs[1], "gan_edit", "model"
+    )[1]
 
 
 @pytest.mark.experiments
 def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
     gan, folder = runs
     judged = json.loads((folder / "verdict.json").read_text())
-    assert {"best of 64 random", "encoder", "optimization", "hybrid"} == set(judged["reconstruction"]["held-out images"])
+    assert {"best of 64 random", "encoder", "optimization", "hybrid"} == set(
+        judged["reconstruction"]["held-out images"]
+    )
     assert "editing" in judged["verdict"] and "pasted" in judged["edits"]
     for name in ("projections.png", "edits.png", "trade_off.png", "ways.png"):
         assert (folder / "report" / name).exists()
@@ -58,10 +89,19 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, runs):
 def test_the_generator_is_that_of_the_checkpoint_that_is_asked_for(edit, verb, runs, tmp_path):
     """The run has its last one alone, which is the best too."""
     for which in ("best", "200"):
-        config = dataclasses.replace(edit.PRESETS["laptop"], gan=str(runs[0]), gan_checkpoint=which, width=4)
-        begun = edit.build(config).warm_start["model"](train.trained_player(runs[1], "gan_edit", "model")[1])
-        assert train.digest(begun["generator"]) == train.digest(train.trained_player(runs[0], "gan", "generator")[1])
-    for which, line in (("100", "no checkpoint of step 100; there are checkpoints of the steps 200"), ("one", "is 'one'")):
+        config = dataclasses.replace(
+            edit.PRESETS["laptop"], gan=str(runs[0]), gan_checkpoint=which, width=4
+        )
+        begun = edit.build(config).warm_start["model"](
+            train.trained_player(runs[1], "gan_edit", "model")[1]
+        )
+        assert train.digest(begun["generator"]) == train.digest(
+            train.trained_player(runs[0], "gan", "generator")[1]
+        )
+    for which, line in (
+        ("100", "no checkpoint of step 100; there are checkpoints of the steps 200"),
+        ("one", "is 'one'"),
+    ):
         flags = ["--gan", runs[0], "--gan-checkpoint", which, "--run", tmp_path / which, *SMALL]
         status, _, err = verb("gan_edit", "train", *flags)
         assert status == 2 and line in err and err.count("\n") == 1, err
@@ -73,7 +113,10 @@ def test_optimization_comes_nearer_and_stays_where_the_noise_lies(edit, manifold
     x = where.images(where.held_out, 8)[0]
     start = np.zeros((8, where.z), np.float32)
     found = where.project(variables, x, start, steps=30)
-    error = lambda z: np.asarray(where.apart(variables, z, x))  # noqa: E731
+
+    def error(z):
+        return np.asarray(where.apart(variables, z, x))
+
     assert (error(found) < error(start)).all()
     assert (np.linalg.norm(found, axis=1) <= where.reach * 1.0001).all()
     alone = where.project(variables, x[:1], start[:1], steps=30)
@@ -108,7 +151,9 @@ def test_a_stroke_is_fulfilled_and_smoothness_holds_it_back(manifold, stroke):
 def test_examples_are_of_every_class_where_they_are_sorted_by_class(manifold):
     where, _ = manifold
     pixels = np.random.default_rng(0).integers(0, 256, (600, *where.shape), dtype=np.uint8)
-    found, label = where.images(data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), ("a", "b", "c")), 60)
+    found, label = where.images(
+        data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), ("a", "b", "c")), 60
+    )
     assert np.bincount(label, minlength=3).min() > 8 and found.shape == (60, *where.shape)
 
 
@@ -138,11 +183,15 @@ def test_pictures_of_ones_own_are_edited_and_joined(verb, tmp_path, runs):
         assert image.size == (20, 24)  # the original's own
     for name in ("a.png", "a_candidates.png", "a_way.png", "a_way.gif"):
         assert (out / name).exists()
-    status, said, err = verb(*common, "--strokes", tmp_path / "strokes.json", "--sample-seed", 4, "--json")
+    status, said, err = verb(
+        *common, "--strokes", tmp_path / "strokes.json", "--sample-seed", 4, "--json"
+    )
     assert status == 0 and "seed_4" in json.loads(said), err
     (tmp_path / "strokes.json").write_text(json.dumps({"strokes": [{**COLOR, "points": [[2, 9]]}]}))
     status, _, err = verb(*common, "--strokes", tmp_path / "strokes.json")
-    assert status == 2 and "lies outside of the image of 8 by 8 pixels" in err and err.count("\n") == 1
+    assert (
+        status == 2 and "lies outside of the image of 8 by 8 pixels" in err and err.count("\n") == 1
+    )
 
 
 @pytest.mark.experiments
@@ -154,14 +203,24 @@ def test_the_page_answers_what_a_brush_asks(edit, manifold):
         begun = start({"seed": 5})
         assert len(begun["z"]) == where.z and begun["original"] is None
         opened = start({"image": begun["image"]})
-        answer = brush({"strokes": [COLOR], "z0": opened["z"], "z": opened["z"], "original": opened["original"]})
+        answer = brush(
+            {
+                "strokes": [COLOR],
+                "z0": opened["z"],
+                "z": opened["z"],
+                "original": opened["original"],
+            }
+        )
         assert answer["image"] == answer["frames"][-1] == answer["candidates"][0]["image"]
         assert answer["figures"]["after"] < answer["figures"]["error of the strokes before"]
         assert answer["transferred"].startswith("data:image/png")
         for request, line in (
             ({"strokes": [COLOR], "z0": [1], "z": [1]}, "z0 is not a list of 8 numbers"),
             ({"strokes": [], "z0": begun["z"], "z": begun["z"]}, "has no strokes"),
-            ({"strokes": [COLOR], "z0": begun["z"], "z": begun["z"], "smoothness": -1}, "smoothness"),
+            (
+                {"strokes": [COLOR], "z0": begun["z"], "z": begun["z"], "smoothness": -1},
+                "smoothness",
+            ),
             ({"strokes": [COLOR], "z0": begun["z"], "z": begun["z"], "original": "x"}, "no image"),
         ):
             with pytest.raises(edit.UserError, match=line):
@@ -177,7 +236,9 @@ def test_what_a_mouse_paints_in_a_browser_changes_the_image(edit, manifold, tmp_
     where, variables = manifold
     server, asked = edit.Studio(where).page(variables), []
     brush = server.functions["/edit"]
-    server.functions["/edit"] = lambda request: asked.append((request, brush(request))) or asked[-1][1]
+    server.functions["/edit"] = lambda request: (
+        asked.append((request, brush(request))) or asked[-1][1]
+    )
     try:
         if not present.photograph(server, [(0.2, 0.3), (0.8, 0.3)], tmp_path / "page.png"):
             pytest.skip("Playwright is not installed, or there is no Chromium for it")
@@ -185,8 +246,13 @@ def test_what_a_mouse_paints_in_a_browser_changes_the_image(edit, manifold, tmp_
         server.server_close()
     ((request, answer),) = asked
     (stroke,) = request["strokes"]
-    np.testing.assert_allclose([stroke["points"][0], stroke["points"][-1]], [[1.6, 2.4], [6.4, 2.4]], atol=0.1)
-    assert request["z"] == request["z0"] != answer["z"] and answer["frames"][0] != answer["frames"][-1] == answer["image"]
+    np.testing.assert_allclose(
+        [stroke["points"][0], stroke["points"][-1]], [[1.6, 2.4], [6.4, 2.4]], atol=0.1
+    )
+    assert (
+        request["z"] == request["z0"] != answer["z"]
+        and answer["frames"][0] != answer["frames"][-1] == answer["image"]
+    )
     with Image.open(tmp_path / "page.png") as image:
         assert image.width == 1000
 

@@ -11,7 +11,20 @@ from PIL import Image
 
 from advdl import data, train
 
-SMALL = ["--width", 8, "--batch", 8, "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2]
+SMALL = [
+    "--width",
+    8,
+    "--batch",
+    8,
+    "--steps",
+    4,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    2,
+    "--save-every",
+    2,
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +33,9 @@ def translate(load):
 
 
 def trained(translate, variant, steps=2, **changes):
-    config = dataclasses.replace(translate.PRESETS["modes"], hidden="4", batch=4, seeds=1, variants=variant, **changes)
+    config = dataclasses.replace(
+        translate.PRESETS["modes"], hidden="4", batch=4, seeds=1, variants=variant, **changes
+    )
     experiment = translate.build(config)
     placed = train.place("jit")(experiment.learner)
     before = placed.init(jax.random.key(0), placed.put(experiment.train(0)))
@@ -41,28 +56,40 @@ def test_each_variant_trains_what_it_has(translate):
         start, state, _ = trained(translate, variant)
         player = f"{variant}-s0/generator"
         assert set(state[f"{variant}-s0/discriminator"].params) == set(sides)
-        assert all(moved(start[player].params[side], state[player].params[side]) for side in "ab"), variant
+        assert all(
+            moved(start[player].params[side], state[player].params[side]) for side in "ab"
+        ), variant
 
 
 @pytest.mark.experiments
 def test_the_loss_is_the_papers(translate):
     """One generator update against equations 3 to 6, written out."""
     config = dataclasses.replace(
-        translate.PRESETS["modes"], hidden="4", batch=4, seeds=1, variants="discogan", reconstruction=3.0,
+        translate.PRESETS["modes"],
+        hidden="4",
+        batch=4,
+        seeds=1,
+        variants="discogan",
+        reconstruction=3.0,
         discriminator_learning_rate=1e-12,
-    )  # fmt: skip
+    )
     experiment = translate.build(config)
     batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
     state = experiment.learner.init(jax.random.key(0), batch)
     _, metrics = jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
     team = translate.Translator(config, "discogan", data.open_domains("modes", "train"))
-    own, judges = state["discogan-s0/generator"].variables, state["discogan-s0/discriminator"].variables
+    own, judges = (
+        state["discogan-s0/generator"].variables,
+        state["discogan-s0/discriminator"].variables,
+    )
     total = 0.0
     for side, other in translate.OTHER.items():
         fake = team.generators.apply(own, other, batch[side])
         back = team.generators.apply(own, side, fake)
         logit = np.asarray(team.discriminators.apply(judges, other, fake)[0], np.float64)
-        total += np.log1p(np.exp(-logit)).mean() + 3.0 * np.square(np.asarray(back - batch[side])).mean()
+        total += (
+            np.log1p(np.exp(-logit)).mean() + 3.0 * np.square(np.asarray(back - batch[side])).mean()
+        )
     assert metrics["discogan-s0/generator_loss"].compute() == pytest.approx(total, rel=1e-4)
 
 
@@ -83,7 +110,9 @@ def test_what_is_judged_is_from_all_images_and_has_its_own_factors(many):
     assert len(x) == len(factors) == 4000
     assert factors.max() > 0.99  # the first 4,000 end at .89
     inside = factors[:, 0] < 1
-    np.testing.assert_allclose((x[inside].mean((1, 2, 3)) + 1) / 2, factors[inside, 0], atol=1 / 255)
+    np.testing.assert_allclose(
+        (x[inside].mean((1, 2, 3)) + 1) / 2, factors[inside, 0], atol=1 / 255
+    )
 
 
 def test_the_nearest_is_sought_among_all_training_images(many):
@@ -107,21 +136,39 @@ def test_a_run_is_trained_judged_drawn_and_goes_on(verb, tmp_path, flags):
     assert {"discogan", "one_sided", "of real ones"} <= set(judged)
     report = folder / "report"
     assert (report / "training.gif").exists() and len(list((report / "frames").glob("*.png"))) == 3
-    status, _, err = verb("gan_translate", "train", "--run", folder, *[6 if flag == 4 else flag for flag in SMALL], *flags)
+    status, _, err = verb(
+        "gan_translate",
+        "train",
+        "--run",
+        folder,
+        *[6 if flag == 4 else flag for flag in SMALL],
+        *flags,
+    )
     assert status == 0 and "resuming" in err, err
-    status, out, err = verb("gan_translate", "predict", "--run", folder, "--out", tmp_path / "out", "--json")
+    status, out, err = verb(
+        "gan_translate", "predict", "--run", folder, "--out", tmp_path / "out", "--json"
+    )
     assert status == 0 and json.loads(out)["discogan"]["round trip error"], err
 
 
 @pytest.mark.experiments
 def test_a_picture_of_ones_own_goes_there_and_back(verb, tmp_path):
-    status, _, err = verb("gan_translate", "train", "--run", tmp_path / "run", *SMALL, "--variants", "discogan")
+    status, _, err = verb(
+        "gan_translate", "train", "--run", tmp_path / "run", *SMALL, "--variants", "discogan"
+    )
     assert status == 0, err
     Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "bag.png")
     for flags, name in (([], "bag_shoes.png"), (["--back"], "bag_bags.png")):
         out = tmp_path / name.partition(".")[0]
         status, said, err = verb(
-            "gan_translate", "predict", tmp_path / "bag.png", "--run", tmp_path / "run", "--out", out, *flags
+            "gan_translate",
+            "predict",
+            tmp_path / "bag.png",
+            "--run",
+            tmp_path / "run",
+            "--out",
+            out,
+            *flags,
         )
         assert status == 0, err
         with Image.open(out / name) as image, Image.open(out / "bag_back.png") as back:
@@ -134,7 +181,9 @@ def test_what_is_kept_is_found(translate):
     found = translate.kept(factors, turned, data.domains.FACTORS)
     assert found["hue, turned or mirrored"] == pytest.approx(1)
     assert abs(found["hue kept"]) < 0.15
-    assert found["size with height"] == pytest.approx(1) and found["height with size"] == pytest.approx(-1)
+    assert found["size with height"] == pytest.approx(1) and found[
+        "height with size"
+    ] == pytest.approx(-1)
     assert abs(found["size with size"]) < 0.15
 
 

@@ -1,4 +1,5 @@
-"""Language: a run whose state goes on from window to window, resumed bit for bit, asked without its text."""
+"""Language: a run whose state goes on from window to window, resumed bit for bit, asked without its
+text."""
 
 import json
 import shutil
@@ -10,16 +11,34 @@ import pytest
 from advdl import train
 
 TINY = [
-    "--steps", 6, "--evaluate-every", 3, "--log-every", 3, "--save-every", 3, "--batch", 8, "--window", 5, "--embedding", 4,
-    "--features", 6, "--schedule", "constant",
-]  # fmt: skip
+    "--steps",
+    6,
+    "--evaluate-every",
+    3,
+    "--log-every",
+    3,
+    "--save-every",
+    3,
+    "--batch",
+    8,
+    "--window",
+    5,
+    "--embedding",
+    4,
+    "--features",
+    6,
+    "--schedule",
+    "constant",
+]
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A file of a few hundred lines."""
     path = tmp_path_factory.mktemp("text") / "one.txt"
-    path.write_text("".join(f'the "{n}" of {n % 7} loops is here\n' for n in range(300)), encoding="utf-8")
+    path.write_text(
+        "".join(f'the "{n}" of {n % 7} loops is here\n' for n in range(300)), encoding="utf-8"
+    )
     return path
 
 
@@ -37,13 +56,21 @@ def finished(load, text, tmp_path_factory):
 @pytest.mark.experiments
 def test_a_run_is_reported(finished):
     report = finished / "report"
-    assert all((report / f"{name}.png").exists() for name in ("curves", "free_running", "surprise", "units"))
-    assert [file.name for file in sorted(report.glob("written_*"))] == [f"written_00000{n}.txt" for n in (0, 3, 6)]
+    assert all(
+        (report / f"{name}.png").exists()
+        for name in ("curves", "free_running", "surprise", "units")
+    )
+    assert [file.name for file in sorted(report.glob("written_*"))] == [
+        f"written_00000{n}.txt" for n in (0, 3, 6)
+    ]
     verdict = json.loads((finished / "verdict.json").read_text())
     found = verdict["test"]
     assert found["perplexity"] == pytest.approx(np.exp(found["nats a token"]))
     assert found["bits a character"] < np.log2(60) and verdict["bz2"]["bits a character"] < 3
-    assert verdict["counts of pairs"]["bits a character"] < verdict["counts of single tokens"]["bits a character"]
+    assert (
+        verdict["counts of pairs"]["bits a character"]
+        < verdict["counts of single tokens"]["bits a character"]
+    )
 
 
 @pytest.mark.experiments
@@ -54,21 +81,37 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(verb, finished, text,
     assert status == 0, err
     status, _, err = verb("language", "train", *flags, *TINY)
     assert status == 0 and "resuming" in err, err
-    digests = [json.loads((folder / "summary.json").read_text())["digest"] for folder in (finished, tmp_path / "run")]
+    digests = [
+        json.loads((folder / "summary.json").read_text())["digest"]
+        for folder in (finished, tmp_path / "run")
+    ]
     assert digests[0] == digests[1]
 
 
 @pytest.mark.experiments
 def test_replicas_carry_the_same_state_as_one_device(load, text):
     module, found = load("language"), []
-    config = module.Config(data=f"folder:{text}", batch=16, window=5, embedding=4, features=6, dropout=0.3, accumulate=2)
+    config = module.Config(
+        data=f"folder:{text}",
+        batch=16,
+        window=5,
+        embedding=4,
+        features=6,
+        dropout=0.3,
+        accumulate=2,
+    )
     experiment, key = module.build(config), jax.random.key(1)
     for name in ("jit", "pmap"):
         placed = train.place(name)(experiment.learner)
         state = placed.init(key, placed.put(experiment.train(0)))
         for t in range(4):
             state, _ = placed.step(state, placed.put(experiment.train(t)), key)
-        found.append((jax.device_get((state.carried, state["model"].params)), train.evaluate(placed, state, experiment.test)))
+        found.append(
+            (
+                jax.device_get((state.carried, state["model"].params)),
+                train.evaluate(placed, state, experiment.test),
+            )
+        )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found[0][0], found[1][0])
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
 
@@ -76,10 +119,21 @@ def test_replicas_carry_the_same_state_as_one_device(load, text):
 @pytest.mark.experiments
 @pytest.mark.parametrize("tokens", ["words", "subwords"])
 def test_texts_of_other_tokens_go_on_in_free_running(verb, text, tmp_path, tokens):
-    run, flags = tmp_path / "run", ["--tokens", tokens, "--subwords", 280, "--sampling", 0.5, "--layers", 2, "--dropout", 0.2]
-    status, _, err = verb("language", "train", "--run", run, "--data", f"folder:{text}", *flags, *TINY)
-    assert status == 0 and "perplexity" in err and ("bits a character" in err) == (tokens == "subwords"), err
-    status, out, err = verb("language", "predict", "the zebra", "--run", run, "--length", 5, "--json")
+    run, flags = (
+        tmp_path / "run",
+        ["--tokens", tokens, "--subwords", 280, "--sampling", 0.5, "--layers", 2, "--dropout", 0.2],
+    )
+    status, _, err = verb(
+        "language", "train", "--run", run, "--data", f"folder:{text}", *flags, *TINY
+    )
+    assert (
+        status == 0
+        and "perplexity" in err
+        and ("bits a character" in err) == (tokens == "subwords")
+    ), err
+    status, out, err = verb(
+        "language", "predict", "the zebra", "--run", run, "--length", 5, "--json"
+    )
     assert status == 0 and ("zebra" in err) == (tokens == "words"), err
     assert list(json.loads(out)) == ["the zebra"]
 
@@ -95,7 +149,9 @@ def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
     status, out, err = verb("language", *asked, "--seed", 1)
     assert status == 0 and "not known, and read as <unk>: é" in err, err
     answer = json.loads(out)
-    assert list(answer) == ["the ", "é"] and len(answer["the "]) >= 20  # an untrained network writes "<unk>" too
+    assert (
+        list(answer) == ["the ", "é"] and len(answer["the "]) >= 20
+    )  # an untrained network writes "<unk>" too
     _, again, _ = verb("language", *asked, "--seed", 1)
     _, other, _ = verb("language", *asked, "--seed", 2)
     assert again == out != other

@@ -7,7 +7,21 @@ import pytest
 from PIL import Image
 
 EVERY = ["--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2, "--batch", 8]
-PARITY = ["--features", 4, "--seeds", 2, "--window", 3, "--longest", 6, "--scored", 12, "--per-call", 2, *EVERY]
+PARITY = [
+    "--features",
+    4,
+    "--seeds",
+    2,
+    "--window",
+    3,
+    "--longest",
+    6,
+    "--scored",
+    12,
+    "--per-call",
+    2,
+    *EVERY,
+]
 MEMORY = ["--features", 4, "--lags", "10,20", *EVERY]
 
 
@@ -21,11 +35,19 @@ def test_parity_is_trained_judged_drawn_and_asked(verb, tmp_path):
     status, _, err = verb("parity", "train", "--run", run, *PARITY)
     assert status == 0, err
     judged = json.loads((run / "verdict.json").read_text())
-    assert {"rnn", "lstm", "window"} <= set(judged) and len(judged["rnn"]) == 2 and "fails" in judged["verdict"]
-    assert all((run / "report" / name).exists() for name in ("lengths.png", "states.png", "curves.png"))
+    assert (
+        {"rnn", "lstm", "window"} <= set(judged)
+        and len(judged["rnn"]) == 2
+        and "fails" in judged["verdict"]
+    )
+    assert all(
+        (run / "report" / name).exists() for name in ("lengths.png", "states.png", "curves.png")
+    )
     status, _, err = verb("parity", "train", "--run", run, *longer(PARITY))
     assert status == 0 and "resuming" in err, err
-    status, out, err = verb("parity", "predict", "0110101", "1", "--run", run, "--out", tmp_path / "out", "--json")
+    status, out, err = verb(
+        "parity", "predict", "0110101", "1", "--run", run, "--out", tmp_path / "out", "--json"
+    )
     assert status == 0, err
     answer = json.loads(out)
     assert answer["0110101"]["ones"] == 4 and set(answer["1"]) == {"ones", "rnn", "lstm", "window"}
@@ -40,9 +62,15 @@ def test_the_verdict_on_parity_is_that_of_the_best_state(load):
     module = load("parity")
     board = module.Board(module.Config(seeds=2), ("rnn", "lstm", "window"))
     unseen = module.unseen(board.config)
-    figures = {f"{name}-s{n}/{unseen}": value for name, values in {
-        "rnn": (0.5, 0.9995), "lstm": (0.7, 0.8), "window": (0.501, 0.49),
-    }.items() for n, value in enumerate(values)}  # fmt: skip
+    figures = {
+        f"{name}-s{n}/{unseen}": value
+        for name, values in {
+            "rnn": (0.5, 0.9995),
+            "lstm": (0.7, 0.8),
+            "window": (0.501, 0.49),
+        }.items()
+        for n, value in enumerate(values)
+    }
     said = board.judge(figures)["verdict"]
     assert "rnn, passes: 99.95%" in said and "1.00% off chance (as it must be)" in said
     figures[f"window-s1/{unseen}"] = 0.6
@@ -50,7 +78,9 @@ def test_the_verdict_on_parity_is_that_of_the_best_state(load):
 
 
 @pytest.mark.experiments
-@pytest.mark.parametrize("flags", [[], ["--preset", "order", "--networks", "lstm1997,gru"]], ids=["adding", "order"])
+@pytest.mark.parametrize(
+    "flags", [[], ["--preset", "order", "--networks", "lstm1997,gru"]], ids=["adding", "order"]
+)
 def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
     run = tmp_path / "run"
     status, _, err = verb("long_memory", "train", "--run", run, *MEMORY, *flags)
@@ -59,7 +89,10 @@ def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
     assert "who knows nothing" in judged["verdict"] and "has not solved" in judged["verdict"]
     names = ("lstm1997", "gru") if flags else ("rnn", "lstm")
     assert all(set(judged[name]) == {"over 10 steps", "over 20 steps"} for name in names)
-    assert len(list((run / "report" / "frames").glob("*.png"))) == 3 and (run / "report" / "gradients.gif").exists()
+    assert (
+        len(list((run / "report" / "frames").glob("*.png"))) == 3
+        and (run / "report" / "gradients.gif").exists()
+    )
     status, _, err = verb("long_memory", "train", "--run", run, *longer(MEMORY), *flags)
     assert status == 0 and "resuming" in err, err
     status, out, err = verb("long_memory", "predict", "--run", run, "--count", 3, "--json")
@@ -74,13 +107,18 @@ def test_the_gradient_against_the_distance_is_that_of_the_error(load):
     batch = module.data.Beside({"10": module.data.adding("test", 10)}).read(np.arange(1))
     variables = recall.module.init(module.jax.random.key(0), batch["sequence/10"])
     norms = np.asarray(recall.gradient_norms(variables, batch))
-    error = lambda x: float(recall.errors(variables, batch, x)[0][0])  # noqa: E731
+
+    def error(x):
+        return float(recall.errors(variables, batch, x)[0][0])
+
     for distance in (0, 4):
         slopes = []
         for feature in range(2):
             shift = np.zeros_like(batch["sequence/10"])
             shift[0, 9 - distance, feature] = 1e-2
-            slopes.append((error(batch["sequence/10"] + shift) - error(batch["sequence/10"] - shift)) / 2e-2)
+            slopes.append(
+                (error(batch["sequence/10"] + shift) - error(batch["sequence/10"] - shift)) / 2e-2
+            )
         assert norms[distance] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
 
 

@@ -1,4 +1,5 @@
-"""Longer padding of other content changes neither the loss nor a gradient of any experiment whose sequences are padded."""
+"""Longer padding of other content changes neither the loss nor a gradient of any experiment whose
+sequences are padded."""
 
 import dataclasses
 
@@ -10,14 +11,24 @@ import pytest
 
 SMALL = {"features": 5, "batch": 6, "clip": 0.0}
 CASES = {
-    "parity": ({"networks": "rnn,lstm", "seeds": 1, "per_call": 1}, {"token": ("length", 1), "parity": ("length", 1)}),
+    "parity": (
+        {"networks": "rnn,lstm", "seeds": 1, "per_call": 1},
+        {"token": ("length", 1), "parity": ("length", 1)},
+    ),
     "sentiment": ({"embedding": 4, "dropout": 0.0}, {"token": ("token_length", 7)}),
     "translate": (
-        {"embedding": 4, "attention": "additive"}, {"source": ("source_length", 6), "target": ("target_length", 5)},
+        {"embedding": 4, "attention": "additive"},
+        {"source": ("source_length", 6), "target": ("target_length", 5)},
     ),
-    "translate-dot": ({"embedding": 4, "attention": "dot"}, {"source": ("source_length", 6), "target": ("target_length", 5)}),
-    "speech": ({"strings": 4, "layers": 2}, {"frames": ("frames_length", 3.0), "label": ("label_length", 2)}),
-}  # fmt: skip
+    "translate-dot": (
+        {"embedding": 4, "attention": "dot"},
+        {"source": ("source_length", 6), "target": ("target_length", 5)},
+    ),
+    "speech": (
+        {"strings": 4, "layers": 2},
+        {"frames": ("frames_length", 3.0), "label": ("label_length", 2)},
+    ),
+}
 
 
 def padded(batch, columns, more):
@@ -43,7 +54,9 @@ def test_padding_changes_neither_loss_nor_gradient(load, name):
     @jax.jit
     def step(batch):
         after, metrics = learner.step(state, batch, jax.random.key(1))
-        first = [optax.tree.get(player.optimizer, "mu") for player in after.players.values()]  # a tenth of the gradient
+        first = [
+            optax.tree.get(player.optimizer, "mu") for player in after.players.values()
+        ]  # a tenth of the gradient
         return first, metrics
 
     gradient, metrics = step(batch)

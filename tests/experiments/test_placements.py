@@ -1,4 +1,5 @@
-"""The real networks of these experiments under every placement: the same numbers, one compilation each."""
+"""The real networks of these experiments under every placement: the same numbers, one compilation
+each."""
 
 import dataclasses
 
@@ -13,26 +14,50 @@ PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fs
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {
-        "network": "mlp", "width": 32, "batch": 16, "optimizer": "momentum", "learning_rate": 0.1, "momentum": (0.5, 0.7),
-        "momentum_steps": 10, "rate_divisor": 1.01, "critic_clip": 0.01,
+        "network": "mlp",
+        "width": 32,
+        "batch": 16,
+        "optimizer": "momentum",
+        "learning_rate": 0.1,
+        "momentum": (0.5, 0.7),
+        "momentum_steps": 10,
+        "rate_divisor": 1.01,
+        "critic_clip": 0.01,
     },
     "gan-spectral": {
-        "width": 8, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True, "augment": "color,translation,cutout",
+        "width": 8,
+        "batch": 16,
+        "loss": "hinge",
+        "spectral": True,
+        "conditional": True,
+        "augment": "color,translation,cutout",
         "generator_batches": 2,
     },
-    # By momentum: biases before a normalization have no gradient but rounding, and Adam makes steps of it.
+    # By momentum: biases before a normalization have no gradient but rounding, and Adam makes steps
+    #   of it.
     "gan-resnet": {
-        "network": "resnet", "width": 4, "batch": 16, "loss": "hinge", "spectral": True, "conditional": True,
+        "network": "resnet",
+        "width": 4,
+        "batch": 16,
+        "loss": "hinge",
+        "spectral": True,
+        "conditional": True,
         "optimizer": "momentum",
     },
     "gan-penalties": {
-        "width": 8, "batch": 16, "loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.1, "joint": True, "ema": 0.9,
+        "width": 8,
+        "batch": 16,
+        "loss": "wasserstein",
+        "gradient_penalty": 10.0,
+        "r1": 0.1,
+        "joint": True,
+        "ema": 0.9,
     },
     "classify": {"model": "resnet8", "batch": 16, "ema": 0.9, "accumulate": 2},
     "autoencode": {"hidden": "32", "batch": 16, "noise": 0.25, "tied": True, "accumulate": 2},
     "autoencode-conv": {"network": "conv", "width": 8, "batch": 16, "ema": 0.9},
     "autoencode-vae": {"network": "vae", "hidden": "32", "batch": 16},
-}  # fmt: skip
+}
 
 
 def trained(load, name, placement, mesh):
@@ -57,9 +82,15 @@ def test_every_placement_gives_the_same_state(load, name):
     reference, figures = trained(load, name, "jit", "")
     for placement, mesh in PLACEMENTS[1:]:
         state, others = trained(load, name, placement, mesh)
-        for (path, a), b in zip(jax.tree.leaves_with_path(reference), jax.tree.leaves(state), strict=True):
+        for (path, a), b in zip(
+            jax.tree.leaves_with_path(reference), jax.tree.leaves(state), strict=True
+        ):
             scale, worst = np.max(np.abs(a), initial=0), np.max(np.abs(a - b), initial=0)
-            where = f"{placement} {mesh}: {jax.tree_util.keystr(path)} differs by {worst:.1e}, its largest value is {scale:.1e}"
-            # A value that is a difference of terms of order one, nearly zero itself, is known to their last bit.
+            where = (
+                f"{placement} {mesh}: {jax.tree_util.keystr(path)} differs by {worst:.1e}, its"
+                f" largest value is {scale:.1e}"
+            )
+            # A value that is a difference of terms of order one, nearly zero itself, is known to
+            # their last bit.
             assert worst <= max(1e-5 * scale, 1e-7), where
         assert others == pytest.approx(figures, rel=1e-4, abs=1e-6)

@@ -1,5 +1,5 @@
-"""Every value of a recipe that carries a paper's name, beside its source. Values without a source (how often a run is saved, or
-evaluated) are not here."""
+"""Every value of a recipe that carries a paper's name, beside its source. Values without a source
+(how often a run is saved, or evaluated) are not here."""
 
 import dataclasses
 
@@ -30,12 +30,18 @@ DCGAN = dict(
     weight_decay=1e-5,  # l2
     clip=0.0,  # clipnorm
     discriminator_steps=1,  # k
-    steps=round(25 * 350_000 / 128 / 2 / 10) * 10,  # niter passes over ntrain; every second batch is D's
+    # niter passes over ntrain; every second batch is D's
+    steps=round(25 * 350_000 / 128 / 2 / 10) * 10,
     ema=0.0,  # none
-    r1=0.0, gradient_penalty=0.0, critic_clip=0.0, spectral=False, augment="",  # none
-)  # fmt: skip
+    r1=0.0,
+    gradient_penalty=0.0,
+    critic_clip=0.0,
+    spectral=False,
+    augment="",  # none
+)
 
-# github.com/pfnet-research/sngan_projection: configs/sn_cifar10_unconditional.yml, updater.py, train.py
+# github.com/pfnet-research/sngan_projection: configs/sn_cifar10_unconditional.yml, updater.py,
+# train.py
 SNGAN = dict(
     data="tfds:cifar10",  # dataset_name: CIFAR10Dataset
     network="resnet",  # gen_models/resnet_32.py, dis_models/snresnet_32.py
@@ -52,10 +58,19 @@ SNGAN = dict(
     betas=(0.0, 0.9),  # beta1, beta2
     learning_rate=2e-4,  # alpha, of both
     discriminator_learning_rate=0.0,  # the same
-    schedule="poly", power=1.0, warmup=0,  # LinearShift from iteration_decay_start: 0
+    schedule="poly",
+    power=1.0,
+    warmup=0,  # LinearShift from iteration_decay_start: 0
     steps=50_000,  # iteration
-    weight_decay=0.0, clip=0.0, ema=0.0, r1=0.0, gradient_penalty=0.0, critic_clip=0.0, augment="", joint=False,  # none
-)  # fmt: skip
+    weight_decay=0.0,
+    clip=0.0,
+    ema=0.0,
+    r1=0.0,
+    gradient_penalty=0.0,
+    critic_clip=0.0,
+    augment="",
+    joint=False,  # none
+)
 
 # github.com/goodfeli/adversarial: mnist.yaml and AdversaryCost2 of __init__.py
 GOODFELLOW = dict(
@@ -73,10 +88,18 @@ GOODFELLOW = dict(
     momentum=(0.5, 0.7),  # init_momentum, final_momentum
     momentum_steps=125_000,  # saturate: 250 epochs of 50,000 / 100 updates
     rate_divisor=1.000004,  # ExponentialDecay: decay_factor
-    schedule="constant", warmup=0,  # no other
+    schedule="constant",
+    warmup=0,  # no other
     discriminator_steps=1,  # one SGD
-    conditional=False, weight_decay=0.0, clip=0.0, ema=0.0, r1=0.0, gradient_penalty=0.0, critic_clip=0.0, augment="",  # none
-)  # fmt: skip
+    conditional=False,
+    weight_decay=0.0,
+    clip=0.0,
+    ema=0.0,
+    r1=0.0,
+    gradient_penalty=0.0,
+    critic_clip=0.0,
+    augment="",  # none
+)
 
 # github.com/SKTBrain/DiscoGAN: discogan/image_translation.py, script.sh
 DISCOGAN = dict(
@@ -89,8 +112,10 @@ DISCOGAN = dict(
     schedule="constant",
     weight_decay=1e-5,  # of optim_gen and optim_dis
     reconstruction=0.25,  # weight 1 of the mean square error of pixels in [0, 1]
-    r1=0.0, clip=0.0, ema=0.0,  # none
-)  # fmt: skip
+    r1=0.0,
+    clip=0.0,
+    ema=0.0,  # none
+)
 
 # github.com/junyanz/iGAN: train_dcgan/train_predict_z.py, shoes_64 of train_dcgan_config.py
 IGAN = dict(
@@ -99,8 +124,9 @@ IGAN = dict(
     learning_rate=2e-4,  # lr
     weight_decay=1e-5,  # weight_decay
     steps=(25 + 25) * (50_000 // 128),  # niter + niter_decay passes over 50,000 shoes
-    clip=0.0, ema=0.0,  # none
-)  # fmt: skip
+    clip=0.0,
+    ema=0.0,  # none
+)
 
 # Ma et al. 2017, section 4.2, Market-1501; λ: the released code
 PG2 = dict(
@@ -168,7 +194,9 @@ def test_the_rate_of_the_paper_is_divided_after_every_step_and_its_momentum_rise
 def test_the_rate_of_the_paper_stays_above_the_least(load):
     gan = load("gan")
     config = dataclasses.replace(gan.PRESETS["paper"], rate_divisor=1e3, momentum=(0.0, 0.0))
-    np.testing.assert_allclose(rates(gan.optimizer(config, 0.1), 4), [-1e-1, -1e-4, -1e-6, -1e-6], rtol=1e-5)
+    np.testing.assert_allclose(
+        rates(gan.optimizer(config, 0.1), 4), [-1e-1, -1e-4, -1e-6, -1e-6], rtol=1e-5
+    )
 
 
 def test_after_its_steps_the_papers_rate_is_what_its_divisor_says(load):
@@ -176,7 +204,10 @@ def test_after_its_steps_the_papers_rate_is_what_its_divisor_says(load):
     gan = load("gan")
     config = dataclasses.replace(gan.PRESETS["paper"], momentum=(0.0, 0.0))
     rule = gan.optimizer(config, 0.1)
-    state = jax.tree.map(lambda x: jnp.full_like(x, 125_000) if jnp.issubdtype(x.dtype, jnp.integer) else x, rule.init(1.0))
+    state = jax.tree.map(
+        lambda x: jnp.full_like(x, 125_000) if jnp.issubdtype(x.dtype, jnp.integer) else x,
+        rule.init(1.0),
+    )
     change, _ = rule.update(jnp.float32(1.0), state, 1.0)
     assert float(change) == pytest.approx(-0.1 / 1.000004**125_000, rel=1e-6)
 
@@ -192,18 +223,25 @@ def test_a_player_that_is_updated_more_often_has_the_rate_of_the_step(load, upda
 
 def test_an_l2_penalty_pulls_both_players(load):
     gan = load("gan")
-    config = dataclasses.replace(gan.PRESETS["dcgan"], optimizer="momentum", momentum=(0.0, 0.0), weight_decay=0.25)
+    config = dataclasses.replace(
+        gan.PRESETS["dcgan"], optimizer="momentum", momentum=(0.0, 0.0), weight_decay=0.25
+    )
     rule = gan.optimizer(config, 1.0)
     change, _ = rule.update(jnp.float32(1.0), rule.init(jnp.float32(2.0)), jnp.float32(2.0))
     assert float(change) == pytest.approx(-(1 + 0.25 * 2))
 
 
 def test_the_papers_generator_starts_from_the_mean_of_all_training_images(load):
-    """init_sigmoid_bias_from_marginals: the output's bias is the logit of every pixel's mean, kept from 0 and 1."""
+    """init_sigmoid_bias_from_marginals: the output's bias is the logit of every pixel's mean, kept
+    from 0 and 1."""
     gan = load("gan")
-    experiment = gan.build(dataclasses.replace(gan.PRESETS["laptop"], network="mlp", width=8, batch=8))
+    experiment = gan.build(
+        dataclasses.replace(gan.PRESETS["laptop"], network="mlp", width=8, batch=8)
+    )
     batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
-    bias = jax.jit(experiment.learner.init)(jax.random.key(0), batch)["generator"].params["pixels"]["bias"]
+    bias = jax.jit(experiment.learner.init)(jax.random.key(0), batch)["generator"].params["pixels"][
+        "bias"
+    ]
     digits = data.open_source("digits", "train")
     mean = (digits.read(np.arange(len(digits)))["image"] / 255).mean(0).ravel().clip(1e-7, 1 - 1e-7)
     np.testing.assert_allclose(bias, np.log(mean / (1 - mean)), rtol=1e-5, atol=1e-5)
@@ -211,7 +249,9 @@ def test_the_papers_generator_starts_from_the_mean_of_all_training_images(load):
 
 def test_means_of_pixels_are_the_same_whatever_is_read_at_a_time(load):
     digits = data.open_source("digits", "test")
-    np.testing.assert_allclose(load("gan").pixel_means(digits, rows=7), load("gan").pixel_means(digits), rtol=1e-12)
+    np.testing.assert_allclose(
+        load("gan").pixel_means(digits, rows=7), load("gan").pixel_means(digits), rtol=1e-12
+    )
 
 
 def test_the_papers_discriminator_keeps_as_much_as_released():

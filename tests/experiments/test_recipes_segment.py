@@ -1,4 +1,5 @@
-"""Presets of segment.py that bear a paper's or a release's name: every value, with its source beside it.
+"""Presets of segment.py that bear a paper's or a release's name: every value, with its source
+beside it.
 
 A preset that sets anything else fails too, so that no value comes in without a source.
 """
@@ -9,7 +10,13 @@ import pytest
 
 from advdl import data, models
 
-HOUSEKEEPING = {"preset", "data", "evaluate_every", "save_every", "log_every"}  # which change no number of the training
+HOUSEKEEPING = {
+    "preset",
+    "data",
+    "evaluate_every",
+    "save_every",
+    "log_every",
+}  # which change no number of the training
 SEGNET_TUTORIAL = {  # alexgkendall/SegNet-Tutorial, Models/
     "optimizer": "sgd",  # *_solver.prototxt: Caffe's default solver
     "momentum": 0.9,  # *_solver.prototxt
@@ -17,29 +24,41 @@ SEGNET_TUTORIAL = {  # alexgkendall/SegNet-Tutorial, Models/
     "schedule": "constant",  # *_solver.prototxt: step with gamma 1
     "bias_rate": 2.0,  # *_train.prototxt: lr_mult 2
     "batch": 4,  # *_train.prototxt
-    "loss_per": "pixel",  # *_train.prototxt: SoftmaxWithLoss, which divides by the pixels that count by default
-    "flip": True,  # caffe-segnet, dense_image_data_layer.cpp, as ChainerCV's examples/segnet/README.md says
+    "loss_per": (
+        "pixel"
+    ),  # *_train.prototxt: SoftmaxWithLoss, which divides by the pixels that count by default
+    "flip": (
+        True
+    ),  # caffe-segnet, dense_image_data_layer.cpp, as ChainerCV's examples/segnet/README.md says
     "balance": True,  # *_train.prototxt: class_weighting
-    "balance_void": True,  # medians over 12 classes are within 11 % of the published ones but for one class
-    "recompute_statistics": 367 // 4 + 367 % 4,  # Scripts/compute_bn_statistics.py, of 367 training images
+    "balance_void": (
+        True
+    ),  # medians over 12 classes are within 11 % of the published ones but for one class
+    "recompute_statistics": (
+        367 // 4 + 367 % 4
+    ),  # Scripts/compute_bn_statistics.py, of 367 training images
     "size": "",  # CamVid as it comes there, 360 by 480
     "width": 1.0,
 }
 RECIPES = {
-    "paper": SEGNET_TUTORIAL
-    | {
-        "model": "segnet_basic",
-        "learning_rate": 0.1,  # segnet_basic_solver.prototxt
-        "steps": 10_000,  # segnet_basic_solver.prototxt
-        "samples": 0,
-    },
-    "bayesian_release": SEGNET_TUTORIAL
-    | {
-        "model": "bayesian_segnet",
-        "learning_rate": 1e-3,  # bayesian_segnet_solver.prototxt
-        "steps": 60_000,  # bayesian_segnet_solver.prototxt
-        "samples": 50,  # arXiv:1511.02680: evaluated over 50 draws
-    },
+    "paper": (
+        SEGNET_TUTORIAL
+        | {
+            "model": "segnet_basic",
+            "learning_rate": 0.1,  # segnet_basic_solver.prototxt
+            "steps": 10_000,  # segnet_basic_solver.prototxt
+            "samples": 0,
+        }
+    ),
+    "bayesian_release": (
+        SEGNET_TUTORIAL
+        | {
+            "model": "bayesian_segnet",
+            "learning_rate": 1e-3,  # bayesian_segnet_solver.prototxt
+            "steps": 60_000,  # bayesian_segnet_solver.prototxt
+            "samples": 50,  # arXiv:1511.02680: evaluated over 50 draws
+        }
+    ),
     "fcn8s_release": {  # shelhamer/fcn.berkeleyvision.org, voc-fcn8s-atonce/
         "model": "fcn8s_at_once",
         "learned": "none",  # net.py: lr_mult 0 for all Deconvolution layers
@@ -91,16 +110,42 @@ RECIPES = {
         "balance": False,
     },
 }
-NETWORKS = {  # what a name stands for beside its layers, whose counts tests/models/test_segmentation.py has
-    "fcn8s": {"form": "8s", "learned": "none", "dropout": 0.5, "at_once": False},  # voc-fcn8s/net.py
-    "fcn8s_at_once": {"form": "8s", "learned": "none", "dropout": 0.5, "at_once": True},  # voc-fcn8s-atonce/net.py
+# what a name stands for beside its layers, whose counts tests/models/test_segmentation.py has
+NETWORKS = {
+    "fcn8s": {
+        "form": "8s",
+        "learned": "none",
+        "dropout": 0.5,
+        "at_once": False,
+    },  # voc-fcn8s/net.py
+    "fcn8s_at_once": {
+        "form": "8s",
+        "learned": "none",
+        "dropout": 0.5,
+        "at_once": True,
+    },  # voc-fcn8s-atonce/net.py
     "bayesian_segnet": {"dropout": 0.5},  # bayesian_segnet_train.prototxt: dropout_ratio
     "segnet_basic": {"features": 64, "levels": 4, "dropout": 0.0},  # segnet_basic_train.prototxt
-    "unet_valid": {"features": 64, "levels": 4, "same": False, "mirror": True, "norm": None, "resize": False,
-                   "dropout": 0.5},  # arXiv:1505.04597, figure 1; dropout_d3c and dropout_d4c of the release
-    "dilation": {"context": "basic", "padding": "input", "dilations": (1, 1, 2, 4, 8, 16, 1), "dropout": 0.5},
-    "dilation_large": {"context": "large", "padding": "input"},  # arXiv:1511.07122, table 1 and section 5
-}  # fmt: skip
+    "unet_valid": {
+        "features": 64,
+        "levels": 4,
+        "same": False,
+        "mirror": True,
+        "norm": None,
+        "resize": False,
+        "dropout": 0.5,
+    },  # arXiv:1505.04597, figure 1; dropout_d3c and dropout_d4c of the release
+    "dilation": {
+        "context": "basic",
+        "padding": "input",
+        "dilations": (1, 1, 2, 4, 8, 16, 1),
+        "dropout": 0.5,
+    },
+    "dilation_large": {
+        "context": "large",
+        "padding": "input",
+    },  # arXiv:1511.07122, table 1 and section 5
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -109,13 +154,19 @@ def test_a_preset_is_the_recipe_of_its_source_and_nothing_beside_it(load, name):
     found = {field: getattr(preset, field) for field in RECIPES[name]}
     assert found == RECIPES[name]
     plain = load("segment").Config()
-    changed = {f.name for f in dataclasses.fields(preset) if getattr(preset, f.name) != getattr(plain, f.name)}
+    changed = {
+        f.name
+        for f in dataclasses.fields(preset)
+        if getattr(preset, f.name) != getattr(plain, f.name)
+    }
     assert changed <= RECIPES[name].keys() | HOUSEKEEPING
 
 
 def test_every_preset_that_is_not_for_a_laptop_has_its_recipe_here(load):
     presets = load("segment").PRESETS.items()
-    assert {name for name, config in presets if not config.data.startswith("digit_scenes")} == RECIPES.keys()
+    assert {
+        name for name, config in presets if not config.data.startswith("digit_scenes")
+    } == RECIPES.keys()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -16,7 +16,18 @@ TINY = {
 
 
 def train(start, name, folder, steps=STEPS):
-    flags = ["--run", folder, "--steps", steps, "--log-every", 1, "--save-every", 4, "--evaluate-every", 0]
+    flags = [
+        "--run",
+        folder,
+        "--steps",
+        steps,
+        "--log-every",
+        1,
+        "--save-every",
+        4,
+        "--evaluate-every",
+        0,
+    ]
     return start(name, "train", *flags, *TINY[name])
 
 
@@ -63,7 +74,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
     again = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert again["digest"] == summary["digest"], f"killed after step {at}"
     assert again["test"] == summary["test"]
-    lines = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert sorted(set(lines)) == list(range(1, STEPS + 1)) and lines == sorted(lines)
 
 
@@ -76,7 +90,9 @@ def test_sigterm_saves_and_a_finished_run_says_so_and_more_steps_go_on(whole, st
     _, err = finish(process)
     assert "stopped at step" in err and not (tmp_path / "run" / "summary.json").exists()
     finish(train(start, name, tmp_path / "run"))
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["digest"] == summary["digest"]
+    assert (
+        json.loads((tmp_path / "run" / "summary.json").read_text())["digest"] == summary["digest"]
+    )
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
     out, err = finish(train(start, name, tmp_path / "run"))

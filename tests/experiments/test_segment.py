@@ -18,7 +18,19 @@ from advdl.nn import BatchNorm, Conv, Dropout
 from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
-TINY = ["--model", "segnet_basic", "--width", 0.125, *SMALL, "--batch", 8, "--evaluate-every", 2, "--log-every", 1]
+TINY = [
+    "--model",
+    "segnet_basic",
+    "--width",
+    0.125,
+    *SMALL,
+    "--batch",
+    8,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    1,
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +38,12 @@ def finished(load, tmp_path_factory):
     from advdl import cli
 
     module, folder = load("segment"), tmp_path_factory.mktemp("segment") / "run"
-    cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), "--steps", "4", *map(str, TINY)])
+    cli.main(
+        module.build,
+        module.PRESETS,
+        module.Predict,
+        ["train", "--run", str(folder), "--steps", "4", *map(str, TINY)],
+    )
     return folder
 
 
@@ -36,7 +53,13 @@ def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
         with Image.open(finished / "report" / f"{picture}.png") as image:
             assert min(image.size) > 64
     figures = json.loads((finished / "summary.json").read_text())["test"]
-    assert {"pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU", "loss"} <= set(figures)
+    assert {
+        "pixel accuracy",
+        "class accuracy",
+        "mean IoU",
+        "frequency weighted IoU",
+        "loss",
+    } <= set(figures)
 
 
 def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
@@ -48,29 +71,53 @@ def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
     monkeypatch.setattr(module.present, "draw_curves", lambda *_: None)
     monkeypatch.setattr(module.present, "read_metrics", lambda *_: None)
     monkeypatch.setattr(module.present, "draw_confusion", lambda *_: None)
-    monkeypatch.setattr(module.present, "draw_overlays", lambda *given, **_: shown.update(images=given[0]))
-    monkeypatch.setattr(module, "draw_seen", lambda network, variables, image, x, path: shown.update(seen=(image, x)) or 1)
+    monkeypatch.setattr(
+        module.present, "draw_overlays", lambda *given, **_: shown.update(images=given[0])
+    )
+    monkeypatch.setattr(
+        module,
+        "draw_seen",
+        lambda network, variables, image, x, path: shown.update(seen=(image, x)) or 1,
+    )
     state = {"model": types.SimpleNamespace(average={})}
     run = types.SimpleNamespace(report=tmp_path, folder=tmp_path)
     test = data.EvalBatches(source, 50, data.to_float(-1.0, 1.0))
     network = types.SimpleNamespace(apply=lambda variables, x, train: (x,))
     sections = module.report(network, state, source, test, UNIT, run, {"confusion": None})
     assert "Of 256 test images, drawn at random." in [section.text for section in sections]
-    assert len(shown["images"]) == 256 and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
+    assert (
+        len(shown["images"]) == 256
+        and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
+    )
     np.testing.assert_array_equal(UNIT.to_bytes(shown["seen"][1])[0], shown["seen"][0])
 
 
 @pytest.mark.experiments
 def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
     assert verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *TINY)[0] == 0
-    status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 4, *TINY, "--json")
+    status, out, err = verb(
+        "segment", "train", "--run", tmp_path / "run", "--steps", 4, *TINY, "--json"
+    )
     assert status == 0 and "resuming" in err
-    assert json.loads(out)["digest"] == json.loads((finished / "summary.json").read_text())["digest"]
+    assert (
+        json.loads(out)["digest"] == json.loads((finished / "summary.json").read_text())["digest"]
+    )
 
 
 @pytest.mark.experiments
 def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path):
-    small = ["--data", "digit_scenes:16", "--size", "24x24", "--width", 0.0625, "--batch", 2, "--steps", 1]
+    small = [
+        "--data",
+        "digit_scenes:16",
+        "--size",
+        "24x24",
+        "--width",
+        0.0625,
+        "--batch",
+        2,
+        "--steps",
+        1,
+    ]
     flags = ["--preset", "segnet", "--pretrain", 2, "--encoder-rate", 0.1, *small]
     status, _, err = verb("segment", "train", "--run", tmp_path / "run", *flags)
     assert status == 0 and "pretrained on 2 batches of single digits" in err
@@ -83,14 +130,20 @@ def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(fin
     assert status == 0, err
     figures = json.loads(out)
     assert 0 <= figures["mean IoU"] <= 1
-    assert 0 < figures["most frequent class"]["pixel accuracy"] <= figures["mode of each pixel"]["pixel accuracy"] + 1e-9
+    assert (
+        0
+        < figures["most frequent class"]["pixel accuracy"]
+        <= figures["mode of each pixel"]["pixel accuracy"] + 1e-9
+    )
 
 
 @pytest.mark.experiments
 def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
     photo = tmp_path / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 21, 3), np.uint8)).save(photo)
-    status, out, err = verb("segment", "predict", "--run", finished, "--out", tmp_path / "out", photo, "--json")
+    status, out, err = verb(
+        "segment", "predict", "--run", finished, "--out", tmp_path / "out", photo, "--json"
+    )
     assert status == 0, err
     assert sum(json.loads(out)[str(photo)].values()) == pytest.approx(1)
     with Image.open(tmp_path / "out" / "photo_mask.png") as mask:
@@ -104,7 +157,9 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
     module = load("segment")
     preset = next(config for config in module.PRESETS.values() if config.model == model)
     assert preset.width < 1 and preset.data.startswith("digit_scenes")
-    config = dataclasses.replace(preset, data="digit_scenes:16", batch=2, size="32x32", balance=True)
+    config = dataclasses.replace(
+        preset, data="digit_scenes:16", batch=2, size="32x32", balance=True
+    )
     experiment = module.build(config)
     batch = experiment.train(0)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
@@ -114,7 +169,8 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
 
 
 class Mini(nn.Module):
-    """A network that compiles in no time, with all that the experiment's flags are about: bias, normalization, dropout."""
+    """A network that compiles in no time, with all that the experiment's flags are about: bias,
+    normalization, dropout."""
 
     pixels: ClassVar = UNIT
     num_classes: int
@@ -126,17 +182,26 @@ class Mini(nn.Module):
     @nn.compact
     def __call__(self, x, train, sample=False):
         x = jax.nn.relu(self.norm(name="norm")(Conv(4, 3, padding=1, name="conv")(x), train))
-        return Conv(self.num_classes, 1, name="score")(Dropout(self.dropout)(x, train or sample)), {}
+        return Conv(self.num_classes, 1, name="score")(
+            Dropout(self.dropout)(x, train or sample)
+        ), {}
 
 
 @pytest.fixture
 def mini(load, monkeypatch):
-    """`mini(bias_rate=2.0)` -> the experiment with `Mini` and these settings, plain SGD on made-up scenes."""
+    """`mini(bias_rate=2.0)` -> the experiment with `Mini` and these settings, plain SGD on made-up
+    scenes."""
 
     def build(**settings):
         dropout = settings.pop("dropout", 0.0)
         monkeypatch.setitem(models.SEGMENTERS, "mini", functools.partial(Mini, dropout=dropout))
-        plain = {"data": "blank:20x20x3:5", "batch": 2, "model": "mini", "momentum": 0.0, "weight_decay": 0.0}
+        plain = {
+            "data": "blank:20x20x3:5",
+            "batch": 2,
+            "model": "mini",
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+        }
         return load("segment").build(load("segment").Config(**plain | settings))
 
     return build
@@ -147,7 +212,9 @@ def updated(experiment):
     batch, key = experiment.train(0), jax.random.key(0)
     state = jax.jit(experiment.learner.init)(key, batch)
     new, metrics = jax.jit(experiment.learner.step)(state, batch, key)
-    change = jax.tree.map(lambda a, b: np.asarray(b - a), state["model"].params, new["model"].params)
+    change = jax.tree.map(
+        lambda a, b: np.asarray(b - a), state["model"].params, new["model"].params
+    )
     return metrics["gradient_norm"].compute(), change
 
 
@@ -167,15 +234,21 @@ def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
         state = jax.jit(experiment.learner.init)(key, batch)
         losses.append(jax.jit(experiment.learner.step)(state, batch, key)[1]["loss"].compute())
     network = Mini(num_classes=11)
-    (logits, _), _ = network.apply(state["model"].variables, batch["image"], train=True, mutable=["batch_stats"])
-    p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), batch["mask"][..., None].astype(int), -1)[..., 0]
+    (logits, _), _ = network.apply(
+        state["model"].variables, batch["image"], train=True, mutable=["batch_stats"]
+    )
+    p = np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits)), batch["mask"][..., None].astype(int), -1
+    )[..., 0]
     assert batch["border"].max() > 1
     assert losses[0] == pytest.approx(-p.mean(), rel=1e-4)
     assert losses[1] == pytest.approx(-(p * (1 + batch["border"])).mean(), rel=1e-4)
 
 
 def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
-    (_, once), (_, twice) = (updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0))
+    (_, once), (_, twice) = (
+        updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0)
+    )
     for layer, leaves in once.items():
         for name, change in leaves.items():
             factor = 2 if name == "bias" and "kernel" in leaves else 1
@@ -192,14 +265,27 @@ def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp
     trained = json.loads(out)["test"]
     again = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--json")[1])
     assert {name: again[name] for name in trained} == trained
-    moving = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json")[1])
+    moving = json.loads(
+        verb(
+            "segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json"
+        )[1]
+    )
     assert moving["loss"] != pytest.approx(trained["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
-def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, mini, tmp_path, placement):
-    """The average over batches of their own means and variances, in NumPy; the trained state keeps the moving ones."""
-    settings = {"data": "digit_scenes:16", "size": "20x20", "batch": 8, "recompute_statistics": 3, "flip": True}
+def test_statistics_are_recomputed_for_evaluation_and_not_for_training(
+    load, mini, tmp_path, placement
+):
+    """The average over batches of their own means and variances, in NumPy; the trained state keeps
+    the moving ones."""
+    settings = {
+        "data": "digit_scenes:16",
+        "size": "20x20",
+        "batch": 8,
+        "recompute_statistics": 3,
+        "flip": True,
+    }
     config = load("segment").Config(model="mini", placement=placement, **settings)
     session = Session.open("segment", config, train.Run(tmp_path), lambda config: mini(**settings))
     before = session.new()
@@ -208,8 +294,12 @@ def test_statistics_are_recomputed_for_evaluation_and_not_for_training(load, min
     images = (session.experiment.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
     maps = [np.asarray(jax.lax.conv(x, kernel, (1, 1), "SAME")) for x in images]
     found = after["model"].collections["batch_stats"]["norm"]
-    np.testing.assert_allclose(found["mean"], np.mean([x.mean((0, 2, 3)) for x in maps], 0), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found["var"], np.mean([x.var((0, 2, 3)) for x in maps], 0), rtol=1e-3)
+    np.testing.assert_allclose(
+        found["mean"], np.mean([x.mean((0, 2, 3)) for x in maps], 0), rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        found["var"], np.mean([x.var((0, 2, 3)) for x in maps], 0), rtol=1e-3
+    )
     np.testing.assert_array_equal(before["model"].collections["batch_stats"]["norm"]["mean"], 0)
     jax.tree.map(np.testing.assert_array_equal, after["model"].params, before["model"].params)
 
@@ -219,8 +309,12 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
     """And without samples, of the network without dropout."""
     tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
     monkeypatch.setitem(models.SEGMENTERS, "tiny", tiny)
-    config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3)
-    sampling, averaging = (load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0))
+    config = load("segment").Config(
+        data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3
+    )
+    sampling, averaging = (
+        load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0)
+    )
     batch = sampling.test[0]
     batch["image"] /= 255  # of bytes an untrained network is too sure
     state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
@@ -231,10 +325,16 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
     def expected(key=None):
         network = tiny(num_classes=11)
         options = {} if key is None else {"sample": True, "rngs": {"dropout": key}}
-        return jax.nn.softmax(network.apply(state["model"].variables, batch["image"], train=False, **options)[0])
+        return jax.nn.softmax(
+            network.apply(state["model"].variables, batch["image"], train=False, **options)[0]
+        )
 
     def entropy(p):
-        return -float(np.log(np.take_along_axis(np.asarray(p), batch["mask"][..., None].astype(int), -1)).mean())
+        return -float(
+            np.log(
+                np.take_along_axis(np.asarray(p), batch["mask"][..., None].astype(int), -1)
+            ).mean()
+        )
 
     draws = [expected(key) for key in jax.random.split(jax.random.key(0), 3)]
     assert loss(sampling) == pytest.approx(entropy(sum(draws) / 3), rel=1e-4)
@@ -263,7 +363,9 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
-    status, _, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, *SMALL, *flags)
+    status, _, err = verb(
+        "segment", "train", "--run", tmp_path / "run", "--steps", 1, "--batch", 2, *SMALL, *flags
+    )
     assert status == 2 and told in err.strip().splitlines()[-1]
 
 
@@ -271,7 +373,9 @@ def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
     ("model", "backbone", "pixels"),
     [("fcn8s", "vgg16.safetensors", IMAGENET), ("fcn8s", "", UNIT), ("segnet_basic", "", BYTES)],
 )
-def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(load, tmp_path, model, backbone, pixels):
+def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(
+    load, tmp_path, model, backbone, pixels
+):
     """torchvision's with its VGG-16, whatever the network's own are."""
     module = load("segment")
     file = tmp_path / backbone if backbone else ""
@@ -281,4 +385,6 @@ def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(load, tmp_pa
     experiment = module.build(config)
     gray = np.full((2, 32, 32, 3), 128, np.uint8)
     for batch in (experiment.train(0), experiment.test[0]):
-        np.testing.assert_allclose(batch["image"], pixels.from_unit(gray / np.float32(127.5) - 1), atol=1e-4)
+        np.testing.assert_allclose(
+            batch["image"], pixels.from_unit(gray / np.float32(127.5) - 1), atol=1e-4
+        )

@@ -7,9 +7,23 @@ import pytest
 from PIL import Image
 
 TINY = [
-    "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2, "--batch", 8, "--embedding", 4, "--features", 3,
-    "--longest", 8,
-]  # fmt: skip
+    "--steps",
+    4,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    2,
+    "--save-every",
+    2,
+    "--batch",
+    8,
+    "--embedding",
+    4,
+    "--features",
+    3,
+    "--longest",
+    8,
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +53,10 @@ def test_opinions_are_trained_on_resumed_and_reported(verb, tmp_path):
     flags = ["--pool", "last", "--dropout", 0.5, "--word-dropout", 0.1, "--buckets", 2]
     status, _, err = verb("sentiment", "train", "--run", run, *flags, *TINY)
     assert status == 0 and "cut to 8" in err, err
-    assert all((run / "report" / name).exists() for name in ("confusion.png", "curves.png", "right.png", "words.png"))
+    assert all(
+        (run / "report" / name).exists()
+        for name in ("confusion.png", "curves.png", "right.png", "words.png")
+    )
     longer = [*TINY[:1], 6, *TINY[2:]]
     status, _, err = verb("sentiment", "train", "--run", run, *flags, *longer)
     assert status == 0 and "resuming" in err, err
@@ -50,7 +67,10 @@ def test_evaluation_has_both_parts_and_baselines_beside_them(verb, finished):
     status, out, err = verb("sentiment", "evaluate", "--run", finished, "--baselines", "--json")
     assert status == 0, err
     found, summary = json.loads(out), json.loads((finished / "summary.json").read_text())
-    assert found["accuracy"] == pytest.approx(summary["test"]["accuracy"]) and 0 <= found["validation accuracy"] <= 1
+    assert (
+        found["accuracy"] == pytest.approx(summary["test"]["accuracy"])
+        and 0 <= found["validation accuracy"] <= 1
+    )
     assert sum(map(sum, found["confusion"])) == 8
     assert found["bag of words"]["accuracy"] == 1 and found["most frequent class"]["accuracy"] < 0.9
 
@@ -65,16 +85,38 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, texts, tmp_path):
     lines = tmp_path / "lines.txt"
     lines.write_text("a bad film\n\na very very very very very very very long one\n")
     asked = ["a good zebra, $ 中", "bad"]
-    status, out, err = verb("sentiment", "predict", *asked, "--file", lines, "--run", run, "--out", tmp_path / "out", "--json")
+    status, out, err = verb(
+        "sentiment",
+        "predict",
+        *asked,
+        "--file",
+        lines,
+        "--run",
+        run,
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
     assert status == 0 and "words.png" in err, err
     answer = json.loads(out)
     assert list(answer) == [*asked, "a bad film", "a very very very very very very very long one"]
     first = answer[asked[0]]
-    assert first["class"] in ("neg", "pos") and 0.5 <= first["probability"] <= 1 and first["unknown words"] == ["zebra"]
-    assert "good" in first["words by integrated gradients"] and list(answer.values())[-1]["words not read"] == 2
+    assert (
+        first["class"] in ("neg", "pos")
+        and 0.5 <= first["probability"] <= 1
+        and first["unknown words"] == ["zebra"]
+    )
+    assert (
+        "good" in first["words by integrated gradients"]
+        and list(answer.values())[-1]["words not read"] == 2
+    )
     with Image.open(tmp_path / "out" / "words.png") as image:
         assert image.width > 500
-    for damage, line in (("{", "cannot be read"), ('{"vocabulary": ["a"]}', "is not a vocabulary"), (None, "cannot be read")):
+    for damage, line in (
+        ("{", "cannot be read"),
+        ('{"vocabulary": ["a"]}', "is not a vocabulary"),
+        (None, "cannot be read"),
+    ):
         (run / "vocabulary.json").unlink()
         if damage:
             (run / "vocabulary.json").write_text(damage)

@@ -1,4 +1,5 @@
-"""Translation: a run that is whole, what it is scored by, and what it says to words it does not know."""
+"""Translation: a run that is whole, what it is scored by, and what it says to words it does not
+know."""
 
 import dataclasses
 import io
@@ -9,8 +10,21 @@ import numpy as np
 import pytest
 
 SMALL = [
-    "--embedding", 8, "--features", 8, "--batch", 8, "--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2,
-]  # fmt: skip
+    "--embedding",
+    8,
+    "--features",
+    8,
+    "--batch",
+    8,
+    "--steps",
+    4,
+    "--evaluate-every",
+    2,
+    "--log-every",
+    2,
+    "--save-every",
+    2,
+]
 SENTENCES = {
     "a": ["one two three", "two two", "three one", "one one two two"],
     "b": ["eins zwei", "zwei", "drei", "eins eins zwei"],
@@ -27,7 +41,10 @@ def corpus(tmp_path):
 
 
 @pytest.mark.experiments
-@pytest.mark.parametrize("flags", [["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2], ["--attention", "none"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2], ["--attention", "none"]],
+)
 def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags, monkeypatch):
     run = tmp_path / "run"
     status, _, err = verb("translate", "train", "--run", run, *SMALL, *corpus, *flags)
@@ -40,7 +57,9 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags
     status, _, err = verb("translate", "train", "--run", run, *longer, *corpus, *flags)
     assert status == 0 and "resuming" in err, err
     status, out, err = verb("translate", "predict", "one two", "four one", "--run", run, "--json")
-    assert status == 0 and list(json.loads(out)) == ["one two", "four one"] and "unknown: four" in err, err
+    assert (
+        status == 0 and list(json.loads(out)) == ["one two", "four one"] and "unknown: four" in err
+    ), err
     monkeypatch.setattr("sys.stdin", io.StringIO("three\none one one one one one one\n"))
     status, out, err = verb("translate", "predict", "--run", run, "--width", 1, "--json")
     assert status == 0 and "only 4 are read" in err and "three" in json.loads(out), err
@@ -51,7 +70,14 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags
 def learner_of(load, corpus, **changes):
     module = load("translate")
     config = dataclasses.replace(
-        module.PRESETS["laptop"], data=corpus[1], source="a", target="b", embedding=8, features=8, batch=4, **changes
+        module.PRESETS["laptop"],
+        data=corpus[1],
+        source="a",
+        target="b",
+        embedding=8,
+        features=8,
+        batch=4,
+        **changes,
     )
     return module.build(config)
 
@@ -75,7 +101,11 @@ def test_the_loss_is_a_mean_over_words_and_not_over_padding(load, corpus):
     batch = experiment.train(0)
     state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
     _, metrics = jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
-    assert float(metrics["loss"].count) == (batch["target_length"] - 1).sum() == sum(len(s.split()) + 1 for s in SENTENCES["b"])
+    assert (
+        float(metrics["loss"].count)
+        == (batch["target_length"] - 1).sum()
+        == sum(len(s.split()) + 1 for s in SENTENCES["b"])
+    )
 
 
 @pytest.mark.parametrize(

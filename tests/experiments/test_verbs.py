@@ -17,9 +17,48 @@ from advdl.cli import bench
 from advdl.metrics import Mean
 
 TINY = {
-    "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
-    "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
-    "autoencode": ["--hidden", "32", "--noise", 0.25, "--batch", 16, "--steps", 6, "--evaluate-every", 3, "--log-every", 2],
+    "gan": [
+        "--width",
+        8,
+        "--batch",
+        16,
+        "--ema",
+        0.9,
+        "--steps",
+        6,
+        "--evaluate-every",
+        3,
+        "--log-every",
+        2,
+    ],
+    "classify": [
+        "--model",
+        "resnet8",
+        "--batch",
+        16,
+        "--ema",
+        0.9,
+        "--steps",
+        6,
+        "--evaluate-every",
+        3,
+        "--log-every",
+        2,
+    ],
+    "autoencode": [
+        "--hidden",
+        "32",
+        "--noise",
+        0.25,
+        "--batch",
+        16,
+        "--steps",
+        6,
+        "--evaluate-every",
+        3,
+        "--log-every",
+        2,
+    ],
 }
 
 
@@ -30,7 +69,12 @@ def finished(load, tmp_path_factory):
     @functools.cache
     def finished(name):
         module, folder = load(name), tmp_path_factory.mktemp(name) / "run"
-        cli.main(module.build, module.PRESETS, module.Predict, ["train", "--run", str(folder), *map(str, TINY[name])])
+        cli.main(
+            module.build,
+            module.PRESETS,
+            module.Predict,
+            ["train", "--run", str(folder), *map(str, TINY[name])],
+        )
         return folder
 
     return finished
@@ -60,7 +104,10 @@ def test_train_writes_the_run_folder(run):
         with Image.open(picture) as image:
             image.load()
             assert min(image.size) > 16
-    assert all(f'src="{name}"' not in html or (folder / "report" / name).exists() for name in html.split('src="')[1:])
+    assert all(
+        f'src="{name}"' not in html or (folder / "report" / name).exists()
+        for name in html.split('src="')[1:]
+    )
 
 
 @pytest.mark.experiments
@@ -80,7 +127,11 @@ def test_evaluation_counts_every_example_once_whatever_the_batch(run, verb):
     name, folder = run
     figures = [
         json.loads(verb(name, "evaluate", "--run", folder, "--json", *flags)[1])
-        for flags in ([], ["--batch", 7], ["--batch", 24, "--placement", "mesh", "--mesh", "data=4,fsdp=2"])
+        for flags in (
+            [],
+            ["--batch", 7],
+            ["--batch", 24, "--placement", "mesh", "--mesh", "data=4,fsdp=2"],
+        )
     ]
     for other in figures[1:]:
         for key, value in figures[0].items():
@@ -92,7 +143,10 @@ def test_help_names_every_common_flag(run, verb):
     name, _ = run
     for what in ("train", "evaluate", "bench"):
         status, out, _ = verb(name, what, "--help")
-        flags = "--run --data --data-dir --steps --batch --seed --placement --mesh --preset --learning-rate --precision --json"
+        flags = (
+            "--run --data --data-dir --steps --batch --seed --placement --mesh --preset"
+            " --learning-rate --precision --json"
+        )
         assert status == 0 and all(f"{flag} " in out for flag in flags.split())
     status, out, _ = verb(name)
     assert status == 2 and "train" in out and "bench" in out
@@ -103,7 +157,17 @@ def test_gan_predict_draws_what_the_seed_says(finished, verb, tmp_path):
     folder, grids = finished("gan"), []
     for place, seed in (("a", 1), ("b", 1), ("c", 2)):
         status, out, err = verb(
-            "gan", "predict", "--run", folder, "--out", tmp_path / place, "--sample-seed", seed, "--count", 20, "--json"
+            "gan",
+            "predict",
+            "--run",
+            folder,
+            "--out",
+            tmp_path / place,
+            "--sample-seed",
+            seed,
+            "--count",
+            20,
+            "--json",
         )
         assert status == 0, err
         assert json.loads(out)["samples"] == 20
@@ -140,7 +204,13 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
     status, out, err = verb(name, "bench", "--run", tmp_path / "none", "--json", *TINY[name])
     assert status == 0, err
     figures = json.loads(out)
-    for key in ("step ms (bare)", "step ms (loop)", "step ms (plain formulation)", "examples/s (loop)", "compile s"):
+    for key in (
+        "step ms (bare)",
+        "step ms (loop)",
+        "step ms (plain formulation)",
+        "examples/s (loop)",
+        "compile s",
+    ):
         assert figures[key] > 0
     assert figures["GFLOP per step (XLA)"] > 0 and figures["peak memory MiB"] > 0
     assert 0 <= figures["waiting for data %"] <= 100
@@ -149,10 +219,16 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
 
 @pytest.mark.experiments
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
-    status, _, err = verb("classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16")
+    status, _, err = verb(
+        "classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16"
+    )
     assert status == 0, err
     module = load("classify")
-    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=16, precision="bfloat16"))
+    experiment = module.build(
+        dataclasses.replace(
+            module.PRESETS["laptop"], model="resnet8", batch=16, precision="bfloat16"
+        )
+    )
     placed = train.place("jit")(experiment.learner)
     batch = placed.put(experiment.train(0))
     state = placed.abstract(jax.random.key(0), batch)
@@ -165,7 +241,17 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
 @pytest.mark.experiments
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(verb, tmp_path):
     run = tmp_path / "run"
-    flags = [*TINY["classify"], "--schedule", "constant", "--warmup", 0, "--learning-rate", 1e30, "--save-every", 1]
+    flags = [
+        *TINY["classify"],
+        "--schedule",
+        "constant",
+        "--warmup",
+        0,
+        "--learning-rate",
+        1e30,
+        "--save-every",
+        1,
+    ]
     status, out, err = verb("classify", "train", "--run", run, *flags)
     assert status == 2 and out == "" and len(err.strip().splitlines()) == 1
     assert "at step 2;" in err and "--learning-rate" in err
@@ -174,7 +260,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(ver
 
 
 @pytest.mark.experiments
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, verb, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    finished, verb, tmp_path, caplog
+):
     run = tmp_path / "run"
     shutil.copytree(finished("classify"), run)
     assert verb("classify", "train", "--run", run, "--steps", 8)[0] == 0
@@ -183,7 +271,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, ver
             path.write_bytes(path.read_bytes()[:20])
     before = sorted(run.rglob("*"))
     status, out, _ = verb("classify", "evaluate", "--run", run, "--json")
-    assert status == 0 and str(run / "checkpoints" / "8") in caplog.text and sorted(run.rglob("*")) == before
+    assert (
+        status == 0
+        and str(run / "checkpoints" / "8") in caplog.text
+        and sorted(run.rglob("*")) == before
+    )
     at_6 = verb("classify", "evaluate", "--run", finished("classify"), "--json")[1]
     assert json.loads(out) == json.loads(at_6)
     status, _, err = verb("classify", "train", "--run", run, "--steps", 9)
@@ -210,14 +302,28 @@ def test_a_gan_of_a_folder_of_photographs_of_one_class(verb, tmp_path):
 
 def test_minibatches_that_cannot_be_dealt_over_replicas(verb, tmp_path):
     status, _, err = verb(
-        "gan", "train", "--run", tmp_path / "run", *TINY["gan"], "--batch", 4, "--discriminator-steps", 2, "--placement", "pmap"
+        "gan",
+        "train",
+        "--run",
+        tmp_path / "run",
+        *TINY["gan"],
+        "--batch",
+        4,
+        "--discriminator-steps",
+        2,
+        "--placement",
+        "pmap",
     )
     assert status == 2 and "2 equal minibatches" in err
 
 
 def build(config):
-    """A number that leaves its target at the learning rate: after t updates the error is (t · rate)²."""
-    value = lambda variables, batch: jnp.broadcast_to(variables["params"]["w"], len(batch["label"]))  # noqa: E731
+    """A number that leaves its target at the learning rate: after t updates the error is (t ·
+    rate)²."""
+
+    def value(variables, batch):
+        return jnp.broadcast_to(variables["params"]["w"], len(batch["label"]))
+
     player = train.Player(
         init=lambda key, batch: {"params": {"w": jnp.zeros(1)}},
         loss=lambda variables, batch, key: train.Loss(Mean.of(-value(variables, batch))),
@@ -225,10 +331,14 @@ def build(config):
     )
     training, test = (data.open_source("digits", split) for split in ("train", "test"))
     return cli.Experiment(
-        learner=train.minimize(player, lambda v, batch: {"error": Mean.of(value(v, batch) ** 2, batch["mask"])}),
+        learner=train.minimize(
+            player, lambda v, batch: {"error": Mean.of(value(v, batch) ** 2, batch["mask"])}
+        ),
         train=data.TrainBatches(training, config.batch, config.seed),
         test=data.EvalBatches(test, config.batch),
-        predict=lambda state, options, folder: {"w": float(state["model"].variables["params"]["w"][0])},
+        predict=lambda state, options, folder: {
+            "w": float(state["model"].variables["params"]["w"][0])
+        },
         best=("error", "min") if config.keep == 1 else None,
     )
 
@@ -238,7 +348,8 @@ EVERY_TWO = ["--evaluate-every", 2, "--save-every", 2, "--log-every", 2]
 
 @pytest.fixture
 def leaving(capsys):
-    """`leaving("train", "--steps", 6)` -> (exit status, standard output, standard error) of the experiment above."""
+    """`leaving("train", "--steps", 6)` -> (exit status, standard output, standard error) of the
+    experiment above."""
 
     def leaving(*arguments):
         capsys.readouterr()
@@ -255,17 +366,32 @@ def leaving(capsys):
 
 @pytest.mark.experiments
 def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_path):
-    """Of a run whose figures grow worse the best is the first of three; the step is printed with the figures."""
+    """Of a run whose figures grow worse the best is the first of three; the step is printed with
+    the figures."""
     run = ["--run", tmp_path / "run"]
     assert leaving("train", *run, "--steps", 6, *EVERY_TWO)[0] == 0
     assert "checkpoint" not in json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    for flags, step in (([], 6), (["--checkpoint", "latest"], 6), (["--checkpoint", "best"], 2), (["--checkpoint", "2"], 2)):
+    for flags, step in (
+        ([], 6),
+        (["--checkpoint", "latest"], 6),
+        (["--checkpoint", "best"], 2),
+        (["--checkpoint", "2"], 2),
+    ):
         status, out, err = leaving("evaluate", *run, *flags, "--json")
         assert status == 0, err
-        assert json.loads(out) == {"checkpoint step": step, "error": pytest.approx((step * 0.5) ** 2)}
+        assert json.loads(out) == {
+            "checkpoint step": step,
+            "error": pytest.approx((step * 0.5) ** 2),
+        }
         status, out, err = leaving("predict", *run, *flags, "--json")
-        assert status == 0 and json.loads(out) == {"w": pytest.approx(step * 0.5)} and f"step {step}" in err
-    assert leaving("train", *run, "--steps", 8, *EVERY_TWO)[0] == 0  # what was looked at is not what the run is
+        assert (
+            status == 0
+            and json.loads(out) == {"w": pytest.approx(step * 0.5)}
+            and f"step {step}" in err
+        )
+    assert (
+        leaving("train", *run, "--steps", 8, *EVERY_TWO)[0] == 0
+    )  # what was looked at is not what the run is
     status, out, _ = leaving("evaluate", *run, "--json")
     assert json.loads(out)["checkpoint step"] == 8
 
@@ -277,8 +403,14 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(leaving, tmp_path)
     assert leaving("train", *unnamed, "--steps", 2, "--keep", 2, *EVERY_TWO)[0] == 0
     for verb in ("evaluate", "predict"):
         for flags, told in (
-            ([*run, "--checkpoint", "4"], "no checkpoint of step 4; there are checkpoints of the steps 2, 6"),
-            ([*run, "--checkpoint", "bets"], "--checkpoint is 'bets'; expected latest, best or the number of a step"),
+            (
+                [*run, "--checkpoint", "4"],
+                "no checkpoint of step 4; there are checkpoints of the steps 2, 6",
+            ),
+            (
+                [*run, "--checkpoint", "bets"],
+                "--checkpoint is 'bets'; expected latest, best or the number of a step",
+            ),
             ([*run, "--checkpoint", "-2"], "--checkpoint"),
             ([*unnamed, "--checkpoint", "best"], "names no figure"),
         ):
@@ -291,4 +423,8 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(leaving, tmp_path)
     assert status == 2 and "/2 is damaged" in err and err.count("\n") == 1, err
     for verb in ("train", "bench", "plan"):
         status, _, err = leaving(verb, *run, "--checkpoint", "best")
-        assert status == 2 and f"and this {verb} reads no checkpoint but the latest" in err and err.count("\n") == 1, err
+        assert (
+            status == 2
+            and f"and this {verb} reads no checkpoint but the latest" in err
+            and err.count("\n") == 1
+        ), err

@@ -69,7 +69,10 @@ def test_merging_unequal_padded_parts_equals_the_whole(host):
     x_B = jax.random.normal(KEY, (7,))
     padded = jnp.concatenate([x_B, jnp.full((1,), 99.0)]).reshape(2, 4)
     mask = jnp.ones(8).at[7].set(0).reshape(2, 4)
-    a, b = ({"x": Mean.of(padded[i], mask[i]), "squares": {"x": Mean.of(padded[i] ** 2, mask[i])}} for i in (0, 1))
+    a, b = (
+        {"x": Mean.of(padded[i], mask[i]), "squares": {"x": Mean.of(padded[i] ** 2, mask[i])}}
+        for i in (0, 1)
+    )
     if host:
         a, b = jax.device_get((a, b))
     total = compute(merge(a, b))
@@ -92,6 +95,10 @@ def test_merging_other_metrics_than_these_is_refused():
 def test_replicas_add_up_to_the_whole_batch():
     x_RB = jax.random.normal(KEY, (4, 2))
     mask_RB = jnp.ones((4, 2)).at[3, 1].set(0)
-    summed = jax.pmap(lambda x, mask: jax.lax.psum(Mean.of(x, mask), "replica"), axis_name="replica")(x_RB, mask_RB)
+    summed = jax.pmap(
+        lambda x, mask: jax.lax.psum(Mean.of(x, mask), "replica"), axis_name="replica"
+    )(x_RB, mask_RB)
     first = jax.tree.map(lambda leaf: leaf[0], jax.device_get(summed))
-    assert first.compute() == pytest.approx(Mean.of(x_RB.ravel(), mask_RB.ravel()).compute(), rel=1e-6)
+    assert first.compute() == pytest.approx(
+        Mean.of(x_RB.ravel(), mask_RB.ravel()).compute(), rel=1e-6
+    )

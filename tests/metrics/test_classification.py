@@ -46,7 +46,9 @@ def test_confusion_equals_scikit_learns(predicted):
     kept = np.asarray(MASK_B) == 1
     label, prediction = np.asarray(LABEL_B)[kept], np.asarray(prediction_B)[kept]
     assert counts.matrix.dtype == jnp.int32
-    np.testing.assert_array_equal(counts.compute(), confusion_matrix(label, prediction, labels=range(7)))
+    np.testing.assert_array_equal(
+        counts.compute(), confusion_matrix(label, prediction, labels=range(7))
+    )
     assert counts.accuracy() == pytest.approx((label == prediction).mean())
     rates = {"labels": range(7), "average": None, "zero_division": np.nan}
     np.testing.assert_allclose(counts.recall(), recall_score(label, prediction, **rates))

@@ -23,7 +23,10 @@ def test_js_divergence_is_scipys_squared():
 def test_value_of_the_best_discriminator_is_its_integral():
     """Equation 6 against max_D V of proposition 1, integrated."""
     p, q = stats.norm(4, 0.5).pdf, stats.norm(4.5, 0.7).pdf
-    inside = lambda x: p(x) * np.log(p(x) / (p(x) + q(x))) + q(x) * np.log(q(x) / (p(x) + q(x)))
+
+    def inside(x):
+        return p(x) * np.log(p(x) / (p(x) + q(x))) + q(x) * np.log(q(x) / (p(x) + q(x)))
+
     exact = integrate.quad(inside, 1, 8)[0]
     x = np.linspace(-1, 10, 4001)
     assert metrics.optimal_value(p(x), q(x)) == pytest.approx(exact, abs=1e-6)
@@ -34,7 +37,10 @@ def test_value_of_the_best_discriminator_is_its_integral():
 @pytest.mark.parametrize("t", [0.7, 1.0])
 def test_no_other_discriminator_does_better_on_smoothed_labels(t):
     p, q = 0.3, 0.5
-    value = lambda d: t * p * np.log(d) + ((1 - t) * p + q) * np.log(1 - d)
+
+    def value(d):
+        return t * p * np.log(d) + ((1 - t) * p + q) * np.log(1 - d)
+
     best = metrics.optimal_discriminator([p], [q], t)[0]
     assert value(best) >= max(value(d) for d in np.linspace(0.01, 0.99, 99))
 
@@ -51,7 +57,9 @@ def test_divergences_of_parts_merge_into_that_of_the_whole():
     edges = tuple(np.linspace(-2, 2, 11))
     mask = np.arange(64) < 50
     whole = metrics.Divergence.of(a, b, edges, mask)
-    parts = [metrics.Divergence.of(a[s], b[s], edges, mask[s]) for s in (slice(0, 30), slice(30, 64))]
+    parts = [
+        metrics.Divergence.of(a[s], b[s], edges, mask[s]) for s in (slice(0, 30), slice(30, 64))
+    ]
     merged = merge({"JSD": parts[0]}, {"JSD": parts[1]})
     assert compute(merged)["JSD"] == pytest.approx(compute({"JSD": whole})["JSD"])
     counts = np.histogram(np.clip(a[:50], -1.99, 1.99), edges)[0]
@@ -69,6 +77,14 @@ def test_modes_are_counted_by_the_rule_of_three_deviations():
 
 
 def test_modes_at_the_extremes():
-    assert metrics.mode_figures([5, 5, 5], 15) == {"modes": 3, "high quality": 1, "reverse KL": pytest.approx(0)}
-    assert metrics.mode_figures([0, 0, 0], 15) == {"modes": 0, "high quality": 0, "reverse KL": pytest.approx(np.log(3))}
+    assert metrics.mode_figures([5, 5, 5], 15) == {
+        "modes": 3,
+        "high quality": 1,
+        "reverse KL": pytest.approx(0),
+    }
+    assert metrics.mode_figures([0, 0, 0], 15) == {
+        "modes": 0,
+        "high quality": 0,
+        "reverse KL": pytest.approx(np.log(3)),
+    }
     assert metrics.mode_figures([9, 0, 0], 9)["reverse KL"] == pytest.approx(np.log(3))

@@ -33,7 +33,9 @@ def test_moments_far_from_zero_lose_no_digits():
 def test_frechet_distance_is_its_formula_with_a_matrix_root():
     a, b = metrics.Moments.of(REAL), metrics.Moments.of(FAKE)
     root = sqrtm(np.cov(REAL.T) @ np.cov(FAKE.T)).real
-    expected = ((REAL.mean(0) - FAKE.mean(0)) ** 2).sum() + np.trace(np.cov(REAL.T) + np.cov(FAKE.T) - 2 * root)
+    expected = ((REAL.mean(0) - FAKE.mean(0)) ** 2).sum() + np.trace(
+        np.cov(REAL.T) + np.cov(FAKE.T) - 2 * root
+    )
     assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
     assert metrics.frechet_distance(b, a) == pytest.approx(expected, rel=1e-8)
     assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
@@ -44,7 +46,9 @@ def test_frechet_distance_of_fewer_images_than_dimensions_is_finite():
     few = [metrics.Moments.of(RANDOM.normal(size=(5, 64))) for _ in range(2)]
     assert 0 < metrics.frechet_distance(*few) < 500
     constant = metrics.Moments.of(np.ones((4, 3)))
-    assert metrics.frechet_distance(constant, metrics.Moments.of(np.zeros((4, 3)))) == pytest.approx(3)
+    assert metrics.frechet_distance(
+        constant, metrics.Moments.of(np.zeros((4, 3)))
+    ) == pytest.approx(3)
 
 
 def test_frechet_distance_of_scaled_gaussians_is_the_closed_form():
@@ -55,12 +59,20 @@ def test_frechet_distance_of_scaled_gaussians_is_the_closed_form():
 
 def test_kernel_distance_is_the_double_sum_and_unbiased():
     x, y = REAL[:9], FAKE[:9]
-    k = lambda a, b: (a @ b / 6 + 1) ** 3
+
+    def k(a, b):
+        return (a @ b / 6 + 1) ** 3
+
     inside = sum(k(s[i], s[j]) for s in (x, y) for i in range(9) for j in range(9) if i != j) / 72
     across = sum(k(a, b) for a in x for b in y) / 81
     found = metrics.kernel_distance(x, y, subsets=3)
-    assert found.mean == pytest.approx(inside - 2 * across) and found.deviation == pytest.approx(0, abs=1e-9)
-    same = [metrics.kernel_distance(*RANDOM.normal(size=(2, 200, 3)), subsets=1).mean for _ in range(200)]
+    assert found.mean == pytest.approx(inside - 2 * across) and found.deviation == pytest.approx(
+        0, abs=1e-9
+    )
+    same = [
+        metrics.kernel_distance(*RANDOM.normal(size=(2, 200, 3)), subsets=1).mean
+        for _ in range(200)
+    ]
     assert abs(np.mean(same)) < 4 * np.std(same) / math.sqrt(200)
     assert min(same) < 0 < max(same)
 
@@ -73,7 +85,10 @@ def test_kernel_distance_deviates_over_subsets():
 @pytest.mark.parametrize("rows", [64, 1024])
 def test_manifold_figures_are_those_of_a_neighbor_search(rows):
     k = 3
-    ball = lambda x: NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, k]
+
+    def ball(x):
+        return NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, k]
+
     real, fake = ball(REAL), ball(FAKE)
     away = np.linalg.norm(REAL[:, None] - FAKE[None], axis=-1)
     found = metrics.manifold(REAL, FAKE, k, rows)
@@ -84,25 +99,36 @@ def test_manifold_figures_are_those_of_a_neighbor_search(rows):
 
 
 def test_manifold_of_equal_gaussians_in_a_thousand_dimensions_is_what_is_expected_of_it():
-    """Whatever the distribution, if both sets have it: density 1, and of n real and n samples no sample in a ball of k
-    neighbors with probability (n · … · (n - k + 1)) / ((2n - 1) · … · (2n - k)) (Naeem et al. 2020, appendix). The
-    implementation released with that paper prints 1.056 and 0.974 for one draw of 10,000."""
+    """Whatever the distribution, if both sets have it: density 1, and of n real and n samples no
+    sample in a ball of k neighbors with probability (n · … · (n - k + 1)) / ((2n - 1) · … · (2n -
+    k)) (Naeem et al. 2020, appendix). The implementation released with that paper prints 1.056 and
+    0.974 for one draw of 10,000."""
     n, k = 400, 5
-    found = [metrics.manifold(*np.random.default_rng(seed).normal(size=(2, n, 1000)), k) for seed in range(12)]
+    found = [
+        metrics.manifold(*np.random.default_rng(seed).normal(size=(2, n, 1000)), k)
+        for seed in range(12)
+    ]
     missed = math.prod(n - i for i in range(k)) / math.prod(2 * n - 1 - i for i in range(k))
     for name, expected in (("density", 1), ("coverage", 1 - missed)):
         values = [getattr(one, name) for one in found]
-        assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / math.sqrt(len(values)))
+        assert np.mean(values) == pytest.approx(
+            expected, abs=4 * np.std(values) / math.sqrt(len(values))
+        )
 
 
 def test_a_memorizing_and_a_collapsed_generator_are_told_apart():
-    copy, collapsed = metrics.manifold(REAL, REAL.copy(), 3), metrics.manifold(REAL, np.repeat(REAL[:1], 250, 0), 3)
+    copy, collapsed = (
+        metrics.manifold(REAL, REAL.copy(), 3),
+        metrics.manifold(REAL, np.repeat(REAL[:1], 250, 0), 3),
+    )
     assert copy.precision == copy.recall == copy.coverage == 1
     assert collapsed.precision == 1 and collapsed.coverage < 0.05 and collapsed.recall == 0
 
 
 def test_classifier_score_at_its_bounds_and_by_its_formula():
-    assert metrics.classifier_score(np.tile(np.eye(10), (20, 1)), splits=1).mean == pytest.approx(10)
+    assert metrics.classifier_score(np.tile(np.eye(10), (20, 1)), splits=1).mean == pytest.approx(
+        10
+    )
     assert metrics.classifier_score(np.full((100, 10), 0.1)).mean == pytest.approx(1)
     p = RANDOM.dirichlet(np.ones(4), 50)
     marginal = p.mean(0)
@@ -114,19 +140,22 @@ def test_parzen_is_scikit_learns_density_and_chooses_the_bandwidth_on_validation
     samples, validation, test = (RANDOM.uniform(size=(n, 8)) for n in (200, 40, 50))
     found = metrics.parzen(samples, validation, test)
     scores = {
-        sigma: KernelDensity(bandwidth=sigma).fit(samples).score_samples(validation).mean() for sigma in np.logspace(-1, 0, 10)
+        sigma: KernelDensity(bandwidth=sigma).fit(samples).score_samples(validation).mean()
+        for sigma in np.logspace(-1, 0, 10)
     }
     assert found.bandwidth == pytest.approx(max(scores, key=scores.get))
     each = KernelDensity(bandwidth=found.bandwidth).fit(samples).score_samples(test)
-    assert found.log_likelihood == pytest.approx(each.mean()) and found.standard_error == pytest.approx(
-        each.std() / math.sqrt(50)
-    )
+    assert found.log_likelihood == pytest.approx(
+        each.mean()
+    ) and found.standard_error == pytest.approx(each.std() / math.sqrt(50))
 
 
 def test_parzen_of_one_sample_is_a_gaussian():
     test = RANDOM.uniform(size=(5, 3))
     exact = multivariate_normal(np.zeros(3), 0.25 * np.eye(3)).logpdf(test).mean()
-    assert metrics.parzen(np.zeros((1, 3)), test, test, [0.5]).log_likelihood == pytest.approx(exact)
+    assert metrics.parzen(np.zeros((1, 3)), test, test, [0.5]).log_likelihood == pytest.approx(
+        exact
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +199,11 @@ def test_figures_of_several_sets_are_called_by_their_space_and_real_images_are_b
     assert abs(found["same"]["FD (resnet8)"]) < 1e-6 < found["other"]["FD (resnet8)"]
     assert found["same"]["precision"] == found["same"]["coverage"] == 1 > found["other"]["coverage"]
     other = found["other"]
-    assert (other["images"], other["real images"], other["images of each set, precision to coverage"]) == (250, 300, 250)
+    assert (
+        other["images"],
+        other["real images"],
+        other["images of each set, precision to coverage"],
+    ) == (250, 300, 250)
     assert (found["same"]["classes"], found["same"]["rarest class"]) == (2, 0)
 
 
@@ -185,14 +218,19 @@ def test_a_feature_set_has_the_moments_of_all_images_and_the_features_of_the_row
 
 
 def test_figures_of_sorted_features_are_those_of_shuffled_ones():
-    """Of samples too, and of fewer images of the one set than of the other. Only which ones are compared in pairs differs."""
-    real, fake = (RANDOM.normal(size=(n, 2)) + 8 * np.repeat([0, 1], n // 2)[:, None] for n in (1200, 400))
+    """Of samples too, and of fewer images of the one set than of the other. Only which ones are
+    compared in pairs differs."""
+    real, fake = (
+        RANDOM.normal(size=(n, 2)) + 8 * np.repeat([0, 1], n // 2)[:, None] for n in (1200, 400)
+    )
     probability = np.eye(2)[np.repeat([0, 1], 200)]
     order, other = RANDOM.permutation(1200), RANDOM.permutation(400)
     figures = []
     for own, made, p in ((real, fake, probability), (real[order], fake[other], probability[other])):
         sets = {"made": of_all(made, p)}
-        figures.append(metrics.fidelity_figures(of_all(own, np.zeros((1200, 2))), sets, "FD")["made"])
+        figures.append(
+            metrics.fidelity_figures(of_all(own, np.zeros((1200, 2))), sets, "FD")["made"]
+        )
     for name in ("FD", "classes", "rarest class"):
         assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-9)
     for name in ("precision", "recall", "density", "coverage", "classifier score"):
@@ -201,7 +239,9 @@ def test_figures_of_sorted_features_are_those_of_shuffled_ones():
 
 def test_the_classifier_score_of_images_sorted_by_class_is_that_of_shuffled_ones():
     p = np.eye(10)[np.repeat(np.arange(10), 500)]
-    assert metrics.classifier_score(p).mean > 9.8  # ten splits in this order have a class each, which scores 1
+    assert (
+        metrics.classifier_score(p).mean > 9.8
+    )  # ten splits in this order have a class each, which scores 1
 
 
 def test_pixel_distance_merges_and_is_the_distance_of_small_images():
@@ -210,7 +250,10 @@ def test_pixel_distance_merges_and_is_the_distance_of_small_images():
     a, b = RANDOM.normal(size=(64, 8, 8, 1)), 0.5 + RANDOM.normal(size=(64, 8, 8, 1))
     mask = np.arange(64) < 50
     whole = metrics.PixelDistance.of(jnp.asarray(a), jnp.asarray(b), jnp.asarray(mask))
-    parts = [metrics.PixelDistance.of(jnp.asarray(a[n]), jnp.asarray(b[n])) for n in (slice(0, 20), slice(20, 50))]
+    parts = [
+        metrics.PixelDistance.of(jnp.asarray(a[n]), jnp.asarray(b[n]))
+        for n in (slice(0, 20), slice(20, 50))
+    ]
     exact = metrics.frechet_distance(*(metrics.Moments.of(x[:50].reshape(50, -1)) for x in (a, b)))
     assert whole.compute() == pytest.approx(exact, rel=1e-3)
     assert metrics.merge(*parts).compute() == pytest.approx(exact, rel=1e-3)

@@ -13,26 +13,40 @@ def test_baselines_by_hand():
     np.testing.assert_array_equal(metrics.seasonal_naive(HISTORY, 7, 3), [[3, 4, 6, 3, 4, 6, 3]])
     np.testing.assert_array_equal(metrics.seasonal_naive(HISTORY, 3, 5), [[1, 2, 3]])
     # From 2, a season before the last value, to 6: four more each season.
-    np.testing.assert_array_equal(metrics.seasonal_drift(HISTORY, 7, 3), [[7, 8, 10, 11, 12, 14, 15]])
+    np.testing.assert_array_equal(
+        metrics.seasonal_drift(HISTORY, 7, 3), [[7, 8, 10, 11, 12, 14, 15]]
+    )
     np.testing.assert_array_equal(metrics.seasonal_drift(HISTORY, 3, 5), [[1, 2, 3]])
     with pytest.raises(ValueError, match="does not hold a season"):
         metrics.seasonal_naive(HISTORY, 1, 6)
 
 
 def test_without_a_season_seasonal_naive_is_persistence():
-    np.testing.assert_array_equal(metrics.seasonal_naive(HISTORY, 4, 1), metrics.persistence(HISTORY, 4))
+    np.testing.assert_array_equal(
+        metrics.seasonal_naive(HISTORY, 4, 1), metrics.persistence(HISTORY, 4)
+    )
 
 
 def test_a_wave_on_a_slope_is_known_with_drift():
     t = np.arange(60)
     values = np.sin(2 * np.pi * t / 12) + 0.3 * t
-    np.testing.assert_allclose(metrics.seasonal_drift(values[None, :30], 30, 12)[0], values[30:], atol=1e-9)
+    np.testing.assert_allclose(
+        metrics.seasonal_drift(values[None, :30], 30, 12)[0], values[30:], atol=1e-9
+    )
 
 
 def test_scores_by_hand():
     assert metrics.naive_scale(np.array([1.0, 5, 2, 8]), 2) == 2
-    assert metrics.skill(1.0, 2.0) == 0.75 and metrics.skill(2.0, 2.0) == 0 and metrics.skill(2.0, 1.0) == -3
+    assert (
+        metrics.skill(1.0, 2.0) == 0.75
+        and metrics.skill(2.0, 2.0) == 0
+        and metrics.skill(2.0, 1.0) == -3
+    )
     assert np.isnan(metrics.skill(1.0, 0.0))
-    assert metrics.RootMean.of(np.array([9.0, 16.0, 100.0]), np.array([1, 1, 0])).compute() == pytest.approx(12.5**0.5)
-    found = metrics.RootByStep.of(np.array([[1.0, 9.0], [7.0, 25.0]]), np.array([1.0, 1.0])).compute()
+    assert metrics.RootMean.of(
+        np.array([9.0, 16.0, 100.0]), np.array([1, 1, 0])
+    ).compute() == pytest.approx(12.5**0.5)
+    found = metrics.RootByStep.of(
+        np.array([[1.0, 9.0], [7.0, 25.0]]), np.array([1.0, 1.0])
+    ).compute()
     np.testing.assert_allclose(found, [2, 17**0.5], rtol=1e-6)

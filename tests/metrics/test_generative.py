@@ -1,4 +1,5 @@
-"""What the classifier says of real digits, collapsed generators and rubbish; nearest neighbors against SciPy."""
+"""What the classifier says of real digits, collapsed generators and rubbish; nearest neighbors
+against SciPy."""
 
 import numpy as np
 import pytest
@@ -55,14 +56,20 @@ def test_a_collapsed_generator_covers_what_it_makes(digits):
 
 def test_coverage_is_a_function_of_its_arguments(digits):
     train, train_labels, test, test_labels, fresh = digits
-    once, again = (class_coverage(fresh[:50], train, train_labels, test, test_labels, limit=300) for _ in range(2))
+    once, again = (
+        class_coverage(fresh[:50], train, train_labels, test, test_labels, limit=300)
+        for _ in range(2)
+    )
     np.testing.assert_equal(once, again)
 
 
 def test_the_classifier_is_scikit_learns_with_its_own_kernel(digits):
     train, train_labels, test, test_labels, fresh = digits
     seen = class_coverage(fresh[:100], train[:400], train_labels[:400], test, test_labels)
-    rows = [np.reshape(images, (len(images), -1)).astype(np.float64) for images in (train[:400], fresh[:100])]
+    rows = [
+        np.reshape(images, (len(images), -1)).astype(np.float64)
+        for images in (train[:400], fresh[:100])
+    ]
     machine = CalibratedClassifierCV(SVC(), cv=3, ensemble=False)
     machines = [clone(machine).fit(rows[0], train_labels[:400] == k) for k in range(10)]
     expected = np.max([machine.predict_proba(rows[1])[:, 1] for machine in machines], axis=0)

@@ -9,7 +9,8 @@ MIX = np.random.default_rng(0).normal(size=(4, 12)) / 12
 
 
 def images(count, seed):
-    """In the middle of [0, 1], so that nothing is clipped: four directions and a little of all others."""
+    """In the middle of [0, 1], so that nothing is clipped: four directions and a little of all
+    others."""
     rng = np.random.default_rng(seed)
     return 0.5 + rng.uniform(-1, 1, (count, 4)) @ MIX + 0.001 * rng.uniform(-1, 1, (count, 12))
 
@@ -20,18 +21,23 @@ def test_pca_leaves_the_variance_of_the_components_that_are_left_out():
     for components in (1, 3, 5):
         error = np.square(metrics.pca_reconstruction(x, x, components) - x).sum(1).mean()
         assert error == pytest.approx(spectrum[components:].sum(), rel=1e-6)
-    np.testing.assert_allclose(metrics.pca_reconstruction(x, x, 99), x, atol=1e-9)  # as many as there can be
+    np.testing.assert_allclose(
+        metrics.pca_reconstruction(x, x, 99), x, atol=1e-9
+    )  # as many as there can be
 
 
 def test_the_wiener_filter_is_least_squares_from_noisy_to_clean_images():
-    """Regression on many noisy copies comes to the same map; and its error is the trace of (C⁻¹ + I/σ²)⁻¹."""
+    """Regression on many noisy copies comes to the same map; and its error is the trace of (C⁻¹ +
+    I/σ²)⁻¹."""
     x, noise = images(400, 1), 0.05
     noisy = x + noise * np.random.default_rng(2).normal(size=(500, *x.shape))
     made = metrics.wiener(x, noisy.reshape(-1, 12), noise)
     rows = np.c_[noisy.reshape(-1, 12), np.ones(len(made))]
     fitted = rows @ np.linalg.lstsq(rows, np.tile(x, (500, 1)), rcond=None)[0]
     np.testing.assert_allclose(made, fitted, atol=2e-3)
-    expected = np.trace(np.linalg.inv(np.linalg.inv(np.cov(x, rowvar=False)) + np.eye(12) / noise**2))
+    expected = np.trace(
+        np.linalg.inv(np.linalg.inv(np.cov(x, rowvar=False)) + np.eye(12) / noise**2)
+    )
     assert np.square(made - np.tile(x, (500, 1))).sum(1).mean() == pytest.approx(expected, rel=0.02)
 
 

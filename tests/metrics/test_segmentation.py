@@ -1,4 +1,5 @@
-"""Figures of segmentation against scikit-learn and their sums written out; baselines against known ones."""
+"""Figures of segmentation against scikit-learn and their sums written out; baselines against known
+ones."""
 
 import os
 import pathlib
@@ -12,13 +13,21 @@ from sklearn.metrics import jaccard_score, recall_score
 from advdl import data, metrics
 from advdl.metrics import Confusion
 
-SHARED = pathlib.Path(os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+SHARED = pathlib.Path(
+    os.environ.get("ADVDL_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data")
+)
 CAMVID = SHARED / "camvid"
 
 RNG = np.random.default_rng(0)
-TRUTH = RNG.integers(0, 7, (5, 9, 11)).astype(np.uint8)  # 5 classes, one of which is nowhere; 5 and 6 are void
+TRUTH = RNG.integers(0, 7, (5, 9, 11)).astype(
+    np.uint8
+)  # 5 classes, one of which is nowhere; 5 and 6 are void
 TRUTH[TRUTH == 3] = 6
-GUESS = np.where(RNG.random(TRUTH.shape) < 0.6, TRUTH, RNG.integers(0, 3, TRUTH.shape)).clip(0, 4).astype(np.int32)
+GUESS = (
+    np.where(RNG.random(TRUTH.shape) < 0.6, TRUTH, RNG.integers(0, 3, TRUTH.shape))
+    .clip(0, 4)
+    .astype(np.int32)
+)
 KEPT = TRUTH < 5
 
 
@@ -35,11 +44,18 @@ def test_figures_are_scikit_learns_over_the_pixels_that_count(counts):
     assert np.isnan(metrics.class_iou(counts)[3])
     assert metrics.mean_iou(counts) == pytest.approx(iou.mean())
     assert metrics.pixel_accuracy(counts) == pytest.approx((truth == guess).mean())
-    assert metrics.class_accuracy(counts) == pytest.approx(recall_score(truth, guess, labels=there, average="macro"))
+    assert metrics.class_accuracy(counts) == pytest.approx(
+        recall_score(truth, guess, labels=there, average="macro")
+    )
     weighted = jaccard_score(truth, guess, labels=there, average="weighted")
     assert metrics.frequency_weighted_iou(counts) == pytest.approx(weighted)
     figures = metrics.segmentation_figures(counts.compute())
-    assert list(figures) == ["pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU"]
+    assert list(figures) == [
+        "pixel accuracy",
+        "class accuracy",
+        "mean IoU",
+        "frequency weighted IoU",
+    ]
     assert figures["mean IoU"] == metrics.mean_iou(counts)
 
 
@@ -50,11 +66,17 @@ def test_a_class_that_is_called_and_nowhere_has_no_overlap_but_no_accuracy():
 
 
 def test_nothing_counted_has_no_figures():
-    assert all(np.isnan(figure) for figure in metrics.segmentation_figures(np.zeros((3, 3), np.int64)).values())
+    assert all(
+        np.isnan(figure)
+        for figure in metrics.segmentation_figures(np.zeros((3, 3), np.int64)).values()
+    )
 
 
 def test_figures_of_a_set_are_those_of_its_pixels_beyond_what_int32_holds(counts):
-    parts = [jax.device_get(Confusion.of(jnp.asarray(g), jnp.asarray(t), 5)) for g, t in zip(GUESS, TRUTH, strict=True)]
+    parts = [
+        jax.device_get(Confusion.of(jnp.asarray(g), jnp.asarray(t), 5))
+        for g, t in zip(GUESS, TRUTH, strict=True)
+    ]
     total = parts[0]
     for part in parts[1:]:
         total = metrics.merge(total, part)
@@ -70,8 +92,13 @@ def test_what_fills_up_the_last_batch_counts_nowhere():
     source = data.ArrayScenes("a", "test", images, np.minimum(TRUTH, 5), list("abcde"), void=5)
     held = data.EvalBatches(source, 4)
     guess = jnp.asarray(GUESS)
-    parts = [jax.device_get(Confusion.of(guess[held[n]["index"]], jnp.asarray(held[n]["mask"]), 5)) for n in range(2)]
-    np.testing.assert_array_equal(metrics.merge(*parts).compute(), Confusion.of(guess, jnp.asarray(TRUTH), 5).compute())
+    parts = [
+        jax.device_get(Confusion.of(guess[held[n]["index"]], jnp.asarray(held[n]["mask"]), 5))
+        for n in range(2)
+    ]
+    np.testing.assert_array_equal(
+        metrics.merge(*parts).compute(), Confusion.of(guess, jnp.asarray(TRUTH), 5).compute()
+    )
 
 
 def scenes(split, ids, void=3):
@@ -80,13 +107,17 @@ def scenes(split, ids, void=3):
 
 
 def test_baselines_are_learned_on_training_masks_without_void():
-    train = scenes("train", [[[0, 1, 3]], [[2, 1, 3]], [[2, 0, 3]], [[2, 3, 3]]])  # 0: 2, 1: 2, 2: 3
+    train = scenes(
+        "train", [[[0, 1, 3]], [[2, 1, 3]], [[2, 0, 3]], [[2, 3, 3]]]
+    )  # 0: 2, 1: 2, 2: 3
     test = scenes("test", [[[2, 1, 0]], [[3, 0, 2]]])
     found = metrics.trivial_baselines(train, test)
     assert list(found) == ["most frequent class", "mode of each pixel"]
     assert found["most frequent class"].compute().tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 2]]
     guess = np.broadcast_to([[2, 1, 2]], (2, 1, 3))
-    expected = Confusion.of(jnp.asarray(guess), jnp.asarray([[[2, 1, 0]], [[3, 0, 2]]]), 3).compute()
+    expected = Confusion.of(
+        jnp.asarray(guess), jnp.asarray([[[2, 1, 0]], [[3, 0, 2]]]), 3
+    ).compute()
     np.testing.assert_array_equal(found["mode of each pixel"].compute(), expected)
     with pytest.raises(ValueError, match="other classes or sizes"):
         metrics.trivial_baselines(train, scenes("test", [[[0, 1]]]))
@@ -96,5 +127,10 @@ def test_baselines_are_learned_on_training_masks_without_void():
 def test_camvids_baselines_are_the_known_ones():
     train, test = (data.open_scenes(f"camvid:{CAMVID}", split) for split in ("train", "test"))
     found = metrics.trivial_baselines(train, test)
-    rows = [[metrics.pixel_accuracy(c), metrics.class_accuracy(c), metrics.mean_iou(c)] for c in found.values()]
-    np.testing.assert_allclose(100 * np.array(rows), [[26.84, 9.09, 2.44], [61.54, 24.72, 17.03]], atol=0.0051)
+    rows = [
+        [metrics.pixel_accuracy(c), metrics.class_accuracy(c), metrics.mean_iou(c)]
+        for c in found.values()
+    ]
+    np.testing.assert_allclose(
+        100 * np.array(rows), [[26.84, 9.09, 2.44], [61.54, 24.72, 17.03]], atol=0.0051
+    )

@@ -13,7 +13,10 @@ RANDOM = np.random.default_rng(0)
 
 def reference(a, b, span):
     """Of two channels (H, W), by scipy.ndimage, in float64."""
-    local = lambda x: ndimage.gaussian_filter(x, 1.5, radius=5, mode="reflect")  # noqa: E731
+
+    def local(x):
+        return ndimage.gaussian_filter(x, 1.5, radius=5, mode="reflect")
+
     m, n = local(a), local(b)
     v, w, both = local(a * a) - m * m, local(b * b) - n * n, local(a * b) - m * n
     c, d = (0.01 * span) ** 2, (0.03 * span) ** 2
@@ -33,7 +36,9 @@ def test_ssim_is_that_of_scipys_gaussian_window(size):
 def test_ssim_of_an_image_with_itself_is_one_and_falls_with_noise():
     x = jnp.asarray(RANDOM.uniform(-1, 1, (1, 16, 16, 1)), jnp.float32)
     noise = jnp.asarray(RANDOM.normal(0, 1, x.shape), jnp.float32)
-    worth = [float(metrics.ssim(x, x + strength * noise).mean()) for strength in (0.0, 0.1, 0.3, 1.0)]
+    worth = [
+        float(metrics.ssim(x, x + strength * noise).mean()) for strength in (0.0, 0.1, 0.3, 1.0)
+    ]
     assert worth[0] == pytest.approx(1) and worth == sorted(worth, reverse=True) and worth[3] < 0.6
     with pytest.raises(ValueError, match="shapes"):
         metrics.ssim(x, x[:, :8])
@@ -54,6 +59,7 @@ def test_detail_is_that_of_the_neighbors():
     found = np.asarray(metrics.detail(x))
     image = np.asarray(x[0])
     assert found[0, 1, 2] == pytest.approx(
-        (np.abs(image[2, 2] - image[1, 2]).mean() + np.abs(image[1, 3] - image[1, 2]).mean()) / 2, rel=1e-5
+        (np.abs(image[2, 2] - image[1, 2]).mean() + np.abs(image[1, 3] - image[1, 2]).mean()) / 2,
+        rel=1e-5,
     )
     assert found[0, 4, 3] == 0  # nothing is below it or to its right

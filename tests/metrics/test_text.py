@@ -1,4 +1,5 @@
-"""Measures of generated text against worked examples of the papers, sacrebleu and the COCO caption server's own code."""
+"""Measures of generated text against worked examples of the papers, sacrebleu and the COCO caption
+server's own code."""
 
 import math
 import pathlib
@@ -12,7 +13,28 @@ import pytest
 from advdl import metrics
 from advdl.errors import UserError
 
-WORDS = "a man woman dog cat runs sits on in the park street with red blue ball and bench near tree".split()
+WORDS = [
+    "a",
+    "man",
+    "woman",
+    "dog",
+    "cat",
+    "runs",
+    "sits",
+    "on",
+    "in",
+    "the",
+    "park",
+    "street",
+    "with",
+    "red",
+    "blue",
+    "ball",
+    "and",
+    "bench",
+    "near",
+    "tree",
+]
 RANDOM = np.random.default_rng(0)
 
 
@@ -22,12 +44,20 @@ def caption(low=5, high=14):
 
 def near(tokens):
     """The same caption with some words left out, and some others."""
-    return [str(RANDOM.choice(WORDS)) if RANDOM.random() < 0.2 else word for word in tokens if RANDOM.random() < 0.9]
+    return [
+        str(RANDOM.choice(WORDS)) if RANDOM.random() < 0.2 else word
+        for word in tokens
+        if RANDOM.random() < 0.9
+    ]
 
 
 REFERENCES = [[own, *(near(own) for _ in range(4))] for own in (caption() for _ in range(30))]
 CANDIDATES = [near(own[0]) for own in REFERENCES]
-CANDIDATES[3], CANDIDATES[4], CANDIDATES[5] = [], ["man"], "dog dog dog dog dog dog dog dog dog dog dog dog".split()
+CANDIDATES[3], CANDIDATES[4], CANDIDATES[5] = (
+    [],
+    ["man"],
+    ["dog", "dog", "dog", "dog", "dog", "dog", "dog", "dog", "dog", "dog", "dog", "dog"],
+)
 
 
 def figures(candidates, references):
@@ -83,15 +113,28 @@ def test_words_are_those_of_the_caption_servers_tokenizer(tmp_path):
     path = tmp_path / "captions.txt"
     path.write_text("\n".join(captions), "utf-8")
     jar = pathlib.Path(ptb.__file__).with_name(ptb.STANFORD_CORENLP_3_4_1_JAR)
-    java = ["java", "-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", path]
-    lines = subprocess.run(java, capture_output=True, check=True, encoding="utf-8").stdout.splitlines()
+    java = [
+        "java",
+        "-cp",
+        jar,
+        "edu.stanford.nlp.process.PTBTokenizer",
+        "-preserveLines",
+        "-lowerCase",
+        path,
+    ]
+    lines = subprocess.run(
+        java, capture_output=True, check=True, encoding="utf-8"
+    ).stdout.splitlines()
     expected = [[word for word in line.split() if word not in ptb.PUNCTUATIONS] for line in lines]
     assert [metrics.tokenize(text) for text in captions] == expected
 
 
 def test_bleu_clips_a_word_at_its_largest_count_in_one_reference():
     """Papineni et al. 2002, section 2.1, example 2: 2 of 7."""
-    found = metrics.bleu(split("the the the the the the the"), [split("the cat is on the mat", "there is a cat on the mat")])
+    found = metrics.bleu(
+        split("the the the the the the the"),
+        [split("the cat is on the mat", "there is a cat on the mat")],
+    )
     assert found[0] == pytest.approx(2 / 7) and max(found[1:]) < 1e-4
     long = [["a"] * 20 for _ in REFERENCES]
     clipped = sum(max(reference.count("a") for reference in own) for own in REFERENCES)
@@ -107,7 +150,9 @@ def test_bleu_is_the_geometric_mean_of_precisions():
 
 def test_bleu_sums_over_the_corpus():
     """1 of 1 and 0 of 3 words are 1 of 4, not a half."""
-    assert metrics.bleu(split("a", "x y z"), [split("a"), split("a b c")])[0] == pytest.approx(1 / 4)
+    assert metrics.bleu(split("a", "x y z"), [split("a"), split("a b c")])[0] == pytest.approx(
+        1 / 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,14 +161,18 @@ def test_bleu_sums_over_the_corpus():
 )
 def test_brevity_penalty_is_of_the_nearest_reference_and_of_two_as_near_the_shorter(lengths, r):
     """Three words, all of them in each reference or as many as it has."""
-    own = ["a b c d e f g h i".split()[:length] for length in lengths]
+    own = [["a", "b", "c", "d", "e", "f", "g", "h", "i"][:length] for length in lengths]
     precision = min(3, max(lengths)) / 3
-    assert metrics.bleu(split("a b c"), [own])[0] == pytest.approx(precision * (math.exp(1 - r / 3) if r > 3 else 1))
+    assert metrics.bleu(split("a b c"), [own])[0] == pytest.approx(
+        precision * (math.exp(1 - r / 3) if r > 3 else 1)
+    )
 
 
 def test_brevity_penalty_is_of_the_corpus():
     """A long candidate makes up for a short one: c = 1 + 5, r = 3 + 3."""
-    assert metrics.bleu(split("a", "a b c d e"), [split("a b c"), split("a b c")])[0] == pytest.approx(4 / 6)
+    assert metrics.bleu(split("a", "a b c d e"), [split("a b c"), split("a b c")])[
+        0
+    ] == pytest.approx(4 / 6)
 
 
 def test_rouge_l_of_the_papers_examples():
@@ -140,15 +189,19 @@ def test_rouge_l_takes_precision_and_recall_of_different_references():
 
 
 def test_cider_d_by_hand():
-    """Two images: "x" is in both and weighs 0, the rest weighs log 2. "a a" has min(2, 1) · 1 / (2 · 1) of the words, no pair:
-    10 · (1/2 + 0) / 4. "x b" has all words and pairs, and no longer n-grams: 10 · (1 + 1) / 4."""
+    """Two images: "x" is in both and weighs 0, the rest weighs log 2. "a a" has min(2, 1) · 1 / (2
+    · 1) of the words, no pair: 10 · (1/2 + 0) / 4. "x b" has all words and pairs, and no longer
+    n-grams: 10 · (1 + 1) / 4."""
     found = metrics.cider_d(split("a a", "x b"), [split("x a"), split("x b")])
     assert found == pytest.approx((10 * 0.5 / 4 + 10 * 2 / 4) / 2)
 
 
 def test_cider_d_takes_words_of_no_reference_for_rare_ones():
-    """Of "a q" and "x a" the words' cosine is 1 / √2: "q", in no reference, weighs log 2 as "a" does."""
-    assert metrics.cider_d(split("a q", "zero"), [split("x a"), split("x b")]) == pytest.approx(10 / 4 / math.sqrt(2) / 2)
+    """Of "a q" and "x a" the words' cosine is 1 / √2: "q", in no reference, weighs log 2 as "a"
+    does."""
+    assert metrics.cider_d(split("a q", "zero"), [split("x a"), split("x b")]) == pytest.approx(
+        10 / 4 / math.sqrt(2) / 2
+    )
 
 
 @pytest.mark.parametrize("sigma", [6.0, 1.0])
@@ -160,7 +213,9 @@ def test_cider_d_of_another_length_is_less_by_a_gaussian(sigma):
 
 def test_cider_d_is_a_mean_over_references():
     """Against "x b" 5 as above; against "y c", which shares nothing, 0."""
-    assert metrics.cider_d(split("zero", "x b"), [split("x a"), split("x b", "y c")]) == pytest.approx((0 + 5 / 2) / 2)
+    assert metrics.cider_d(
+        split("zero", "x b"), [split("x a"), split("x b", "y c")]
+    ) == pytest.approx((0 + 5 / 2) / 2)
 
 
 def test_cider_d_of_one_image_is_0():
@@ -236,7 +291,9 @@ def test_bleu_of_translations_comes_with_its_signature():
     score, signature = metrics.corpus_bleu(["The cat sat on the mat."], ["The cat sat on a mat."])
     assert score == pytest.approx(100 * math.prod([6 / 7, 4 / 6, 2 / 5, 1 / 4]) ** (1 / 4))
     assert "tok:13a" in signature and "case:mixed" in signature and "version:" in signature
-    assert metrics.corpus_bleu(["The cat sat on a mat."], ["The cat sat on a mat."])[0] == pytest.approx(100)
+    assert metrics.corpus_bleu(["The cat sat on a mat."], ["The cat sat on a mat."])[
+        0
+    ] == pytest.approx(100)
 
 
 def test_word_error_rate_counts_over_the_corpus():
@@ -252,7 +309,8 @@ def test_words_said_into_silence_are_insertions():
 
 
 @pytest.mark.parametrize(
-    ("library", "measure"), [("sacrebleu.metrics", metrics.corpus_bleu), ("jiwer", metrics.word_error_rate)]
+    ("library", "measure"),
+    [("sacrebleu.metrics", metrics.corpus_bleu), ("jiwer", metrics.word_error_rate)],
 )
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, measure):
     monkeypatch.setitem(sys.modules, library, None)

@@ -1,4 +1,5 @@
-"""Auto-encoders: the paper's counts, weights that are shared, halves that make the whole, noise that is each image's own."""
+"""Auto-encoders: the paper's counts, weights that are shared, halves that make the whole, noise
+that is each image's own."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,8 @@ def test_the_halves_make_the_whole_and_the_code_is_among_the_intermediates(name)
 
 
 def test_tied_decoders_are_the_encoders_transposed():
-    """By NumPy; and the kernel's gradient is the sum of those of an untied network with the same weights."""
+    """By NumPy; and the kernel's gradient is the sum of those of an untied network with the same
+    weights."""
     model, x = SMALL["tied"], images(4, *SHAPE)
     v = started(model, x)
     p = jax.tree.map(np.asarray, v["params"])
@@ -63,18 +65,26 @@ def test_tied_decoders_are_the_encoders_transposed():
     rng = np.random.default_rng(1)
     for layer in p.values():
         layer["bias"] = rng.normal(size=layer["bias"].shape).astype(np.float32)
-    sigmoid = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
+
     h = x.reshape(4, -1)
     for n, act in enumerate((sigmoid, sigmoid, lambda a: a)):
         h = act(h @ p[f"encoder_{n}"]["kernel"] + p[f"encoder_{n}"]["bias"])
     for n, act in enumerate((sigmoid, sigmoid, lambda a: a)):
         h = act(h @ p[f"encoder_{2 - n}"]["kernel"].T + p[f"decoder_{n}"]["bias"])
-    np.testing.assert_allclose(model.apply({"params": p}, x)[0].reshape(4, -1), h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.apply({"params": p}, x)[0].reshape(4, -1), h, rtol=1e-4, atol=1e-5
+    )
 
     untied = {name: dict(layer) for name, layer in p.items()}
     for n in range(3):
         untied[f"decoder_{n}"]["kernel"] = p[f"encoder_{2 - n}"]["kernel"].T
-    slope = lambda model, p: jax.grad(lambda p: jnp.square(model.apply({"params": p}, x)[0]).sum())(p)  # noqa: E731
+
+    def slope(model, p):
+        return jax.grad(lambda p: jnp.square(model.apply({"params": p}, x)[0]).sum())(p)
+
     shared, both = slope(model, p), slope(SMALL["dense"], untied)
     for n in range(3):
         total = both[f"encoder_{n}"]["kernel"] + both[f"decoder_{2 - n}"]["kernel"].T
@@ -83,7 +93,9 @@ def test_tied_decoders_are_the_encoders_transposed():
 
 
 @pytest.mark.parametrize("up", ["transpose", "resize"])
-@pytest.mark.parametrize(("shape", "smallest"), [((8, 8, 1), (2, 2)), ((28, 20, 3), (7, 5)), ((64, 32, 1), (8, 4))])
+@pytest.mark.parametrize(
+    ("shape", "smallest"), [((8, 8, 1), (2, 2)), ((28, 20, 3), (7, 5)), ((64, 32, 1), (8, 4))]
+)
 def test_convolutions_halve_and_double_again(up, shape, smallest):
     model = autoencoder.Convolutional(shape, width=4, up=up)
     x = jnp.zeros((2, *shape))
@@ -95,9 +107,18 @@ def test_convolutions_halve_and_double_again(up, shape, smallest):
 
 
 def test_a_constant_map_has_no_checkerboard_away_from_the_border():
-    """Every output pixel of a 4×4 transposed convolution of stride 2 gets four products; of a 3×3 one, one, two or four."""
-    layer = lambda k: autoencoder.ConvTranspose(1, k, strides=2, padding=1, kernel_init=jax.nn.initializers.ones)  # noqa: E731
-    flat, uneven = (layer(k).init_with_output(jax.random.key(0), jnp.ones((1, 6, 6, 1)))[0][0, 2:-2, 2:-2] for k in (4, 3))
+    """Every output pixel of a 4×4 transposed convolution of stride 2 gets four products; of a 3×3
+    one, one, two or four."""
+
+    def layer(k):
+        return autoencoder.ConvTranspose(
+            1, k, strides=2, padding=1, kernel_init=jax.nn.initializers.ones
+        )
+
+    flat, uneven = (
+        layer(k).init_with_output(jax.random.key(0), jnp.ones((1, 6, 6, 1)))[0][0, 2:-2, 2:-2]
+        for k in (4, 3)
+    )
     assert np.ptp(flat) == 0 < np.ptp(uneven)
 
 
@@ -123,7 +144,9 @@ def test_a_code_is_its_mean_or_drawn_around_it_for_each_image():
     seen = run(jax.random.key(1))
     epsilon = (seen["code"] - seen["mean"]) / np.exp(seen["log_variance"] / 2)
     assert np.abs(epsilon[0] - epsilon[1]).min() > 0  # the same image, other noise
-    assert abs(epsilon.mean()) < 0.2 and abs(epsilon.std() - 1) < 0.15  # 320 draws: 3.5 and 3.8 standard errors
+    assert (
+        abs(epsilon.mean()) < 0.2 and abs(epsilon.std() - 1) < 0.15
+    )  # 320 draws: 3.5 and 3.8 standard errors
     np.testing.assert_array_equal(seen["code"], run(jax.random.key(1))["code"])
     assert np.any(seen["code"] != run(jax.random.key(2))["code"])
     given = model.apply(v, x, epsilon_BZ=epsilon)[1]

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import CLASSIFIERS, abstract, alexnet, count_multiply_adds, count_parameters, googlenet, resnet
+from advdl.models import (
+    CLASSIFIERS,
+    abstract,
+    alexnet,
+    count_multiply_adds,
+    count_parameters,
+    googlenet,
+    resnet,
+)
 from advdl.models.__main__ import main
 
 
@@ -32,14 +40,30 @@ def test_counts_of_forms_without_a_row(model, parameters):
 def test_each_inception_block_has_its_parameters():
     """Of Caffe's network, biases included."""
     params = abstract(googlenet.GoogLeNet(), (224, 224, 3))["params"]
-    counts = [sum(leaf.size for leaf in jax.tree.leaves(params[f"inception{block}"])) for block in googlenet.BLOCKS]
-    assert counts == [163_696, 388_736, 376_176, 449_160, 510_104, 605_376, 868_352, 1_043_456, 1_444_080]
+    counts = [
+        sum(leaf.size for leaf in jax.tree.leaves(params[f"inception{block}"]))
+        for block in googlenet.BLOCKS
+    ]
+    assert counts == [
+        163_696,
+        388_736,
+        376_176,
+        449_160,
+        510_104,
+        605_376,
+        868_352,
+        1_043_456,
+        1_444_080,
+    ]
 
 
 def intermediates(model, shape, train=False):
     v, rngs = abstract(model, shape), {"dropout": jax.random.key(0)}
     x = jnp.zeros((1, *shape))
-    apply = lambda v: model.apply(v, x, train=train, rngs=rngs, mutable=["batch_stats"])[0]  # noqa: E731
+
+    def apply(v):
+        return model.apply(v, x, train=train, rngs=rngs, mutable=["batch_stats"])[0]
+
     logits, seen = jax.eval_shape(apply, v)
     return {name: leaf.shape[1:] for name, leaf in seen.items()} | {"logits": logits.shape[1:]}
 
@@ -59,11 +83,15 @@ def test_googlenet_has_the_maps_of_table_1_and_its_auxiliary_classifiers_only_in
         (28, 28, 256), (28, 28, 480), (14, 14, 512), (14, 14, 832), (7, 7, 832), (7, 7, 1024),
     ]  # fmt: skip
     training = intermediates(googlenet.GoogLeNet(), (224, 224, 3), train=True)
-    assert {name: training[name] for name in set(training) - set(shapes)} == {"aux1": (1000,), "aux2": (1000,)}
+    assert {name: training[name] for name in set(training) - set(shapes)} == {
+        "aux1": (1000,),
+        "aux2": (1000,),
+    }
 
 
 def test_towers_see_only_their_own_maps_except_where_the_papers_gpus_talk():
-    """Figure 2: a change of the second tower's kernels of conv1 reaches the first tower's conv2 not, its conv3 does."""
+    """Figure 2: a change of the second tower's kernels of conv1 reaches the first tower's conv2
+    not, its conv3 does."""
     model = alexnet.AlexNet(num_classes=3)
     key = jax.random.key(0)
     x = jax.random.normal(key, (1, 67, 67, 3))
@@ -72,7 +100,10 @@ def test_towers_see_only_their_own_maps_except_where_the_papers_gpus_talk():
     before = apply(v)
     v["params"]["conv1"]["kernel"] = v["params"]["conv1"]["kernel"].at[1].mul(3)
     after = apply(v)
-    same = lambda name, half: bool(jnp.array_equal(before[name][..., half], after[name][..., half]))  # noqa: E731
+
+    def same(name, half):
+        return bool(jnp.array_equal(before[name][..., half], after[name][..., half]))
+
     first, second = slice(0, 48), slice(48, None)
     assert same("conv1", first) and not same("conv1", second)
     assert same("conv2", slice(0, 128)) and not same("conv2", slice(128, None))
@@ -83,4 +114,7 @@ def test_the_table_shows_every_network(capsys, monkeypatch):
     monkeypatch.setattr("advdl.models.__main__.CLASSIFIERS", {"resnet20": CLASSIFIERS["resnet20"]})
     main()
     printed = capsys.readouterr().out
-    assert all(text in printed for text in ("resnet20", "He 2015", "32×32×3", "269,722", "40,551,040", "8.75"))
+    assert all(
+        text in printed
+        for text in ("resnet20", "He 2015", "32×32×3", "269,722", "40,551,040", "8.75")
+    )

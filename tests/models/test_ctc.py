@@ -1,4 +1,5 @@
-"""CTC: its loss by adding up all paths, what a path says, and beams that find the likeliest string."""
+"""CTC: its loss by adding up all paths, what a path says, and beams that find the likeliest
+string."""
 
 import itertools
 
@@ -25,7 +26,9 @@ def every_string(logits):
     """Probability of every string, by all paths."""
     chance, found = np.asarray(jax.nn.softmax(logits), np.float64), {}
     for path in itertools.product(range(LABELS), repeat=len(chance)):
-        found[said(path)] = found.get(said(path), 0.0) + np.prod([frame[k] for frame, k in zip(chance, path, strict=True)])
+        found[said(path)] = found.get(said(path), 0.0) + np.prod(
+            [frame[k] for frame, k in zip(chance, path, strict=True)]
+        )
     return found
 
 
@@ -34,7 +37,9 @@ def test_the_loss_adds_up_all_paths():
         for string, chance in every_string(LOGITS[n]).items():
             label = np.zeros((1, FRAMES), np.int32)
             label[0, : len(string)] = string
-            loss = losses.ctc(LOGITS[n][None], jnp.array([FRAMES]), jnp.asarray(label), jnp.array([len(string)]))
+            loss = losses.ctc(
+                LOGITS[n][None], jnp.array([FRAMES]), jnp.asarray(label), jnp.array([len(string)])
+            )
             assert float(loss[0]) == pytest.approx(-np.log(chance), abs=1e-4), string
 
 
@@ -58,13 +63,20 @@ REPEATED = jnp.array([[1, 1, 2]] * 2), jnp.array([3, 3]), jnp.array([4, 3])
 @pytest.mark.parametrize("zero_infinity", [False, True])
 def test_a_string_with_too_few_frames_has_no_loss_and_no_gradient_if_so_asked(zero_infinity):
     label, length, frames = REPEATED
-    each = lambda logits: losses.ctc(logits, frames, label, length, zero_infinity)  # noqa: E731
+
+    def each(logits):
+        return losses.ctc(logits, frames, label, length, zero_infinity)
+
     loss, pull = jax.vjp(each, LOGITS)
     (gradient,) = pull(jnp.ones(2))
     chance = jax.nn.log_softmax(LOGITS[0])
-    assert float(loss[0]) == pytest.approx(-float(chance[0, 1] + chance[1, 0] + chance[2, 1] + chance[3, 2]), rel=1e-5)
+    assert float(loss[0]) == pytest.approx(
+        -float(chance[0, 1] + chance[1, 0] + chance[2, 1] + chance[3, 2]), rel=1e-5
+    )
     assert gradient[0].any()
-    assert (float(loss[1]) == 0 and not gradient[1].any()) if zero_infinity else float(loss[1]) > 1e4
+    assert (
+        (float(loss[1]) == 0 and not gradient[1].any()) if zero_infinity else float(loss[1]) > 1e4
+    )
 
 
 def test_losses_and_gradients_are_those_of_pytorch_with_zero_infinity():
@@ -75,14 +87,21 @@ def test_losses_and_gradients_are_those_of_pytorch_with_zero_infinity():
     label = rng.integers(1, classes, (batch, size))
     length, frames = rng.integers(0, size + 1, batch), rng.integers(1, time + 1, batch)
     given = jnp.asarray(frames), jnp.asarray(label), jnp.asarray(length)
-    each = lambda x: losses.ctc(x, *given, zero_infinity=True)  # noqa: E731
+
+    def each(x):
+        return losses.ctc(x, *given, zero_infinity=True)
+
     loss, pull = jax.vjp(each, logits)
     (gradient,) = pull(jnp.ones(batch))
     x = torch.tensor(logits, requires_grad=True)
     theirs = torch.nn.functional.ctc_loss(
-        x.log_softmax(-1).transpose(0, 1), torch.tensor(label), torch.tensor(frames), torch.tensor(length),
-        reduction="none", zero_infinity=True,
-    )  # fmt: skip
+        x.log_softmax(-1).transpose(0, 1),
+        torch.tensor(label),
+        torch.tensor(frames),
+        torch.tensor(length),
+        reduction="none",
+        zero_infinity=True,
+    )
     theirs.sum().backward()
     infeasible = np.asarray(losses.ctc_frames(label, length)) > frames
     assert 0 < infeasible.sum() < batch and (theirs.detach().numpy()[infeasible] == 0).all()
@@ -93,7 +112,10 @@ def test_losses_and_gradients_are_those_of_pytorch_with_zero_infinity():
 def test_frames_behind_the_end_have_no_effect():
     label, length = jnp.array([[1, 2], [2, 0]]), jnp.array([2, 1])
     frames = jnp.array([4, 2])
-    total = lambda logits: losses.ctc(logits, frames, label, length).sum()  # noqa: E731
+
+    def total(logits):
+        return losses.ctc(logits, frames, label, length).sum()
+
     run = jax.jit(jax.value_and_grad(total))
     loss, gradient = run(LOGITS)
     dirty = jnp.where(jnp.arange(FRAMES)[None, :, None] < frames[:, None, None], LOGITS, jnp.nan)
@@ -135,5 +157,9 @@ def test_a_listener_hears_nothing_behind_the_end():
     variables = network.init(jax.random.key(0), x, length)
     real = jnp.arange(6)[None, :, None] < length[:, None, None]
     before = network.apply(variables, x, length)
-    after = network.apply(variables, jnp.pad(jnp.where(real, x, 1e5), ((0, 0), (0, 3), (0, 0))), length)
-    np.testing.assert_allclose(jnp.where(real, before, 0), jnp.where(real, after[:, :6], 0), atol=1e-5)
+    after = network.apply(
+        variables, jnp.pad(jnp.where(real, x, 1e5), ((0, 0), (0, 3), (0, 0))), length
+    )
+    np.testing.assert_allclose(
+        jnp.where(real, before, 0), jnp.where(real, after[:, :6], 0), atol=1e-5
+    )

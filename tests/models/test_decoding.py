@@ -1,4 +1,5 @@
-"""Decoding: greedy, sampled, by beam; against exhaustive search, forced decoding and a beam search in plain Python."""
+"""Decoding: greedy, sampled, by beam; against exhaustive search, forced decoding and a beam search
+in plain Python."""
 
 import functools
 import itertools
@@ -41,10 +42,20 @@ def scored():
     sequences = list(every_sequence())
     tokens = jnp.asarray([[*s, *[0] * (STEPS - len(s))] for s in sequences], jnp.int32)
     lengths = jnp.asarray([len(s) for s in sequences])
-    force = jax.jit(lambda token, length: decoding.forced(
-        step, CARRY, BEGIN, jnp.broadcast_to(token, (BATCH, STEPS)), jnp.broadcast_to(length, (BATCH,))
-    ))  # fmt: skip
-    return sequences, lengths, jnp.stack([force(t, n) for t, n in zip(tokens, lengths, strict=True)], 1)
+    force = jax.jit(
+        lambda token, length: decoding.forced(
+            step,
+            CARRY,
+            BEGIN,
+            jnp.broadcast_to(token, (BATCH, STEPS)),
+            jnp.broadcast_to(length, (BATCH,)),
+        )
+    )
+    return (
+        sequences,
+        lengths,
+        jnp.stack([force(t, n) for t, n in zip(tokens, lengths, strict=True)], 1),
+    )
 
 
 def test_all_sequences_share_one_probability():
@@ -58,18 +69,24 @@ def test_a_wide_beam_is_exhaustive_search(alpha):
     wanted = np.asarray(total / decoding.length_penalty(lengths, alpha)[None])
     for b in range(BATCH):
         order = np.argsort(-wanted[b], kind="stable")
-        best = [tuple(np.asarray(found.token[b, n])[: int(found.length[b, n])]) for n in range(len(sequences))]
+        best = [
+            tuple(np.asarray(found.token[b, n])[: int(found.length[b, n])])
+            for n in range(len(sequences))
+        ]
         assert best[:20] == [sequences[n] for n in order[:20]]
         np.testing.assert_allclose(found.score[b, : len(sequences)], wanted[b][order], atol=1e-4)
 
 
 MANY, LONG, WORDS, LAST = 300, 6, 5, 4
-LOGITS = jnp.asarray(np.random.default_rng(1).normal(0, 2, (MANY, LONG, WORDS, WORDS, WORDS)), jnp.float32)
+LOGITS = jnp.asarray(
+    np.random.default_rng(1).normal(0, 2, (MANY, LONG, WORDS, WORDS, WORDS)), jnp.float32
+)
 MANY_CARRY, MANY_BEGIN = (LOGITS, *jnp.zeros((2, MANY), jnp.int32)), jnp.zeros(MANY, jnp.int32)
 
 
 def many_step(carry, token):
-    """As many decoders as examples, each with logits that depend on the step and on the last two tokens."""
+    """As many decoders as examples, each with logits that depend on the step and on the last two
+    tokens."""
     table, t, before = carry
     return table[jnp.arange(len(token)), t, before, token], (table, t + 1, token)
 
@@ -77,15 +94,21 @@ def many_step(carry, token):
 @functools.cache
 def searched(width, alpha):
     """`beam_search` of all decoders at once."""
-    run = jax.jit(lambda: decoding.beam_search(many_step, MANY_CARRY, MANY_BEGIN, width, LONG, LAST, alpha))
+    run = jax.jit(
+        lambda: decoding.beam_search(many_step, MANY_CARRY, MANY_BEGIN, width, LONG, LAST, alpha)
+    )
     return jax.tree.map(np.asarray, run())
 
 
 def plainly_searched(logits, width, alpha):
-    """All that a beam of one decoder completes in LONG steps, never stopping early, and what it holds then: {tokens: score}."""
+    """All that a beam of one decoder completes in LONG steps, never stopping early, and what it
+    holds then: {tokens: score}."""
     own = np.asarray(logits, np.float64)
     own = own - np.log(np.exp(own).sum(-1, keepdims=True))
-    penalty = lambda tokens: ((5 + len(tokens)) / 6) ** alpha  # noqa: E731
+
+    def penalty(tokens):
+        return ((5 + len(tokens)) / 6) ** alpha
+
     beam, complete = [((), 0.0)], {}
     for t in range(LONG):
         longer = []
@@ -93,7 +116,11 @@ def plainly_searched(logits, width, alpha):
             before, last = (0, 0, *tokens)[-2:]
             longer += [((*tokens, n), total + own[t, before, last, n]) for n in range(WORDS)]
         longer.sort(key=lambda item: -item[1])
-        complete |= {tokens: total / penalty(tokens) for tokens, total in longer[:width] if tokens[-1] == LAST}
+        complete |= {
+            tokens: total / penalty(tokens)
+            for tokens, total in longer[:width]
+            if tokens[-1] == LAST
+        }
         beam = [item for item in longer if item[0][-1] != LAST][:width]
     return complete, {tokens: total / penalty(tokens) for tokens, total in beam}
 
@@ -103,28 +130,37 @@ SEARCHES = pytest.mark.parametrize(("width", "alpha"), [(1, 0.0), (2, 0.0), (2, 
 
 @SEARCHES
 def test_nothing_that_a_beam_completed_is_better_than_its_result(width, alpha):
-    """The beams of 300 decoders, and all of their results are those of a search that keeps everything and never stops early."""
+    """The beams of 300 decoders, and all of their results are those of a search that keeps
+    everything and never stops early."""
     found = searched(width, alpha)
     for n in range(MANY):
         complete, unfinished = plainly_searched(LOGITS[n], width, alpha)
         assert found.score[n, 0] >= max(complete.values(), default=-np.inf) - 1e-5
         wanted = sorted({**complete, **unfinished}.items(), key=lambda item: -item[1])[:width]
-        assert [tuple(own[:length]) for own, length in zip(found.token[n], found.length[n], strict=True)] == [
-            tokens for tokens, _ in wanted
-        ]
+        assert [
+            tuple(own[:length]) for own, length in zip(found.token[n], found.length[n], strict=True)
+        ] == [tokens for tokens, _ in wanted]
         np.testing.assert_allclose(found.score[n], [score for _, score in wanted], rtol=1e-5)
     behind = np.arange(LONG) >= found.length[..., None]
     assert behind.any() and not found.token[behind].any()  # nothing but padding behind the end
 
 
 def test_a_complete_sequence_is_kept_though_the_beam_goes_on_with_likelier_ones():
-    """One of probability 0.3 is complete after the first step; two of 0.35 replace it in the beam, and then fall apart."""
+    """One of probability 0.3 is complete after the first step; two of 0.35 replace it in the beam,
+    and then fall apart."""
     end, size = 3, 40
     first = jnp.log(jnp.full(size, 1e-6).at[jnp.array([1, end])].set(jnp.array([0.7, 0.3])))
     second = jnp.log(jnp.full(size, 1e-6).at[jnp.array([1, 2])].set(0.5))
     table = jnp.stack([first, second, jnp.zeros(size), jnp.zeros(size)])
-    step = lambda t, token: (table[t], t + 1)  # noqa: E731
-    found = jax.jit(lambda: decoding.beam_search(step, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), 2, 4, end))()
+
+    def step(t, token):
+        return (table[t], t + 1)
+
+    found = jax.jit(
+        lambda: decoding.beam_search(
+            step, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), 2, 4, end
+        )
+    )()
     assert found.token[0, 0, 0] == end and found.length[0, 0] == 1
     np.testing.assert_allclose(found.log_probability[0, 0], np.log(0.3), rtol=1e-4)
 
@@ -141,15 +177,19 @@ def test_a_beam_of_one_is_greedy_without_a_length_penalty_and_never_worse_with_o
 
 
 def test_a_beam_of_two_may_be_worse_than_greedy():
-    """Why a wider beam is not always at least as good. Greedy takes 1 (0.4), 3 (0.3), 2 (1): 0.12. A beam of two holds 0 (0.35)
-    too, whose two children (0.175 each) push out the greedy beginning (0.12), and then have 20 equal ones each: 0.00875."""
+    """Why a wider beam is not always at least as good. Greedy takes 1 (0.4), 3 (0.3), 2 (1): 0.12.
+    A beam of two holds 0 (0.35) too, whose two children (0.175 each) push out the greedy beginning
+    (0.12), and then have 20 equal ones each: 0.00875."""
     size, end = 24, 23
     table = np.full((size, size), 1e-9)
     table[22, [1, 0, 2, 3]] = 0.4, 0.35, 0.125, 0.125
     table[1, [3, 4, 5, 6]] = 0.3, 0.25, 0.25, 0.2
     table[0, [7, 8]] = 0.5
     table[3, 2], table[[7, 8], :20] = 1, 1 / 20
-    step = lambda carry, token: (jnp.log(jnp.asarray(table, jnp.float32))[token], carry)  # noqa: E731
+
+    def step(carry, token):
+        return (jnp.log(jnp.asarray(table, jnp.float32))[token], carry)
+
     begin = jnp.full(1, 22)
     greedy = jax.jit(lambda: decoding.greedy(step, (), begin, 3, end))()
     beam = jax.jit(lambda: decoding.beam_search(step, (), begin, 2, 3, end))()
@@ -158,7 +198,8 @@ def test_a_beam_of_two_may_be_worse_than_greedy():
 
 
 def test_a_step_of_the_beam_does_not_sort_the_vocabulary():
-    """A full sort of 64 times 40,000 candidates took ten times as long as the rest of a translator's step."""
+    """A full sort of 64 times 40,000 candidates took ten times as long as the rest of a
+    translator's step."""
     run = jax.jit(lambda: decoding.beam_search(many_step, MANY_CARRY, MANY_BEGIN, 2, LONG, LAST))
     sorts = [line for line in run.lower().compile().as_text().splitlines() if " sort(" in line]
     assert not [line for line in sorts if f"{MANY},{2 * WORDS}]" in line]
@@ -166,7 +207,10 @@ def test_a_step_of_the_beam_does_not_sort_the_vocabulary():
 
 def test_what_does_not_exist_has_no_score():
     """Of two tokens, one of which ends, there are three sequences of at most two."""
-    step = lambda carry, token: (jnp.log(jnp.asarray([[0.6, 0.4]])).repeat(len(token), 0), carry)  # noqa: E731
+
+    def step(carry, token):
+        return (jnp.log(jnp.asarray([[0.6, 0.4]])).repeat(len(token), 0), carry)
+
     found = jax.jit(lambda: decoding.beam_search(step, (), jnp.zeros(1, jnp.int32), 5, 2, end=1))()
     np.testing.assert_allclose(np.exp(found.log_probability[0]), [0.4, 0.36, 0.24, 0, 0], rtol=1e-5)
     assert np.isneginf(found.score[0, 3:]).all()
@@ -186,7 +230,9 @@ def test_a_score_is_that_of_forced_decoding(width, alpha):
     for n in range(width):
         again = many_forced()(found.token[:, n], found.length[:, n])
         np.testing.assert_allclose(found.log_probability[:, n], again, rtol=1e-5)
-        np.testing.assert_allclose(found.score[:, n], again / decoding.length_penalty(found.length[:, n], alpha), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.score[:, n], again / decoding.length_penalty(found.length[:, n], alpha), rtol=1e-5
+        )
     assert (np.diff(found.score, axis=1) <= 0).all()
 
 
@@ -216,11 +262,15 @@ def test_greedy_takes_the_likeliest_and_stops_at_the_end():
 
 def test_samples_follow_the_probabilities_at_their_temperature():
     logits = jnp.asarray([[0.5, 1.5, -1.0, 0.0]])
-    alike = lambda carry, token: (jnp.broadcast_to(logits, (len(token), 4)), carry)  # noqa: E731
+
+    def alike(carry, token):
+        return (jnp.broadcast_to(logits, (len(token), 4)), carry)
+
     for temperature, top_k, top_p in ((1.0, 0, 1.0), (0.5, 0, 1.0), (1.0, 2, 1.0), (1.0, 0, 0.6)):
-        draw = lambda key, options=(temperature, top_k, top_p): decoding.sample(  # noqa: E731
-            alike, (), jnp.zeros(20_000, jnp.int32), 1, END, key, *options
-        )
+
+        def draw(key, options=(temperature, top_k, top_p)):
+            return decoding.sample(alike, (), jnp.zeros(20_000, jnp.int32), 1, END, key, *options)
+
         token = np.asarray(jax.jit(draw)(jax.random.key(0)).token[:, 0])
         wanted = jax.nn.softmax(decoding.restrict(logits / temperature, top_k, top_p))[0]
         np.testing.assert_allclose(np.bincount(token, minlength=4) / len(token), wanted, atol=0.012)
@@ -244,7 +294,10 @@ def test_a_samples_log_probability_is_that_of_forced_decoding(options):
 
 def test_the_nucleus_is_the_smallest_set_that_suffices():
     logits = jnp.log(jnp.asarray([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4]]))
-    kept = lambda p, k=0: np.isfinite(np.asarray(decoding.restrict(logits, k, p))).tolist()  # noqa: E731
+
+    def kept(p, k=0):
+        return np.isfinite(np.asarray(decoding.restrict(logits, k, p))).tolist()
+
     assert kept(0.75) == [[True, True, False, False], [False, True, True, True]]
     assert kept(0.45) == [[True, False, False, False], [False, False, True, True]]
     assert kept(1.0, 1) == [[True, False, False, False], [False, False, False, True]]

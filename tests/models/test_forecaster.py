@@ -1,4 +1,5 @@
-"""Forecasters: persistence before the first update, one decoder two ways, and shifts with the history."""
+"""Forecasters: persistence before the first update, one decoder two ways, and shifts with the
+history."""
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,19 @@ DECODERS = pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
 def grown(network):
     """Variables that are not those of the beginning."""
     variables = network.init(jax.random.key(0), HISTORY, FUTURE)
-    return jax.tree.map(lambda x: x + 0.3 * np.random.default_rng(1).standard_normal(x.shape).astype(np.float32), variables)
+    return jax.tree.map(
+        lambda x: x + 0.3 * np.random.default_rng(1).standard_normal(x.shape).astype(np.float32),
+        variables,
+    )
 
 
 @DECODERS
 def test_before_the_first_update_it_is_persistence(decoder):
     network = models.Forecaster(5, decoder, features=4)
     variables = network.init(jax.random.key(0), HISTORY, FUTURE)
-    np.testing.assert_array_equal(network.apply(variables, HISTORY), np.repeat(HISTORY[:, -1:], 5, 1))
+    np.testing.assert_array_equal(
+        network.apply(variables, HISTORY), np.repeat(HISTORY[:, -1:], 5, 1)
+    )
 
 
 @DECODERS
@@ -50,7 +56,9 @@ def test_a_step_is_told_what_came_before_it_and_nothing_later():
     variables = grown(network)
     changed = FUTURE.copy()
     changed[:, 2:] += 3
-    before, after = (np.asarray(network.apply(variables, HISTORY, future)) for future in (FUTURE, changed))
+    before, after = (
+        np.asarray(network.apply(variables, HISTORY, future)) for future in (FUTURE, changed)
+    )
     np.testing.assert_array_equal(before[:, :3], after[:, :3])
     assert (before[:, 3:] != after[:, 3:]).all()
 
@@ -58,7 +66,9 @@ def test_a_step_is_told_what_came_before_it_and_nothing_later():
 def test_what_came_does_not_reach_a_direct_forecast():
     network = models.Forecaster(5, features=4)
     variables = grown(network)
-    np.testing.assert_array_equal(network.apply(variables, HISTORY), network.apply(variables, HISTORY, FUTURE))
+    np.testing.assert_array_equal(
+        network.apply(variables, HISTORY), network.apply(variables, HISTORY, FUTURE)
+    )
 
 
 def test_half_precision_keeps_the_last_value_whole():

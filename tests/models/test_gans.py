@@ -14,7 +14,9 @@ def normal(*shape, seed=0):
 
 
 def shapes(model, *shape):
-    return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), jnp.zeros(shape))
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), jnp.zeros(shape)
+    )
 
 
 def count(tree):
@@ -33,7 +35,9 @@ def test_goodfellow_counts_are_the_papers_widths():
 
 
 def test_goodfellow_starts_within_the_released_ranges():
-    generator = initialized(goodfellow.Generator((4, 4, 1), hidden=(300, 200)), normal(1, 20))["params"]
+    generator = initialized(goodfellow.Generator((4, 4, 1), hidden=(300, 200)), normal(1, 20))[
+        "params"
+    ]
     discriminator = initialized(goodfellow.Discriminator(), normal(1, 4, 4, 1))["params"]
     for params, bound in ((generator, 0.05), (discriminator, 0.005)):
         for layer in params.values():
@@ -41,7 +45,9 @@ def test_goodfellow_starts_within_the_released_ranges():
             assert 0.9 * bound < np.abs(kernel).max() <= bound
             assert not np.any(layer["bias"])
         np.testing.assert_allclose(
-            np.concatenate([np.ravel(p["kernel"]) for p in params.values()]).std(), bound / 3**0.5, rtol=0.02
+            np.concatenate([np.ravel(p["kernel"]) for p in params.values()]).std(),
+            bound / 3**0.5,
+            rtol=0.02,
         )
 
 
@@ -59,9 +65,16 @@ def test_goodfellow_discriminator_drops_in_training_only():
     v = initialized(model, x)
     logit, seen = model.apply(v, x, train=False)
     assert logit.shape == (4,)
-    assert {name: leaf.shape for name, leaf in seen.items()} == {"hidden1": (4, 16), "hidden2": (4, 16)}
-    np.testing.assert_array_equal(logit, model.apply(v, x, train=False, rngs={"dropout": jax.random.key(1)})[0])
-    dropped = [model.apply(v, x, train=True, rngs={"dropout": jax.random.key(i)})[0] for i in (1, 2)]
+    assert {name: leaf.shape for name, leaf in seen.items()} == {
+        "hidden1": (4, 16),
+        "hidden2": (4, 16),
+    }
+    np.testing.assert_array_equal(
+        logit, model.apply(v, x, train=False, rngs={"dropout": jax.random.key(1)})[0]
+    )
+    dropped = [
+        model.apply(v, x, train=True, rngs={"dropout": jax.random.key(i)})[0] for i in (1, 2)
+    ]
     assert np.any(dropped[0] != dropped[1]) and np.any(dropped[0] != logit)
 
 
@@ -86,15 +99,26 @@ def test_dcgan_at_64_is_figure_1(kernel):
     assert g["params"]["project"]["kernel"].shape == (100, 4 * 4 * 1024)
     channels = [1024, 512, 256, 128, 3]
     for level in range(1, 5):
-        assert g["params"][f"double{level}"]["kernel"].shape == (kernel, kernel, channels[level - 1], channels[level])
+        assert g["params"][f"double{level}"]["kernel"].shape == (
+            kernel,
+            kernel,
+            channels[level - 1],
+            channels[level],
+        )
     norms = 2 * (1024 + 512 + 256 + 128)
     taps = kernel**2
-    assert count(g["params"]) == 100 * 16384 + taps * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + norms
+    assert (
+        count(g["params"])
+        == 100 * 16384 + taps * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + norms
+    )
     images = jax.eval_shape(lambda v, z: generator.apply(v, z, train=False), g, jnp.zeros((2, 100)))
     assert images.shape == (2, 64, 64, 3)
     discriminator = dcgan.Discriminator(width=128, kernel=kernel)
     d = shapes(discriminator, 2, 64, 64, 3)
-    assert count(d["params"]) == taps * (3 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + 2 * (256 + 512 + 1024) + 16384
+    assert (
+        count(d["params"])
+        == taps * (3 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + 2 * (256 + 512 + 1024) + 16384
+    )
     logit, seen = jax.eval_shape(lambda v, x: discriminator.apply(v, x, train=False), d, images)
     assert logit.shape == (2,)
     assert [seen[f"level{i}"].shape for i in (1, 2, 3, 4)] == [
@@ -113,7 +137,9 @@ def test_dcgan_makes_and_judges_any_size_in_range(shape):
     x = jax.eval_shape(lambda g, z: generator.apply(g, z, train=False), g, z)
     assert x.shape == (3, *shape)
     d = shapes(discriminator, *x.shape)
-    assert jax.eval_shape(lambda d, x: discriminator.apply(d, x, train=False), d, x)[0].shape == (3,)
+    assert jax.eval_shape(lambda d, x: discriminator.apply(d, x, train=False), d, x)[0].shape == (
+        3,
+    )
 
 
 def test_a_dcgan_that_knows_classes_adds_the_label_times_the_features_added_up():
@@ -155,17 +181,27 @@ def test_dcgan_starts_as_the_paper():
 
 
 def test_dcgan_fast_and_plain_are_one_game():
-    """The loss of a generator through a discriminator, with a gradient penalty on its input, and all gradients."""
-    generator, discriminator, z = dcgan.Generator((8, 8, 1), width=12), dcgan.Discriminator(width=12), normal(4, 10)
+    """The loss of a generator through a discriminator, with a gradient penalty on its input, and
+    all gradients."""
+    generator, discriminator, z = (
+        dcgan.Generator((8, 8, 1), width=12),
+        dcgan.Discriminator(width=12),
+        normal(4, 10),
+    )
     g, d = initialized(generator, z), initialized(discriminator, normal(4, 8, 8, 1))
 
     def value(gp, dp):
         x, _ = generator.apply({**g, "params": gp}, z, train=True, mutable=["batch_stats"])
 
         def logits(x):
-            return discriminator.apply({**d, "params": dp}, x, train=True, mutable=["batch_stats"])[0][0]
+            return discriminator.apply({**d, "params": dp}, x, train=True, mutable=["batch_stats"])[
+                0
+            ][0]
 
-        return jax.nn.softplus(-logits(x)).sum() + jnp.sum(jax.grad(lambda x: logits(x).sum())(x) ** 2) * 1e3
+        return (
+            jax.nn.softplus(-logits(x)).sum()
+            + jnp.sum(jax.grad(lambda x: logits(x).sum())(x) ** 2) * 1e3
+        )
 
     got = []
     with jax.enable_x64(True):
@@ -179,7 +215,10 @@ def test_dcgan_fast_and_plain_are_one_game():
 
 @pytest.mark.parametrize("family", [dcgan, goodfellow])
 def test_bfloat16_is_a_setting(family):
-    generator, discriminator = family.Generator((8, 8, 1), dtype=jnp.bfloat16), family.Discriminator(dtype=jnp.bfloat16)
+    generator, discriminator = (
+        family.Generator((8, 8, 1), dtype=jnp.bfloat16),
+        family.Discriminator(dtype=jnp.bfloat16),
+    )
     g, d = shapes(generator, 2, 10), shapes(discriminator, 2, 8, 8, 1)
     assert {leaf.dtype.name for leaf in jax.tree.leaves((g, d))} == {"float32"}
     x = jax.eval_shape(lambda v, z: generator.apply(v, z, train=False), g, jnp.zeros((2, 10)))

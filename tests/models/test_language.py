@@ -1,4 +1,5 @@
-"""A language model: the carry goes on, its own words where it is told to, and padding behind changes nothing."""
+"""A language model: the carry goes on, its own words where it is told to, and padding behind
+changes nothing."""
 
 import functools
 
@@ -36,17 +37,24 @@ def test_a_token_changes_no_answer_before_it():
     module, variables = network()
     other = TOKENS.copy()
     other[:, 7:] = (other[:, 7:] + 1) % 11
-    np.testing.assert_array_equal(module.apply(variables, TOKENS)[0][:, :7], module.apply(variables, other)[0][:, :7])
+    np.testing.assert_array_equal(
+        module.apply(variables, TOKENS)[0][:, :7], module.apply(variables, other)[0][:, :7]
+    )
 
 
 def test_sampling_with_probability_0_is_teacher_forcing_and_1_is_writing_alone():
     module, variables = network()
-    apply = lambda share: module.apply(variables, TOKENS, sampling=share, rngs={"sampling": KEY})  # noqa: E731
+
+    def apply(share):
+        return module.apply(variables, TOKENS, sampling=share, rngs={"sampling": KEY})
+
     forced, traced = module.apply(variables, TOKENS), apply(jnp.float32(0))
     np.testing.assert_allclose(traced[0], forced[0], atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), traced[1], forced[1])
 
-    step = lambda carry, token: module.apply(variables, carry, token, method="next")  # noqa: E731
+    def step(carry, token):
+        return module.apply(variables, carry, token, method="next")
+
     written = decoding.sample(step, module.begin(3), TOKENS[:, 0], 12, -1).token
     np.testing.assert_array_equal(apply(1.0)[0].argmax(-1), written)
 
@@ -55,7 +63,9 @@ def test_half_of_the_tokens_are_its_own_each_by_itself():
     module, variables = network()
     forced = jax.jit(lambda tokens: module.apply(variables, tokens)[0])
     logits, _ = module.apply(variables, TOKENS, sampling=0.5, rngs={"sampling": KEY})
-    given = TOKENS.copy()  # what it was fed, found step by step: its own word where the answer after it says so
+    given = (
+        TOKENS.copy()
+    )  # what it was fed, found step by step: its own word where the answer after it says so
     for t in range(1, 12):
         own = np.asarray(forced(given).argmax(-1))[:, t - 1]
         fed = given.copy()
@@ -69,9 +79,13 @@ def test_half_of_the_tokens_are_its_own_each_by_itself():
 
 
 def test_the_medium_network_has_the_parameters_that_its_layers_have():
-    """Embedding, two layers of four gates with input, state and bias, and the softmax, at 10,000 words."""
+    """Embedding, two layers of four gates with input, state and bias, and the softmax, at 10,000
+    words."""
     module = LanguageModel(10_000, 650, 650, 2, dropout=0.5, uniform=0.05)
-    count = lambda module: sum(x.size for x in jax.tree.leaves(jax.eval_shape(module.init, KEY, TOKENS)))  # noqa: E731
+
+    def count(module):
+        return sum(x.size for x in jax.tree.leaves(jax.eval_shape(module.init, KEY, TOKENS)))
+
     assert count(module) == 10_000 * 650 + 2 * 4 * 650 * (650 + 650 + 1) + 10_000 * 651
     tied = LanguageModel(10_000, 650, 650, 2, tied=True)
     assert count(tied) == 10_000 * 650 + 2 * 4 * 650 * 1301

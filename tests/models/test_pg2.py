@@ -21,7 +21,11 @@ def keypoints(count=4, size=(48, 32)):
 def test_heat_maps_are_disks_around_what_is_seen():
     given = keypoints().at[1, 4, 2].set(0.0)
     maps = np.asarray(pg2.heat_maps(given, (48, 32), 2.0))
-    assert maps.shape == (4, 48, 32, 18) and set(np.unique(maps)) == {-1, 1} and (maps[1, ..., 4] == -1).all()
+    assert (
+        maps.shape == (4, 48, 32, 18)
+        and set(np.unique(maps)) == {-1, 1}
+        and (maps[1, ..., 4] == -1).all()
+    )
     y, x = np.mgrid[:48, :32] + 0.5
     for b, k in ((0, 0), (2, 9)):
         inside = np.hypot(x - given[b, k, 0], y - given[b, k, 1]) <= 2
@@ -29,7 +33,8 @@ def test_heat_maps_are_disks_around_what_is_seen():
 
 
 def test_the_mask_is_the_dilated_skeleton():
-    """Against points laid densely on the limbs, dilated by SciPy's distance transform, at a quarter of a pixel."""
+    """Against points laid densely on the limbs, dilated by SciPy's distance transform, at a quarter
+    of a pixel."""
     given, fine, radius = keypoints(1), 4, 3.0
     mask = np.asarray(pg2.pose_mask(given, persons.LIMBS, (48, 32), radius))[0]
     lines = np.ones((48 * fine, 32 * fine), bool)
@@ -51,7 +56,10 @@ def test_a_limb_of_which_one_end_is_not_seen_is_not_in_the_mask():
     given, hidden = keypoints(1), 2
     others = [limb for limb in persons.LIMBS if hidden not in limb]
     assert {limb.index(hidden) for limb in persons.LIMBS if hidden in limb} == {0, 1}
-    mask = lambda given, limbs: pg2.pose_mask(given, limbs, (48, 32), 3.0)  # noqa: E731
+
+    def mask(given, limbs):
+        return pg2.pose_mask(given, limbs, (48, 32), 3.0)
+
     masks = jax.jit(lambda x: (mask(x.at[:, hidden, 2].set(0.0), persons.LIMBS), mask(x, others)))
     unseen, without = masks(given)
     np.testing.assert_array_equal(unseen, without)
@@ -68,7 +76,11 @@ def test_the_papers_size_has_its_code_and_shapes():
     x, pose = jnp.zeros((1, 128, 64, 3)), jnp.zeros((1, 128, 64, 18))
     network = pg2.Coarse()
     (image, seen), variables = jax.eval_shape(lambda: network.init_with_output(KEY, x, pose))
-    assert image.shape == (1, 128, 64, 3) and seen["code"].shape == (1, 64) and seen["down5"].shape == (1, 8, 4, 640)
+    assert (
+        image.shape == (1, 128, 64, 3)
+        and seen["code"].shape == (1, 64)
+        and seen["down5"].shape == (1, 8, 4, 640)
+    )
     assert variables["params"]["code"]["kernel"].shape == (8 * 4 * 640, 64)
     assert variables["params"]["decode"]["kernel"].shape == (64, 8 * 4 * 128)
     _, seen = jax.eval_shape(lambda: pg2.Fine().init_with_output(KEY, x, x)[0])
@@ -83,7 +95,9 @@ def test_stage_1_is_its_blocks_in_plain_numpy():
     variables = jax.eval_shape(lambda: network.init(KEY, x, pose))
     v = jax.tree.map(lambda leaf: np.float32(random.standard_normal(leaf.shape) / 2), variables)
     p = v["params"]
-    relu = lambda x: np.maximum(x, 0)  # noqa: E731
+
+    def relu(x):
+        return np.maximum(x, 0)
 
     def conv(x, name, stride=1):
         kernel = p[name]["kernel"]
@@ -96,7 +110,9 @@ def test_stage_1_is_its_blocks_in_plain_numpy():
     def residual(x, name):
         return x + relu(conv(relu(conv(x, f"{name}_conv1")), f"{name}_conv2"))
 
-    dense = lambda x, name: x @ p[name]["kernel"] + p[name]["bias"]  # noqa: E731
+    def dense(x, name):
+        return x @ p[name]["kernel"] + p[name]["bias"]
+
     down1 = residual(relu(conv(np.concatenate([x, pose], -1), "first")), "down1")
     down2 = residual(relu(conv(down1, "halve1", 2)), "down2")
     code = dense(down2.reshape(2, -1), "code")
@@ -116,4 +132,6 @@ def test_stage_2_begins_with_what_stage_1_made():
 
 def test_a_size_that_does_not_halve_is_refused():
     with pytest.raises(ValueError, match="do not halve 4 times"):
-        jax.eval_shape(lambda: pg2.Coarse().init(KEY, jnp.zeros((1, 24, 24, 3)), jnp.zeros((1, 24, 24, 18))))
+        jax.eval_shape(
+            lambda: pg2.Coarse().init(KEY, jnp.zeros((1, 24, 24, 3)), jnp.zeros((1, 24, 24, 18)))
+        )

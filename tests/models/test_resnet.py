@@ -14,7 +14,9 @@ def normal(*shape, seed=0):
 
 
 def shapes(model, shape=(2, 32, 32, 3)):
-    return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), jnp.zeros(shape))
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), jnp.zeros(shape)
+    )
 
 
 def count(tree):
@@ -36,7 +38,9 @@ def test_plain_net_has_the_parameters_of_option_a():
 def test_any_size_channels_and_classes():
     model = resnet.cifar(8, num_classes=7)
     v = shapes(model, (2, 8, 12, 1))
-    logits, seen = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), v, jnp.zeros((2, 8, 12, 1)))
+    logits, seen = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=False), v, jnp.zeros((2, 8, 12, 1))
+    )
     assert logits.shape == (2, 7)
     assert {name: leaf.shape for name, leaf in seen.items()} == {
         "stem": (2, 8, 12, 16),
@@ -57,9 +61,12 @@ def initialized(model, x):
     return jax.jit(lambda key: model.init(key, x, train=False))(jax.random.key(0))
 
 
-@pytest.mark.parametrize(("zeros", "place"), [("appended", slice(0, 4)), ("symmetric", slice(2, 6))])
+@pytest.mark.parametrize(
+    ("zeros", "place"), [("appended", slice(0, 4)), ("symmetric", slice(2, 6))]
+)
 def test_option_a_passes_every_second_pixel_with_zeros_for_new_channels(zeros, place):
-    """With the residual branch silenced (gain of its last normalization 0), a block is its shortcut."""
+    """With the residual branch silenced (gain of its last normalization 0), a block is its
+    shortcut."""
     x = np.abs(normal(2, 6, 6, 4))
     block = resnet.Block(8, strides=2, zeros=zeros)
     v = initialized(block, x)
@@ -80,10 +87,13 @@ def test_identity_shortcut_is_the_identity_and_a_plain_block_has_none():
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_a_preactivation_net_activates_before_its_first_unit_splits(stem):
-    """He et al. 2016, appendix. With the residual branches silenced (kernel of the last convolution 0) a unit is its shortcut:
-    in the first it carries the activated maps of the stem, in the others what comes in."""
+    """He et al. 2016, appendix. With the residual branches silenced (kernel of the last convolution
+    0) a unit is its shortcut: in the first it carries the activated maps of the stem, in the others
+    what comes in."""
     x = normal(2, 16, 16, 3)
-    model = resnet.ResNet((2,), resnet.PreactBlock, num_classes=None, width=4, stem=stem, shortcut="A")
+    model = resnet.ResNet(
+        (2,), resnet.PreactBlock, num_classes=None, width=4, stem=stem, shortcut="A"
+    )
     v = jax.tree.map(lambda a: normal(*a.shape, seed=1), shapes(model, x.shape))
     v["batch_stats"] = jax.tree.map(np.abs, v["batch_stats"])
     for number in (1, 2):
@@ -114,10 +124,13 @@ def test_weights_start_as_he_et_al():
     ids=["network A", "bottlenecks C", "pre-activation", "block B", "plain block"],
 )
 def test_fast_and_plain_are_one_network(model):
-    """Outputs, statistics and gradients, in float64, where rounding cannot push a value over a rectifier's edge."""
+    """Outputs, statistics and gradients, in float64, where rounding cannot push a value over a
+    rectifier's edge."""
     x = normal(4, 8, 8, 9).astype(np.float64)
     with jax.enable_x64(True):
-        v = jax.tree.map(lambda a: jnp.asarray(normal(*a.shape, seed=1) / 4, jnp.float64), shapes(model, x.shape))
+        v = jax.tree.map(
+            lambda a: jnp.asarray(normal(*a.shape, seed=1) / 4, jnp.float64), shapes(model, x.shape)
+        )
 
         def loss(params, x):
             y, new = model.apply({**v, "params": params}, x, train=True, mutable=["batch_stats"])
@@ -127,7 +140,11 @@ def test_fast_and_plain_are_one_network(model):
         got = []
         for name in ("fast", "plain"):
             with formulation.use(name):
-                got.append(jax.jit(lambda *a: jax.value_and_grad(loss, (0, 1), has_aux=True)(*a))(v["params"], x))
+                got.append(
+                    jax.jit(lambda *a: jax.value_and_grad(loss, (0, 1), has_aux=True)(*a))(
+                        v["params"], x
+                    )
+                )
     for a, b in zip(*map(jax.tree.leaves, got), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -137,7 +154,9 @@ def test_bfloat16_is_a_setting():
     x = jnp.zeros((2, 8, 8, 3))
     v = shapes(model, x.shape)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(v)} == {"float32"}
-    (logits, seen), new = jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]), v, x)
+    (logits, seen), new = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]), v, x
+    )
     assert logits.dtype == jnp.bfloat16
     assert {leaf.dtype.name for leaf in seen.values()} == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(new)} == {"float32"}
@@ -150,13 +169,17 @@ def test_a_scanned_network_is_the_same_network(block):
     plain, scanned = resnet.ResNet(**fields), resnet.ResNet(**fields, scan=True)
     x = normal(4, 8, 8, 3).astype(np.float64)
     with jax.enable_x64(True):
-        v = jax.tree.map(lambda a: jnp.asarray(normal(*a.shape, seed=1) / 4, jnp.float64), shapes(plain, x.shape))
+        v = jax.tree.map(
+            lambda a: jnp.asarray(normal(*a.shape, seed=1) / 4, jnp.float64), shapes(plain, x.shape)
+        )
         stacked = resnet.stack(v)
         assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(jnp.shape, shapes(scanned, x.shape))
         assert jax.tree.all(jax.tree.map(jnp.array_equal, resnet.unstack(stacked), v))
 
         def loss(params, model, v):
-            (y, _), new = model.apply({**v, "params": params}, x, train=True, mutable=["batch_stats"])
+            (y, _), new = model.apply(
+                {**v, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
             return jnp.sum(jax.nn.log_softmax(y)[..., 0]), (y, new["batch_stats"])
 
         gradients = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
@@ -164,7 +187,9 @@ def test_a_scanned_network_is_the_same_network(block):
         (_, (z, new_scanned)), gradient_scanned = gradients(stacked["params"], scanned, stacked)
     back = resnet.unstack({"params": gradient_scanned, "batch_stats": new_scanned})
     for a, b in zip(
-        jax.tree.leaves((y, gradient, new)), jax.tree.leaves((z, back["params"], back["batch_stats"])), strict=True
+        jax.tree.leaves((y, gradient, new)),
+        jax.tree.leaves((z, back["params"], back["batch_stats"])),
+        strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
@@ -177,7 +202,9 @@ def test_the_program_of_a_scanned_network_does_not_grow_with_depth():
         x = jnp.ones((2, 64, 64, 3))
 
         def total(params, rest):
-            return model.apply({"params": params, **rest}, x, train=True, mutable=["batch_stats"])[0][0].sum()
+            return model.apply({"params": params, **rest}, x, train=True, mutable=["batch_stats"])[
+                0
+            ][0].sum()
 
         rest = shapes(model, x.shape)
         lowered = jax.jit(jax.grad(total)).lower(rest.pop("params"), rest)

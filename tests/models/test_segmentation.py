@@ -1,11 +1,20 @@
-"""Networks for dense prediction against the counts and shapes of their papers, and by their identities."""
+"""Networks for dense prediction against the counts and shapes of their papers, and by their
+identities."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import abstract, count_multiply_adds, count_parameters, dilation, fcn, segnet, unet
+from advdl.models import (
+    abstract,
+    count_multiply_adds,
+    count_parameters,
+    dilation,
+    fcn,
+    segnet,
+    unet,
+)
 from advdl.nn import receptive_field
 
 COUNTS = [
@@ -46,7 +55,8 @@ def test_counts_are_those_of_the_releases(model, shape, parameters):
 
 
 @pytest.mark.parametrize(
-    ("model", "multiply_adds"), [(segnet.segnet(), 106_712_432_640), (segnet.segnet_basic(), 59_188_838_400)]
+    ("model", "multiply_adds"),
+    [(segnet.segnet(), 106_712_432_640), (segnet.segnet_basic(), 59_188_838_400)],
 )
 def test_multiply_adds_of_segnet_at_camvids_size(model, multiply_adds):
     assert count_multiply_adds(model, (360, 480, 3)) == multiply_adds
@@ -75,10 +85,19 @@ def test_shapes_of_fcn_at_500():
 @pytest.mark.parametrize("size", [(500, 500), (64, 64), (37, 51)])
 @pytest.mark.parametrize(
     "model",
-    [fcn.fcn32s(), fcn.fcn16s(), fcn.fcn8s(learned="inner"), fcn.fcn_resnet50(), segnet.segnet(), segnet.segnet_basic(),
-     unet.unet_same(), unet.unet_valid(), dilation.Dilation()],
+    [
+        fcn.fcn32s(),
+        fcn.fcn16s(),
+        fcn.fcn8s(learned="inner"),
+        fcn.fcn_resnet50(),
+        segnet.segnet(),
+        segnet.segnet_basic(),
+        unet.unet_same(),
+        unet.unet_valid(),
+        dilation.Dilation(),
+    ],
     ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "valid", "dilation"],
-)  # fmt: skip
+)
 def test_any_size_gives_a_score_for_every_pixel(model, size):
     assert outputs(model, (*size, 3))[0].shape[:3] == (1, *size)
 
@@ -86,7 +105,9 @@ def test_any_size_gives_a_score_for_every_pixel(model, size):
 def test_shapes_of_u_net_are_the_papers():
     logits, seen = outputs(unet.unet(), (572, 572, 1))
     assert logits.shape == (1, 388, 388, 2)
-    assert [seen[f"down{n}"].shape[1] for n in range(1, 5)] == [568, 280, 136, 64] and seen["bottom"].shape[1] == 28
+    assert [seen[f"down{n}"].shape[1] for n in range(1, 5)] == [568, 280, 136, 64] and seen[
+        "bottom"
+    ].shape[1] == 28
     with pytest.raises(ValueError, match="must be even"):
         outputs(unet.unet(), (570, 572, 1))
 
@@ -103,17 +124,24 @@ def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
     valid = mirrored.clone(mirror=False)
     x = np.random.default_rng(0).standard_normal((2, 53, 76, 1)).astype(np.float32)
     random = np.random.default_rng(1)
-    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32), abstract(mirrored, x.shape[1:]))
+    v = jax.tree.map(
+        lambda x: random.standard_normal(x.shape).astype(np.float32),
+        abstract(mirrored, x.shape[1:]),
+    )
     whole = jax.jit(lambda x: mirrored.apply(v, x, train=False)[0])(x)
     assert whole.shape == (2, 53, 76, 3)
     run = jax.jit(lambda x: valid.apply(v, x, train=False)[0])
     scale = float(np.abs(whole).max())
     for side in (unet.smallest_tile(2), 61):
-        np.testing.assert_allclose(unet.overlap_tile(run, x, side, levels=2), whole, atol=1e-5 * scale)
+        np.testing.assert_allclose(
+            unet.overlap_tile(run, x, side, levels=2), whole, atol=1e-5 * scale
+        )
     margin = unet.margin(2)
     n = next(n for n in range(53, 0, -1) if unet.result_side(n, 2))
     inside = run(x[:, :n, :n])
-    np.testing.assert_allclose(inside, whole[:, margin : n - margin, margin : n - margin], atol=1e-5 * scale)
+    np.testing.assert_allclose(
+        inside, whole[:, margin : n - margin, margin : n - margin], atol=1e-5 * scale
+    )
     with pytest.raises(ValueError, match="they need 44"):
         unet.overlap_tile(run, x, 43, levels=2)
 
@@ -137,7 +165,9 @@ def test_tiles_stand_where_pooling_falls_on_the_same_pixels():
 def test_shapes_of_the_dilated_front_end_and_its_margin():
     front = dilation.FrontEnd()
     v = abstract(front, (900, 900, 3))
-    scores = jax.eval_shape(lambda v: front.apply(v, jnp.zeros((1, 900, 900, 3)), train=False)[0], v)
+    scores = jax.eval_shape(
+        lambda v: front.apply(v, jnp.zeros((1, 900, 900, 3)), train=False)[0], v
+    )
     assert scores.shape == (1, 66, 66, 21)
     reflected = jax.eval_shape(dilation.reflect, jnp.zeros((1, 528, 528, 3)))
     assert reflected.shape[1:3] == (900, 900)  # 186 on each side
@@ -156,23 +186,28 @@ def test_the_image_lies_186_pixels_inside_of_the_reflected_one():
 @pytest.mark.parametrize("padding", ["input", "layers"])
 @pytest.mark.parametrize("form", ["basic", "large"])
 def test_the_context_module_starts_as_the_rectifier_of_its_input(form, padding):
-    """Which it is exactly for scores above zero, and zero below: a rectifier stands after every layer but the last."""
+    """Which it is exactly for scores above zero, and zero below: a rectifier stands after every
+    layer but the last."""
     model = dilation.Context(form, padding=padding, noise=0.0)
     x = np.random.default_rng(0).standard_normal((1, 4, 5, 2)).astype(np.float32)
     v = jax.jit(model.init)(jax.random.key(0), x)
     np.testing.assert_allclose(jax.jit(model.apply)(v, x), np.maximum(x, 0), atol=1e-6)
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (4, 8), (8, 8), (8, 16), (12, 8), (128, 4)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(4, 4), (4, 8), (8, 8), (8, 16), (12, 8), (128, 4)]
+)
 def test_a_context_layer_starts_as_equation_5_says(inputs, outputs, classes=4):
-    """C / c_(i+1) at the middle tap where floor(a C / c_i) = floor(b C / c_(i+1)), counted out entry by entry; elsewhere
-    noise, of which none is zero and all is small."""
-    kernel = np.asarray(dilation.identity_init(classes, 1e-3)(jax.random.key(0), (3, 3, inputs, outputs)))
+    """C / c_(i+1) at the middle tap where floor(a C / c_i) = floor(b C / c_(i+1)), counted out
+    entry by entry; elsewhere noise, of which none is zero and all is small."""
+    kernel = np.asarray(
+        dilation.identity_init(classes, 1e-3)(jax.random.key(0), (3, 3, inputs, outputs))
+    )
     for a in range(inputs):
         for b in range(outputs):
             same = (a * classes) // inputs == (b * classes) // outputs
             noise = np.delete(kernel[:, :, a, b].ravel(), 4 if same else [])
-            assert 0 < np.abs(noise).min() and np.abs(noise).max() < 0.01
+            assert np.abs(noise).min() > 0 and np.abs(noise).max() < 0.01
             if same:
                 assert kernel[1, 1, a, b] == np.float32(classes / outputs)
 
@@ -187,12 +222,18 @@ def test_padding_the_context_modules_input_is_valid_convolution_of_33_zeros_arou
     x = np.random.default_rng(0).standard_normal((1, 70, 68, 2)).astype(np.float32)
     wide = np.pad(x, ((0, 0), (33, 33), (33, 33), (0, 0)))
     v = jax.jit(dilation.Context(noise=0.3).init)(jax.random.key(0), x)
-    v = jax.tree.map(lambda leaf: leaf + 0.1 if leaf.ndim == 1 else leaf, v)  # biases, which zeros outside do not pass
-    run = jax.jit(lambda padding, x: dilation.Context(padding=padding).apply(v, x), static_argnums=0)
+    v = jax.tree.map(
+        lambda leaf: leaf + 0.1 if leaf.ndim == 1 else leaf, v
+    )  # biases, which zeros outside do not pass
+    run = jax.jit(
+        lambda padding, x: dilation.Context(padding=padding).apply(v, x), static_argnums=0
+    )
     at_input, in_layers, nowhere = run("input", x), run("layers", x), run("none", wide)
     scale = float(np.abs(at_input).max())
     np.testing.assert_allclose(at_input, nowhere, atol=1e-5 * scale)
-    np.testing.assert_allclose(at_input[:, 33:37, 33:35], in_layers[:, 33:37, 33:35], atol=1e-5 * scale)
+    np.testing.assert_allclose(
+        at_input[:, 33:37, 33:35], in_layers[:, 33:37, 33:35], atol=1e-5 * scale
+    )
     assert float(np.abs(at_input - in_layers)[:, 0].max()) > 0.01 * scale
 
 
@@ -206,12 +247,16 @@ def test_fcn_starts_without_an_opinion():
 
 def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
     """And the paper's form has kernels for all but the last of the ways up."""
-    fixed, inner, every = (fcn.fcn8s(num_classes=3, width=1 / 64, learned=which) for which in ("none", "inner", "all"))
+    fixed, inner, every = (
+        fcn.fcn8s(num_classes=3, width=1 / 64, learned=which) for which in ("none", "inner", "all")
+    )
     x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
     params = dict(jax.jit(lambda x: every.init(jax.random.key(0), x, train=False))(x)["params"])
     random = np.random.default_rng(1)
     params |= {
-        name: {part: random.standard_normal(x.shape).astype(np.float32) for part, x in value.items()}
+        name: {
+            part: random.standard_normal(x.shape).astype(np.float32) for part, x in value.items()
+        }
         for name, value in params.items()
         if name.startswith("score")  # which start at zero
     }
@@ -222,7 +267,10 @@ def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
 
     names, expected = scores(fixed)
     assert float(expected.std()) > 0
-    for model, ups in ((inner, {"upscore3", "upscore4"}), (every, {"upscore3", "upscore4", "upscore"})):
+    for model, ups in (
+        (inner, {"upscore3", "upscore4"}),
+        (every, {"upscore3", "upscore4", "upscore"}),
+    ):
         learning, found = scores(model)
         assert learning - names == ups
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -230,8 +278,8 @@ def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
 
 @pytest.mark.parametrize("form", ["32s", "16s", "8s"])
 def test_a_score_lies_over_what_it_has_seen(form):
-    """Of a mirrored image, mirror-symmetric kernels make mirrored scores only if every map is cut in its middle. 122 + 198
-    pixels halve five times, so that pooling is symmetric too."""
+    """Of a mirrored image, mirror-symmetric kernels make mirrored scores only if every map is cut
+    in its middle. 122 + 198 pixels halve five times, so that pooling is symmetric too."""
     model = fcn.FCN(num_classes=3, form=form, width=1 / 32)
     random = np.random.default_rng(0)
 
@@ -254,8 +302,14 @@ def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
     sampled = jax.jit(lambda v, x: segnet.sampled(model, v, x, jax.random.key(1), samples=20))
     p, uncertainty = sampled(v, x)
     np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
-    assert uncertainty.shape == (2, 9, 10) and float(uncertainty.min()) >= 0 and float(uncertainty.max()) > 0
-    still = jax.jit(lambda v, x: segnet.sampled(model.clone(dropout=0.0), v, x, jax.random.key(1), samples=2))(v, x)[1]
+    assert (
+        uncertainty.shape == (2, 9, 10)
+        and float(uncertainty.min()) >= 0
+        and float(uncertainty.max()) > 0
+    )
+    still = jax.jit(
+        lambda v, x: segnet.sampled(model.clone(dropout=0.0), v, x, jax.random.key(1), samples=2)
+    )(v, x)[1]
     assert float(still.max()) < 1e-12
 
 
@@ -282,14 +336,19 @@ def test_parity_of_u_net_with_torch():
     model = unet.UNet(features=4, levels=2, num_classes=3)
     x = np.random.default_rng(0).standard_normal((2, 44, 52, 2)).astype(np.float32)
     random = np.random.default_rng(1)
-    v = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(np.float32) / 4, abstract(model, x.shape[1:]))
+    v = jax.tree.map(
+        lambda x: random.standard_normal(x.shape).astype(np.float32) / 4,
+        abstract(model, x.shape[1:]),
+    )
     p = v["params"]
 
     def conv(x, name, transposed=False, **options):
         kernel = torch.from_numpy(p[name]["kernel"])
         bias = torch.from_numpy(p[name]["bias"])
         if transposed:
-            return torch.nn.functional.conv_transpose2d(x, kernel.permute(2, 3, 0, 1), bias, stride=2)
+            return torch.nn.functional.conv_transpose2d(
+                x, kernel.permute(2, 3, 0, 1), bias, stride=2
+            )
         return torch.nn.functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias)
 
     def twice(x, name):
@@ -302,7 +361,10 @@ def test_parity_of_u_net_with_torch():
     for level, skip in ((2, down2), (1, down1)):
         y = conv(y, f"up{level}", transposed=True)
         rows, columns = ((n - m) // 2 for n, m in zip(skip.shape[2:], y.shape[2:], strict=True))
-        y = twice(torch.cat([skip[:, :, rows : rows + y.shape[2], columns : columns + y.shape[3]], y], 1), f"up{level}")
+        y = twice(
+            torch.cat([skip[:, :, rows : rows + y.shape[2], columns : columns + y.shape[3]], y], 1),
+            f"up{level}",
+        )
     logits = conv(y, "score").permute(0, 2, 3, 1)
     weight = np.random.default_rng(2).standard_normal(logits.shape).astype(np.float32)
     (logits * torch.from_numpy(weight)).sum().backward()

@@ -1,4 +1,5 @@
-"""Sentence classifiers: padding changes nothing, every pool is what it says, and words' weights add up."""
+"""Sentence classifiers: padding changes nothing, every pool is what it says, and words' weights add
+up."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,9 @@ def test_any_padding_changes_nothing_in_training(pool):
     variables = jax.jit(module.init)(KEY, given(6), LENGTH)
 
     def loss(variables, token):
-        logits, found = module.apply(variables, token, LENGTH, True, rngs={"dropout": jax.random.key(3)})
+        logits, found = module.apply(
+            variables, token, LENGTH, True, rngs={"dropout": jax.random.key(3)}
+        )
         return jnp.square(logits - 1).sum(), (logits, found["weights"])
 
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
@@ -41,7 +44,9 @@ def test_any_padding_changes_nothing_in_training(pool):
         np.testing.assert_allclose(other_logits, logits, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(other_weights[:, :6], weights, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(other_weights[:, 6:], 0)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), other, gradient)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), other, gradient
+        )
 
 
 @pytest.mark.parametrize("pool", models.POOLS)
@@ -65,7 +70,9 @@ def test_a_pool_is_that_of_the_states_of_real_words(pool):
         real = states[:length]
         ends = np.concatenate([real[-1, :4], real[0, 4:]])
         pooled = {"last": ends, "max": real.max(0), "mean": real.mean(0)}[pool]
-        np.testing.assert_allclose(logits[row], pooled @ answer["kernel"] + answer["bias"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            logits[row], pooled @ answer["kernel"] + answer["bias"], rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("pool", models.POOLS)
@@ -84,19 +91,29 @@ def test_contributions_add_up_to_the_margin_over_a_sentence_of_zeros():
     share = models.contributions(module, variables, given(8, 7), LENGTH, said, points=64)
     x = module.apply(variables, given(8, 7), method="embed")
     own = [module.apply(variables, value, LENGTH, method="read")[0] for value in (x, 0 * x)]
-    margin = lambda logits: 1.5 * np.take_along_axis(logits, said[:, None], 1)[:, 0] - logits.sum(1) / 2  # noqa: E731
+
+    def margin(logits):
+        return 1.5 * np.take_along_axis(logits, said[:, None], 1)[:, 0] - logits.sum(1) / 2
+
     expected = margin(np.asarray(own[0])) - margin(np.asarray(own[1]))
     np.testing.assert_allclose(np.asarray(share).sum(1), expected, atol=2e-3)
-    assert np.abs(expected).min() > 0.02 and (np.asarray(share)[np.arange(8) >= LENGTH[:, None]] == 0).all()
+    assert (
+        np.abs(expected).min() > 0.02
+        and (np.asarray(share)[np.arange(8) >= LENGTH[:, None]] == 0).all()
+    )
 
 
 def test_dropped_words_are_unknown_and_only_in_training():
     module = network("mean", word_dropout=1.0 - 1e-7)
     variables = jax.jit(module.init)(KEY, given(6), LENGTH)
     dropped = module.apply(variables, given(6), train=True, rngs={"dropout": KEY}, method="embed")
-    np.testing.assert_array_equal(dropped, np.broadcast_to(variables["params"]["table"]["embedding"][1], dropped.shape))
+    np.testing.assert_array_equal(
+        dropped, np.broadcast_to(variables["params"]["table"]["embedding"][1], dropped.shape)
+    )
     kept = module.apply(variables, given(6), method="embed")
-    np.testing.assert_array_equal(kept, np.asarray(variables["params"]["table"]["embedding"])[given(6)])
+    np.testing.assert_array_equal(
+        kept, np.asarray(variables["params"]["table"]["embedding"])[given(6)]
+    )
 
 
 def test_another_pool_is_told():

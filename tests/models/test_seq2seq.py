@@ -1,5 +1,5 @@
-"""Sequence to sequence: the papers' formulas in plain NumPy, padding without effect, the way back through it, what it is fed,
-and the step that decoding takes."""
+"""Sequence to sequence: the papers' formulas in plain NumPy, padding without effect, the way back
+through it, what it is fed, and the step that decoding takes."""
 
 import functools
 
@@ -47,7 +47,8 @@ def affine(p, x):
 
 
 def plainly(p, attention, source, target, input_feeding=True):
-    """One sentence (S,), without padding, and its target (T,) through the equations: (logits (T, V), weights (T, S))."""
+    """One sentence (S,), without padding, and its target (T,) through the equations: (logits (T,
+    V), weights (T, S))."""
     words = p["source_words"]["embedding"][source]
     read, last = [], []
     for name, order in (("forward0", 1), ("backward0", -1)):
@@ -58,13 +59,16 @@ def plainly(p, attention, source, target, input_feeding=True):
             states.append(h)
         read.append(states[::order])
         last.append((c, h))
-    memory = [a + b if attention == "dot" else np.concatenate([a, b]) for a, b in zip(*read, strict=True)]
+    memory = [
+        a + b if attention == "dot" else np.concatenate([a, b]) for a, b in zip(*read, strict=True)
+    ]
     (c1, h1), (c2, h2) = last
     c = np.tanh(affine(p["bridge_cell"], np.concatenate([c1, c2])))
     h = np.tanh(affine(p["bridge_hidden"], np.concatenate([h1, h2])))
     scores = {
         "additive": lambda s, m: (
-            np.tanh(affine(p["attend"]["query"], s) + affine(p["keys"], m)) @ p["attend"]["score"]["kernel"]
+            np.tanh(affine(p["attend"]["query"], s) + affine(p["keys"], m))
+            @ p["attend"]["score"]["kernel"]
         ),
         "dot": lambda s, m: s @ m,
         "general": lambda s, m: s @ (p["keys"]["kernel"].T @ m),
@@ -110,13 +114,28 @@ def test_the_network_is_the_equations_in_plain_numpy(attention):
         assert not np.asarray(weights[b, :, length:]).any()
         if attention in ("dot", "general"):  # what is fed matters from the second step on
             unfed, _ = plainly(*given, input_feeding=False)
-            assert np.abs(unfed - wanted)[0].max() == 0 and np.abs(unfed - wanted)[1:].max(1).min() > 0.01
+            assert (
+                np.abs(unfed - wanted)[0].max() == 0
+                and np.abs(unfed - wanted)[1:].max(1).min() > 0.01
+            )
 
 
 def test_of_each_paper_the_layers_are_there_and_no_others():
     layers = {attention: set(abstract(attention)[1]["params"]) for attention in seq2seq.ATTENTION}
-    both = {"source_words", "target_words", "encoder", "bridge_cell", "bridge_hidden", "decoder", "answer"}
-    assert layers["none"] == both and layers["dot"] == both | {"joined"} and layers["general"] == both | {"joined", "keys"}
+    both = {
+        "source_words",
+        "target_words",
+        "encoder",
+        "bridge_cell",
+        "bridge_hidden",
+        "decoder",
+        "answer",
+    }
+    assert (
+        layers["none"] == both
+        and layers["dot"] == both | {"joined"}
+        and layers["general"] == both | {"joined", "keys"}
+    )
     assert layers["additive"] == both | {"joined", "keys", "attend"}
 
 
@@ -160,38 +179,59 @@ def test_steps_one_by_one_are_the_whole(attention):
 
 
 def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gradient():
-    """Additive attention makes a value for each pair of a target's and a source's token: those are not all there at once."""
+    """Additive attention makes a value for each pair of a target's and a source's token: those are
+    not all there at once."""
     network = seq2seq.Translator(9, 8, embedding=6, features=32)
     source, length, target = jnp.full((4, 256), 5), jnp.full(4, 250), jnp.full((4, 32), 3)
-    rng, shapes = np.random.default_rng(0), jax.eval_shape(network.init, KEY, source, length, target)
+    rng, shapes = (
+        np.random.default_rng(0),
+        jax.eval_shape(network.init, KEY, source, length, target),
+    )
     variables = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes)
 
     def compiled(way):
-        total = lambda variables: jnp.square(network.apply(variables, source, length, target)[0]).sum()  # noqa: E731
+        def total(variables):
+            return jnp.square(network.apply(variables, source, length, target)[0]).sum()
+
         return jax.jit(jax.grad(remat.WAYS[way](total))).lower(variables).compile()
 
     whole, less = compiled("none"), compiled("products")
     assert "f32[32,4,256,32]" in whole.as_text() and "f32[32,4,256,32]" not in less.as_text()
     pairs = 4 * 32 * 256 * 32 * 4  # bytes of one value for each
-    assert whole.memory_analysis().temp_size_in_bytes - less.memory_analysis().temp_size_in_bytes > pairs
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole(variables), less(variables))
+    assert (
+        whole.memory_analysis().temp_size_in_bytes - less.memory_analysis().temp_size_in_bytes
+        > pairs
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        whole(variables),
+        less(variables),
+    )
 
 
 def test_what_is_fed_is_what_the_probability_says():
     """0 is teacher forcing, 1 free running, in between each token has a coin of its own."""
     network, variables = made()
     apply = jax.jit(
-        lambda share, key: network.apply(variables, SOURCE, LENGTH, TARGET, sampling=share, rngs={"sampling": key})[0]
+        lambda share, key: network.apply(
+            variables, SOURCE, LENGTH, TARGET, sampling=share, rngs={"sampling": key}
+        )[0]
     )
     forced, _ = network.apply(variables, SOURCE, LENGTH, TARGET)
     np.testing.assert_allclose(apply(jnp.float32(0), KEY), forced, atol=1e-6)
     carry = network.apply(variables, SOURCE, LENGTH, method="encode")
     free = decoding.greedy(
-        lambda carry, token: network.apply(variables, carry, token, method="next"), carry, TARGET[:, 0], 4, end=-1
-    )  # fmt: skip
+        lambda carry, token: network.apply(variables, carry, token, method="next"),
+        carry,
+        TARGET[:, 0],
+        4,
+        end=-1,
+    )
     np.testing.assert_array_equal(apply(jnp.float32(1), KEY).argmax(-1), free.token)
     some = np.stack([apply(jnp.float32(0.5), jax.random.key(n)) for n in range(8)])
-    np.testing.assert_allclose(some[:, :, 0], np.broadcast_to(forced[:, 0], some[:, :, 0].shape), atol=1e-6)
+    np.testing.assert_allclose(
+        some[:, :, 0], np.broadcast_to(forced[:, 0], some[:, :, 0].shape), atol=1e-6
+    )
     assert len(np.unique(some[:, 0, 3, 0].round(5))) > 2  # not one coin for the whole sequence
 
 
@@ -201,8 +241,12 @@ def test_dropout_in_the_loop_is_drawn_anew_at_every_step():
             self.drop = Dropout(0.5)
 
         def __call__(self, token_BT):
-            read = lambda module, token: jnp.ones((*token.shape, 64))  # noqa: E731
-            step = lambda module, carry, word: (module.drop(word, True), carry)  # noqa: E731
+            def read(module, token):
+                return jnp.ones((*token.shape, 64))
+
+            def step(module, carry, word):
+                return (module.drop(word, True), carry)
+
             return feed(self, read, step, lambda module, said: said, (), token_BT)[1][0]
 
     said = jax.jit(Dropping().apply)({}, TARGET, rngs={"dropout": KEY})

@@ -22,14 +22,19 @@ def conv(inputs, outputs, side=3):
 def test_for_32_pixels_it_is_table_4():
     z, x = jnp.zeros((1, 128)), jnp.zeros((1, 32, 32, 3))
     block = 2 * conv(256, 256) + conv(256, 256, 1) + 2 * 2 * 256
-    assert count(sngan.Generator((32, 32, 3)), z) == 129 * 4 * 4 * 256 + 3 * block + 2 * 256 + conv(256, 3)
+    assert count(sngan.Generator((32, 32, 3)), z) == 129 * 4 * 4 * 256 + 3 * block + 2 * 256 + conv(
+        256, 3
+    )
     first = conv(3, 128) + conv(128, 128) + conv(3, 128, 1)
     second = 2 * conv(128, 128) + conv(128, 128, 1)
-    assert count(sngan.Discriminator(), x) == first + second + 2 * 2 * conv(128, 128) + 128  # no bias in the head
+    assert (
+        count(sngan.Discriminator(), x) == first + second + 2 * 2 * conv(128, 128) + 128
+    )  # no bias in the head
 
 
 def test_for_128_pixels_it_is_table_6():
-    """With the hidden channels and the head of the released code: gen_models/resnet.py and dis_models/snresnet.py."""
+    """With the hidden channels and the head of the released code: gen_models/resnet.py and
+    dis_models/snresnet.py."""
     assert sngan.generator_widths(128, 128, 64) == (1024, 512, 256, 128, 64)
     assert sngan.discriminator_widths(128, 128, 64) == (64, 128, 256, 512, 1024, 1024)
     total = conv(3, 64) + conv(64, 64) + conv(3, 64, 1) + 2 * conv(1024, 1024) + 1025
@@ -39,18 +44,26 @@ def test_for_128_pixels_it_is_table_6():
 
 
 def test_a_conditional_generator_differs_by_a_scale_and_a_bias_for_each_class_within_its_blocks():
-    """The noise alone goes into the dense layer, and the last normalization is one for all (gen_models/resnet_32.py)."""
+    """The noise alone goes into the dense layer, and the last normalization is one for all
+    (gen_models/resnet_32.py)."""
     z, label = jnp.zeros((1, 128)), jnp.zeros(1, jnp.int32)
     told, plain = sngan.Generator((32, 32, 3), classes=10), sngan.Generator((32, 32, 3))
     shapes = jax.eval_shape(lambda: told.init(jax.random.key(0), z, False, label))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count(plain, z) + 3 * 2 * 2 * 9 * 256
+    assert (
+        sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count(plain, z) + 3 * 2 * 2 * 9 * 256
+    )
     assert shapes["project"]["kernel"].shape[0] == 128 and shapes["norm"]["scale"].shape == (256,)
-    assert shapes["block1_norm1"]["scale"].shape == shapes["block3_norm2"]["bias"].shape == (10, 256)
+    assert (
+        shapes["block1_norm1"]["scale"].shape == shapes["block3_norm2"]["bias"].shape == (10, 256)
+    )
 
 
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (48, 3)])
 def test_it_makes_and_judges_other_sizes(side, channels):
-    generator, discriminator = sngan.Generator((side, side, channels), width=4, classes=3), sngan.Discriminator(4, classes=3)
+    generator, discriminator = (
+        sngan.Generator((side, side, channels), width=4, classes=3),
+        sngan.Discriminator(4, classes=3),
+    )
     given = jnp.zeros(2, jnp.int32)
 
     def both(key):
@@ -79,7 +92,10 @@ def random_variables(module, *given):
     """Biases too are random, and so are statistics."""
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given))
-    draw = lambda leaf: random.standard_normal(leaf.shape).astype(np.float32) / 3  # noqa: E731
+
+    def draw(leaf):
+        return random.standard_normal(leaf.shape).astype(np.float32) / 3
+
     variables = jax.tree.map(draw, shapes)
     return {**variables, "batch_stats": jax.tree.map(np.abs, variables.get("batch_stats", {}))}
 
@@ -116,12 +132,17 @@ def test_the_generator_is_its_block_in_plain_numpy():
 
     def normalized(x, name):
         own, stats = p[name], v["batch_stats"][name]
-        rows = lambda table: table[label][:, None, None] if table.ndim == 2 else table  # noqa: E731
+
+        def rows(table):
+            return table[label][:, None, None] if table.ndim == 2 else table
+
         stats = stats.get("statistics", stats)
         x = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
         return relu(x * rows(own["scale"]) + rows(own["bias"]))
 
-    double = lambda x: x.repeat(2, 1).repeat(2, 2)  # noqa: E731
+    def double(x):
+        return x.repeat(2, 1).repeat(2, 2)
+
     x = (z @ p["project"]["kernel"] + p["project"]["bias"]).reshape(2, 4, 4, 4)
     y = convolved(double(normalized(x, "block1_norm1")), p["block1_conv1"])
     y = convolved(normalized(y, "block1_norm2"), p["block1_conv2"])
@@ -140,7 +161,9 @@ def test_a_normalized_kernel_is_divided_by_its_largest_singular_value_in_the_net
     run = jax.jit(lambda v: network.apply(v, x, train=True, mutable=["batch_stats"])[1])
     for _ in range(30):
         variables = {**variables, **run(variables)}
-    sigma = variables["batch_stats"]["SpectralNorm_0"]["SpectralNorm_0"]["block1_conv1/kernel/sigma"]
+    sigma = variables["batch_stats"]["SpectralNorm_0"]["SpectralNorm_0"][
+        "block1_conv1/kernel/sigma"
+    ]
     kernel = np.asarray(variables["params"]["block1_conv1"]["kernel"])
     assert float(np.asarray(sigma).reshape(())) == pytest.approx(
         np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2), rel=1e-2

@@ -15,7 +15,10 @@ IMAGES = jax.random.uniform(jax.random.key(0), (6, 16, 16, 3), minval=-1.0)
 @pytest.mark.parametrize(
     ("layer", "x"),
     [
-        (spectral(Conv)(5, kernel_size=3, use_bias=False), jax.random.normal(jax.random.key(1), (2, 3, 3, 4))),
+        (
+            spectral(Conv)(5, kernel_size=3, use_bias=False),
+            jax.random.normal(jax.random.key(1), (2, 3, 3, 4)),
+        ),
         (spectral(linen.Dense)(5, use_bias=False), jax.random.normal(jax.random.key(1), (2, 36))),
     ],
 )
@@ -29,7 +32,9 @@ def test_a_normalized_kernel_has_spectral_norm_one(layer, x):
     rows = np.asarray(kernel, np.float64).reshape(-1, 5)
     largest = np.linalg.svd(rows, compute_uv=False)[0]
     # A convolution by one window that is the whole image is a matrix product.
-    np.testing.assert_allclose(y.reshape(2, 5), np.asarray(x).reshape(2, -1) @ rows / largest, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        y.reshape(2, 5), np.asarray(x).reshape(2, -1) @ rows / largest, rtol=1e-4, atol=1e-5
+    )
 
 
 def settled(layer, x, variables):
@@ -41,7 +46,10 @@ def settled(layer, x, variables):
 
 
 def test_a_normalized_dense_layer_is_1_lipschitz_and_no_less():
-    layer, (x, y) = spectral(linen.Dense)(5, use_bias=False), jax.random.normal(jax.random.key(1), (2, 64, 8))
+    layer, (x, y) = (
+        spectral(linen.Dense)(5, use_bias=False),
+        jax.random.normal(jax.random.key(1), (2, 64, 8)),
+    )
     variables = settled(layer, x, layer.init(jax.random.key(2), x))
     apply = jax.jit(lambda x: layer.apply(variables, x))
     gain = jnp.linalg.norm(apply(x) - apply(y), axis=1) / jnp.linalg.norm(x - y, axis=1)
@@ -52,7 +60,8 @@ def test_a_normalized_dense_layer_is_1_lipschitz_and_no_less():
 
 
 def test_a_normalized_convolution_is_not_1_lipschitz_but_root_of_the_taps_bounds_its_gain():
-    """The counter-example to 1-Lipschitz: nine equal taps, whose matrix has the singular value 1, on a constant image."""
+    """The counter-example to 1-Lipschitz: nine equal taps, whose matrix has the singular value 1,
+    on a constant image."""
     equal = dict(kernel_size=3, padding=1, use_bias=False, kernel_init=linen.initializers.ones)
     layer, x = spectral(Conv)(1, **equal), jnp.ones((1, 64, 64, 1))
     variables = settled(layer, x, layer.init(jax.random.key(2), x))
@@ -69,15 +78,24 @@ def test_the_power_iteration_moves_on_in_training_only():
     first = layer.apply(variables, x)
     np.testing.assert_array_equal(layer.apply(variables, x), first)
     _, seen = layer.apply(variables, x, mutable=["batch_stats"])
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), variables["batch_stats"], seen["batch_stats"])
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), variables["batch_stats"], seen["batch_stats"]
+    )
     assert all(jax.tree.leaves(moved))
 
 
 def test_parameters_of_a_network_are_those_that_it_has_without():
     plain = dcgan.Discriminator(width=4, norm=Bias)
-    normalized = dcgan.Discriminator(width=4, norm=Bias, conv=spectral(Conv), dense=spectral(linen.Dense))
-    shapes = [jax.eval_shape(lambda net=net: net.init(jax.random.key(0), IMAGES, train=False)) for net in (plain, normalized)]
-    assert jax.tree.map(jnp.shape, shapes[0]["params"]) == jax.tree.map(jnp.shape, shapes[1]["params"])
+    normalized = dcgan.Discriminator(
+        width=4, norm=Bias, conv=spectral(Conv), dense=spectral(linen.Dense)
+    )
+    shapes = [
+        jax.eval_shape(lambda net=net: net.init(jax.random.key(0), IMAGES, train=False))
+        for net in (plain, normalized)
+    ]
+    assert jax.tree.map(jnp.shape, shapes[0]["params"]) == jax.tree.map(
+        jnp.shape, shapes[1]["params"]
+    )
     assert set(shapes[1]) - set(shapes[0]) == {"batch_stats"}
 
 
@@ -87,7 +105,9 @@ def test_augmentation_distorts_every_image_in_its_own_way_and_passes_gradients(p
     seen = differentiable_augment(same, jax.random.key(3), (policy,))
     assert seen.shape == same.shape
     assert len({np.asarray(image).tobytes() for image in seen}) > 1
-    slope = jax.grad(lambda x: differentiable_augment(x, jax.random.key(3), (policy,)).sum())(IMAGES)
+    slope = jax.grad(lambda x: differentiable_augment(x, jax.random.key(3), (policy,)).sum())(
+        IMAGES
+    )
     assert jnp.isfinite(slope).all() and (jnp.abs(slope).sum((1, 2, 3)) > 0).all()
 
 
@@ -101,7 +121,9 @@ def test_translation_moves_by_at_most_an_eighth_rounded_half_up(side, eighth):
     dot = jnp.zeros((128, side, side, 1)).at[:, center, center].set(1)
     seen = np.asarray(differentiable_augment(dot, jax.random.key(4), ("translation",)))
     places = np.argwhere(seen[..., 0])[:, 1:]
-    assert len(places) == 128 and places.min() == center - eighth and places.max() == center + eighth
+    assert (
+        len(places) == 128 and places.min() == center - eighth and places.max() == center + eighth
+    )
 
 
 def test_policies_in_turn_draw_numbers_of_their_own():
@@ -114,7 +136,8 @@ def test_policies_in_turn_draw_numbers_of_their_own():
 
 
 def each_draw_once(monkeypatch, policy, side):
-    """Images of ones (N, side, side) under every pair of numbers that the policy can draw, each pair once."""
+    """Images of ones (N, side, side) under every pair of numbers that the policy can draw, each
+    pair once."""
     ranges = []
 
     def asked(key, shape, low, high):
@@ -130,13 +153,16 @@ def each_draw_once(monkeypatch, policy, side):
         monkeypatch.setattr(jax.random, "randint", lambda key, shape, low, high: next(drawn))
         return POLICIES[policy](jnp.ones((side, side, 1)), jax.random.key(0))[..., 0]
 
-    return np.asarray(jax.vmap(distorted)(*map(jnp.ravel, jnp.meshgrid(rows, columns, indexing="ij"))))
+    return np.asarray(
+        jax.vmap(distorted)(*map(jnp.ravel, jnp.meshgrid(rows, columns, indexing="ij")))
+    )
 
 
 @pytest.mark.parametrize("side", [8, 10, 11, 16, 20, 28])
 @pytest.mark.parametrize("policy", ["cutout", "translation"])
 def test_every_pixel_is_zeroed_as_often_as_its_mirror_image(monkeypatch, policy, side):
-    """By all that can be drawn, not by chance: even and odd boxes, sides that eight divides and others."""
+    """By all that can be drawn, not by chance: even and odd boxes, sides that eight divides and
+    others."""
     zeroed = (each_draw_once(monkeypatch, policy, side) == 0).mean(0)
     assert zeroed.max() > 0
     for mirrored in (zeroed[::-1], zeroed[:, ::-1], zeroed.T):
@@ -144,7 +170,12 @@ def test_every_pixel_is_zeroed_as_often_as_its_mirror_image(monkeypatch, policy,
 
 
 def test_cutout_takes_a_box_of_half_of_each_side_or_what_lies_inside():
-    seen = np.asarray(differentiable_augment(jnp.ones((200, 16, 16, 1)), jax.random.key(5), ("cutout",)))[..., 0] == 0
+    seen = (
+        np.asarray(
+            differentiable_augment(jnp.ones((200, 16, 16, 1)), jax.random.key(5), ("cutout",))
+        )[..., 0]
+        == 0
+    )
     rows, columns = seen.any(2).sum(1), seen.any(1).sum(1)
     np.testing.assert_array_equal(seen.sum((1, 2)), rows * columns)  # a box
     assert rows.max() == columns.max() == 8 and rows.min() >= 4 and columns.min() >= 4

@@ -23,9 +23,14 @@ def convolved(x, w, s, p, d=1, groups=1):
     size = [(n - d * (k - 1) - 1) // s + 1 for n, k in ((x.shape[1], kh), (x.shape[2], kw))]
     y = np.zeros((len(x), *size, out))
     for g in range(groups):
-        own, made = slice(g * per_group, (g + 1) * per_group), slice(g * out // groups, (g + 1) * out // groups)
+        own, made = (
+            slice(g * per_group, (g + 1) * per_group),
+            slice(g * out // groups, (g + 1) * out // groups),
+        )
         for i, j in itertools.product(*map(range, size)):
-            window = x[:, s * i : s * i + d * (kh - 1) + 1 : d, s * j : s * j + d * (kw - 1) + 1 : d, own]
+            window = x[
+                :, s * i : s * i + d * (kh - 1) + 1 : d, s * j : s * j + d * (kw - 1) + 1 : d, own
+            ]
             y[:, i, j, made] = np.tensordot(window, w[..., made], 3)
     return y
 
@@ -43,9 +48,18 @@ def scattered(x, w, s, p, extra):
 @pytest.mark.parametrize("name", ["fast", "plain"])
 @pytest.mark.parametrize(
     ("k", "s", "p", "d", "groups"),
-    [(1, 1, 0, 1, 1), (1, 2, 0, 1, 1), (1, 2, 1, 1, 1), (3, 1, 1, 1, 1), (3, 2, 1, 1, 1), (4, 2, 1, 1, 1),
-     (5, 3, 0, 1, 1), (3, 1, 2, 2, 1), (3, 2, 1, 1, 2)],
-)  # fmt: skip
+    [
+        (1, 1, 0, 1, 1),
+        (1, 2, 0, 1, 1),
+        (1, 2, 1, 1, 1),
+        (3, 1, 1, 1, 1),
+        (3, 2, 1, 1, 1),
+        (4, 2, 1, 1, 1),
+        (5, 3, 0, 1, 1),
+        (3, 1, 2, 2, 1),
+        (3, 2, 1, 1, 2),
+    ],
+)
 def test_conv_is_its_definition(name, k, s, p, d, groups):
     x, w = normal(2, 9, 7, 4), normal(k, k, 4 // groups, 6)
     with formulation.use(name):
@@ -59,9 +73,10 @@ def test_conv_pads_each_side_by_its_own_number():
 
 
 GRID = [
-    (k, s, p, extra) for k, s, p, extra in itertools.product(range(1, 6), range(1, 4), range(3), range(3))
+    (k, s, p, extra)
+    for k, s, p, extra in itertools.product(range(1, 6), range(1, 4), range(3), range(3))
     if extra < s and (3 - 1) * s - 2 * p + k + extra > 0 and p < k
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", ["fast", "plain"])
@@ -77,10 +92,14 @@ def test_conv_transpose_is_its_definition(name, out):
     with formulation.use(name):
         outputs = every_case(x, kernels)
     for (k, s, p, extra), y in zip(GRID, outputs, strict=True):
-        np.testing.assert_allclose(y, scattered(x, kernels[k], s, p, extra), atol=3e-5, err_msg=str((k, s, p, extra)))
+        np.testing.assert_allclose(
+            y, scattered(x, kernels[k], s, p, extra), atol=3e-5, err_msg=str((k, s, p, extra))
+        )
 
 
-@pytest.mark.parametrize(("k", "s", "p", "n"), [(4, 2, 1, 8), (3, 2, 1, 7), (5, 3, 2, 7), (2, 3, 0, 8)])
+@pytest.mark.parametrize(
+    ("k", "s", "p", "n"), [(4, 2, 1, 8), (3, 2, 1, 7), (5, 3, 2, 7), (2, 3, 0, 8)]
+)
 def test_conv_and_conv_transpose_are_adjoint(k, s, p, n):
     x, w = normal(2, n, n, 3), normal(k, k, 3, 10)
     y = normal(*conv(x, w, s, p).shape, seed=1)
@@ -120,7 +139,11 @@ def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, argum
         return jnp.sum(jnp.square(gx)) + jnp.sum(jnp.sin(gw))
 
     def all_of_it(x, w):
-        return layer(x, w, *arguments), jax.grad(value, (0, 1))(x, w), jax.grad(penalty, (0, 1))(x, w)
+        return (
+            layer(x, w, *arguments),
+            jax.grad(value, (0, 1))(x, w),
+            jax.grad(penalty, (0, 1))(x, w),
+        )
 
     got = []
     for name in ("fast", "plain"):
@@ -131,10 +154,19 @@ def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, argum
 
 
 def test_a_sharded_batch_stays_where_it_is():
-    """On a mesh, layers and input gradients of fast convolutions move no example to another device."""
+    """On a mesh, layers and input gradients of fast convolutions move no example to another
+    device."""
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
-    whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    x, w, back, point = normal(4, 6, 6, 9), normal(4, 4, 9, 10), normal(4, 4, 10, 9), normal(1, 1, 9, 9)
+    whole, over_batch = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
+    x, w, back, point = (
+        normal(4, 6, 6, 9),
+        normal(4, 4, 9, 10),
+        normal(4, 4, 10, 9),
+        normal(1, 1, 9, 9),
+    )
 
     def value(w, x):
         y = conv_transpose(conv(x, w[0], 2, 1), w[1], 2, 1)
@@ -153,7 +185,8 @@ def test_a_sharded_batch_stays_where_it_is():
 
 
 def test_fast_formulation_does_no_product_with_zero():
-    """By XLA's own count of floating-point operations, the input gradient costs what the convolution does."""
+    """By XLA's own count of floating-point operations, the input gradient costs what the
+    convolution does."""
     x, w = normal(2, 8, 8, 9), normal(4, 4, 9, 12)
 
     def flops(name, f, *arguments):
@@ -163,7 +196,10 @@ def test_fast_formulation_does_no_product_with_zero():
     y, back = normal(2, 4, 4, 12), w.swapaxes(2, 3)
     once = flops("plain", lambda x, w: conv(x, w, 2, 1), x, w)
     assert flops("fast", lambda y, w: conv_transpose(y, w, 2, 1), y, back) < 1.3 * once
-    assert flops("fast", lambda x, y, w: jax.vjp(lambda x: conv(x, w, 2, 1), x)[1](y), x, y, w) < 1.3 * once
+    assert (
+        flops("fast", lambda x, y, w: jax.vjp(lambda x: conv(x, w, 2, 1), x)[1](y), x, y, w)
+        < 1.3 * once
+    )
 
 
 @pytest.mark.parametrize("module", [Conv, ConvTranspose])
@@ -192,7 +228,9 @@ def test_bias_is_added_and_can_be_left_out():
     assert set(bare.init(jax.random.key(0), x)["params"]) == {"kernel"}
     without = bare.apply({"params": {"kernel": variables["params"]["kernel"]}}, x)
     np.testing.assert_allclose(
-        layer.apply(variables, x) - without, np.broadcast_to(np.arange(5.0), without.shape), atol=1e-5
+        layer.apply(variables, x) - without,
+        np.broadcast_to(np.arange(5.0), without.shape),
+        atol=1e-5,
     )
 
 
@@ -207,14 +245,23 @@ def test_groups_that_do_not_divide_are_refused():
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("extra", [0, 1])
 def test_transposed_convolution_is_torchs(name, kernel, stride, padding, extra):
-    """Over a grid of geometries, output padding included, with the gradients by input and kernel; odd and even sizes."""
+    """Over a grid of geometries, output padding included, with the gradients by input and kernel;
+    odd and even sizes."""
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
     if extra >= stride:
         pytest.skip("output padding must be smaller than the stride")
     random = np.random.default_rng([kernel, stride, padding, extra])
-    x, w = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 5, 6, 12), (kernel, kernel, 12, 10)))
-    left, right = (torch.from_numpy(a).permute(order).requires_grad_() for a, order in ((x, (0, 3, 1, 2)), (w, (2, 3, 0, 1))))
-    theirs = torch.nn.functional.conv_transpose2d(left, right, None, stride, padding, extra).permute(0, 2, 3, 1)
+    x, w = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in ((2, 5, 6, 12), (kernel, kernel, 12, 10))
+    )
+    left, right = (
+        torch.from_numpy(a).permute(order).requires_grad_()
+        for a, order in ((x, (0, 3, 1, 2)), (w, (2, 3, 0, 1)))
+    )
+    theirs = torch.nn.functional.conv_transpose2d(
+        left, right, None, stride, padding, extra
+    ).permute(0, 2, 3, 1)
     weight = random.standard_normal(theirs.shape).astype(np.float32)
     (theirs * torch.from_numpy(weight)).sum().backward()
     with formulation.use(name):

@@ -34,7 +34,9 @@ def test_global_average_pool_is_the_mean_over_space(name):
         half = global_average_pool(x.astype(jnp.bfloat16))
     np.testing.assert_allclose(y, x.mean((1, 2)), atol=1e-6)
     g = normal(3, 6, seed=1)
-    np.testing.assert_allclose(vjp(g)[0], np.broadcast_to(g[:, None, None] / 20, x.shape), atol=1e-7)
+    np.testing.assert_allclose(
+        vjp(g)[0], np.broadcast_to(g[:, None, None] / 20, x.shape), atol=1e-7
+    )
     assert half.dtype == jnp.bfloat16
 
 
@@ -64,11 +66,15 @@ def test_dropout_draws_the_same_mask_under_every_placement():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     one = jax.jit(dropped)(x, key)
     sharded = jax.jit(
-        dropped, in_shardings=(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
+        dropped,
+        in_shardings=(
+            NamedSharding(mesh, PartitionSpec("data")),
+            NamedSharding(mesh, PartitionSpec()),
+        ),
     )(x, key)
-    mapped = jax.pmap(dropped, axis_name=replica.AXIS, in_axes=(0, None), devices=jax.devices()[:4])(
-        x.reshape(4, 2, 6), key
-    )
+    mapped = jax.pmap(
+        dropped, axis_name=replica.AXIS, in_axes=(0, None), devices=jax.devices()[:4]
+    )(x.reshape(4, 2, 6), key)
     np.testing.assert_array_equal(sharded, one)
     np.testing.assert_array_equal(mapped.reshape(8, 6), one)
 
@@ -95,11 +101,14 @@ def test_materialized_functions_are_the_functions(name):
         for gradient in jax.vjp(add_relu, x, y)[1](g):
             np.testing.assert_array_equal(gradient, np.where(x + y > 0, g, 0))
         cubed = materialize(lambda x: x**3)
-        np.testing.assert_allclose(jax.grad(lambda x: jax.grad(lambda x: cubed(x).sum())(x).sum())(x), 6 * x, rtol=1e-5)
+        np.testing.assert_allclose(
+            jax.grad(lambda x: jax.grad(lambda x: cubed(x).sum())(x).sum())(x), 6 * x, rtol=1e-5
+        )
 
 
 def test_materialized_results_are_computed_once():
-    """Each reader of an elementwise chain repeats it; a materialized link is left in the program as a call."""
+    """Each reader of an elementwise chain repeats it; a materialized link is left in the program as
+    a call."""
 
     def chain(link, x):
         for _ in range(3):
@@ -109,7 +118,13 @@ def test_materialized_results_are_computed_once():
     def calls(name):
         with formulation.use(name):
             link = materialize(lambda x: jnp.tanh(x) * 2)
-            return jax.jit(lambda x: chain(link, x)).lower(normal(4, 4)).compile().as_text().count(" call(")
+            return (
+                jax.jit(lambda x: chain(link, x))
+                .lower(normal(4, 4))
+                .compile()
+                .as_text()
+                .count(" call(")
+            )
 
     assert calls("fast") == 3
     assert calls("plain") == 0
@@ -133,7 +148,12 @@ def test_a_dense_layer_is_flaxs_with_its_parameters_and_gradients(dtype):
     for layer in (Dense, nn.Dense):
         module = layer(7, dtype=dtype, bias_init=nn.initializers.normal())
         variables = module.init(jax.random.key(0), x)
-        f = lambda variables, x, module=module: jnp.square(module.apply(variables, x).astype(jnp.float32)).sum()  # noqa: E731
+
+        def f(variables, x, module=module):
+            return jnp.square(module.apply(variables, x).astype(jnp.float32)).sum()
+
         found.append((variables, jax.value_and_grad(f, (0, 1))(variables, x)))
     tolerance = 1e-5 if dtype is None else 2e-2
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), *found)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), *found
+    )

@@ -35,10 +35,16 @@ def test_train_and_evaluation_are_the_equations(name, shape):
         evaluated = BatchNorm().apply(v, x, train=False)
     x = x.astype(np.float64)
     scale, bias, mean, var = *v["params"].values(), *v["batch_stats"].values()
-    np.testing.assert_allclose(y, (x - x.mean(axes)) / np.sqrt(x.var(axes) + EPSILON) * scale + bias, atol=1e-5)
-    np.testing.assert_allclose(new["batch_stats"]["mean"], 0.8 * mean + 0.2 * x.mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(
+        y, (x - x.mean(axes)) / np.sqrt(x.var(axes) + EPSILON) * scale + bias, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        new["batch_stats"]["mean"], 0.8 * mean + 0.2 * x.mean(axes), rtol=1e-5
+    )
     np.testing.assert_allclose(new["batch_stats"]["var"], 0.8 * var + 0.2 * x.var(axes), rtol=1e-5)
-    np.testing.assert_allclose(evaluated, (x - mean) / np.sqrt(var + EPSILON) * scale + bias, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        evaluated, (x - mean) / np.sqrt(var + EPSILON) * scale + bias, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["fast", "plain"])
@@ -46,7 +52,9 @@ def test_equals_flax_with_gradients(name):
     x, v, probe = normal(4, 3, 3, 5), variables_of(5), normal(4, 3, 3, 5, seed=4)
     layers = (
         lambda v, x: BatchNorm().apply(v, x, train=True, mutable=["batch_stats"]),
-        lambda v, x: nn.BatchNorm(momentum=0.9).apply(v, x, use_running_average=False, mutable=["batch_stats"]),
+        lambda v, x: nn.BatchNorm(momentum=0.9).apply(
+            v, x, use_running_average=False, mutable=["batch_stats"]
+        ),
     )
 
     def both(v, x):
@@ -54,7 +62,10 @@ def test_equals_flax_with_gradients(name):
             y, new = layer(v, x)
             return jnp.sum(jnp.sin(y) * probe), new
 
-        return [jax.value_and_grad(partial(value, layer), (0, 1), has_aux=True)(v, x) for layer in layers]
+        return [
+            jax.value_and_grad(partial(value, layer), (0, 1), has_aux=True)(v, x)
+            for layer in layers
+        ]
 
     with formulation.use(name):
         ours, flax = jax.jit(both)(v, x)
@@ -86,7 +97,11 @@ def test_fast_and_plain_agree_up_to_second_derivatives(shape):
     got = []
     for name in ("fast", "plain"):
         with formulation.use(name):
-            got.append(jax.jit(lambda *a: derivatives(*a))(x, 1 + normal(channels), normal(channels, seed=1), probe))
+            got.append(
+                jax.jit(lambda *a: derivatives(*a))(
+                    x, 1 + normal(channels), normal(channels, seed=1), probe
+                )
+            )
     for a, b in zip(*map(jax.tree.leaves, got), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5 * max(1, np.abs(b).max()))
 
@@ -100,7 +115,8 @@ def test_fast_statistics_stand_a_large_mean():
 
 
 def whole_step(x, v, probe):
-    """Loss summed over the examples seen, its gradients summed over replicas, and the new statistics."""
+    """Loss summed over the examples seen, its gradients summed over replicas, and the new
+    statistics."""
 
     def value(v, x):
         y, new = BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])
@@ -119,12 +135,17 @@ def whole_step(x, v, probe):
 def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
     x, probe, v = normal(8, 3, 2, 5), normal(8, 3, 2, 5, seed=1), variables_of(5)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
-    whole, over_batch = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    whole, over_batch = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
     with formulation.use(name):
         one = jax.jit(lambda *a: whole_step(*a))(x, v, probe)
         shardings = {"replicated": whole, "per example": over_batch}
         program = jax.jit(
-            lambda *a: whole_step(*a), in_shardings=(over_batch, whole, over_batch), out_shardings=shardings
+            lambda *a: whole_step(*a),
+            in_shardings=(over_batch, whole, over_batch),
+            out_shardings=shardings,
         )
         sharded = program(x, v, probe)
         assert "all-gather" not in program.lower(x, v, probe).compile().as_text()
@@ -149,9 +170,14 @@ def test_statistics_and_parameters_stay_float32_in_bfloat16():
     assert {leaf.dtype.name for leaf in jax.tree.leaves((v, new))} == {"float32"}
     np.testing.assert_allclose(new["batch_stats"]["var"], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-2)
     gradients = jax.grad(
-        lambda v, x: jnp.sum(layer.apply(v, x, train=True, mutable=True)[0] ** 2).astype(jnp.float32), (0, 1)
+        lambda v, x: jnp.sum(layer.apply(v, x, train=True, mutable=True)[0] ** 2).astype(
+            jnp.float32
+        ),
+        (0, 1),
     )
-    gv, gx = gradients({"params": v["params"], "batch_stats": v["batch_stats"]}, x.astype(jnp.bfloat16))
+    gv, gx = gradients(
+        {"params": v["params"], "batch_stats": v["batch_stats"]}, x.astype(jnp.bfloat16)
+    )
     assert {leaf.dtype.name for leaf in jax.tree.leaves(gv)} == {"float32"}
     assert gx.dtype == jnp.bfloat16
 
@@ -173,14 +199,22 @@ def test_scale_and_bias_can_be_left_out():
 def test_means_of_many_values_keep_their_digits():
     x = normal(16, 64, 64, 3) + 1
     with formulation.use("fast"):
-        np.testing.assert_allclose(jax.jit(channel_mean)(x), x.mean((0, 1, 2), dtype=np.float64), rtol=2e-6)
+        np.testing.assert_allclose(
+            jax.jit(channel_mean)(x), x.mean((0, 1, 2), dtype=np.float64), rtol=2e-6
+        )
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
 def test_unbiased_averages_torchs_variance_of_the_whole_batch(replicas):
-    """n / (n - 1) of the biased one, n over all replicas; the normalization itself keeps the biased one."""
+    """n / (n - 1) of the biased one, n over all replicas; the normalization itself keeps the biased
+    one."""
     x, v = normal(8, 3, 2, 5), variables_of(5)
-    run = lambda x: BatchNorm(momentum=0.0, unbiased=True).apply(v, x, train=True, mutable=["batch_stats"])  # noqa: E731
+
+    def run(x):
+        return BatchNorm(momentum=0.0, unbiased=True).apply(
+            v, x, train=True, mutable=["batch_stats"]
+        )
+
     if replicas > 1:
         parts = x.reshape(replicas, -1, *x.shape[1:])
         y, new = jax.pmap(run, axis_name=replica.AXIS, devices=jax.devices()[:replicas])(parts)
@@ -188,14 +222,22 @@ def test_unbiased_averages_torchs_variance_of_the_whole_batch(replicas):
     else:
         y, new = run(x)
     np.testing.assert_allclose(new["batch_stats"]["var"], x.var((0, 1, 2), ddof=1), rtol=1e-5)
-    np.testing.assert_allclose(y, BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        y, BatchNorm().apply(v, x, train=True, mutable=["batch_stats"])[0], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_conditional_normalization_is_the_plain_one_with_the_parameters_of_each_examples_class(train):
+def test_conditional_normalization_is_the_plain_one_with_the_parameters_of_each_examples_class(
+    train,
+):
     """Statistics are of the whole batch, whatever the classes are."""
     x, label = 3 * normal(6, 4, 3, 5) + 2, np.array([0, 2, 1, 2, 0, 2])
-    scale, bias, stats = 1 + 0.3 * normal(3, 5), normal(3, 5, seed=1), variables_of(5)["batch_stats"]
+    scale, bias, stats = (
+        1 + 0.3 * normal(3, 5),
+        normal(3, 5, seed=1),
+        variables_of(5)["batch_stats"],
+    )
     told = ConditionalBatchNorm(3)
     v = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"statistics": stats}}
     y, seen = jax.jit(lambda v: told.apply(v, x, train, label, mutable=["batch_stats"]))(v)
@@ -203,7 +245,9 @@ def test_conditional_normalization_is_the_plain_one_with_the_parameters_of_each_
     for k in range(3):
         one, new = run({"params": {"scale": scale[k], "bias": bias[k]}, "batch_stats": stats})
         np.testing.assert_allclose(y[label == k], one[label == k], rtol=1e-5, atol=1e-5)
-        jax.tree.map(np.testing.assert_array_equal, seen["batch_stats"]["statistics"], new["batch_stats"])
+        jax.tree.map(
+            np.testing.assert_array_equal, seen["batch_stats"]["statistics"], new["batch_stats"]
+        )
 
 
 def test_a_class_that_is_not_in_the_batch_has_no_gradient():
@@ -211,7 +255,11 @@ def test_a_class_that_is_not_in_the_batch_has_no_gradient():
     v = told.init(jax.random.key(0), x, True, label)
 
     def total(params):
-        return jnp.square(told.apply({**v, "params": params}, x, True, label, mutable=["batch_stats"])[0]).sum()
+        return jnp.square(
+            told.apply({**v, "params": params}, x, True, label, mutable=["batch_stats"])[0]
+        ).sum()
 
     slope = jax.jit(jax.grad(total))(v["params"])
-    assert (slope["scale"][jnp.array([1, 3])] == 0).all() and (slope["scale"][jnp.array([0, 2])] != 0).all()
+    assert (slope["scale"][jnp.array([1, 3])] == 0).all() and (
+        slope["scale"][jnp.array([0, 2])] != 0
+    ).all()

@@ -1,11 +1,19 @@
-"""Pooling and response normalization against plain loops, and the two formulations against each other."""
+"""Pooling and response normalization against plain loops, and the two formulations against each
+other."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.nn import adaptive_avg_pool, avg_pool, formulation, global_average_pool, local_response_norm, max_pool
+from advdl.nn import (
+    adaptive_avg_pool,
+    avg_pool,
+    formulation,
+    global_average_pool,
+    local_response_norm,
+    max_pool,
+)
 
 CASES = [  # size, window, stride, padding, ceil
     ((7, 7), 3, 2, 0, False),
@@ -27,7 +35,8 @@ def form(request):
 
 
 def windows(size, window, stride, padding, ceil):
-    """Rows, or columns, of each window: torch's rule, where a window must start inside the image or its left padding."""
+    """Rows, or columns, of each window: torch's rule, where a window must start inside the image or
+    its left padding."""
     count, step = size + 2 * padding - window, stride
     outputs = (-(-count // step) if ceil else count // step) + 1
     if ceil and (outputs - 1) * step >= size + padding:
@@ -37,7 +46,10 @@ def windows(size, window, stride, padding, ceil):
 
 def pooled(x, window, stride, padding, ceil, reduce):
     k, s, p = ((v, v) if isinstance(v, int) else v for v in (window, stride, padding))
-    rows, columns = (windows(n, *args, ceil) for n, args in zip(x.shape[1:3], zip(k, s, p, strict=True), strict=True))
+    rows, columns = (
+        windows(n, *args, ceil)
+        for n, args in zip(x.shape[1:3], zip(k, s, p, strict=True), strict=True)
+    )
     out = np.empty((len(x), len(rows), len(columns), x.shape[3]))
     for i, r in enumerate(rows):
         for j, c in enumerate(columns):
@@ -81,7 +93,9 @@ def test_avg_pool_is_the_mean_of_each_window(form, case, counted):
     def mean(inside, r, c):
         if not counted:
             return inside.mean((1, 2))
-        rows, columns = (min(a.stop, n + p) - a.start for a, n, p in zip((r, c), size, padding, strict=True))
+        rows, columns = (
+            min(a.stop, n + p) - a.start for a, n, p in zip((r, c), size, padding, strict=True)
+        )
         return inside.sum((1, 2)) / (rows * columns)
 
     expected = pooled(x, *geometry, mean)
@@ -90,8 +104,12 @@ def test_avg_pool_is_the_mean_of_each_window(form, case, counted):
 
 def test_adaptive_pool_of_a_multiple_is_plain_pooling_and_of_one_cell_the_global_mean(form):
     x = image(2, 6, 9, 3)
-    np.testing.assert_allclose(adaptive_avg_pool(x, (2, 3)), avg_pool(x, 3, 3), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(adaptive_avg_pool(x, 1)[:, 0, 0], global_average_pool(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        adaptive_avg_pool(x, (2, 3)), avg_pool(x, 3, 3), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        adaptive_avg_pool(x, 1)[:, 0, 0], global_average_pool(x), rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(adaptive_avg_pool(x, (6, 9)), x, rtol=1e-6)
 
 

@@ -1,4 +1,5 @@
-"""Recurrent layers: the numbers of Flax and torch, whatever the formulation; padding that has no effect at all."""
+"""Recurrent layers: the numbers of Flax and torch, whatever the formulation; padding that has no
+effect at all."""
 
 from functools import partial
 
@@ -25,7 +26,9 @@ def given(seed=0, steps=STEPS):
 def shaken(variables, seed=1):
     """Biases too are random, so that each is tested."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: x + jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), variables)
+    return jax.tree.map(
+        lambda x: x + jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), variables
+    )
 
 
 def made(name, **options):
@@ -33,16 +36,25 @@ def made(name, **options):
     return layer, shaken(layer.init(KEY, jnp.asarray(given())))
 
 
-def outcome(layer, variables, x, length=None, reverse=False, formula=formulation.use, how="fast", carry=None):
+def outcome(
+    layer, variables, x, length=None, reverse=False, formula=formulation.use, how="fast", carry=None
+):
     """(outputs, carry, gradients of a weighted sum of both by parameters and input)."""
 
     def total(variables, x):
         y, last = layer.apply(variables, x, length, carry, reverse=reverse)
-        weigh = lambda a, seed: (a * np.random.default_rng(seed).standard_normal(a.shape).astype(a.dtype)).sum()  # noqa: E731
-        return weigh(y.swapaxes(0, 1), 7) + sum(weigh(a, n) for n, a in enumerate(jax.tree.leaves(last))), (y, last)
+
+        def weigh(a, seed):
+            return (a * np.random.default_rng(seed).standard_normal(a.shape).astype(a.dtype)).sum()
+
+        return weigh(y.swapaxes(0, 1), 7) + sum(
+            weigh(a, n) for n, a in enumerate(jax.tree.leaves(last))
+        ), (y, last)
 
     with formula(how):
-        (_, (y, last)), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(variables, jnp.asarray(x))
+        (_, (y, last)), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
+            variables, jnp.asarray(x)
+        )
     return y, last, gradients
 
 
@@ -59,7 +71,11 @@ def test_each_cell_is_its_formula():
         layer, variables = made(name)
         p = {key: np.asarray(value, np.float64) for key, value in variables["params"].items()}
         a, u = x[:, 0] @ p["kernel"] + p["bias"], h @ p["recurrent"]
-        carry = (jnp.asarray(c, jnp.float32), jnp.asarray(h, jnp.float32)) if "lstm" in name else jnp.asarray(h, jnp.float32)
+        carry = (
+            (jnp.asarray(c, jnp.float32), jnp.asarray(h, jnp.float32))
+            if "lstm" in name
+            else jnp.asarray(h, jnp.float32)
+        )
         y, last = layer.apply(variables, jnp.asarray(x, jnp.float32), None, carry)
         if name == "rnn":
             wanted = np.tanh(a + u)
@@ -79,7 +95,10 @@ def test_each_cell_is_its_formula():
 def test_lstm_is_flaxs(reverse):
     layer, variables = made("lstm")
     p, x = variables["params"], jnp.asarray(given())
-    split = lambda name: jnp.split(p[name], 4, axis=-1)  # noqa: E731
+
+    def split(name):
+        return jnp.split(p[name], 4, axis=-1)
+
     theirs = {f"i{gate}": {"kernel": k} for gate, k in zip("ifgo", split("kernel"), strict=True)}
     for gate, k, b in zip("ifgo", split("recurrent"), split("bias"), strict=True):
         theirs[f"h{gate}"] = {"kernel": k, "bias": b}
@@ -100,7 +119,10 @@ def test_padding_of_any_length_and_content_changes_nothing(name, reverse):
         dirty = np.where(padding, np.float32(fill), x)
         longer = np.concatenate([dirty, np.full((BATCH, 5, INPUTS), fill, np.float32)], 1)
         y, last, (parameters, inputs) = outcome(layer, variables, longer, LENGTH, reverse)
-        same((y[:, :STEPS], last, parameters, inputs[:, :STEPS]), (*alone[:2], alone[2][0], alone[2][1]))
+        same(
+            (y[:, :STEPS], last, parameters, inputs[:, :STEPS]),
+            (*alone[:2], alone[2][0], alone[2][1]),
+        )
         assert not np.asarray(y[:, STEPS:]).any() and not np.asarray(inputs[:, STEPS:]).any()
     assert not np.asarray(y)[:, :STEPS][np.broadcast_to(padding, y[:, :STEPS].shape)].any()
 
@@ -113,7 +135,9 @@ def test_each_sequence_is_what_it_is_alone_and_length_0_is_no_step(name):
         y, last = layer.apply(variables, jnp.asarray(x), LENGTH, reverse=reverse)
         for b, length in enumerate(LENGTH):
             if length:
-                own, end = layer.apply(variables, jnp.asarray(x[b : b + 1, :length]), reverse=reverse)
+                own, end = layer.apply(
+                    variables, jnp.asarray(x[b : b + 1, :length]), reverse=reverse
+                )
                 same(y[b, :length], own[0])
                 same(jax.tree.map(lambda a, b=b: a[b], last), jax.tree.map(lambda a: a[0], end))
             else:
@@ -145,19 +169,40 @@ def test_a_sequence_in_windows_is_the_whole():
 def test_cudnns_form_is_the_same_layer():
     """By the reference that JAX keeps of it, whose flat weights are cuDNN's."""
 
-    def reference(x, h, c, flat, length, *, input_size, hidden_size, num_layers, dropout, bidirectional, precision):
+    def reference(
+        x,
+        h,
+        c,
+        flat,
+        length,
+        *,
+        input_size,
+        hidden_size,
+        num_layers,
+        dropout,
+        bidirectional,
+        precision,
+    ):
         parts = cudnn.unpack_lstm_weights(flat, input_size, hidden_size, num_layers, bidirectional)
-        return cudnn.lstm_ref(x, h, c, *parts, length, input_size, hidden_size, num_layers, dropout, bidirectional)
+        return cudnn.lstm_ref(
+            x, h, c, *parts, length, input_size, hidden_size, num_layers, dropout, bidirectional
+        )
 
     layer, variables = made("lstm")
     rng = np.random.default_rng(5)
-    carry = tuple(jnp.asarray(rng.standard_normal((BATCH, FEATURES)), jnp.float32) for _ in range(2))
+    carry = tuple(
+        jnp.asarray(rng.standard_normal((BATCH, FEATURES)), jnp.float32) for _ in range(2)
+    )
     for reverse in (False, True):
         for length in (LENGTH, None):
             y, last = layer.apply(variables, jnp.asarray(given()), length, carry, reverse=reverse)
-            found, end = cudnn_lstm(variables["params"], carry, jnp.asarray(given()), length, reverse, reference)
+            found, end = cudnn_lstm(
+                variables["params"], carry, jnp.asarray(given()), length, reverse, reference
+            )
             if length is not None:
-                found = jnp.where(jnp.arange(STEPS)[None, :, None] < length[:, None, None], found, 0)
+                found = jnp.where(
+                    jnp.arange(STEPS)[None, :, None] < length[:, None, None], found, 0
+                )
             same((found, end), (y, last))
 
 
@@ -199,9 +244,12 @@ def test_a_stack_reads_what_lies_below_and_knows_both_directions():
     y, carries = stack.apply(variables, x, LENGTH)
     below = x
     for n in range(2):
-        one = lambda name, reverse, n=n, below=below: LSTM(FEATURES).apply(  # noqa: E731
-            {"params": variables["params"][f"{name}{n}"]}, below, LENGTH, reverse=reverse
-        )
+
+        def one(name, reverse, n=n, below=below):
+            return LSTM(FEATURES).apply(
+                {"params": variables["params"][f"{name}{n}"]}, below, LENGTH, reverse=reverse
+            )
+
         (there, first), (back, last) = one("forward", False), one("backward", True)
         below = jnp.concatenate([there, back], -1)
         same(carries[n], (first, last))
@@ -220,7 +268,10 @@ def test_dropout_lies_between_layers_alone():
     same(first[0], second[0])
     assert np.abs(np.asarray(noisy - clean)).max() > 0.01
     single = Stack(partial(RNN, FEATURES), dropout=0.5)
-    same(single.apply(single.init(KEY, x), x, train=True, rngs=rngs), single.apply(single.init(KEY, x), x))
+    same(
+        single.apply(single.init(KEY, x), x, train=True, rngs=rngs),
+        single.apply(single.init(KEY, x), x),
+    )
 
 
 TORCH = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
@@ -235,14 +286,23 @@ def test_parity_with_torch(name, bidirectional):
     stack = Stack(partial(CELLS[name], FEATURES), layers=2, bidirectional=bidirectional)
     x = jnp.asarray(given())
     variables = shaken(stack.init(KEY, x))
-    theirs = getattr(torch.nn, TORCH[name])(INPUTS, FEATURES, 2, batch_first=True, bidirectional=bidirectional)
+    theirs = getattr(torch.nn, TORCH[name])(
+        INPUTS, FEATURES, 2, batch_first=True, bidirectional=bidirectional
+    )
     places = {}
     for n in range(2):
-        for own, suffix in ((f"forward{n}", ""), (f"backward{n}", "_reverse")) if bidirectional else ((f"layer{n}", ""),):
+        for own, suffix in (
+            ((f"forward{n}", ""), (f"backward{n}", "_reverse"))
+            if bidirectional
+            else ((f"layer{n}", ""),)
+        ):
             places[own] = f"l{n}{suffix}"
     with torch.no_grad():
         for own, place in places.items():
-            p = {key: torch.from_numpy(np.array(value)) for key, value in variables["params"][own].items()}
+            p = {
+                key: torch.from_numpy(np.array(value))
+                for key, value in variables["params"][own].items()
+            }
             getattr(theirs, f"weight_ih_{place}").copy_(p["kernel"].T)
             getattr(theirs, f"weight_hh_{place}").copy_(p["recurrent"].T)
             getattr(theirs, f"bias_ih_{place}").copy_(p["bias"])
@@ -250,7 +310,10 @@ def test_parity_with_torch(name, bidirectional):
             if name == "gru":
                 other[2 * FEATURES :] = p["recurrent_bias"]
     packed = torch.nn.utils.rnn.pack_padded_sequence(
-        given_x := torch.from_numpy(given()).requires_grad_(), torch.from_numpy(length), batch_first=True, enforce_sorted=False
+        given_x := torch.from_numpy(given()).requires_grad_(),
+        torch.from_numpy(length),
+        batch_first=True,
+        enforce_sorted=False,
     )
     y_t, state = theirs(packed)
     y_t = torch.nn.utils.rnn.pad_packed_sequence(y_t, batch_first=True)[0]
@@ -261,13 +324,27 @@ def test_parity_with_torch(name, bidirectional):
         y, carries = stack.apply(variables, x, length)
         return (y * weight).sum(), (y, carries)
 
-    (_, (y, carries)), (parameters, inputs) = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(variables, x)
+    (_, (y, carries)), (parameters, inputs) = jax.jit(
+        jax.value_and_grad(total, (0, 1), has_aux=True)
+    )(variables, x)
     same(y, y_t.detach().numpy())
     same(inputs, given_x.grad.numpy())
     hidden = (state[0] if name == "lstm" else state).detach().numpy()
     flat = [c for layer in carries for c in (layer if bidirectional else (layer,))]
     same(np.stack([c[1] if name == "lstm" else c for c in flat]), hidden)
     for own, place in places.items():
-        same(parameters["params"][own]["kernel"], getattr(theirs, f"weight_ih_{place}").grad.numpy().T, 3e-5)
-        same(parameters["params"][own]["recurrent"], getattr(theirs, f"weight_hh_{place}").grad.numpy().T, 3e-5)
-        same(parameters["params"][own]["bias"], getattr(theirs, f"bias_ih_{place}").grad.numpy(), 3e-5)
+        same(
+            parameters["params"][own]["kernel"],
+            getattr(theirs, f"weight_ih_{place}").grad.numpy().T,
+            3e-5,
+        )
+        same(
+            parameters["params"][own]["recurrent"],
+            getattr(theirs, f"weight_hh_{place}").grad.numpy().T,
+            3e-5,
+        )
+        same(
+            parameters["params"][own]["bias"],
+            getattr(theirs, f"bias_ih_{place}").grad.numpy(),
+            3e-5,
+        )

@@ -1,4 +1,5 @@
-"""What is computed again for the gradient: the same parameters, numbers and updates, for more work and less memory."""
+"""What is computed again for the gradient: the same parameters, numbers and updates, for more work
+and less memory."""
 
 import functools
 
@@ -14,7 +15,9 @@ from advdl.scale import hlo
 
 NETWORKS = {
     "resnet": functools.partial(resnet.ResNet, (2, 1), width=4, stem="cifar", num_classes=3),
-    "resnet, looped": functools.partial(resnet.ResNet, (3,), width=4, stem="cifar", num_classes=3, scan=True),
+    "resnet, looped": functools.partial(
+        resnet.ResNet, (3,), width=4, stem="cifar", num_classes=3, scan=True
+    ),
     "segnet": functools.partial(segnet.SegNet, 3, features=((4,), (4, 8)), dropout=0.5),
     "unet": functools.partial(unet.unet_same, 3, features=4, levels=2),
     "vgg": functools.partial(vgg.Trunk, width=1 / 16),
@@ -27,32 +30,47 @@ def run(name, way):
     network, x = NETWORKS[name](), jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
     rng = np.random.default_rng(0)
     shapes = abstract(network, (32, 32, 3))
-    variables = jax.tree.map(lambda s: np.abs(rng.normal(0, 0.1, s.shape)).astype(s.dtype) + 0.01, shapes)
+    variables = jax.tree.map(
+        lambda s: np.abs(rng.normal(0, 0.1, s.shape)).astype(s.dtype) + 0.01, shapes
+    )
 
     def loss(params):
         given = {**variables, "params": params}
-        out, new = network.apply(given, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)})
+        out, new = network.apply(
+            given, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)}
+        )
         return sum(jnp.square(each).mean() for each in jax.tree.leaves(out)), new
 
     lowered = jax.jit(jax.grad(remat.WAYS[way](loss), has_aux=True)).lower(variables["params"])
     found = lowered.compile()(variables["params"])
-    return jax.tree.structure(variables), found, hlo.costs(lowered.as_text(dialect="hlo"), {"device": 1}).flops
+    return (
+        jax.tree.structure(variables),
+        found,
+        hlo.costs(lowered.as_text(dialect="hlo"), {"device": 1}).flops,
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("way", "least", "most"), [("products", 1.0, 1.05), ("blocks", 1.15, 1.45)])
+@pytest.mark.parametrize(
+    ("way", "least", "most"), [("products", 1.0, 1.05), ("blocks", 1.15, 1.45)]
+)
 def test_the_gradient_is_the_same_for_as_many_products_as_promised(name, way, least, most):
-    """Of `products` no convolution again (statistics are products on CPU); of `blocks` a forward pass of what lies in them, as
-    dear as the gradient by kernels, or by activations."""
+    """Of `products` no convolution again (statistics are products on CPU); of `blocks` a forward
+    pass of what lies in them, as dear as the gradient by kernels, or by activations."""
     plain, again = run(name, "none"), run(name, way)
     assert again[0] == plain[0]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6), plain[1], again[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6), plain[1], again[1]
+    )
     assert least <= again[2] / plain[2] <= most
 
 
 def test_blocks_are_remembered_by_what_they_are_given():
-    """Values made within a block are not there when the gradient begins; those between blocks are."""
-    inner = lambda module, x: jnp.sin(jnp.cos(x))  # noqa: E731
+    """Values made within a block are not there when the gradient begins; those between blocks
+    are."""
+
+    def inner(module, x):
+        return jnp.sin(jnp.cos(x))
 
     class Chain(nn.Module):
         @nn.compact

@@ -1,4 +1,5 @@
-"""Local response normalization at the pixels that its networks were published with: it does something."""
+"""Local response normalization at the pixels that its networks were published with: it does
+something."""
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,15 @@ class Enough(Exception):
 
 
 def factors(module, network, x, layers, monkeypatch):
-    """Of each of the first `layers` normalizations: by what they multiply each of their inputs that is not 0. Operation by
-    operation, so that nothing behind them is compiled or run."""
+    """Of each of the first `layers` normalizations: by what they multiply each of their inputs that
+    is not 0. Operation by operation, so that nothing behind them is compiled or run."""
     found = []
 
     def watched(x, *given, **settings):
         y = local_response_norm(x, *given, **settings)
-        traced.append(jax.debug.callback(lambda x, y: found.append(y[x != 0] / x[x != 0]), x, y))  # a tower is under vmap
+        traced.append(
+            jax.debug.callback(lambda x, y: found.append(y[x != 0] / x[x != 0]), x, y)
+        )  # a tower is under vmap
         if len(traced) == layers:
             raise Enough
         return y
@@ -40,16 +43,27 @@ def factors(module, network, x, layers, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "network", "layers"),
     [
-        (alexnet, alexnet.AlexNet(), 1),  # the second adds squares of what N(0, 0.01) kernels make: small before training
+        (
+            alexnet,
+            alexnet.AlexNet(),
+            1,
+        ),  # the second adds squares of what N(0, 0.01) kernels make: small before training
         (googlenet, googlenet.GoogLeNet(), 2),
         (segnet, segnet.SegNetBasic(), 1),
     ],
     ids=["alexnet", "googlenet", "segnet_basic"],
 )
-def test_it_changes_photographs_by_a_factor_that_varies_over_places(module, network, layers, monkeypatch):
-    """By more than a tenth of its mean at the network's own pixels; at [-1, 1] it is a constant, and normalizes nothing."""
-    photographs = [Image.fromarray(image).resize((112, 112)) for image in load_sample_images().images]
+def test_it_changes_photographs_by_a_factor_that_varies_over_places(
+    module, network, layers, monkeypatch
+):
+    """By more than a tenth of its mean at the network's own pixels; at [-1, 1] it is a constant,
+    and normalizes nothing."""
+    photographs = [
+        Image.fromarray(image).resize((112, 112)) for image in load_sample_images().images
+    ]
     batch = {"image": np.stack(photographs)}
     for pixels, varies in ((network.pixels, True), (UNIT, False)):
-        for factor in factors(module, network, data.scaled(pixels)(batch)["image"], layers, monkeypatch):
+        for factor in factors(
+            module, network, data.scaled(pixels)(batch)["image"], layers, monkeypatch
+        ):
             assert (np.abs(factor / factor.mean() - 1).max() > 0.1) == varies

@@ -1,4 +1,5 @@
-"""Cross-entropy in one piece and biases by products: the numbers of the plain formulation, derivatives included."""
+"""Cross-entropy in one piece and biases by products: the numbers of the plain formulation,
+derivatives included."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,10 @@ def test_fast_cross_entropy_is_the_plain_one(classes, smoothing):
     """In double precision, so that nothing but the formula can differ."""
     label = np.random.default_rng(2).integers(0, classes, (3, 4))
     with jax.enable_x64(True):
-        logits, weight = (jnp.asarray(np.float64(x)) for x in (normal(3, 4, classes, scale=20.0), normal(3, 4, seed=1)))
+        logits, weight = (
+            jnp.asarray(np.float64(x))
+            for x in (normal(3, 4, classes, scale=20.0), normal(3, 4, seed=1))
+        )
         (value, gradient), (wanted, plain) = both(
             lambda logits: (softmax_cross_entropy(logits, label, smoothing) * weight).sum(), logits
         )
@@ -48,7 +52,9 @@ def test_extremes_stay_finite_and_a_class_that_is_not_there_gives_nan(how):
 
 def test_a_bias_and_its_gradient_are_the_plain_ones():
     x, bias, weight = normal(3, 5, 4, 6), normal(6, seed=1), normal(3, 5, 4, 6, seed=2)
-    (value, fast), (wanted, plain) = both(lambda x, bias: (jnp.sin(add_bias(x, bias)) * weight).sum(), x, bias)
+    (value, fast), (wanted, plain) = both(
+        lambda x, bias: (jnp.sin(add_bias(x, bias)) * weight).sum(), x, bias
+    )
     np.testing.assert_allclose(value, wanted, rtol=1e-5)
     for a, b in zip(fast, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)

@@ -1,4 +1,5 @@
-"""Pooling with indices and unpooling: identities, ties, odd sizes, both formulations of the maximum, torch where it is."""
+"""Pooling with indices and unpooling: identities, ties, odd sizes, both formulations of the
+maximum, torch where it is."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,9 @@ def test_values_are_those_of_pooling_and_stand_at_their_indices(case):
     y, index = max_pool_with_indices(x, *geometry)
     np.testing.assert_array_equal(y, max_pool(x, *geometry))
     flat = x.reshape(2, -1, 3)
-    np.testing.assert_array_equal(np.take_along_axis(flat, np.asarray(index).reshape(2, -1, 3), 1), np.reshape(y, (2, -1, 3)))
+    np.testing.assert_array_equal(
+        np.take_along_axis(flat, np.asarray(index).reshape(2, -1, 3), 1), np.reshape(y, (2, -1, 3))
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,7 +76,9 @@ def test_gradients_are_those_of_pooling_and_of_reading_back(case):
     y, index = max_pool_with_indices(x, *geometry)
     weight = image(*y.shape)
     ours = jax.grad(lambda x: (max_pool_with_indices(x, *geometry)[0] * weight).sum())(x)
-    np.testing.assert_allclose(ours, jax.grad(lambda x: (max_pool(x, *geometry) * weight).sum())(x), atol=1e-6)
+    np.testing.assert_allclose(
+        ours, jax.grad(lambda x: (max_pool(x, *geometry) * weight).sum())(x), atol=1e-6
+    )
     ahead = image(*x.shape)
     by_y = jax.grad(lambda y: (max_unpool(y, index, size, *geometry) * ahead).sum())(y)
     read = np.take_along_axis(ahead.reshape(2, -1, 3), np.asarray(index).reshape(2, -1, 3), 1)
@@ -82,18 +87,28 @@ def test_gradients_are_those_of_pooling_and_of_reading_back(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_parity_with_torch(case):
-    """Values, indices, unpooling and its gradient; ties included. Whole windows only where torch's unpooling asks for it."""
+    """Values, indices, unpooling and its gradient; ties included. Whole windows only where torch's
+    unpooling asks for it."""
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
     size, window, strides, padding, ceil = case
     x = np.round(image(2, *size, 3) * 2)
     y, index = max_pool_with_indices(x, window, strides, padding, ceil)
     theirs, places = torch.nn.functional.max_pool2d(
-        torch.from_numpy(x).permute(0, 3, 1, 2), window, strides, padding, ceil_mode=ceil, return_indices=True
+        torch.from_numpy(x).permute(0, 3, 1, 2),
+        window,
+        strides,
+        padding,
+        ceil_mode=ceil,
+        return_indices=True,
     )
     np.testing.assert_array_equal(y, theirs.permute(0, 2, 3, 1))
     np.testing.assert_array_equal(index, places.permute(0, 2, 3, 1))
-    back = torch.nn.functional.max_unpool2d(theirs, places, window, strides, padding, output_size=size)
-    np.testing.assert_array_equal(max_unpool(y, index, size, window, strides, padding, ceil), back.permute(0, 2, 3, 1))
+    back = torch.nn.functional.max_unpool2d(
+        theirs, places, window, strides, padding, output_size=size
+    )
+    np.testing.assert_array_equal(
+        max_unpool(y, index, size, window, strides, padding, ceil), back.permute(0, 2, 3, 1)
+    )
 
 
 def test_a_size_that_does_not_pool_to_the_values_is_refused():

@@ -39,7 +39,9 @@ def test_the_kernel_sums_to_the_stride_squared_and_a_constant_stays_constant_ins
 def test_fixed_interpolation_is_the_transposed_convolution_by_that_kernel(stride, size):
     x = image(2, 3, 4, 2)
     kernel = bilinear_init(jax.random.key(0), (size, size, 2, 2))
-    np.testing.assert_allclose(bilinear_upsample(x, stride, size), conv_transpose(x, kernel, stride), atol=1e-5)
+    np.testing.assert_allclose(
+        bilinear_upsample(x, stride, size), conv_transpose(x, kernel, stride), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("stride", [2, 8])
@@ -81,7 +83,9 @@ def test_a_unit_sees_its_receptive_field_and_nothing_else(stack):
     def run(x):
         for layer in stack:
             kernel = jnp.ones((layer.kernel, 1, 1, 1))
-            x = conv(x, kernel, (layer.stride, 1), ((layer.padding,) * 2, (0, 0)), (layer.dilation, 1))
+            x = conv(
+                x, kernel, (layer.stride, 1), ((layer.padding,) * 2, (0, 0)), (layer.dilation, 1)
+            )
         return x[0, :, 0, 0]
 
     field = receptive_field(stack)
@@ -98,4 +102,7 @@ def test_a_transposed_convolution_takes_the_stride_back():
 
 def test_maps_that_do_not_lie_on_each_other_are_refused():
     with pytest.raises(ValueError, match="do not lie"):
-        crop_offset(Field(Fraction(2), Fraction(1), Fraction(0)), Field(Fraction(2), Fraction(1), Fraction(1)))
+        crop_offset(
+            Field(Fraction(2), Fraction(1), Fraction(0)),
+            Field(Fraction(2), Fraction(1), Fraction(1)),
+        )

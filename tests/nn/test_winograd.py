@@ -1,4 +1,5 @@
-"""3×3 convolution by tiles: the numbers of XLA's convolution, derivatives included, whatever the sizes and paddings."""
+"""3×3 convolution by tiles: the numbers of XLA's convolution, derivatives included, whatever the
+sizes and paddings."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    "size, padding", [((6, 8), ((1, 1), (1, 1))), ((7, 5), ((0, 0), (0, 0))), ((5, 9), ((2, 0), (1, 3)))], ids=str
+    "size, padding",
+    [((6, 8), ((1, 1), (1, 1))), ((7, 5), ((0, 0), (0, 0))), ((5, 9), ((2, 0), (1, 3)))],
+    ids=str,
 )
 def test_tiles_are_the_convolution_and_its_gradient(size, padding):
     geometry = convolution.Geometry((1, 1), padding)
@@ -24,8 +27,12 @@ def test_tiles_are_the_convolution_and_its_gradient(size, padding):
         g = np.float64(normal(*y.shape, seed=2))
         np.testing.assert_allclose(winograd.conv(x, kernel, padding), y, rtol=1e-12, atol=1e-12)
         turned = convolution._conv(g, kernel[::-1, ::-1].swapaxes(2, 3), geometry)
-        np.testing.assert_allclose(winograd.turned(g, kernel, padding), turned, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(winograd.kernel_gradient(x, g, padding), pull(g)[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            winograd.turned(g, kernel, padding), turned, rtol=1e-12, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            winograd.kernel_gradient(x, g, padding), pull(g)[0], rtol=1e-12, atol=1e-12
+        )
 
 
 def test_wide_convolutions_go_by_tiles_and_no_other():
@@ -45,7 +52,10 @@ def test_a_wide_convolution_has_the_plain_numbers():
 
     def run(how):
         with formulation.use(how):
-            f = lambda x, kernel: (convolution.conv(x, kernel, padding=1) * weight).sum()  # noqa: E731
+
+            def f(x, kernel):
+                return (convolution.conv(x, kernel, padding=1) * weight).sum()
+
             text = jax.jit(jax.grad(f, (0, 1))).lower(x, kernel).as_text()
             return jax.jit(jax.value_and_grad(f, (0, 1)))(x, kernel), text
 

@@ -1,4 +1,5 @@
-"""Charts: what is drawn where, the same bytes whatever the reader's settings, nothing left behind in matplotlib."""
+"""Charts: what is drawn where, the same bytes whatever the reader's settings, nothing left behind
+in matplotlib."""
 
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from advdl import present
 from advdl.present import curves, figure
 
 STEPS = np.arange(10, 1010, 10)
-LINES = [{"step": int(t), "train/loss": np.exp(-t / 300) + 0.1 * np.sin(t), "train/rate": 0.1 / t} for t in STEPS]
+LINES = [
+    {"step": int(t), "train/loss": np.exp(-t / 300) + 0.1 * np.sin(t), "train/rate": 0.1 / t}
+    for t in STEPS
+]
 LINES += [{"step": t, "test/accuracy": 1 - 1 / t} for t in (500, 1000)]
 MATRIX = np.array([[40, 1, 0], [2, 0, 8], [0, 0, 0]])
 
@@ -26,20 +30,35 @@ def pixels(path):
 
 def where(path, color, tolerance=2):
     """(height, width) bool: pixels of that color."""
-    return (np.abs(pixels(path) - np.round(np.array(matplotlib.colors.to_rgb(color)) * 255)) <= tolerance).all(-1)
+    return (
+        np.abs(pixels(path) - np.round(np.array(matplotlib.colors.to_rgb(color)) * 255))
+        <= tolerance
+    ).all(-1)
 
 
 DRAW = {
     "by step": lambda path: present.draw_by_step(
-        {"rnn": [np.linspace(0.5, 1, 50), np.full(50, 0.6)], "$5": [np.geomspace(1e-3, 1, 50)]}, path, "title", ylabel="share",
-        references={"chance": 0.5}, border=10, border_label="trained", log=True, limits=(1e-4, 2),
+        {"rnn": [np.linspace(0.5, 1, 50), np.full(50, 0.6)], "$5": [np.geomspace(1e-3, 1, 50)]},
+        path,
+        "title",
+        ylabel="share",
+        references={"chance": 0.5},
+        border=10,
+        border_label="trained",
+        log=True,
+        limits=(1e-4, 2),
     ),
     "states": lambda path: present.draw_states(
-        {"bits": np.sign(np.sin(np.arange(20.0)))[:, None], "rnn": np.random.default_rng(0).normal(size=(20, 8))},
+        {
+            "bits": np.sign(np.sin(np.arange(20.0)))[:, None],
+            "rnn": np.random.default_rng(0).normal(size=(20, 8)),
+        },
         path,
         "01" * 10,
     ),
-    "trade": lambda path: present.draw_trade({"0": (0.1, 0.9), "$5": (0.4, 0.2)}, path, "smoothness", "error", "change"),
+    "trade": lambda path: present.draw_trade(
+        {"0": (0.1, 0.9), "$5": (0.4, 0.2)}, path, "smoothness", "error", "change"
+    ),
     "curves": lambda path: present.draw_curves(
         LINES,
         path,
@@ -50,9 +69,13 @@ DRAW = {
         ],
         "a $5_ run",
     ),
-    "confusion": lambda path: present.draw_confusion(MATRIX, path, ["cat", "dog_$", "a very long name"]),
+    "confusion": lambda path: present.draw_confusion(
+        MATRIX, path, ["cat", "dog_$", "a very long name"]
+    ),
     "bars": lambda path: present.draw_bars({"a": [0.1, 0.9], "b": [0.5, 0.5]}, path, threshold=0.2),
-    "histogram": lambda path: present.draw_histogram({"a": range(9), "b": [3, np.nan]}, path, references={"x": 4}),
+    "histogram": lambda path: present.draw_histogram(
+        {"a": range(9), "b": [3, np.nan]}, path, references={"x": 4}
+    ),
 }
 
 
@@ -71,7 +94,9 @@ def test_the_same_input_writes_the_same_bytes_whatever_the_settings(name, tmp_pa
 
 def test_pyplot_is_not_needed():
     program = "import sys; import advdl.present; assert 'matplotlib.pyplot' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)  # others in this process may have imported it
+    subprocess.run(
+        [sys.executable, "-c", program], check=True
+    )  # others in this process may have imported it
 
 
 def test_a_diverged_or_very_short_run_can_be_drawn(tmp_path):
@@ -90,14 +115,20 @@ def test_what_was_measured_once_is_shown_against_zero(tmp_path):
         dot = columns > columns.max() - 8  # beside the legend
         heights.append(rows[dot].mean())
         assert columns.max() > 0.85 * pixels(path).shape[1]
-    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=3) and heights[0] > heights[2] + 100
+    assert (
+        heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=3)
+        and heights[0] > heights[2] + 100
+    )
 
 
 def test_a_line_of_few_points_is_drawn_where_its_values_are(tmp_path):
     lines = [{"step": t, "a": value} for t, value in enumerate([0.0, 0.0, 1.0, 1.0])]
     path = present.draw_curves(lines, tmp_path / "a.png", [present.Panel("A", ["a"])])
     rows, columns = np.nonzero(where(path, figure.COLORS[0]))
-    early, late = rows[columns < np.quantile(columns, 0.2)], rows[columns > np.quantile(columns, 0.8)]
+    early, late = (
+        rows[columns < np.quantile(columns, 0.2)],
+        rows[columns > np.quantile(columns, 0.8)],
+    )
     assert early.min() > late.max()  # rows count from the top
 
 
@@ -107,7 +138,12 @@ def test_unknown_metrics_are_refused_with_what_is_near():
 
 
 def test_points_are_the_finite_values_where_they_were_measured():
-    lines = [{"step": 1, "a": 2.0}, {"step": 2}, {"step": 3, "a": float("inf")}, {"step": 4, "a": 5}]
+    lines = [
+        {"step": 1, "a": 2.0},
+        {"step": 2},
+        {"step": 3, "a": float("inf")},
+        {"step": 4, "a": 5},
+    ]
     np.testing.assert_array_equal(curves.points(lines, "a"), [[1, 4], [2, 5]])
 
 
@@ -115,8 +151,12 @@ def test_points_are_the_finite_values_where_they_were_measured():
 def test_smoothing_is_scipys_filter_and_leaves_straight_lines_alone(count):
     value = np.random.default_rng(0).normal(size=count)
     width = 2 * max(2, count // 30) + 1
-    np.testing.assert_allclose(curves.smooth(value), savgol_filter(value, width, 1, mode="interp"), atol=1e-12)
-    np.testing.assert_allclose(curves.smooth(3.0 - 2 * np.arange(count)), 3.0 - 2 * np.arange(count), atol=1e-9)
+    np.testing.assert_allclose(
+        curves.smooth(value), savgol_filter(value, width, 1, mode="interp"), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        curves.smooth(3.0 - 2 * np.arange(count)), 3.0 - 2 * np.arange(count), atol=1e-9
+    )
 
 
 def test_confusion_colors_are_shares_of_the_row(tmp_path):
@@ -126,10 +166,14 @@ def test_confusion_colors_are_shares_of_the_row(tmp_path):
     full[:, int(full.shape[1] * 0.86) :] = False  # the color bar
     rows, columns = np.nonzero(full)
     middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
-    assert ((rows < middle[0]) == (columns < middle[1])).mean() > 0.99  # on the diagonal, the rare class as dark
+    assert (
+        (rows < middle[0]) == (columns < middle[1])
+    ).mean() > 0.99  # on the diagonal, the rare class as dark
     upper = (rows < middle[0]).mean()
     assert 0.45 < upper < 0.55
-    assert not where(present.draw_confusion(np.zeros((2, 2), int), tmp_path / "b.png"), dark)[:, :300].any()
+    assert not where(present.draw_confusion(np.zeros((2, 2), int), tmp_path / "b.png"), dark)[
+        :, :300
+    ].any()
     assert where(tmp_path / "b.png", light).any()
 
 
@@ -137,7 +181,9 @@ def test_confusion_writes_counts_only_where_they_fit(tmp_path):
     few, many = np.eye(30, dtype=int), np.eye(31, dtype=int)
     present.draw_confusion(few, tmp_path / "few.png")
     present.draw_confusion(many, tmp_path / "many.png")
-    written = [where(tmp_path / f"{name}.png", "white")[100:900, 100:900].sum() for name in ("few", "many")]
+    written = [
+        where(tmp_path / f"{name}.png", "white")[100:900, 100:900].sum() for name in ("few", "many")
+    ]
     assert written[0] > 0 and written[1] == 0
 
 
@@ -169,7 +215,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 
 def test_a_label_of_several_metrics_is_their_mean_where_all_were_measured(tmp_path):
-    lines = [{"step": 1, "a": 1.0, "b": 3.0}, {"step": 2, "a": 9.0}, {"step": 3, "a": 5.0, "b": 6.0}, {"step": 4, "b": 2.0}]
+    lines = [
+        {"step": 1, "a": 1.0, "b": 3.0},
+        {"step": 2, "a": 9.0},
+        {"step": 3, "a": 5.0, "b": 6.0},
+        {"step": 4, "b": 2.0},
+    ]
     at, value = curves.mean([curves.points(lines, name) for name in "ab"])
     np.testing.assert_array_equal([at, value], [[1, 3], [2.0, 5.5]])
     panel = present.Panel("A", {"both": ["a", "b"], "again": "a"}, styles={"again": (3, 0)})

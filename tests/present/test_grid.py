@@ -20,8 +20,12 @@ def test_each_pixel_lands_in_its_place():
         top, left = 2 + (b // 2) * 11, 2 + (b % 2) * 14
         expected = np.rint((image[..., 0] + 1) / 2 * 255)
         for channel in range(3):
-            np.testing.assert_array_equal(sheet[top + 1 : top + 9 : 3, left + 1 : left + 12 : 3, channel], expected)
-        np.testing.assert_array_equal(sheet[top : top + 9, left : left + 12, 0], expected.repeat(3, 0).repeat(3, 1))
+            np.testing.assert_array_equal(
+                sheet[top + 1 : top + 9 : 3, left + 1 : left + 12 : 3, channel], expected
+            )
+        np.testing.assert_array_equal(
+            sheet[top : top + 9, left : left + 12, 0], expected.repeat(3, 0).repeat(3, 1)
+        )
         covered[top : top + 9, left : left + 12] = True
     assert (sheet[~covered] == 255).all()
 
@@ -35,7 +39,9 @@ def test_low_and_high_become_black_and_white_and_the_rest_is_clipped():
 def test_no_number_is_magenta():
     images = np.zeros((1, 1, 2, 3))
     images[0, 0, 1, 2] = np.nan
-    np.testing.assert_array_equal(present.tile(images, scale=1, margin=0)[0], [[128] * 3, [255, 0, 255]])
+    np.testing.assert_array_equal(
+        present.tile(images, scale=1, margin=0)[0], [[128] * 3, [255, 0, 255]]
+    )
 
 
 def test_bytes_and_colors_are_taken_as_they_are():
@@ -45,7 +51,10 @@ def test_bytes_and_colors_are_taken_as_they_are():
 
 @pytest.mark.parametrize(("side", "scale"), [(8, 6), (28, 2), (48, 1), (64, 1)])
 def test_small_images_are_enlarged_until_legible(side, scale):
-    assert present.tile(np.ones((1, side, side, 1)), margin=0).shape[:2] == (side * scale, side * scale)
+    assert present.tile(np.ones((1, side, side, 1)), margin=0).shape[:2] == (
+        side * scale,
+        side * scale,
+    )
 
 
 def test_captions_stand_below_their_tile():
@@ -102,7 +111,9 @@ def test_what_does_not_fit_is_refused():
 def test_a_written_grid_is_the_sheet_and_the_same_bytes_again(tmp_path):
     path = present.draw_grid(DIGITS_BHWC, tmp_path / "new" / "a.png", low=0, title="digits")
     with Image.open(path) as image:
-        np.testing.assert_array_equal(np.asarray(image), present.tile(DIGITS_BHWC, low=0, title="digits"))
+        np.testing.assert_array_equal(
+            np.asarray(image), present.tile(DIGITS_BHWC, low=0, title="digits")
+        )
     again = present.draw_grid(DIGITS_BHWC, tmp_path / "b.png", low=0, title="digits")
     assert path.read_bytes() == again.read_bytes()
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.png", "b.png", "new"]
@@ -131,7 +142,10 @@ def test_gray_animation_keeps_every_frame_and_shade_and_holds_the_last(tmp_path)
     frames, durations, loops = zip(*frames_of(path), strict=True)
     np.testing.assert_array_equal(frames, sheets)
     assert durations == (120, 120, 120, 120, 900) and set(loops) == {0}
-    assert path.read_bytes() == present.animate(sheets, tmp_path / "b.gif", milliseconds=120, hold=900).read_bytes()
+    assert (
+        path.read_bytes()
+        == present.animate(sheets, tmp_path / "b.gif", milliseconds=120, hold=900).read_bytes()
+    )
 
 
 def test_colored_animation_is_close_and_steady(tmp_path):
@@ -147,9 +161,15 @@ def test_colored_animation_is_close_and_steady(tmp_path):
 
 def test_frames_may_be_files_and_equal_frames_are_one_shown_longer(tmp_path):
     sheets = [present.tile(DIGITS_BHWC[k : k + 1]) for k in (0, 1, 1)]
-    paths = [present.draw_grid(DIGITS_BHWC[k : k + 1], tmp_path / f"{n}.png") for n, k in enumerate((0, 1, 1))]
+    paths = [
+        present.draw_grid(DIGITS_BHWC[k : k + 1], tmp_path / f"{n}.png")
+        for n, k in enumerate((0, 1, 1))
+    ]
     path = present.animate(paths, tmp_path / "a.gif", milliseconds=100, hold=500)
-    assert path.read_bytes() == present.animate(sheets, tmp_path / "b.gif", milliseconds=100, hold=500).read_bytes()
+    assert (
+        path.read_bytes()
+        == present.animate(sheets, tmp_path / "b.gif", milliseconds=100, hold=500).read_bytes()
+    )
     assert [duration for _, duration, _ in frames_of(path)] == [100, 600]
 
 

@@ -1,4 +1,5 @@
-"""The server answers its own page only and tells every mistake; in a browser, the mouse's strokes arrive as painted."""
+"""The server answers its own page only and tells every mistake; in a browser, the mouse's strokes
+arrive as painted."""
 
 import base64
 import contextlib
@@ -33,11 +34,16 @@ def png(array):
 
 
 def undo_png(url):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))).convert("RGB"))
+    return np.asarray(
+        Image.open(
+            io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))
+        ).convert("RGB")
+    )
 
 
 class Fake:
-    """A generator whose image is noise seeded by z; the seed after n edits is 100 + n. Records what it is asked."""
+    """A generator whose image is noise seeded by z; the seed after n edits is 100 + n. Records what
+    it is asked."""
 
     def __init__(self):
         self.starts, self.edits, self.running, self.error = [], [], 0, None
@@ -48,7 +54,11 @@ class Fake:
         self.starts.append(request)
         if self.error:
             raise self.error
-        return {"z": [len(self.starts)], "image": png(pixels(len(self.starts))), "original": request.get("image")}
+        return {
+            "z": [len(self.starts)],
+            "image": png(pixels(len(self.starts))),
+            "original": request.get("image"),
+        }
 
     def edit(self, request):
         self.running += 1
@@ -127,13 +137,18 @@ def test_the_page_holds_its_settings_whatever_the_title(fake):
         status, page = ask(server, "/")
     page = page.decode()
     assert status == 200 and page.count("<script") == 2 and "broken" in page
-    settings = re.search(r'<script type="application/json" id="settings">(.*?)</script>', page).group(1)
+    settings = re.search(
+        r'<script type="application/json" id="settings">(.*?)</script>', page
+    ).group(1)
     assert json.loads(settings) == {"title": NASTY, "height": HEIGHT, "width": WIDTH, "gray": True}
     assert "http" not in page and "@import" not in page
 
 
 def test_a_request_reaches_its_function_and_the_answer_comes_back(server, fake):
-    assert post(server, "/start", {"seed": 3}) == (200, {"z": [1], "image": png(pixels(1)), "original": None})
+    assert post(server, "/start", {"seed": 3}) == (
+        200,
+        {"z": [1], "image": png(pixels(1)), "original": None},
+    )
     assert fake.starts == [{"seed": 3}] and not fake.edits
     assert post(server, "/start", {"seed": 4}, "application/json; charset=utf-8")[0] == 200
 
@@ -141,19 +156,45 @@ def test_a_request_reaches_its_function_and_the_answer_comes_back(server, fake):
 @pytest.mark.parametrize(
     ("path", "body", "kind", "status", "error"),
     [
-        ("/start", b"{}", "text/plain", 400, "the content type is text/plain; application/json is expected"),
+        (
+            "/start",
+            b"{}",
+            "text/plain",
+            400,
+            "the content type is text/plain; application/json is expected",
+        ),
         ("/start", b'{"seed": ', "application/json", 400, "the request is not JSON"),
-        ("/start", b'{"seed": NaN}', "application/json", 400, "the request is not JSON: NaN is not a number"),
+        (
+            "/start",
+            b'{"seed": NaN}',
+            "application/json",
+            400,
+            "the request is not JSON: NaN is not a number",
+        ),
         ("/start", b"\xff\xff", "application/json", 400, "the request is not JSON"),
         ("/start", b"[" * 100_000, "application/json", 400, "the request is not JSON"),
-        ("/start", b"[1]", "application/json", 400, "the request is a list; a JSON object is expected"),
-        ("/start", b" " * (16 * 2**20 + 1), "application/json", 413, "has 16,777,217 bytes; at most 16,777,216"),
+        (
+            "/start",
+            b"[1]",
+            "application/json",
+            400,
+            "the request is a list; a JSON object is expected",
+        ),
+        (
+            "/start",
+            b" " * (16 * 2**20 + 1),
+            "application/json",
+            413,
+            "has 16,777,217 bytes; at most 16,777,216",
+        ),
         ("/stop", b"{}", "application/json", 404, "nothing is taken at /stop"),
         ("/", b"{}", "application/json", 404, "nothing is taken at /"),
     ],
     ids=["type", "cut", "nan", "bytes", "deep", "list", "large", "unknown", "page"],
 )
-def test_a_bad_request_is_told_in_one_line_and_reaches_no_function(server, fake, capfd, path, body, kind, status, error):
+def test_a_bad_request_is_told_in_one_line_and_reaches_no_function(
+    server, fake, capfd, path, body, kind, status, error
+):
     code, answer = post(server, path, body, kind)
     assert code == status and error in answer["error"] and "\n" not in answer["error"]
     assert not fake.starts and not fake.edits
@@ -187,7 +228,14 @@ def test_only_a_local_name_is_answered(server, fake):
         assert ask(server, "/", Host=host)[0] == 200
         assert post(server, "/start", {}, Host=host)[0] == 200
     fake.starts.clear()
-    for host in ("example.org", f"example.org:{port}", "127.0.0.1.example.org", "localhost@example.org", "localhost:", ""):
+    for host in (
+        "example.org",
+        f"example.org:{port}",
+        "127.0.0.1.example.org",
+        "localhost@example.org",
+        "localhost:",
+        "",
+    ):
         assert ask(server, "/", Host=host)[0] == 403
         assert post(server, "/start", {}, Host=host)[0] == 403
     assert not fake.starts
@@ -198,7 +246,10 @@ def test_a_mistake_is_told_and_a_defect_is_logged(server, fake, caplog):
     assert post(server, "/start", {}) == (400, {"error": "no such seed"})
     assert not caplog.records
     fake.error = RuntimeError("a\nb")
-    assert post(server, "/start", {}) == (500, {"error": "RuntimeError: a b; the program's log has more"})
+    assert post(server, "/start", {}) == (
+        500,
+        {"error": "RuntimeError: a b; the program's log has more"},
+    )
     assert [record.exc_info[1] for record in caplog.records] == [fake.error]
     fake.error, fake.edit = None, None
     assert post(server, "/start", {"image": 1})[0] == 200
@@ -214,7 +265,10 @@ def test_functions_run_one_at_a_time(server, fake):
     fake.go.clear()
     answers = []
     body = {"original": None}
-    threads = [threading.Thread(target=lambda: answers.append(post(server, "/edit", body)[0])) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: answers.append(post(server, "/edit", body)[0]))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     assert ask(server, "/")[0] == 200  # the page itself does not wait
@@ -249,7 +303,10 @@ class Hand:
 
     def drag(self, *places):
         box = self.page.locator("#canvas").bounding_box()
-        spots = [(box["x"] + x / WIDTH * box["width"], box["y"] + y / HEIGHT * box["height"]) for x, y in places]
+        spots = [
+            (box["x"] + x / WIDTH * box["width"], box["y"] + y / HEIGHT * box["height"])
+            for x, y in places
+        ]
         self.page.mouse.move(*spots[0])
         self.page.mouse.down()
         for spot in spots[1:]:
@@ -288,9 +345,11 @@ def opened(browser, server):
         hand = Hand(page, server)
         yield hand
         assert not hand.complaints
-        assert {url.partition("//")[2].partition("/")[0] for url in hand.asked if not url.startswith(("data:", "blob:"))} == {
-            f"localhost:{server.server_port}"
-        }
+        assert {
+            url.partition("//")[2].partition("/")[0]
+            for url in hand.asked
+            if not url.startswith(("data:", "blob:"))
+        } == {f"localhost:{server.server_port}"}
     finally:
         page.close()
 
@@ -326,16 +385,22 @@ def test_what_the_mouse_paints_is_what_the_server_gets(browser, server, fake, tm
         assert request == {"z0": [1], "z": [1], "smoothness": 0.3, "original": None}
         assert (stroke["kind"], stroke["color"], stroke["radius"]) == ("color", [16, 200, 255], 1.5)
         places = [(1, 1), (6, 1), (6, 4)]
-        np.testing.assert_allclose([stroke["points"][0], stroke["points"][-1]], [(1, 1), (6, 4)], atol=1 / 48)
+        np.testing.assert_allclose(
+            [stroke["points"][0], stroke["points"][-1]], [(1, 1), (6, 4)], atol=1 / 48
+        )
         assert len(stroke["points"]) >= 12 and on_polyline(stroke["points"], places)
-        assert any(np.linalg.norm(np.subtract(point, (6, 1))) < 1 / 24 for point in stroke["points"])
+        assert any(
+            np.linalg.norm(np.subtract(point, (6, 1))) < 1 / 24 for point in stroke["points"]
+        )
         np.testing.assert_array_equal(hand.shown(), pixels(101))
         assert page.locator("#figures").inner_text().split() == ["loss", "0.1235", "steps", "40"]
         assert not page.locator("#transferred").is_visible()
 
         page.locator("#candidates button").nth(1).click()
         np.testing.assert_array_equal(hand.shown(), pixels(CHOSEN))
-        assert page.locator("#candidates [aria-pressed=true] img").get_attribute("src") == png(pixels(CHOSEN))
+        assert page.locator("#candidates [aria-pressed=true] img").get_attribute("src") == png(
+            pixels(CHOSEN)
+        )
 
         page.locator("#tool-sketch").check()
         hand.slide("#radius", 0.5)
@@ -347,14 +412,21 @@ def test_what_the_mouse_paints_is_what_the_server_gets(browser, server, fake, tm
         assert before["kind"] == "color" and set(stroke) == {"kind", "points", "radius"}
         assert (stroke["kind"], stroke["radius"]) == ("sketch", 0.5)
         points = np.array(stroke["points"])
-        assert (points >= 0).all() and (points <= (WIDTH, HEIGHT)).all() and points[:, 1].max() == HEIGHT
+        assert (
+            (points >= 0).all()
+            and (points <= (WIDTH, HEIGHT)).all()
+            and points[:, 1].max() == HEIGHT
+        )
         np.testing.assert_allclose(points[[0, -1]], [(4, 3), (0, 3)], atol=1 / 48)
 
         page.locator("#tool-warp").check()
         hand.drag((2, 2), (5, 5), (7, 3))
         hand.wait()
         warp = fake.edits[2]["strokes"][2]
-        assert set(warp) == {"kind", "from", "to", "radius"} and (warp["kind"], warp["radius"]) == ("warp", 0.5)
+        assert set(warp) == {"kind", "from", "to", "radius"} and (warp["kind"], warp["radius"]) == (
+            "warp",
+            0.5,
+        )
         np.testing.assert_allclose([warp["from"], warp["to"]], [(2, 2), (7, 3)], atol=1 / 48)
         hand.drag((2, 2), (2, 2))  # no way, no warp
         hand.wait()
@@ -400,7 +472,10 @@ def test_what_the_mouse_paints_is_what_the_server_gets(browser, server, fake, tm
         (tmp_path / "text.png").write_text("not an image")
         page.locator("#open").set_input_files(tmp_path / "text.png")
         page.wait_for_selector("#error:not(:empty)")
-        assert hand.error() == "text.png is not an image that this browser can read." and len(fake.starts) == 3
+        assert (
+            hand.error() == "text.png is not an image that this browser can read."
+            and len(fake.starts) == 3
+        )
 
 
 @pytest.mark.scale

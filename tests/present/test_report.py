@@ -1,4 +1,5 @@
-"""The page says what it was given and nothing else; the reader of metrics forgives a kill and nothing else."""
+"""The page says what it was given and nothing else; the reader of metrics forgives a kill and
+nothing else."""
 
 import html.parser
 import json
@@ -49,7 +50,12 @@ def folder(tmp_path):
 
 
 def test_everything_given_is_on_the_page_and_escaped(folder):
-    summary = {NASTY: NASTY, "nested": {"loss": 0.123456, "inner": {"steps": 12345}}, "none": None, "list": [1, 2.5]}
+    summary = {
+        NASTY: NASTY,
+        "nested": {"loss": 0.123456, "inner": {"steps": 12345}},
+        "none": None,
+        "list": [1, 2.5],
+    }
     sections = [
         Section(NASTY, f"first\n\n{NASTY}", ["plain.png"]),
         Section("B", "", [Picture("plain.png", NASTY)], {"accuracy": 0.98765}),

@@ -7,7 +7,9 @@ from PIL import Image
 from advdl import data, present
 from advdl.present import segmentation
 
-VOID, RIGHT, WRONG = (np.array(color) for color in (segmentation.VOID, segmentation.RIGHT, segmentation.WRONG))
+VOID, RIGHT, WRONG = (
+    np.array(color) for color in (segmentation.VOID, segmentation.RIGHT, segmentation.WRONG)
+)
 PALETTE = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 250]], np.uint8)
 MASK = np.array([[0, 1, 2], [7, 255, 1]], np.uint8)
 
@@ -15,7 +17,16 @@ MASK = np.array([[0, 1, 2], [7, 255, 1]], np.uint8)
 def test_the_default_palette_is_pascal_vocs_and_never_repeats():
     palette = present.default_palette(256)
     assert len(np.unique(palette, axis=0)) == 256
-    voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128)]
+    voc = [
+        (0, 0, 0),
+        (128, 0, 0),
+        (0, 128, 0),
+        (128, 128, 0),
+        (0, 0, 128),
+        (128, 0, 128),
+        (0, 128, 128),
+        (128, 128, 128),
+    ]
     np.testing.assert_array_equal(palette[:8], voc)
     assert palette[20].tolist() == [0, 64, 128] and palette[255].tolist() == [224, 224, 192]
     np.testing.assert_array_equal(present.default_palette(11), palette[:11])
@@ -26,7 +37,9 @@ def test_the_default_palette_is_pascal_vocs_and_never_repeats():
 def test_every_pixel_has_the_color_of_its_class_and_void_its_own():
     colors = present.colorize(MASK, PALETTE)
     np.testing.assert_array_equal(colors, [PALETTE, [VOID, VOID, PALETTE[1]]])
-    np.testing.assert_array_equal(present.colorize(MASK, PALETTE, void=1)[0], [PALETTE[0], VOID, PALETTE[2]])
+    np.testing.assert_array_equal(
+        present.colorize(MASK, PALETTE, void=1)[0], [PALETTE[0], VOID, PALETTE[2]]
+    )
     assert colors.dtype == np.uint8 and present.colorize(MASK[None], PALETTE).shape == (1, 2, 3, 3)
 
 
@@ -45,9 +58,13 @@ def test_errors_are_where_the_prediction_differs_and_void_is_none():
     prediction = np.array([[0, 2, 2], [0, 1, 0]])
     shown = present.error_map(MASK, prediction, 3)
     np.testing.assert_array_equal(shown, [[RIGHT, WRONG, RIGHT], [VOID, VOID, WRONG]])
-    np.testing.assert_array_equal(present.error_map(MASK, prediction, 3, void=1)[0], [RIGHT, VOID, RIGHT])
+    np.testing.assert_array_equal(
+        present.error_map(MASK, prediction, 3, void=1)[0], [RIGHT, VOID, RIGHT]
+    )
     truth = np.stack([MASK, np.full((2, 3), 9)])
-    np.testing.assert_array_equal(present.image_accuracy(truth, np.stack([prediction] * 2), 3), [0.5, np.nan])
+    np.testing.assert_array_equal(
+        present.image_accuracy(truth, np.stack([prediction] * 2), 3), [0.5, np.nan]
+    )
 
 
 def test_a_legend_shows_every_color_and_wraps():
@@ -71,7 +88,9 @@ def scene(count=6):
 def test_a_sheet_has_image_truth_prediction_and_errors_in_a_row():
     images, truth, prediction = scene(2)
     sheet = present.tile_overlays(images, truth, prediction, list("abc"), void=3, scale=20)
-    rows = len(sheet) - len(present.legend([*"abc", "void", "wrong"], [*PALETTE, VOID, WRONG], sheet.shape[1]))
+    rows = len(sheet) - len(
+        present.legend([*"abc", "void", "wrong"], [*PALETTE, VOID, WRONG], sheet.shape[1])
+    )
     palette = present.default_palette(3)
     expected = [
         images[0],
@@ -85,14 +104,20 @@ def test_a_sheet_has_image_truth_prediction_and_errors_in_a_row():
     assert rows > 2 * 124
     gray = present.tile_overlays(images[..., :1], truth, prediction, list("abc"), PALETTE, 3)
     assert gray.dtype == np.uint8 and gray.shape[2] == 3
-    for wrong, words in [({"palette": PALETTE[:2]}, "2 colors"), ({"captions": ["one"]}, "1 captions")]:
+    for wrong, words in [
+        ({"palette": PALETTE[:2]}, "2 colors"),
+        ({"captions": ["one"]}, "1 captions"),
+    ]:
         with pytest.raises(ValueError, match=words):
             present.tile_overlays(images, truth, prediction, list("abc"), **wrong)
     with pytest.raises(ValueError, match="do not fit"):
         present.tile_overlays(images, truth[:1], prediction, list("abc"))
 
 
-@pytest.mark.parametrize(("most", "rows", "worst"), [(1, [3, 1], 1), (2, [3, 0, 4, 1], 2), (9, [3, 0, 5, 4, 1], 3), (0, [], 0)])
+@pytest.mark.parametrize(
+    ("most", "rows", "worst"),
+    [(1, [3, 1], 1), (2, [3, 0, 4, 1], 2), (9, [3, 0, 5, 4, 1], 3), (0, [], 0)],
+)
 def test_extremes_go_from_worst_to_best_once_each_and_without_no_number(most, rows, worst):
     found, titles = present.extremes(np.array([0.3, 0.9, np.nan, 0.1, 0.8, 0.5]), most)
     assert found.tolist() == rows and titles == ["worst"] * worst + ["best"] * (len(rows) - worst)
@@ -100,20 +125,31 @@ def test_extremes_go_from_worst_to_best_once_each_and_without_no_number(most, ro
 
 def test_worst_and_best_images_are_drawn_and_the_same_bytes_again(tmp_path):
     images, truth, prediction = scene()
-    path = present.draw_overlays(images, truth, prediction, tmp_path / "a.png", list("abcd"), most=1, title="test images")
+    path = present.draw_overlays(
+        images, truth, prediction, tmp_path / "a.png", list("abcd"), most=1, title="test images"
+    )
     share = present.image_accuracy(truth, prediction, 4)
     assert share.argmin() == 5 and share.argmax() == 0
     captions = [f"worst {share[5]:.0%}", f"best {share[0]:.0%}"]
     rows = [5, 0]
     sheet = present.tile_overlays(
-        images[rows], truth[rows], prediction[rows], list("abcd"), captions=captions, title="test images"
+        images[rows],
+        truth[rows],
+        prediction[rows],
+        list("abcd"),
+        captions=captions,
+        title="test images",
     )
     with Image.open(path) as picture:
         np.testing.assert_array_equal(np.asarray(picture), sheet)
-    again = present.draw_overlays(images, truth, prediction, tmp_path / "b.png", list("abcd"), most=1, title="test images")
+    again = present.draw_overlays(
+        images, truth, prediction, tmp_path / "b.png", list("abcd"), most=1, title="test images"
+    )
     assert path.read_bytes() == again.read_bytes()
     scores = np.arange(6) / 6
-    other = present.draw_overlays(images, truth, prediction, tmp_path / "c.png", list("abcd"), scores_N=scores, most=1)
+    other = present.draw_overlays(
+        images, truth, prediction, tmp_path / "c.png", list("abcd"), scores_N=scores, most=1
+    )
     assert other.read_bytes() != path.read_bytes()
 
 
@@ -126,13 +162,23 @@ def rectangle(path):
 
 
 def test_a_receptive_field_is_the_pixels_it_covers(tmp_path):
-    image = data.digits("test").read(np.array([3]))["image"][0].repeat(4, 0).repeat(4, 1)  # 32 by 32
-    path = present.draw_receptive_field(image, size=9, stride=4, offset=1, path=tmp_path / "a.png", unit=(3, 2), scale=10)
-    box, pixels = rectangle(path)  # unit (3, 2) is centered on pixel (13, 9): rows 9 … 17, columns 5 … 13; 2 of paper around
-    np.testing.assert_array_equal(pixels[25:345:10, 25:345:10][:, 14:][18:], np.broadcast_to(image, (32, 32, 3))[18:, 14:])
+    image = (
+        data.digits("test").read(np.array([3]))["image"][0].repeat(4, 0).repeat(4, 1)
+    )  # 32 by 32
+    path = present.draw_receptive_field(
+        image, size=9, stride=4, offset=1, path=tmp_path / "a.png", unit=(3, 2), scale=10
+    )
+    box, pixels = rectangle(
+        path
+    )  # unit (3, 2) is centered on pixel (13, 9): rows 9 … 17, columns 5 … 13; 2 of paper around
+    np.testing.assert_array_equal(
+        pixels[25:345:10, 25:345:10][:, 14:][18:], np.broadcast_to(image, (32, 32, 3))[18:, 14:]
+    )
     dots = [(1 + 4 * k + 0.5 + 2) * 10 for k in range(8)]
     assert all((pixels[int((13.5 + 2) * 10), int(x)] == WRONG).all() for x in dots)
-    outline = [(pixels[y, x] == WRONG).all() for y, x in ((110, 100), (199, 100), (150, 70), (150, 159))]
+    outline = [
+        (pixels[y, x] == WRONG).all() for y, x in ((110, 100), (199, 100), (150, 70), (150, 159))
+    ]
     assert all(outline) and box[0] <= 110
 
 

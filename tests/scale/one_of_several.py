@@ -2,7 +2,8 @@
 
     python one_of_several.py PORT PROCESSES PROCESS SECONDS '[["gan", "train", "--run", …], …]'
 
-SECONDS: of silence after which a peer is gone. The ids go to RUN.seen.PROCESS.jsonl, one line a batch: [number, ids].
+SECONDS: of silence after which a peer is gone. The ids go to RUN.seen.PROCESS.jsonl, one line a
+  batch: [number, ids].
 """
 
 import contextlib
@@ -30,10 +31,13 @@ def write_down(file, several=data.Several.__call__):
 
 @contextlib.contextmanager
 def reported(whether):
-    """Experiments inside report nothing, unless they shall: it takes long and is process 0's alone."""
+    """Experiments inside report nothing, unless they shall: it takes long and is process 0's
+    alone."""
     experiment = cli.Experiment
     if not whether:
-        cli.Experiment = lambda **given: experiment(**given | {"report": lambda *_: [], "snapshot": None})
+        cli.Experiment = lambda **given: experiment(
+            **given | {"report": lambda *_: [], "snapshot": None}
+        )
     try:
         yield
     finally:
@@ -49,11 +53,15 @@ def load(name):
 
 
 def main(port, processes, process, silence, runs):
-    with cluster.joined(cluster.Meeting(f"127.0.0.1:{port}", int(processes), int(process), 120, float(silence))):
+    with cluster.joined(
+        cluster.Meeting(f"127.0.0.1:{port}", int(processes), int(process), 120, float(silence))
+    ):
         for name, *arguments in json.loads(runs):
             module = load(name)
             folder = pathlib.Path(arguments[arguments.index("--run") + 1])
-            with (folder.parent / f"{folder.name}.seen.{process}.jsonl").open("w", buffering=1) as file:
+            with (folder.parent / f"{folder.name}.seen.{process}.jsonl").open(
+                "w", buffering=1
+            ) as file:
                 write_down(file)
                 with reported(name == "gan"):
                     cli.main(module.build, module.PRESETS, arguments=arguments)

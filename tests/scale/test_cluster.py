@@ -1,7 +1,7 @@
 """Several processes do what one does, hear of each other's end, and go on on as many or others.
 
-Processes are started as few times as these claims allow: two with two devices each, four with one, and two that only count.
-What they are compared with runs in this process on four of its devices.
+Processes are started as few times as these claims allow: two with two devices each, four with one,
+and two that only count. What they are compared with runs in this process on four of its devices.
 """
 
 import json
@@ -22,18 +22,38 @@ from advdl import cli, data, train
 from advdl.scale import cluster
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import one_of_several  # noqa: E402 - lies beside this file
+import one_of_several
 
 HERE = pathlib.Path(__file__).parent
 STEPS, LONG, SILENCE = 8, 32, 10
 TINY = {
     "classify": ["--model", "resnet8", "--batch", 16, "--flip"],
-    # By momentum: pixels that are black in all images leave gradients of rounding alone, and Adam makes whole steps of them.
+    # By momentum: pixels that are black in all images leave gradients of rounding alone, and Adam
+    #   makes whole steps of them.
     "gan": [
-        "--network", "mlp", "--width", 16, "--batch", 16, "--discriminator-steps", 2,
-        "--optimizer", "momentum", "--learning-rate", 0.1,
+        "--network",
+        "mlp",
+        "--width",
+        16,
+        "--batch",
+        16,
+        "--discriminator-steps",
+        2,
+        "--optimizer",
+        "momentum",
+        "--learning-rate",
+        0.1,
     ],
-    "language": ["--features", 16, "--embedding", 8, "--window", 8, "--batch", 16],  # carries its state from batch to batch
+    "language": [
+        "--features",
+        16,
+        "--embedding",
+        8,
+        "--window",
+        8,
+        "--batch",
+        16,
+    ],  # carries its state from batch to batch
 }
 WHOLE, KILLED = ("classify", "gan"), "language"
 
@@ -42,13 +62,23 @@ def command(name, folder, steps=STEPS):
     """Trains on four devices."""
     often = ["--log-every", 1, "--save-every", 4, "--keep", 100, "--evaluate-every", 0]
     where = ["--placement", "mesh", "--mesh", "data=2,fsdp=2"]
-    return [name, *map(str, ["train", "--run", folder, "--steps", steps, *often, *where, *TINY[name]])]
+    return [
+        name,
+        *map(str, ["train", "--run", folder, "--steps", steps, *often, *where, *TINY[name]]),
+    ]
 
 
 def begin(count, devices, runs, silence=SILENCE):
     """So many processes that do these commands in turn."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    program = [sys.executable, "-W", "error", str(HERE / "one_of_several.py"), free_port(), str(count)]
+    program = [
+        sys.executable,
+        "-W",
+        "error",
+        str(HERE / "one_of_several.py"),
+        free_port(),
+        str(count),
+    ]
     return [
         subprocess.Popen(
             [*program, str(process), str(silence), json.dumps(runs)],
@@ -82,7 +112,8 @@ def ends(processes):
 
 
 def seen(folder, processes):
-    """Number of the batch -> ids of the whole batch, from what each process wrote down of its part."""
+    """Number of the batch -> ids of the whole batch, from what each process wrote down of its
+    part."""
     parts = []
     for process in range(processes):
         lines = (folder.parent / f"{folder.name}.seen.{process}.jsonl").read_text().splitlines()
@@ -93,25 +124,36 @@ def seen(folder, processes):
 
 def lines(folder, kind="train/"):
     return {
-        line["step"]: {name: value for name, value in line.items() if "loss" in name or kind == "test/"}
+        line["step"]: {
+            name: value for name, value in line.items() if "loss" in name or kind == "test/"
+        }
         for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         if any(name.startswith(kind) for name in line)
     }
 
 
 def same_run(folder, reference, steps):
-    """The same losses at every step, the same figures in the end where the run came to it, and a state within 1e-5."""
+    """The same losses at every step, the same figures in the end where the run came to it, and a
+    state within 1e-5."""
     found, expected = lines(folder), lines(reference)
     for step in range(1, steps + 1):
         assert found[step] == pytest.approx(expected[step], rel=1e-4, abs=1e-6), step
     if (folder / "summary.json").exists():
         assert len(found) == len(expected) == steps
-        assert lines(folder, "test/")[steps] == pytest.approx(lines(reference, "test/")[steps], rel=1e-4, abs=1e-6)
-    states = [train.Checkpoints(path / "checkpoints")._read_here(steps) for path in (folder, reference)]
+        assert lines(folder, "test/")[steps] == pytest.approx(
+            lines(reference, "test/")[steps], rel=1e-4, abs=1e-6
+        )
+    states = [
+        train.Checkpoints(path / "checkpoints")._read_here(steps) for path in (folder, reference)
+    ]
     assert train.layout(states[0]) == train.layout(states[1])
-    for (path, a), b in zip(jax.tree.leaves_with_path(states[0]), jax.tree.leaves(states[1]), strict=True):
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(states[0]), jax.tree.leaves(states[1]), strict=True
+    ):
         worst, scale = (np.max(np.abs(x), initial=0) for x in (a - b, b))
-        assert worst <= 1e-5 * max(1, scale), f"{jax.tree_util.keystr(path)} differs by {worst:.1e}, its largest is {scale:.1e}"
+        assert worst <= 1e-5 * max(1, scale), (
+            f"{jax.tree_util.keystr(path)} differs by {worst:.1e}, its largest is {scale:.1e}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -148,17 +190,22 @@ def folder(tmp_path_factory):
 def alone(here, folder):
     """Experiment -> (folder, ids) of runs in one process that nobody disturbed."""
     steps = {name: STEPS if name in WHOLE else LONG for name in TINY}
-    return {name: (folder / f"alone-{name}", here(name, folder / f"alone-{name}", steps[name])) for name in TINY}
+    return {
+        name: (folder / f"alone-{name}", here(name, folder / f"alone-{name}", steps[name]))
+        for name in TINY
+    }
 
 
 @pytest.fixture(scope="module")
 def two(folder):
-    """Two processes of two devices: whole runs, and then one in which process 1 is killed; what process 0 said, and seconds
-    until it did."""
+    """Two processes of two devices: whole runs, and then one in which process 1 is killed; what
+    process 0 said, and seconds until it did."""
     runs = [command(name, folder / f"two-{name}") for name in WHOLE]
     processes = begin(2, 2, [*runs, command(KILLED, folder / "killed", LONG)])
     log, deadline = folder / "killed" / "metrics.jsonl", time.monotonic() + 600
-    while not log.exists() or log.read_text().count("\n") < 11:  # the save of step 8 waits until that of step 4 is whole
+    while (
+        not log.exists() or log.read_text().count("\n") < 11
+    ):  # the save of step 8 waits until that of step 4 is whole
         if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
             pytest.fail(str(ends(processes)))
         time.sleep(0.002)
@@ -173,7 +220,9 @@ def four(folder, two):
     """Four processes of one device: whole runs, and the one that was killed goes on."""
     shutil.copytree(folder / "killed", folder / "killed-four")
     runs = [command(name, folder / f"four-{name}") for name in WHOLE]
-    for status, _, said in ends(begin(4, 1, [*runs, command(KILLED, folder / "killed-four", LONG)])):
+    for status, _, said in ends(
+        begin(4, 1, [*runs, command(KILLED, folder / "killed-four", LONG)])
+    ):
         assert status == 0, said
 
 
@@ -183,7 +232,9 @@ def test_two_processes_train_to_what_one_does_on_the_same_examples(alone, two, f
     """slow: starts two processes that compile experiments."""
     reference, ids = alone[name]
     found = seen(folder / f"two-{name}", 2)
-    assert set(range(STEPS)) <= set(found) and all(found[number] == ids[number] for number in range(STEPS))
+    assert set(range(STEPS)) <= set(found) and all(
+        found[number] == ids[number] for number in range(STEPS)
+    )
     same_run(folder / f"two-{name}", reference, STEPS)
 
 
@@ -193,7 +244,9 @@ def test_four_processes_train_to_what_one_does_on_the_same_examples(alone, four,
     """slow: starts four processes that compile experiments."""
     reference, ids = alone[name]
     found = seen(folder / f"four-{name}", 4)
-    assert set(range(STEPS)) <= set(found) and all(found[number] == ids[number] for number in range(STEPS))
+    assert set(range(STEPS)) <= set(found) and all(
+        found[number] == ids[number] for number in range(STEPS)
+    )
     same_run(folder / f"four-{name}", reference, STEPS)
 
 
@@ -208,7 +261,9 @@ def test_a_killed_process_ends_the_other_with_a_line_that_names_it(two, folder):
 
 
 @pytest.mark.scale
-def test_a_run_killed_on_two_goes_on_on_one_and_on_four_with_the_examples_of_an_unbroken_one(alone, two, four, here, folder):
+def test_a_run_killed_on_two_goes_on_on_one_and_on_four_with_the_examples_of_an_unbroken_one(
+    alone, two, four, here, folder
+):
     """slow: as above."""
     reference, ids = alone[KILLED]
     first = train.Checkpoints(folder / "killed" / "checkpoints").steps()[0]
@@ -219,14 +274,16 @@ def test_a_run_killed_on_two_goes_on_on_one_and_on_four_with_the_examples_of_an_
     for found in (seen(folder / "killed", 2), on_one, on_four):
         assert all(found[number] == ids[number] for number in found if number < LONG)
     for found, run in ((on_one, "killed-one"), (on_four, "killed-four")):
-        assert set(range(first, LONG)) <= set(found) <= {0, *range(first, LONG)}  # batch 0 is looked at for its shapes
+        assert (
+            set(range(first, LONG)) <= set(found) <= {0, *range(first, LONG)}
+        )  # batch 0 is looked at for its shapes
         same_run(folder / run, reference, LONG)
 
 
 @pytest.mark.parametrize("silence", [1, 10, 60, 600])
 def test_a_peer_is_missed_here_before_jax_aborts(monkeypatch, silence):
-    """JAX ends a process by an abort that names nobody, a timeout after a peer's last heartbeat; it sends two in that time, so
-    that a peer may have died half a timeout after its last."""
+    """JAX ends a process by an abort that names nobody, a timeout after a peer's last heartbeat; it
+    sends two in that time, so that a peer may have died half a timeout after its last."""
     given = {}
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: given.update(options))
     cluster._meet(cluster.Meeting(f"127.0.0.1:{free_port()}", 2, 0, silence=silence))
@@ -285,7 +342,7 @@ def test_sigterm_to_one_saves_at_the_same_step_in_all_and_the_end_of_process_0_i
         saved = [said_by(process, "save") for process in processes]
         assert saved[0] == saved[1] and int(saved[0].split()[1]) < 100_000
         processes[0].send_signal(signal.SIGKILL)
-        (_, (status, _, said)) = ends(processes)
+        _, (status, _, said) = ends(processes)
         assert status == train.STATUS, said
         assert "process 0 of 2 is gone" in said.strip().splitlines()[-1]
     finally:
@@ -296,10 +353,24 @@ def test_sigterm_to_one_saves_at_the_same_step_in_all_and_the_end_of_process_0_i
 @pytest.mark.scale
 def test_a_process_that_finds_no_other_says_so(start, tmp_path):
     """slow: starts three processes, of which two wait for others."""
-    flags = ["--placement", "mesh", "--distributed", "--start-timeout", 2, "--run", tmp_path / "run"]
-    alone = [["--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2, "--process", number] for number in range(2)]
+    flags = [
+        "--placement",
+        "mesh",
+        "--distributed",
+        "--start-timeout",
+        2,
+        "--run",
+        tmp_path / "run",
+    ]
+    alone = [
+        ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2, "--process", number]
+        for number in range(2)
+    ]
     said = ends([start("parity", "train", *flags, *given) for given in ([], *alone)])
-    expected = ["--distributed found no cluster", *["not all processes came together at 127.0.0.1:"] * 2]
+    expected = [
+        "--distributed found no cluster",
+        *["not all processes came together at 127.0.0.1:"] * 2,
+    ]
     for (status, out, err), words in zip(said, expected, strict=True):
         assert status == 2 and out == "" and "Traceback" not in err
         assert f"parity.py: {words}" in err.strip().splitlines()[-1], err
@@ -314,7 +385,9 @@ def test_checkpoints_lie_where_they_are_told_and_are_found_there(verb, tmp_path)
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert (tmp_path / "else where" / "2").is_dir()
     assert "resuming" in verb("gan", "train", "--run", tmp_path / "run", "--steps", 3)[2]
-    status, _, err = verb("gan", "train", "--run", tmp_path / "run", "--steps", 4, "--checkpoints", tmp_path / "other")
+    status, _, err = verb(
+        "gan", "train", "--run", tmp_path / "run", "--steps", 4, "--checkpoints", tmp_path / "other"
+    )
     assert status == 2 and "--checkpoints" in err
 
 
@@ -323,9 +396,27 @@ def test_checkpoints_lie_where_they_are_told_and_are_found_there(verb, tmp_path)
     [
         ([], ["--placement jit", "--placement mesh"]),
         (["--placement", "mesh", "--coordinator", "h:1"], ["--processes N", "give all three"]),
-        (["--placement", "mesh", "--coordinator", "here", "--processes", 2, "--process", 0], ["'here'", "HOST:PORT"]),
-        (["--placement", "mesh", "--coordinator", "h:1", "--processes", 2, "--process", 2], ["--process is 2"]),
-        (["--placement", "mesh", "--coordinator", "no.such.host.invalid:9", "--processes", 2, "--process", 1], ["no host"]),
+        (
+            ["--placement", "mesh", "--coordinator", "here", "--processes", 2, "--process", 0],
+            ["'here'", "HOST:PORT"],
+        ),
+        (
+            ["--placement", "mesh", "--coordinator", "h:1", "--processes", 2, "--process", 2],
+            ["--process is 2"],
+        ),
+        (
+            [
+                "--placement",
+                "mesh",
+                "--coordinator",
+                "no.such.host.invalid:9",
+                "--processes",
+                2,
+                "--process",
+                1,
+            ],
+            ["no host"],
+        ),
         (["--peer-timeout", 0], ["--peer-timeout"]),
     ],
     ids=lambda value: " ".join(map(str, value)),

@@ -1,4 +1,5 @@
-"""Alarms: told once, when they have been true for long enough, and again only after they were quiet."""
+"""Alarms: told once, when they have been true for long enough, and again only after they were
+quiet."""
 
 import json
 
@@ -27,25 +28,54 @@ def test_a_quiet_line_begins_anew():
 
 
 def test_lines_of_another_kind_neither_trip_nor_quiet():
-    some = [line for one in lines(0, 2, 2, 2) for line in (one, {"step": one["step"], "test/y": 0.0})]
-    assert train.Watch([train.Alarm("too high", high, 20)]).over(some) == ["too high since step 10: x is 2"]
+    some = [
+        line for one in lines(0, 2, 2, 2) for line in (one, {"step": one["step"], "test/y": 0.0})
+    ]
+    assert train.Watch([train.Alarm("too high", high, 20)]).over(some) == [
+        "too high since step 10: x is 2"
+    ]
 
 
 @pytest.mark.experiments
-def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(verb, load, monkeypatch, tmp_path):
+def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(
+    verb, load, monkeypatch, tmp_path
+):
     gan = load("gan")
-    monkeypatch.setattr(gan, "ALARMS", [train.Alarm(name, trips, 4) for name, trips, _ in gan.ALARMS])
+    monkeypatch.setattr(
+        gan, "ALARMS", [train.Alarm(name, trips, 4) for name, trips, _ in gan.ALARMS]
+    )
     folder = tmp_path / "run"
-    flags = ["--width", 8, "--batch", 16, "--steps", 40, "--log-every", 2, "--evaluate-every", 10, "--learning-rate", 1e-6]
+    flags = [
+        "--width",
+        8,
+        "--batch",
+        16,
+        "--steps",
+        40,
+        "--log-every",
+        2,
+        "--evaluate-every",
+        10,
+        "--learning-rate",
+        1e-6,
+    ]
     flags += ["--discriminator-learning-rate", 3e-3]
     status, _, err = verb("gan", "train", "--run", folder, *flags)
     assert status == 0, err
-    told = [line for line in err.splitlines() if "alarm: the discriminator has won since step" in line]
+    told = [
+        line for line in err.splitlines() if "alarm: the discriminator has won since step" in line
+    ]
     assert len(told) == 1 and "above -0.1" in told[0]
     html = (folder / "report" / "report.html").read_text()
-    assert "the discriminator has won since step" in html and "the checkpoint kept as the best is of step" in html
+    assert (
+        "the discriminator has won since step" in html
+        and "the checkpoint kept as the best is of step" in html
+    )
     tested = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    best = min((line for line in tested if f"test/{gan.BEST}" in line), key=lambda line: line[f"test/{gan.BEST}"])
+    best = min(
+        (line for line in tested if f"test/{gan.BEST}" in line),
+        key=lambda line: line[f"test/{gan.BEST}"],
+    )
     assert any(str(best["step"]) == place.name for place in (folder / "checkpoints").rglob("*"))
 
 

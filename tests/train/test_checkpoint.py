@@ -1,4 +1,5 @@
-"""What was saved comes back bit for bit, damage is noticed, and nothing is deleted for being damaged."""
+"""What was saved comes back bit for bit, damage is noticed, and nothing is deleted for being
+damaged."""
 
 import importlib.util
 import json
@@ -35,7 +36,9 @@ def saved(tmp_path, numbers, **options):
 
 def files(folder):
     """Regular files, the largest first: the arrays' bytes lie in the largest."""
-    return sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size, reverse=True)
+    return sorted(
+        (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size, reverse=True
+    )
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path):
@@ -44,7 +47,9 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     assert step == 20 and digest(back) == digest(state(20))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is there and would ask the network")
+@pytest.mark.skipif(
+    importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is there and would ask the network"
+)
 def test_a_bucket_is_no_folder_here_and_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="gs://bucket/run is a bucket.*gcsfs"):
@@ -58,9 +63,19 @@ def test_nothing_saved_is_none(tmp_path):
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
     accuracies = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.4, 5: 0.3}
-    best = saved(tmp_path, {k: {"accuracy": v} for k, v in accuracies.items()}, keep=2, best=("accuracy", "max"))
+    best = saved(
+        tmp_path,
+        {k: {"accuracy": v} for k, v in accuracies.items()},
+        keep=2,
+        best=("accuracy", "max"),
+    )
     assert best.steps() == [5, 4, 2]
-    worst = saved(tmp_path / "min", {k: {"loss": v} for k, v in accuracies.items()}, keep=2, best=("loss", "min"))
+    worst = saved(
+        tmp_path / "min",
+        {k: {"loss": v} for k, v in accuracies.items()},
+        keep=2,
+        best=("loss", "min"),
+    )
     assert worst.steps() == [5, 4, 1]
 
 
@@ -78,7 +93,8 @@ def player(number):
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_the_best_checkpoint_the_latest_and_that_of_a_step_come_back_bit_for_bit(tmp_path, mode):
-    """Of figures that grow worse the best is the first; who reads a player need not know what is best."""
+    """Of figures that grow worse the best is the first; who reads a player need not know what is
+    best."""
     best = ("figure", mode)
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, best=best)
     with checkpoints:
@@ -89,15 +105,24 @@ def test_the_best_checkpoint_the_latest_and_that_of_a_step_come_back_bit_for_bit
         step, back = checkpoints.restore(abstract(player(0)), which=which)
         assert step == expected and digest(back) == digest(player(expected))
         step, variables = Checkpoints(tmp_path / "checkpoints").player("model", which)
-        assert step == expected and digest(variables) == digest({"params": player(expected)["players"]["model"]["params"]})
-    with pytest.raises(UserError, match="no checkpoint of step 3; there are checkpoints of the steps 2, 4, 5$"):
+        assert step == expected and digest(variables) == digest(
+            {"params": player(expected)["players"]["model"]["params"]}
+        )
+    with pytest.raises(
+        UserError, match="no checkpoint of step 3; there are checkpoints of the steps 2, 4, 5$"
+    ):
         checkpoints.restore(abstract(player(0)), which=3)
 
 
 def test_a_figure_that_is_no_number_is_not_the_best_and_of_equal_ones_the_latest_is(tmp_path):
     figures = {1: 0.5, 2: float("nan"), 3: 0.5, 4: 0.1, 5: float("nan")}
-    checkpoints = saved(tmp_path, {k: {"accuracy": v} for k, v in figures.items()}, keep=1, best=("accuracy", "max"))
-    assert checkpoints.steps() == [5, 3] and checkpoints.restore(abstract(state()), which="best")[0] == 3
+    checkpoints = saved(
+        tmp_path, {k: {"accuracy": v} for k, v in figures.items()}, keep=1, best=("accuracy", "max")
+    )
+    assert (
+        checkpoints.steps() == [5, 3]
+        and checkpoints.restore(abstract(state()), which="best")[0] == 3
+    )
 
 
 def test_of_equally_good_checkpoints_that_are_all_kept_the_latest_is_the_best(tmp_path):
@@ -111,19 +136,29 @@ def test_of_equally_good_checkpoints_that_are_all_kept_the_latest_is_the_best(tm
 def test_a_checkpoint_that_was_asked_for_is_told_to_be_damaged_and_no_other_taken(tmp_path, which):
     checkpoints = saved(tmp_path, {10: {"loss": 0.1}, 20: {"loss": 0.2}}, best=("loss", "min"))
     damage(tmp_path / "checkpoints" / "10" / "state")
-    with pytest.raises(UserError, match="checkpoint .*/10 is damaged: .*; there are checkpoints of the steps 10, 20$"):
+    with pytest.raises(
+        UserError,
+        match="checkpoint .*/10 is damaged: .*; there are checkpoints of the steps 10, 20$",
+    ):
         checkpoints.restore(abstract(state()), which=which)
     assert checkpoints.restore(abstract(state()))[0] == 20
 
 
 def test_where_no_best_is_known_it_is_told(tmp_path):
-    """No experiment's figure; no figures beside any checkpoint; figures that cannot be read; and no checkpoint at all."""
+    """No experiment's figure; no figures beside any checkpoint; figures that cannot be read; and no
+    checkpoint at all."""
     assert saved(tmp_path / "none", {}).restore(abstract(state()), which="best") is None
-    with pytest.raises(UserError, match="has no best, since its experiment names no figure; there are .* 1$"):
+    with pytest.raises(
+        UserError, match="has no best, since its experiment names no figure; there are .* 1$"
+    ):
         saved(tmp_path / "unnamed", {1: {"loss": 0.1}}).restore(abstract(state()), which="best")
     with pytest.raises(UserError, match="no checkpoint in .* has figures beside it"):
-        saved(tmp_path / "bare", {1: None}, best=("loss", "min")).restore(abstract(state()), which="best")
-    checkpoints = saved(tmp_path / "damaged", {1: {"loss": 0.1}, 2: {"loss": 0.2}}, best=("loss", "min"))
+        saved(tmp_path / "bare", {1: None}, best=("loss", "min")).restore(
+            abstract(state()), which="best"
+        )
+    checkpoints = saved(
+        tmp_path / "damaged", {1: {"loss": 0.1}, 2: {"loss": 0.2}}, best=("loss", "min")
+    )
     damage(tmp_path / "damaged" / "checkpoints" / "2" / "facts")
     with pytest.raises(UserError, match="/2 is damaged"):
         checkpoints.restore(abstract(state()), which="best")
@@ -131,18 +166,26 @@ def test_where_no_best_is_known_it_is_told(tmp_path):
 
 def test_a_checkpoint_from_before_says_that_it_does_not_know_what_is_best(tmp_path):
     checkpoints = saved(tmp_path, {1: {"loss": 0.1}}, best=("loss", "min"))
-    (written,) = [path for path in files(tmp_path / "checkpoints" / "1" / "facts") if b'"best"' in path.read_bytes()]
+    (written,) = [
+        path
+        for path in files(tmp_path / "checkpoints" / "1" / "facts")
+        if b'"best"' in path.read_bytes()
+    ]
     facts = json.loads(written.read_text())
     assert facts.pop("best") == ["loss", "min"]
     written.write_text(json.dumps(facts))
     with pytest.raises(UserError, match="/1 does not say which figure is to be best"):
         Checkpoints(tmp_path / "checkpoints").player("model", "best")
-    assert checkpoints.restore(abstract(state()), which="best")[0] == 1  # by the experiment that knows
+    assert (
+        checkpoints.restore(abstract(state()), which="best")[0] == 1
+    )  # by the experiment that knows
 
 
 def test_a_run_that_is_resumed_keeps_the_best_from_before(tmp_path):
     saved(tmp_path, {1: {"loss": 0.1}, 2: {"loss": 0.2}}, keep=1, best=("loss", "min"))
-    later = saved(tmp_path, {3: {"loss": 0.3}, 4: None, 5: {"loss": 0.4}}, keep=1, best=("loss", "min"))
+    later = saved(
+        tmp_path, {3: {"loss": 0.3}, 4: None, 5: {"loss": 0.4}}, keep=1, best=("loss", "min")
+    )
     assert later.steps() == [5, 1]
     step, back = later.restore(abstract(state()), which="best")
     assert step == 1 and digest(back) == digest(state(1))
@@ -163,10 +206,16 @@ def test_digest_tells_values_types_shapes_and_places_apart():
 
 @pytest.mark.parametrize("ema", [None, 0.5])
 def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path, ema):
-    """Of a real state, whose optimizer is made of classes; its digest holds for the dicts that it is read back as."""
+    """Of a real state, whose optimizer is made of classes; its digest holds for the dicts that it
+    is read back as."""
     network = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=False)])
-    init = lambda key, batch: network.init(key, batch["x"])  # noqa: E731
-    player = train.Player(init, lambda *_: None, optax.chain(optax.clip(1.0), optax.adam(1e-3, b1=0.5)), ema)
+
+    def init(key, batch):
+        return network.init(key, batch["x"])
+
+    player = train.Player(
+        init, lambda *_: None, optax.chain(optax.clip(1.0), optax.adam(1e-3, b1=0.5)), ema
+    )
     begun = train.minimize(player, lambda *_: {}).init(jax.random.key(0), {"x": jnp.ones((2, 4))})
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.player("model") is None
@@ -224,7 +273,9 @@ def test_when_all_are_damaged_the_run_stops_and_nothing_is_touched(tmp_path):
     assert sorted(files(tmp_path)) == before
 
 
-@pytest.mark.parametrize("change", [{"w": jnp.ones((2, 2))}, {"n": jnp.float32(3)}, {"extra": jnp.ones(3)}])
+@pytest.mark.parametrize(
+    "change", [{"w": jnp.ones((2, 2))}, {"n": jnp.float32(3)}, {"extra": jnp.ones(3)}]
+)
 def test_another_network_is_refused_by_name_and_not_called_damaged(tmp_path, change):
     checkpoints = saved(tmp_path, {10: None})
     with pytest.raises(UserError, match=f"another network: .'{next(iter(change))}'"):

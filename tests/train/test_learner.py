@@ -32,7 +32,10 @@ def zeros(key, batch):
 
 
 def regression(optimizer, **options):
-    return minimize(Player(zeros, squared_error, optimizer, **options), lambda v, b: squared_error(v, b, None).objective)
+    return minimize(
+        Player(zeros, squared_error, optimizer, **options),
+        lambda v, b: squared_error(v, b, None).objective,
+    )
 
 
 def run(learner, batch, steps):
@@ -66,9 +69,14 @@ def test_micro_batches_of_unequal_weight_are_weighed_by_their_counts():
     batch = regression_batch(8) | {"mask": np.array([1, 1, 0, 1, 0, 1, 0, 0], np.float32)}
 
     def masked(variables, batch, key):
-        return Loss(Mean.of((batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2, batch["mask"]))
+        return Loss(
+            Mean.of((batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2, batch["mask"])
+        )
 
-    learners = [minimize(Player(zeros, masked, optax.sgd(0.1), accumulate=a), lambda v, b: {}) for a in (1, 2)]
+    learners = [
+        minimize(Player(zeros, masked, optax.sgd(0.1), accumulate=a), lambda v, b: {})
+        for a in (1, 2)
+    ]
     one, two = (run(learner, batch, 3)[0]["model"].params["w"] for learner in learners)
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
@@ -83,7 +91,9 @@ def test_moving_average_has_its_closed_form_and_decay_zero_is_the_network_itself
         average = decay * average + (1 - decay) * np.asarray(state["model"].params["w"], np.float64)
     np.testing.assert_allclose(state["model"].average["params"]["w"], average, rtol=1e-5)
     same, _ = run(regression(optax.sgd(0.1), ema=0.0), batch, 3)
-    np.testing.assert_allclose(same["model"].average["params"]["w"], same["model"].params["w"], rtol=1e-6)
+    np.testing.assert_allclose(
+        same["model"].average["params"]["w"], same["model"].params["w"], rtol=1e-6
+    )
 
 
 def test_moving_average_covers_batch_statistics():
@@ -96,14 +106,19 @@ def test_moving_average_covers_batch_statistics():
         out, new = Net().apply(variables, batch["x"], mutable=["batch_stats"])
         return Loss(Mean.of((out - batch["y"]) ** 2), collections=new)
 
-    learner = minimize(Player(lambda k, b: Net().init(k, b["x"]), loss, optax.sgd(0.1), ema=0.5), lambda v, b: {})
+    learner = minimize(
+        Player(lambda k, b: Net().init(k, b["x"]), loss, optax.sgd(0.1), ema=0.5), lambda v, b: {}
+    )
     state, _ = run(learner, regression_batch(), 1)
     new, average = state["model"].collections["batch_stats"], state["model"].average["batch_stats"]
-    np.testing.assert_allclose(average["BatchNorm_0"]["mean"], new["BatchNorm_0"]["mean"] / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        average["BatchNorm_0"]["mean"], new["BatchNorm_0"]["mean"] / 2, rtol=1e-5
+    )
 
 
 def counting_game(k, generator_rate=1.0, discriminator_rate=1.0):
-    """Players whose updates leave a trace of the minibatch, the noise and the opponent that they saw."""
+    """Players whose updates leave a trace of the minibatch, the noise and the opponent that they
+    saw."""
 
     def init(key, batch):
         return {"params": {"ids": jnp.zeros(()), "noise": jnp.zeros(()), "seen": jnp.zeros(())}}
@@ -123,7 +138,9 @@ def test_k_discriminator_updates_use_k_minibatches_and_the_generator_comes_after
     batch = {"id": np.arange(1, 13, dtype=np.float32)}
     state, _ = run(counting_game(3), batch, 1)
     d, g = state["discriminator"].params, state["generator"].params
-    assert float(d["ids"]) == pytest.approx(sum(np.mean(np.arange(1, 13)[hand::3]) for hand in range(3)))
+    assert float(d["ids"]) == pytest.approx(
+        sum(np.mean(np.arange(1, 13)[hand::3]) for hand in range(3))
+    )
     assert float(g["ids"]) == pytest.approx(np.mean(np.arange(1, 13)[2::3]))
     assert float(d["seen"]) == 0.0  # the generator had not moved yet
     assert float(g["seen"]) == pytest.approx(float(d["ids"]))  # the discriminator had, k times
@@ -149,7 +166,8 @@ def test_each_player_changes_only_itself():
 
 
 def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
-    """D(x) = sigmoid(a·x + b), G(z) = c + z: every update against gradients taken by hand in float64."""
+    """D(x) = sigmoid(a·x + b), G(z) = c + z: every update against gradients taken by hand in
+    float64."""
 
     def init_d(key, batch):
         return {"params": {"a": jnp.float32(0.4), "b": jnp.float32(-0.1)}}
@@ -162,7 +180,10 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
 
     def loss_d(own, opponent, batch, key):
         fake = fakes(opponent, key, batch["x"].shape[0])
-        return Loss(Mean.of(minimax_discriminator(logit(own, batch["x"]), logit(own, fake))), {"fake": Mean.of(fake)})
+        return Loss(
+            Mean.of(minimax_discriminator(logit(own, batch["x"]), logit(own, fake))),
+            {"fake": Mean.of(fake)},
+        )
 
     def loss_g(own, opponent, batch, key):
         fake = fakes(own, key, batch["x"].shape[0])
@@ -182,11 +203,17 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
         np.asarray(replica.sample(jax.random.uniform, jax.random.fold_in(k, 0), 4), np.float64)
         for k in (jax.random.fold_in(key_d, 0), key_g)
     ]
-    sigmoid = lambda u: 1 / (1 + np.exp(-u))  # noqa: E731
+
+    def sigmoid(u):
+        return 1 / (1 + np.exp(-u))
+
     a, b, c = 0.4, -0.1, 2.0
     x, fake = batch["x"].astype(np.float64), c + draws[0]
     d_real, d_fake = sigmoid(a * x + b), sigmoid(a * fake + b)
-    a, b = a + 0.5 * np.mean((1 - d_real) * x - d_fake * fake), b + 0.5 * np.mean((1 - d_real) - d_fake)
+    a, b = (
+        a + 0.5 * np.mean((1 - d_real) * x - d_fake * fake),
+        b + 0.5 * np.mean((1 - d_real) - d_fake),
+    )
     np.testing.assert_allclose([after["discriminator"].params[n] for n in "ab"], [a, b], rtol=1e-5)
     c = c + 0.5 * np.mean(sigmoid(a * (c + draws[1]) + b) * a)
     np.testing.assert_allclose(after["generator"].params["c"], c, rtol=1e-5)
@@ -194,7 +221,9 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
 
 def test_both_generator_losses_have_the_same_fixed_point_and_another_gradient():
     logits = jnp.float32([-3.0, 0.0, 2.0])
-    slopes = [jax.vmap(jax.grad(loss))(logits) for loss in (minimax_generator, nonsaturating_generator)]
+    slopes = [
+        jax.vmap(jax.grad(loss))(logits) for loss in (minimax_generator, nonsaturating_generator)
+    ]
     d = 1 / (1 + np.exp(-np.asarray(logits)))
     np.testing.assert_allclose(slopes[0], -d, rtol=1e-5)
     np.testing.assert_allclose(slopes[1], -(1 - d), rtol=1e-5)
@@ -206,8 +235,11 @@ def test_a_batch_that_cannot_be_dealt_is_refused():
 
 
 def noisy_regression():
-    """A network with batch statistics, whose initialization, loss and evaluation leave a trace of key and batch."""
-    network = nn.Sequential([nn.Dense(5), nn.BatchNorm(use_running_average=False), nn.relu, nn.Dense(1)])
+    """A network with batch statistics, whose initialization, loss and evaluation leave a trace of
+    key and batch."""
+    network = nn.Sequential(
+        [nn.Dense(5), nn.BatchNorm(use_running_average=False), nn.relu, nn.Dense(1)]
+    )
 
     def residual(variables, batch):
         value, new = network.apply(variables, batch["x"], mutable=["batch_stats"])
@@ -218,8 +250,12 @@ def noisy_regression():
         noise = replica.sample(jax.random.normal, key, len(off))
         return Loss(Mean.of((off + noise) ** 2), {"noise": Mean.of(noise)}, new)
 
-    player = Player(lambda key, batch: network.init(key, batch["x"]), loss, optax.adam(0.1), ema=0.9)
-    return minimize(player, lambda variables, batch: {"error": Mean.of(residual(variables, batch)[0])})
+    player = Player(
+        lambda key, batch: network.init(key, batch["x"]), loss, optax.adam(0.1), ema=0.9
+    )
+    return minimize(
+        player, lambda variables, batch: {"error": Mean.of(residual(variables, batch)[0])}
+    )
 
 
 def test_members_learn_together_exactly_as_alone(optimized):
@@ -235,7 +271,11 @@ def test_members_learn_together_exactly_as_alone(optimized):
         own, step, score = alone.init(key, batch), jax.jit(alone.step), jax.jit(alone.evaluate)
         for _ in range(3):
             own, last = step(own, batch, key)
-        for parts, whole in ((own.players, state.players), (last, metrics), (score(own, batch), figures)):
+        for parts, whole in (
+            (own.players, state.players),
+            (last, metrics),
+            (score(own, batch), figures),
+        ):
             for what, value in parts.items():
                 jax.tree.map(np.testing.assert_array_equal, value, whole[f"{name}/{what}"])
                 seen += 1
@@ -255,17 +295,28 @@ def test_members_whose_names_cannot_be_told_apart_are_refused(names):
         together(dict.fromkeys(names, noisy_regression()))
 
 
-@pytest.mark.parametrize("make", [lambda: regression(optax.sgd(0.1), ema=0.5), lambda: counting_game(2)])
+@pytest.mark.parametrize(
+    "make", [lambda: regression(optax.sgd(0.1), ema=0.5), lambda: counting_game(2)]
+)
 def test_several_steps_in_a_call_are_those_steps(make):
-    learner, batches = make(), [regression_batch() | {"id": np.arange(12, dtype=np.float32) + 12 * t} for t in range(6)]
+    learner, batches = (
+        make(),
+        [regression_batch() | {"id": np.arange(12, dtype=np.float32) + 12 * t} for t in range(6)],
+    )
     alone, step = learner.init(KEY, batches[0]), jax.jit(learner.step)
     each = []
     for batch in batches:
         alone, metrics = step(alone, batch, KEY)
         each.append(metrics)
     three = repeated(learner, 3)
-    deal = lambda parts: np.stack(parts, 1).reshape(36, *parts[0].shape[1:])
-    joined = [{name: deal([batch[name] for batch in batches[n : n + 3]]) for name in batches[0]} for n in (0, 3)]
+
+    def deal(parts):
+        return np.stack(parts, 1).reshape(36, *parts[0].shape[1:])
+
+    joined = [
+        {name: deal([batch[name] for batch in batches[n : n + 3]]) for name in batches[0]}
+        for n in (0, 3)
+    ]
     state = three.init(KEY, joined[0])
     for batch in joined:
         state, sums = jax.jit(three.step)(state, batch, KEY)
@@ -284,7 +335,10 @@ def test_a_scanned_run_is_the_loop_over_its_steps():
 
     state, metrics = jax.jit(scanned(learner, draw, 4))(KEY)
     key_init, key_draw, key = jax.random.split(KEY, 3)
-    batch = lambda t: draw(jax.random.fold_in(key_draw, t))
+
+    def batch(t):
+        return draw(jax.random.fold_in(key_draw, t))
+
     alone, totals = learner.init(key_init, batch(0)), []
     for t in range(4):
         alone, seen = jax.jit(learner.step)(alone, batch(t), key)

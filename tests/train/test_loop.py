@@ -26,7 +26,10 @@ def learner(poison_at):
         w = variables["params"]["w"]
         return Loss(Mean.of(w * jnp.where(batch["t"] == poison_at, jnp.nan, -batch["x"])))
 
-    return minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)), lambda v, b: {})
+    return minimize(
+        Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)),
+        lambda v, b: {},
+    )
 
 
 def batch(t):
@@ -40,8 +43,12 @@ class Record:
     def hooks(self):
         return Hooks(
             lambda step, figures: self.events.append(("log", step, figures["train/loss"])),
-            lambda step, state: self.events.append(("save", step, float(state["model"].params["w"]))),
-            lambda step, state: self.events.append(("evaluate", step, float(state["model"].params["w"]))),
+            lambda step, state: self.events.append(
+                ("save", step, float(state["model"].params["w"]))
+            ),
+            lambda step, state: self.events.append(
+                ("evaluate", step, float(state["model"].params["w"]))
+            ),
         )
 
     def of(self, kind):
@@ -52,7 +59,10 @@ def run(steps, every, poison_at=-1, start=0, batches=batch):
     placed, record = place("jit")(learner(poison_at)), Record()
     state = placed.init(KEY, placed.put(batch(0)))
     state = jax.tree.map(lambda x: x + start if x.dtype == jnp.int32 else x, state)
-    stream = lambda first, last: (placed.put(batches(t)) for t in range(first, last))  # noqa: E731
+
+    def stream(first, last):
+        return (placed.put(batches(t)) for t in range(first, last))
+
     return record, lambda: fit(placed, state, stream, KEY, steps, every, record.hooks(), 4)
 
 
@@ -61,7 +71,11 @@ def test_every_step_is_logged_once_in_windows_and_the_end_is_evaluated_then_save
     outcome = go()
     assert (outcome.steps, outcome.stopped, int(outcome.state.step)) == (10, False, 10)
     # the loss of step t is -(t - 1): windows 1-4, 5-8 and the rest, 9-10
-    assert record.of("log") == [(4, pytest.approx(-1.5)), (8, pytest.approx(-5.5)), (10, pytest.approx(-8.5))]
+    assert record.of("log") == [
+        (4, pytest.approx(-1.5)),
+        (8, pytest.approx(-5.5)),
+        (10, pytest.approx(-8.5)),
+    ]
     assert record.of("save") == [(3, 3.0), (6, 6.0), (9, 9.0), (10, 10.0)]
     assert record.of("evaluate") == [(5, 5.0), (10, 10.0)]
     assert [event[0] for event in record.events[-3:]] == ["log", "evaluate", "save"]
@@ -80,10 +94,16 @@ def test_a_gradient_that_is_not_finite_is_noticed_before_what_it_made_is_saved()
         w = variables["params"]["w"]
         return Loss(Mean.of(-w * batch["x"] + jnp.where(w == 2, jnp.sqrt(jnp.abs(w - 2)), 0.0)))
 
-    spiked = minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)), lambda v, b: {})
+    spiked = minimize(
+        Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(1.0)),
+        lambda v, b: {},
+    )
     placed, record = place("jit")(spiked), Record()
     state = placed.init(KEY, placed.put(batch(0)))
-    stream = lambda first, last: (placed.put(batch(t)) for t in range(first, last))  # noqa: E731
+
+    def stream(first, last):
+        return (placed.put(batch(t)) for t in range(first, last))
+
     with pytest.raises(UserError, match="gradient_norm is (inf|nan) at step 3"):
         fit(placed, state, stream, KEY, 10, Every(log=100, save=1), record.hooks(), 4)
     assert record.of("save") == [(1, 1.0), (2, 2.0)]
@@ -94,7 +114,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_is_not_saved
     record, go = run(20, Every(log=log, save=2), poison_at=6)
     with pytest.raises(UserError, match="loss is nan at step 7"):
         go()
-    assert record.of("save") and all(step <= 6 and math.isfinite(w) for step, w in record.of("save"))
+    assert record.of("save") and all(
+        step <= 6 and math.isfinite(w) for step, w in record.of("save")
+    )
 
 
 def test_the_clock_leaves_out_every_pause(monkeypatch):
@@ -147,7 +169,10 @@ def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
     placed = place("jit")(repeated(learner(-1), 2))
     several = data.Several(batch, 2)
     state = placed.init(KEY, placed.put(several(0)))
-    stream = lambda first, last: (placed.put(several(t)) for t in range(first // 2, last // 2))
+
+    def stream(first, last):
+        return (placed.put(several(t)) for t in range(first // 2, last // 2))
+
     outcome = fit(placed, state, stream, KEY, 12, Every(4, 6, 6), record.hooks(), 4, per_call=2)
     assert outcome.steps == 12
     for kind in ("log", "save", "evaluate"):

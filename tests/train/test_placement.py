@@ -1,4 +1,5 @@
-"""Where things lie: shardings by rule and by default, parameters born there, one program for all steps."""
+"""Where things lie: shardings by rule and by default, parameters born there, one program for all
+steps."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ TRACES = []
 
 
 def learner():
-    """A two-layer net with noise of its own for each example, and a count of how often its loss was traced."""
+    """A two-layer net with noise of its own for each example, and a count of how often its loss was
+    traced."""
 
     def init(key, batch):
         keys = jax.random.split(key)
@@ -30,11 +32,15 @@ def learner():
         p = variables["params"]
         noise = replica.sample(lambda k: jax.random.normal(k, (6,)), key, len(batch["x"]))
         out = jnp.tanh((batch["x"] + noise) @ p["first"]) @ p["second"]
-        return Loss(Mean.of((out[:, 0] - batch["y"] + p["bias"].sum()) ** 2), {"noise": Mean.of(noise)})
+        return Loss(
+            Mean.of((out[:, 0] - batch["y"] + p["bias"].sum()) ** 2), {"noise": Mean.of(noise)}
+        )
 
     def evaluate(variables, batch):
         p = variables["params"]
-        return {"out": Mean.of((jnp.tanh(batch["x"] @ p["first"]) @ p["second"])[:, 0], batch["mask"])}
+        return {
+            "out": Mean.of((jnp.tanh(batch["x"] @ p["first"]) @ p["second"])[:, 0], batch["mask"])
+        }
 
     return minimize(Player(init, loss, optax.adam(0.1), ema=0.5), evaluate)
 
@@ -49,14 +55,20 @@ def spec(array):
 
 
 def alike(a, x):
-    return (a.shape, a.dtype) == (x.shape, x.dtype) and a.sharding.is_equivalent_to(x.sharding, x.ndim)
+    return (a.shape, a.dtype) == (x.shape, x.dtype) and a.sharding.is_equivalent_to(
+        x.sharding, x.ndim
+    )
 
 
 def test_fsdp_splits_the_largest_dimension_of_parameters_optimizer_and_average():
     placed = place("mesh", "data=2,fsdp=4")(learner())
     state = placed.init(KEY, placed.put(batch()))["model"]
     for tree in (state.params, state.ema["params"], state.optimizer[0].mu, state.optimizer[0].nu):
-        assert spec(tree["first"]) == P(None, "fsdp") and spec(tree["second"]) == P("fsdp") and spec(tree["bias"]) == P()
+        assert (
+            spec(tree["first"]) == P(None, "fsdp")
+            and spec(tree["second"]) == P("fsdp")
+            and spec(tree["bias"]) == P()
+        )
         assert tree["first"].addressable_shards[0].data.shape == (6, 2)
 
 
@@ -78,18 +90,26 @@ def test_rules_win_by_the_first_that_is_found_in_the_path():
     rules = [("optimizer/.*first$", P()), ("first$", P(None, "model")), ("second$", P("model"))]
     placed = on_mesh({"data": 2, "fsdp": 2, "model": 2}, rules)(learner())
     state = placed.init(KEY, placed.put(batch()))["model"]
-    assert spec(state.params["first"]) == P(None, "model") and spec(state.params["second"]) == P("model")
-    assert spec(state.optimizer[0].mu["first"]) == P() and spec(state.optimizer[0].mu["second"]) == P("model")
+    assert spec(state.params["first"]) == P(None, "model") and spec(state.params["second"]) == P(
+        "model"
+    )
+    assert spec(state.optimizer[0].mu["first"]) == P() and spec(
+        state.optimizer[0].mu["second"]
+    ) == P("model")
 
 
-@pytest.mark.parametrize("rule", [("bias$", P("model")), ("bias$", P(None, "data")), ("bias$", P("rows"))])
+@pytest.mark.parametrize(
+    "rule", [("bias$", P("model")), ("bias$", P(None, "data")), ("bias$", P("rows"))]
+)
 def test_a_rule_that_does_not_fit_is_named_with_the_leaf(rule):
     placed = on_mesh({"data": 2, "fsdp": 2, "model": 2}, [rule])(learner())
     with pytest.raises(UserError, match="bias.*shape .3"):
         placed.init(KEY, placed.put(batch()))
 
 
-@pytest.mark.parametrize(("name", "mesh"), [("jit", ""), ("pmap", ""), ("mesh", ""), ("mesh", "data=2,fsdp=2,model=2")])
+@pytest.mark.parametrize(
+    ("name", "mesh"), [("jit", ""), ("pmap", ""), ("mesh", ""), ("mesh", "data=2,fsdp=2,model=2")]
+)
 def test_what_is_abstract_is_what_is_born_and_steps_keep_it(name, mesh):
     placed = place(name, mesh)(learner())
     data = placed.put(batch())
@@ -104,13 +124,20 @@ def test_what_is_abstract_is_what_is_born_and_steps_keep_it(name, mesh):
 
 def test_every_placement_draws_the_same_parameters_and_noise_and_counts_the_same():
     found = []
-    for name, mesh in [("jit", ""), ("pmap", ""), ("mesh", "data=8"), ("mesh", "data=2,fsdp=2,model=2")]:
+    for name, mesh in [
+        ("jit", ""),
+        ("pmap", ""),
+        ("mesh", "data=8"),
+        ("mesh", "data=2,fsdp=2,model=2"),
+    ]:
         placed = place(name, mesh)(learner())
         state = placed.init(KEY, placed.put(batch()))
         first = jax.device_get(state)["model"].params["first"]
         figures = placed.evaluate(state, placed.put(batch()))["out"]
         _, metrics = placed.step(state, placed.put(batch()), KEY)
-        found.append((first, float(metrics["noise"].total), figures.compute(), float(figures.count)))
+        found.append(
+            (first, float(metrics["noise"].total), figures.compute(), float(figures.count))
+        )
     for first, noise, out, count in found[1:]:
         np.testing.assert_array_equal(first, found[0][0])
         assert (noise, out, count) == pytest.approx(found[0][1:], rel=1e-5)
@@ -122,7 +149,9 @@ def test_accumulation_deals_the_same_examples_on_a_mesh_without_moving_them():
         def loss(variables, batch, key):
             return Loss(Mean.of((batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2))
 
-        player = Player(lambda k, b: {"params": {"w": jnp.ones(6)}}, loss, optax.sgd(0.1), accumulate=accumulate)
+        player = Player(
+            lambda k, b: {"params": {"w": jnp.ones(6)}}, loss, optax.sgd(0.1), accumulate=accumulate
+        )
         placed = place("mesh", "data=8")(minimize(player, lambda v, b: {}))
         data = placed.put(batch(32))
         state = placed.init(KEY, data)
@@ -144,7 +173,10 @@ def test_mesh_words():
     ("held", "parts"),
     [
         ([[0, 1], [2, 3]], [(0, 2), (1, 2)]),  # two processes of two devices
-        ([[0], [0], [2], [2]], [(0, 2), (0, 2), (1, 2), (1, 2)]),  # a model over two processes each: they read the same rows
+        (
+            [[0], [0], [2], [2]],
+            [(0, 2), (0, 2), (1, 2), (1, 2)],
+        ),  # a model over two processes each: they read the same rows
         ([[0, 2], [1, 3]], [(0, 2), (1, 2)]),  # devices in another order than processes
     ],
 )
@@ -155,7 +187,11 @@ def test_processes_read_the_rows_that_their_devices_hold(monkeypatch, held, part
 
     class Sharding:
         def devices_indices_map(self, shape):
-            return {Device(process): (slice(row, row + 1),) for process, rows in enumerate(held) for row in rows}
+            return {
+                Device(process): (slice(row, row + 1),)
+                for process, rows in enumerate(held)
+                for row in rows
+            }
 
     for process, part in enumerate(parts):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)

@@ -46,14 +46,19 @@ def test_an_unknown_name_is_told():
 @pytest.mark.parametrize("most", [1.0, 1e3])
 def test_a_clipped_gradient_is_what_optax_makes_of_it(name, most):
     rng = np.random.default_rng(0)
-    gradient = {"a": rng.standard_normal((3, 4, 5), np.float32), "b": rng.standard_normal(7, np.float32)}
+    gradient = {
+        "a": rng.standard_normal((3, 4, 5), np.float32),
+        "b": rng.standard_normal(7, np.float32),
+    }
     with formulation.use(name):
         clip = train.chain(optax.sgd(1.0), most)
         found, _ = clip.update(gradient, clip.init(gradient))
     expected = optax.chain(optax.clip_by_global_norm(most), optax.sgd(1.0))
     wanted, _ = expected.update(gradient, expected.init(gradient))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
-    assert jax.tree.structure(clip.init(gradient)) == jax.tree.structure(expected.init(gradient)), "as checkpoints have it"
+    assert jax.tree.structure(clip.init(gradient)) == jax.tree.structure(expected.init(gradient)), (
+        "as checkpoints have it"
+    )
 
 
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
@@ -63,24 +68,38 @@ def test_the_gradient_alone_is_clipped_and_decay_is_added_to_what_is_left(decaye
     rule = train.chain(optax.sgd(0.5), clip=1e-6, decay=0.1, decayed=decayed)
     found, _ = rule.update(gradient, rule.init(params), params)
     np.testing.assert_allclose(found["layer"]["kernel"], -0.5 * 0.1 * 2.0, rtol=1e-5)
-    np.testing.assert_allclose(found["layer"]["bias"], -0.5 * 0.1 * 4.0 if decayed == "all" else 0, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found["layer"]["bias"], -0.5 * 0.1 * 4.0 if decayed == "all" else 0, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["classify", "segment", "depth", "gan_translate"])
 def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name, load):
     """With a clip of almost nothing, what is left of the update is the decay."""
     module = load(name)
-    small = {"classify": {"model": "resnet8"}, "segment": {"width": 1 / 16}, "depth": {"depths": "8"}, "gan_translate": {}}
+    small = {
+        "classify": {"model": "resnet8"},
+        "segment": {"width": 1 / 16},
+        "depth": {"depths": "8"},
+        "gan_translate": {},
+    }
     config = replace(module.PRESETS["laptop"], **small[name])
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "chain", lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule)
+        patch.setattr(
+            train,
+            "chain",
+            lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule,
+        )
         module.build(replace(config, clip=0.25, weight_decay=0.125))
     assert set(seen) == {(0.25, 0.125)}
 
 
 def test_biases_are_those_beside_a_kernel():
     """The shift of a normalization is called bias too, and is none."""
-    params = {"conv": {"kernel": 0, "bias": 0}, "block": {"norm": {"scale": 0, "bias": 0}, "up": {"kernel": 0}}}
+    params = {
+        "conv": {"kernel": 0, "bias": 0},
+        "block": {"norm": {"scale": 0, "bias": 0}, "up": {"kernel": 0}},
+    }
     none = {"norm": {"scale": False, "bias": False}, "up": {"kernel": False}}
     assert train.biases(params) == {"conv": {"kernel": False, "bias": True}, "block": none}

@@ -1,4 +1,5 @@
-"""Truncated back-propagation through time: what is carried from window to window. Axes: B batch, T steps of a window."""
+"""Truncated back-propagation through time: what is carried from window to window. Axes: B batch, T
+steps of a window."""
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,13 @@ def learner(rate=0.1, stateful=True, **options):
         said, last = unrolled(variables["params"], h, batch["x"])
         return Loss(Mean.of((said - batch["y"]) ** 2), carried=last if stateful else None)
 
-    init = lambda key, batch: {"params": {"a": jnp.float32(0.9), "b": jnp.float32(0.7)}}  # noqa: E731
+    def init(key, batch):
+        return {"params": {"a": jnp.float32(0.9), "b": jnp.float32(0.7)}}
+
     begin = (lambda batch: jnp.full(len(batch["x"]), 0.25)) if stateful else None
-    return minimize(Player(init, loss, optax.sgd(rate), **options), lambda variables, batch: {}, begin)
+    return minimize(
+        Player(init, loss, optax.sgd(rate), **options), lambda variables, batch: {}, begin
+    )
 
 
 def window(t, length):
@@ -49,14 +54,16 @@ def run(learner, length, steps):
 
 
 def test_a_window_as_long_as_the_sequence_is_full_back_propagation():
-    cut, whole = (run(learner(stateful=stateful), STEPS, 1)[0]["model"].params for stateful in (True, False))
+    cut, whole = (
+        run(learner(stateful=stateful), STEPS, 1)[0]["model"].params for stateful in (True, False)
+    )
     np.testing.assert_array_equal(cut["a"], whole["a"])
     np.testing.assert_array_equal(cut["b"], whole["b"])
 
 
 def test_windows_carry_the_state_and_cut_the_gradient():
-    """The parameters stand still, so windows in turn must be one pass over the sequence; the gradient of a window is that
-    of its own steps from a state that is given."""
+    """The parameters stand still, so windows in turn must be one pass over the sequence; the
+    gradient of a window is that of its own steps from a state that is given."""
     state, _ = run(learner(rate=0.0), 3, 3)
     params = state["model"].params
     whole = np.concatenate([window(t, 3)["x"] for t in range(4)], 1)
@@ -73,7 +80,9 @@ def test_windows_carry_the_state_and_cut_the_gradient():
 
     _, metrics = learner().step(state, window(3, 3), KEY)
     norm = float(metrics["gradient_norm"].compute())
-    assert norm == pytest.approx(float(optax.tree.norm(jax.grad(of_last)(params, every[:, 8]))), rel=1e-5)
+    assert norm == pytest.approx(
+        float(optax.tree.norm(jax.grad(of_last)(params, every[:, 8]))), rel=1e-5
+    )
     assert norm != pytest.approx(float(optax.tree.norm(jax.grad(through_all)(params))), rel=1e-2)
 
 
@@ -98,8 +107,17 @@ def test_beside_others_and_several_in_a_call_it_is_what_it_is_alone():
     np.testing.assert_allclose(state.carried["cut/model"], alone.carried["model"], rtol=1e-6)
 
     calls = repeated(learner(), 2)
-    dealt = lambda n: {k: np.stack([window(2 * n, 3)[k], window(2 * n + 1, 3)[k]], 1).reshape(2 * BATCH, *v.shape[1:])  # noqa: E731
-                       for k, v in window(0, 3).items()}  # fmt: skip
+
+    def dealt(n):
+        return {
+            k: (
+                np.stack([window(2 * n, 3)[k], window(2 * n + 1, 3)[k]], 1).reshape(
+                    2 * BATCH, *v.shape[1:]
+                )
+            )
+            for k, v in window(0, 3).items()
+        }
+
     state = calls.init(KEY, dealt(0))
     for n in range(2):
         state, _ = calls.step(state, dealt(n), KEY)
@@ -108,13 +126,20 @@ def test_beside_others_and_several_in_a_call_it_is_what_it_is_alone():
 
 def test_every_placement_carries_the_same_and_resumes_from_the_checkpoint_of_another(tmp_path):
     found = {}
-    for name, mesh in [("jit", ""), ("pmap", ""), ("mesh", "data=8"), ("mesh", "data=2,fsdp=2,model=2")]:
+    for name, mesh in [
+        ("jit", ""),
+        ("pmap", ""),
+        ("mesh", "data=8"),
+        ("mesh", "data=2,fsdp=2,model=2"),
+    ]:
         placed = place(name, mesh)(learner())
         data = placed.put(window(0, 3))
         abstract, state = placed.abstract(KEY, data), placed.init(KEY, data)
         folder = tmp_path / f"{name}{mesh}"
         for t in range(4):
-            assert state.carried["model"].sharding.is_equivalent_to(abstract.carried["model"].sharding, 1)
+            assert state.carried["model"].sharding.is_equivalent_to(
+                abstract.carried["model"].sharding, 1
+            )
             assert state.carried["model"].shape == abstract.carried["model"].shape == (BATCH,)
             if t == 2:
                 with train.Checkpoints(folder) as checkpoints:

@@ -1,4 +1,5 @@
-"""A run that hangs ends and says where; one that is only slow does not. And a trace of some steps."""
+"""A run that hangs ends and says where; one that is only slow does not. And a trace of some
+steps."""
 
 import gzip
 import json
@@ -35,7 +36,10 @@ with Watchdog(1.0, pathlib.Path(sys.argv[1])) as watchdog:
 
 def test_a_run_that_hangs_ends_with_every_stack_and_a_slow_one_does_not(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", HANG, str(tmp_path / "stacks.txt")], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", HANG, str(tmp_path / "stacks.txt")],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == STATUS
     assert "no step has finished for 1 s, the last was 8" in done.stderr.splitlines()[-1]
@@ -66,7 +70,10 @@ def test_a_trace_of_some_steps_is_one_that_perfetto_opens(tmp_path):
         return Loss(Mean.of((variables["params"]["w"] - batch["x"]) ** 2))
 
     placed = place("jit")(
-        minimize(Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(0.1)), lambda v, b: {})
+        minimize(
+            Player(lambda k, b: {"params": {"w": jnp.float32(0)}}, loss, optax.sgd(0.1)),
+            lambda v, b: {},
+        )
     )
     seen = []
 
@@ -77,8 +84,20 @@ def test_a_trace_of_some_steps_is_one_that_perfetto_opens(tmp_path):
 
     trace = Trace(tmp_path / "profile", 2, 3)
     state = placed.init(jax.random.key(0), placed.put({"x": jnp.ones(4)}))
-    fit(placed, state, stream, jax.random.key(0), 8, Every(1), Hooks(*[lambda *_: None] * 3), 4, trace=trace)
-    assert seen == [False] * 3 + [True] * 2 + [False] * 3  # a batch is read before its step is traced
+    fit(
+        placed,
+        state,
+        stream,
+        jax.random.key(0),
+        8,
+        Every(1),
+        Hooks(*[lambda *_: None] * 3),
+        4,
+        trace=trace,
+    )
+    assert (
+        seen == [False] * 3 + [True] * 2 + [False] * 3
+    )  # a batch is read before its step is traced
     (file,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     runs = [event for event in events if event.get("ph") == "X" and "step" in event.get("name", "")]

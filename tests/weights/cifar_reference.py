@@ -1,4 +1,5 @@
-"""The CIFAR residual network in PyTorch, under the names and in the file form of pytorch_resnet_cifar10."""
+"""The CIFAR residual network in PyTorch, under the names and in the file form of
+pytorch_resnet_cifar10."""
 
 import torch
 from torch import nn
@@ -6,7 +7,8 @@ from torch.nn import functional
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions; where the shape changes, every second pixel and zeros before and after the channels (option A)."""
+    """Two 3×3 convolutions; where the shape changes, every second pixel and zeros before and after
+    the channels (option A)."""
 
     def __init__(self, inputs: int, features: int, stride: int):
         super().__init__()
@@ -19,7 +21,9 @@ class Block(nn.Module):
     def forward(self, x):
         """(B, C, H, W) -> (B, features, H / stride, W / stride)."""
         y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        around = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new // 2))
+        around = functional.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new // 2)
+        )
         return functional.relu(y + around)
 
 
@@ -45,7 +49,8 @@ class ResNet(nn.Module):
 
 
 def normalized(images):
-    """uint8 (B, H, W, 3) -> what the repository's transforms give: [0, 1], less the mean, by the deviation (B, 3, H, W)."""
+    """uint8 (B, H, W, 3) -> what the repository's transforms give: [0, 1], less the mean, by the
+    deviation (B, 3, H, W)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (x - mean[:, None, None]) / std[:, None, None]
@@ -53,4 +58,10 @@ def normalized(images):
 
 def save(network, path) -> None:
     """As the repository's trainer saves it: behind DataParallel, beside the best precision."""
-    torch.save({"state_dict": {f"module.{name}": x for name, x in network.state_dict().items()}, "best_prec1": 50.0}, path)
+    torch.save(
+        {
+            "state_dict": {f"module.{name}": x for name, x in network.state_dict().items()},
+            "best_prec1": 50.0,
+        },
+        path,
+    )

@@ -58,7 +58,11 @@ def fid(monkeypatch):
     """`fid(bias)`: the space of `Mean` with this bias of the logits."""
 
     def load(path, network, empty):
-        return {"params": {"fc": {"kernel": np.arange(15.0, dtype=np.float32).reshape(3, 5), "bias": load.bias}}}, None
+        return {
+            "params": {
+                "fc": {"kernel": np.arange(15.0, dtype=np.float32).reshape(3, 5), "bias": load.bias}
+            }
+        }, None
 
     def opened(bias):
         load.bias = np.asarray(bias, np.float32)
@@ -93,19 +97,25 @@ def tensorflow_1(image_HW, size):
             y, x = i * height / size, j * width / size
             top, left = int(y), int(x)
             below, right = min(top + 1, height - 1), min(left + 1, width - 1)
-            rows = [image_HW[n, left] + (image_HW[n, right] - image_HW[n, left]) * (x - left) for n in (top, below)]
+            rows = [
+                image_HW[n, left] + (image_HW[n, right] - image_HW[n, left]) * (x - left)
+                for n in (top, below)
+            ]
             found[i, j] = rows[0] + (rows[1] - rows[0]) * (y - top)
     return found
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (299, 299), (400, 310)])
 def test_inception_is_fed_what_the_released_graph_makes_of_bytes(shape):
-    """Resized as TensorFlow 1 does it, with neither half-pixel centers nor antialiasing; then (x - 128) / 128."""
+    """Resized as TensorFlow 1 does it, with neither half-pixel centers nor antialiasing; then (x -
+    128) / 128."""
     image = np.random.default_rng(2).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
     found = np.asarray(inception_v3.preprocess(image))
     assert found.shape == (2, 299, 299, 3) and found.dtype == np.float32
     expected = (tensorflow_1(image[1, ..., 2].astype(np.float64), 299) - 128) / 128
-    np.testing.assert_allclose(found[1, ..., 2], expected, atol=2e-4)  # places are float32, as there
+    np.testing.assert_allclose(
+        found[1, ..., 2], expected, atol=2e-4
+    )  # places are float32, as there
     gray = np.asarray(inception_v3.preprocess(image[..., :1]))
     np.testing.assert_array_equal(gray, np.repeat(found[..., :1], 3, -1))
 

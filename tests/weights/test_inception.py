@@ -1,4 +1,5 @@
-"""The Inception network of the Fréchet Inception distance against pytorch-fid's, with random weights, in evaluation."""
+"""The Inception network of the Fréchet Inception distance against pytorch-fid's, with random
+weights, in evaluation."""
 
 import warnings
 
@@ -17,8 +18,12 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 def theirs(torchvision_operators):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        module = pytest.importorskip("pytorch_fid.inception", reason="parity with pytorch-fid needs the extra `parity`")
-        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})  # its weights stay as they were drawn
+        module = pytest.importorskip(
+            "pytorch_fid.inception", reason="parity with pytorch-fid needs the extra `parity`"
+        )
+        patch.setattr(
+            module, "load_state_dict_from_url", lambda *_, **__: {}
+        )  # its weights stay as they were drawn
         patch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
         torch.manual_seed(0)
         network = module.fid_inception_v3()
@@ -35,7 +40,9 @@ def theirs(torchvision_operators):
 
 
 def empty(network):
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), np.zeros((1, 75, 75, 3), np.float32)))
+    shapes = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), np.zeros((1, 75, 75, 3), np.float32))
+    )
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
@@ -47,7 +54,9 @@ def test_features_and_logits_are_pytorch_fids(theirs, tmp_path):
     assert report.fits and not report.new
     x = torch.rand(2, 3, 107, 107, generator=torch.Generator().manual_seed(2)) * 2 - 1
     kept = {}
-    theirs.avgpool.register_forward_hook(lambda module, given, out: kept.update(pooled=out.flatten(1)))
+    theirs.avgpool.register_forward_hook(
+        lambda module, given, out: kept.update(pooled=out.flatten(1))
+    )
     with torch.no_grad():
         expected = theirs(x)
     logits, seen = jax.jit(network.apply)(variables, x.permute(0, 2, 3, 1).numpy())

@@ -1,9 +1,11 @@
-"""Every network with published weights against torchvision's and timm's, with random weights and statistics.
+"""Every network with published weights against torchvision's and timm's, with random weights and
+statistics.
 
-Outputs in evaluation, and outputs, gradients and updated running statistics in training, through a file, so that importing
-is tested with it. In float32; but gradients of the deep networks with batch normalization in float64, because there float32
-means little: torch's own float32 gradients of this ResNet-50 are off from its float64 ones by up to 0.2 of the largest value
-(ours by as much), since rounding carries values over the rectifiers' edges.
+Outputs in evaluation, and outputs, gradients and updated running statistics in training, through a
+file, so that importing is tested with it. In float32; but gradients of the deep networks with batch
+normalization in float64, because there float32 means little: torch's own float32 gradients of this
+ResNet-50 are off from its float64 ones by up to 0.2 of the largest value (ours by as much), since
+rounding carries values over the rectifiers' edges.
 """
 
 import functools
@@ -24,30 +26,53 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 TOLERANCE = 1e-5  # of the largest value
 ROWS = {  # ours, theirs, side of the image, fields that switch dropout off or follow torch
     "alexnet": ("alexnet_torchvision", "torchvision alexnet", 80, {"dropout": 0.0}),
-    "googlenet": ("googlenet_torchvision", "torchvision googlenet", 96, {"dropout": 0.0, "auxiliary_dropout": 0.0}),
+    "googlenet": (
+        "googlenet_torchvision",
+        "torchvision googlenet",
+        96,
+        {"dropout": 0.0, "auxiliary_dropout": 0.0},
+    ),
     "vgg16": ("vgg16", "torchvision vgg16", 32, {"dropout": 0.0, "width": 1 / 8}),
     "vgg16_bn": ("vgg16_bn", "torchvision vgg16_bn", 64, {"dropout": 0.0, "width": 1 / 8}),
     "vgg16 of timm": ("vgg16", "timm vgg16", 224, {"dropout": 0.0}),
     "resnet18": ("resnet18", "torchvision resnet18", 96, {}),
     "resnet50": ("resnet50_v1_5", "torchvision resnet50", 96, {}),
     "resnet50 of timm": ("resnet50_v1_5", "timm resnet50", 96, {}),
-    "fcn_resnet50": ("fcn_resnet50", "torchvision fcn_resnet50", 65, {"auxiliary": True, "dropout": 0.0}),
+    "fcn_resnet50": (
+        "fcn_resnet50",
+        "torchvision fcn_resnet50",
+        65,
+        {"auxiliary": True, "dropout": 0.0},
+    ),
     "resnetv2_50 of timm": ("resnet50_preact", "timm resnetv2_50", 96, {}),
 }
-DEEP = {"fcn_resnet50", "googlenet", "vgg16_bn", "resnet50", "resnetv2_50 of timm"}  # training in float64
-FORWARD_ONLY = {"vgg16 of timm", "resnet50 of timm"}  # the same networks as torchvision's, under other names
+DEEP = {
+    "fcn_resnet50",
+    "googlenet",
+    "vgg16_bn",
+    "resnet50",
+    "resnetv2_50 of timm",
+}  # training in float64
+FORWARD_ONLY = {
+    "vgg16 of timm",
+    "resnet50 of timm",
+}  # the same networks as torchvision's, under other names
 
 
 def their_network(name):
     library, _, network = name.partition(" ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = pytest.importorskip(library, reason=f"parity with {library} needs the extra `parity`")
+        module = pytest.importorskip(
+            library, reason=f"parity with {library} needs the extra `parity`"
+        )
         torch.manual_seed(0)
         if library == "timm":
             return module.create_model(network, pretrained=False)
         if network == "fcn_resnet50":
-            return module.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+            return module.models.segmentation.fcn_resnet50(
+                weights=None, weights_backbone=None, aux_loss=True
+            )
         if network.startswith("vgg16"):
             return narrow_vgg16(module.models.vgg, network.endswith("bn"))
         options = {"init_weights": False} if network == "googlenet" else {}
@@ -55,7 +80,8 @@ def their_network(name):
 
 
 def narrow_vgg16(vgg, norm):
-    """torchvision's VGG-16 with an eighth of the channels: the whole one takes gigabytes and shows nothing more."""
+    """torchvision's VGG-16 with an eighth of the channels: the whole one takes gigabytes and shows
+    nothing more."""
     widths = [width if width == "M" else width // 8 for width in vgg.cfgs["D"]]
     network = vgg.VGG(vgg.make_layers(widths, batch_norm=norm))
     for layer, shape in ((0, (64 * 7 * 7, 512)), (3, (512, 512)), (6, (512, 1000))):
@@ -64,7 +90,8 @@ def narrow_vgg16(vgg, norm):
 
 
 def randomize(model):
-    """Statistics as of a trained network, gains and biases off their starting values, no dropout."""
+    """Statistics as of a trained network, gains and biases off their starting values, no
+    dropout."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -81,7 +108,8 @@ def randomize(model):
 
 
 def close(ours, theirs, what, least=0.0):
-    """least: a largest value below which there is only rounding (the gradient of a bias before a normalization is 0)."""
+    """least: a largest value below which there is only rounding (the gradient of a bias before a
+    normalization is 0)."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape, what
     error, scale = np.abs(ours - theirs).max(), max(np.abs(theirs).max(), least)
@@ -95,7 +123,12 @@ def pair(request, tmp_path, torchvision_operators, optimized):
     randomize(reference)
     build = fcn.fcn_resnet50 if ours == "fcn_resnet50" else CLASSIFIERS[ours].build
     if "resnet" in ours or "norm" in getattr(build, "keywords", {}):
-        fields = {**fields, "norm": partial(BatchNorm, unbiased=True, epsilon=1e-3 if "googlenet" in ours else 1e-5)}
+        fields = {
+            **fields,
+            "norm": partial(
+                BatchNorm, unbiased=True, epsilon=1e-3 if "googlenet" in ours else 1e-5
+            ),
+        }
     model = build(**fields)
     x = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(2))
     image = x.permute(0, 2, 3, 1).numpy()
@@ -131,7 +164,11 @@ def heads_of(answer):
     """The logits, and those of auxiliary heads, in our order."""
     if isinstance(answer, dict):
         return answer["out"], answer["aux"]
-    return (answer.logits, answer.aux_logits1, answer.aux_logits2) if hasattr(answer, "aux_logits1") else (answer,)
+    return (
+        (answer.logits, answer.aux_logits1, answer.aux_logits2)
+        if hasattr(answer, "aux_logits1")
+        else (answer,)
+    )
 
 
 def nchw(x):
@@ -141,14 +178,23 @@ def nchw(x):
 def train_parity(model, variables, image, reference, x):
     heads = heads_of(reference(x))
     weight = [
-        torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype) for i, head in enumerate(heads)
+        torch.randn(head.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype)
+        for i, head in enumerate(heads)
     ]
     sum((head * w).sum() for head, w in zip(heads, weight, strict=True)).backward()
 
     def total(params):
-        (logits, seen), new = model.apply({**variables, "params": params}, image, train=True, mutable=["batch_stats"])
-        ours = tuple(nchw(x) for x in (logits, *(seen[name] for name in ("aux1", "aux2", "aux") if name in seen)))
-        return sum((head * w.numpy()).sum() for head, w in zip(ours, weight, strict=True)), (ours, new)
+        (logits, seen), new = model.apply(
+            {**variables, "params": params}, image, train=True, mutable=["batch_stats"]
+        )
+        ours = tuple(
+            nchw(x)
+            for x in (logits, *(seen[name] for name in ("aux1", "aux2", "aux") if name in seen))
+        )
+        return sum((head * w.numpy()).sum() for head, w in zip(ours, weight, strict=True)), (
+            ours,
+            new,
+        )
 
     gradient, (ours, new) = jax.jit(jax.grad(total, has_aux=True))(variables["params"])
     for head, theirs in zip(ours, heads, strict=True):
@@ -159,4 +205,9 @@ def train_parity(model, variables, image, reference, x):
     for entry in weights.entries(model, tree, weights.styles(model)[0]):
         leaf = functools.reduce(lambda branch, part: branch[part], entry.path, tree)
         theirs = parameters[entry.name].grad if entry.path[0] == "params" else buffers[entry.name]
-        close(entry.to_torch(leaf), theirs.reshape(entry.torch_shape), entry.name, least=1e-6 * largest)
+        close(
+            entry.to_torch(leaf),
+            theirs.reshape(entry.torch_shape),
+            entry.name,
+            least=1e-6 * largest,
+        )

@@ -1,4 +1,5 @@
-"""Files of torch.save without PyTorch: the same numbers, nothing executed, and one line for whatever else the bytes say.
+"""Files of torch.save without PyTorch: the same numbers, nothing executed, and one line for
+whatever else the bytes say.
 
 The files of most tests are put together here from opcodes, so that they need no PyTorch either.
 """
@@ -51,7 +52,10 @@ class Raw(bytes):
 
 def opcodes(value) -> bytes:
     """Protocol 2."""
-    many = lambda values: b"(" + b"".join(map(opcodes, values))  # noqa: E731
+
+    def many(values):
+        return b"(" + b"".join(map(opcodes, values))
+
     match value:
         case Raw():
             return value
@@ -87,12 +91,23 @@ def storage(key="0", kind="Float", elements=6, place="cpu"):
     return ("storage", Global(f"torch {kind}Storage"), key, place, elements)
 
 
-def tensor(size=(2, 3), stride=(3, 1), offset=0, function="torch._utils _rebuild_tensor_v2", **options):
-    given = Persistent(storage(**options)), offset, size, stride, False, Call(Global("collections OrderedDict"), ())
+def tensor(
+    size=(2, 3), stride=(3, 1), offset=0, function="torch._utils _rebuild_tensor_v2", **options
+):
+    given = (
+        Persistent(storage(**options)),
+        offset,
+        size,
+        stride,
+        False,
+        Call(Global("collections OrderedDict"), ()),
+    )
     return Call(Global(function), given)
 
 
-def archive(content: bytes, storages, order=None, compression=zipfile.ZIP_STORED, root="net") -> bytes:
+def archive(
+    content: bytes, storages, order=None, compression=zipfile.ZIP_STORED, root="net"
+) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as file:
         file.writestr(f"{root}/data.pkl", content)
@@ -106,12 +121,15 @@ def archive(content: bytes, storages, order=None, compression=zipfile.ZIP_STORED
 
 def sequence(content: bytes, storages, magic=MAGIC, protocol=PROTOCOL) -> bytes:
     begin = dump(magic) + dump(protocol) + dump({"little_endian": True, "protocol_version": 1001})
-    values = b"".join(struct.pack("<q", len(values)) + values.tobytes() for values in storages.values())
+    values = b"".join(
+        struct.pack("<q", len(values)) + values.tobytes() for values in storages.values()
+    )
     return begin + content + dump(list(storages)) + values
 
 
 def written(tmp_path, form, value, storages=None, **options):
-    """The path of a file of this form, with a storage of the numbers 0 to 5 if nothing else is said."""
+    """The path of a file of this form, with a storage of the numbers 0 to 5 if nothing else is
+    said."""
     storages = {"0": np.arange(6, dtype="<f4")} if storages is None else storages
     content = value if isinstance(value, bytes) and not isinstance(value, Raw) else dump(value)
     path = tmp_path / "net.th"
@@ -136,7 +154,16 @@ def test_a_training_checkpoint_is_read_without_pytorch(form, tmp_path, without_t
     """By the names without `module.`, the rest of the checkpoint passed over."""
     state = Raw(
         opcodes(Call(Global("collections OrderedDict"), ()))
-        + opcodes(("module.a", tensor(), "module.b", tensor((3, 2), (1, 3)), "module.c", tensor((), (), 4)))[:-1]
+        + opcodes(
+            (
+                "module.a",
+                tensor(),
+                "module.b",
+                tensor((3, 2), (1, 3)),
+                "module.c",
+                tensor((), (), 4),
+            )
+        )[:-1]
         + b"u"
         + opcodes({"_metadata": {"": {"version": 1}}})
         + b"b"
@@ -145,7 +172,10 @@ def test_a_training_checkpoint_is_read_without_pytorch(form, tmp_path, without_t
         "best_prec1": tensor((), ()),
         "epoch": 3,
         "none": None,
-        "optimizer": {"state": {0: {"step": 1.5}, -1: [1, (2,)]}, "device": Call(Global("torch device"), ("cpu",))},
+        "optimizer": {
+            "state": {0: {"step": 1.5}, -1: [1, (2,)]},
+            "device": Call(Global("torch device"), ("cpu",)),
+        },
         "milestones": Call(Global("collections Counter"), ({100: 1},)),
         "dtype": Global("torch float32"),
     }
@@ -157,7 +187,8 @@ def test_a_training_checkpoint_is_read_without_pytorch(form, tmp_path, without_t
 
 
 def test_a_file_of_the_cifar_repository_fills_its_network(form, tmp_path, without_torch):
-    """akamaster/pytorch_resnet_cifar10: `.th`, the names under `module.` in `state_dict`, option A's shortcuts have none."""
+    """akamaster/pytorch_resnet_cifar10: `.th`, the names under `module.` in `state_dict`, option
+    A's shortcuts have none."""
     model = resnet.cifar(8, num_classes=4)
     shapes = abstract(model, (16, 16, 3))
     random = np.random.default_rng(0)
@@ -165,11 +196,15 @@ def test_a_file_of_the_cifar_repository_fills_its_network(form, tmp_path, withou
     weights.export(tmp_path / "net.safetensors", model, variables)
     tensors = weights.read(tmp_path / "net.safetensors")
     whole = {
-        f"module.{name}": tensor(x.shape, tuple(n // x.itemsize for n in x.strides), key=name, elements=x.size)
+        f"module.{name}": tensor(
+            x.shape, tuple(n // x.itemsize for n in x.strides), key=name, elements=x.size
+        )
         for name, x in tensors.items()
     } | {"module.bn1.num_batches_tracked": tensor((), (), kind="Long", key="n", elements=1)}
     storages = {name: x.reshape(-1) for name, x in tensors.items()} | {"n": np.array([64_000])}
-    path = written(tmp_path, form, {"state_dict": whole, "best_prec1": 91.78, "epoch": 200}, storages)
+    path = written(
+        tmp_path, form, {"state_dict": whole, "best_prec1": 91.78, "epoch": 200}, storages
+    )
     got, report = weights.load(path, model, jax.tree.map(np.zeros_like, variables))
     jax.tree.map(np.testing.assert_array_equal, got, variables)
     assert report.fits and report.style == "pytorch_resnet_cifar10"
@@ -191,22 +226,34 @@ def test_a_file_of_the_cifar_repository_fills_its_network(form, tmp_path, withou
     ],
 )
 def test_every_type_in_either_order_of_bytes(order, kind, dtype, given, numbers, tmp_path):
-    values = np.array(numbers if given is None else given, f"{'>' if order == 'big' else '<'}{dtype}")
+    values = np.array(
+        numbers if given is None else given, f"{'>' if order == 'big' else '<'}{dtype}"
+    )
     where = {"0": values}
     value = {"a": tensor((3,), (1,), kind=kind, elements=3)}
     got = weights.read(written(tmp_path, "archive", value, where, order=order))["a"]
-    expected = {"Half": np.float32, "BFloat16": np.float32, "Bool": np.bool_}.get(kind, np.dtype(dtype))
+    expected = {"Half": np.float32, "BFloat16": np.float32, "Bool": np.bool_}.get(
+        kind, np.dtype(dtype)
+    )
     assert got.dtype == expected and got.dtype.isnative
     np.testing.assert_array_equal(got, np.array(numbers, got.dtype))
     if order != "big":
-        np.testing.assert_array_equal(weights.read(written(tmp_path, "sequence", value, where))["a"], got)
+        np.testing.assert_array_equal(
+            weights.read(written(tmp_path, "sequence", value, where))["a"], got
+        )
 
 
 def test_what_python_2_wrote_is_read(form, tmp_path):
-    """An OrderedDict of a list of pairs, strings without an encoding, and a tensor of PyTorch 0.3's function."""
+    """An OrderedDict of a list of pairs, strings without an encoding, and a tensor of PyTorch 0.3's
+    function."""
     name = Raw(b"U\x01a")
-    value = Call(Global("collections OrderedDict"), ([[name, tensor(function="torch._utils _rebuild_tensor")]],))
-    np.testing.assert_array_equal(weights.read(written(tmp_path, form, value))["a"], X.reshape(2, 3))
+    value = Call(
+        Global("collections OrderedDict"),
+        ([[name, tensor(function="torch._utils _rebuild_tensor")]],),
+    )
+    np.testing.assert_array_equal(
+        weights.read(written(tmp_path, form, value))["a"], X.reshape(2, 3)
+    )
 
 
 def saved(tmp_path, form, value):
@@ -218,7 +265,9 @@ def saved(tmp_path, form, value):
 def test_tensors_are_those_that_pytorch_reads(form, tmp_path):
     torch = pytest.importorskip("torch", reason="writes the files and is compared with")
     base = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2)
+    )
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.ones(1, 3, 3, 6).to(memory_format=torch.channels_last)).sum().backward()
     optimizer.step()
@@ -232,7 +281,7 @@ def test_tensors_are_those_that_pytorch_reads(form, tmp_path):
         "parameter": torch.nn.Parameter(base[0]),
         "channels last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
     }
-    kinds = "float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
+    kinds = ["float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
     state |= {name: (base.reshape(-1) * 50).to(getattr(torch, name)) for name in kinds}
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [100, 150])
     checkpoint = {
@@ -242,15 +291,26 @@ def test_tensors_are_those_that_pytorch_reads(form, tmp_path):
         "schedule": schedule.state_dict(),
         "shape": torch.Size([1, 2]),
         "device": torch.device("cpu"),
-        "arguments": {"lr": 0.1, "names": ["a", ("b", None)], "seen": {1, 2}, "raw": b"ab", "type": torch.float32},
+        "arguments": {
+            "lr": 0.1,
+            "names": ["a", ("b", None)],
+            "seen": {1, 2},
+            "raw": b"ab",
+            "type": torch.float32,
+        },
     }
-    for value, inner in (({**checkpoint, "state_dict": state}, "state_dict"), ({**checkpoint, "model": state}, "model")):
+    for value, inner in (
+        ({**checkpoint, "state_dict": state}, "state_dict"),
+        ({**checkpoint, "model": state}, "model"),
+    ):
         path = saved(tmp_path, form, value)
         got, expected = weights.read(path), torch.load(path, weights_only=True)[inner]
         assert list(got) == list(expected)
         for name, one in expected.items():
             one = one.detach()
-            one = (one.float() if one.is_floating_point() and one.element_size() < 4 else one).numpy()
+            one = (
+                one.float() if one.is_floating_point() and one.element_size() < 4 else one
+            ).numpy()
             assert got[name].dtype == one.dtype, name
             np.testing.assert_array_equal(got[name], one, name)
     assert np.shares_memory(got["base"], got["permuted"])
@@ -280,9 +340,13 @@ HOSTILE = {
     "an object": Raw(b"(cos\nsystem\nX\x01\x00\x00\x00ao"),
     "a new object": Raw(opcodes(Global("collections OrderedDict")) + b")\x81"),
     "a registered extension": Raw(b"\x82\x01"),
-    "a state of a function": Raw(opcodes(Global("torch._utils _rebuild_tensor_v2")) + opcodes({"__code__": 1}) + b"b"),
+    "a state of a function": Raw(
+        opcodes(Global("torch._utils _rebuild_tensor_v2")) + opcodes({"__code__": 1}) + b"b"
+    ),
     "a persistent id in words": Raw(b"Pabc\n"),
-    "a name put together": Raw(opcodes("os") + opcodes("system") + b"\x93" + opcodes(("touch executed",)) + b"R"),
+    "a name put together": Raw(
+        opcodes("os") + opcodes("system") + b"\x93" + opcodes(("touch executed",)) + b"R"
+    ),
     "a buffer of 4 EiB": Raw(b"\x96" + struct.pack("<Q", 2**62)),
 }
 
@@ -355,16 +419,38 @@ def bombs():
         "a global of such a name": (b"N" + doubled + b"X\x01\x00\x00\x00a\x93", "expected str"),
         "keys that collide": (b"}(" + collide + b"u", "a word nor a number"),
         "a list that holds itself": (b"]q\x00h\x00a", "no tensors"),
-        "a dictionary made again and again":
-            (b"(" + opcodes(Global("collections OrderedDict")) + b"q\x00" + pairs + b"\x85q\x01" + again + b"t", "no tensors"),
-        "arguments given again and again":
-            (b"(" + opcodes(Global("torch device")) + b"q\x00(" + b"N" * 5000 + b"tq\x01" + again + b"t", "a call"),
+        "a dictionary made again and again": (
+            b"("
+            + opcodes(Global("collections OrderedDict"))
+            + b"q\x00"
+            + pairs
+            + b"\x85q\x01"
+            + again
+            + b"t",
+            "no tensors",
+        ),
+        "arguments given again and again": (
+            b"("
+            + opcodes(Global("torch device"))
+            + b"q\x00("
+            + b"N" * 5000
+            + b"tq\x01"
+            + again
+            + b"t",
+            "a call",
+        ),
         "a word longer than the file": (b"X\xff\xff\xff\xff", "expected 4294967295 bytes"),
-        "a word of 4 EiB": (b"\x8d" + struct.pack("<Q", 2**62), "expected 4611686018427387904 bytes"),
-        "bytes of 4 EiB": (b"\x8e" + struct.pack("<Q", 2**62), "expected 4611686018427387904 bytes"),
+        "a word of 4 EiB": (
+            b"\x8d" + struct.pack("<Q", 2**62),
+            "expected 4611686018427387904 bytes",
+        ),
+        "bytes of 4 EiB": (
+            b"\x8e" + struct.pack("<Q", 2**62),
+            "expected 4611686018427387904 bytes",
+        ),
         "a number of 2 GiB": (b"\x8b\xff\xff\xff\x7f", "not enough data"),
         "more instructions than any weights": (b"]" * 60_002, "longer than that of any weights"),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("what", bombs())
@@ -382,7 +468,8 @@ def test_a_short_pickle_cannot_ask_for_much(what, form, tmp_path, monkeypatch):
 
 
 def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
-    """torch.save compresses nothing; and members that lie over one another are more than the file."""
+    """torch.save compresses nothing; and members that lie over one another are more than the
+    file."""
     value, where = {"a": tensor((2**20,), (1,), elements=2**20)}, {"0": np.zeros(2**20, np.float32)}
     with pytest.raises(UserError, match="compressed, or longer"):
         weights.read(written(tmp_path, "archive", value, where, compression=zipfile.ZIP_DEFLATED))
@@ -390,17 +477,42 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
     for key in "012":  # each member is the one before it, with its header
         found[key] = tensor((1,), (1,), key=key, kind="Byte", elements=len(inner))
         name, whole = f"net/data/{key}".encode(), inner
-        facts = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(whole), len(whole), len(whole), len(name), 0)
+        facts = struct.pack(
+            "<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(whole), len(whole), len(whole), len(name), 0
+        )
         inner = b"PK\x03\x04" + facts + name + whole
-        entries += struct.pack("<I", len(inner)) + facts + name  # how far from the end of the members it begins
+        entries += (
+            struct.pack("<I", len(inner)) + facts + name
+        )  # how far from the end of the members it begins
     content = dump(found)
     name = b"net/data.pkl"
-    facts = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(content), len(content), len(content), len(name), 0)
+    facts = struct.pack(
+        "<HHHHHIIIHH",
+        20,
+        0,
+        0,
+        0,
+        33,
+        zlib.crc32(content),
+        len(content),
+        len(content),
+        len(name),
+        0,
+    )
     members = b"PK\x03\x04" + facts + name + content
-    directory, at = b"PK\x01\x02\x14\x00" + facts + bytes(10) + struct.pack("<I", 0) + name, len(members) + len(inner)
+    directory, at = (
+        b"PK\x01\x02\x14\x00" + facts + bytes(10) + struct.pack("<I", 0) + name,
+        len(members) + len(inner),
+    )
     while entries:
         size = struct.unpack_from("<I", entries)[0]
-        directory += b"PK\x01\x02\x14\x00" + entries[4:30] + bytes(10) + struct.pack("<I", at - size) + entries[30:40]
+        directory += (
+            b"PK\x01\x02\x14\x00"
+            + entries[4:30]
+            + bytes(10)
+            + struct.pack("<I", at - size)
+            + entries[30:40]
+        )
         entries = entries[40:]
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 4, 4, len(directory), at, 0)
     (tmp_path / "net.th").write_bytes(members + inner + directory + end)
@@ -409,7 +521,14 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"magic": 1}, {"magic": "a"}, {"protocol": 1002}, {"protocol": [[]]}, {"form": "archive", "order": "middle"}]
+    "options",
+    [
+        {"magic": 1},
+        {"magic": "a"},
+        {"protocol": 1002},
+        {"protocol": [[]]},
+        {"form": "archive", "order": "middle"},
+    ],
 )
 def test_what_is_no_file_of_pytorchs_is_told(options, tmp_path):
     form = options.pop("form", "sequence")
@@ -417,7 +536,9 @@ def test_what_is_no_file_of_pytorchs_is_told(options, tmp_path):
         weights.read(written(tmp_path, form, {"a": tensor()}, **options))
 
 
-@pytest.mark.parametrize("value", [3, [], {}, {"a": 1}, {"state_dict": {}}, {"a": tensor(), "b": 2}, {"model": "resnet"}])
+@pytest.mark.parametrize(
+    "value", [3, [], {}, {"a": 1}, {"state_dict": {}}, {"a": tensor(), "b": 2}, {"model": "resnet"}]
+)
 def test_a_file_without_tensors_by_name_is_told(value, form, tmp_path):
     with pytest.raises(UserError, match="no tensors by name|missing|not those"):
         weights.read(written(tmp_path, form, value))
@@ -426,7 +547,10 @@ def test_a_file_without_tensors_by_name_is_told(value, form, tmp_path):
 def test_damage_anywhere_is_told_in_a_line_or_changes_a_number(form, tmp_path):
     """Hundreds of files with a byte changed, some with several, and cut off everywhere."""
     order = {"order": "little"} if form == "archive" else {}
-    state = {"state_dict": {"a": tensor(), "b": tensor((2,), (2,), kind="Half", key="1", elements=4)}, "epoch": 3}
+    state = {
+        "state_dict": {"a": tensor(), "b": tensor((2,), (2,), kind="Half", key="1", elements=4)},
+        "epoch": 3,
+    }
     where = {"0": X.astype("<f4"), "1": np.arange(4, dtype="<f2")}
     path = written(tmp_path, form, state, where, **order)
     whole, random, read = path.read_bytes(), np.random.default_rng(0), collections.Counter()

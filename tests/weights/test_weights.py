@@ -15,13 +15,18 @@ SMALL = {
     "cifar B": (resnet.cifar(8, num_classes=4, shortcut="B"), (16, 16, 3)),
     "scanned": (resnet.ResNet((3, 2), num_classes=4, width=4, scan=True), (32, 32, 3)),
     "bottlenecks": (resnet.ResNet((2, 1), resnet.Bottleneck, num_classes=4, width=4), (32, 32, 3)),
-    "pre-activation": (resnet.ResNet((2, 1), resnet.PreactBottleneck, num_classes=4, width=4), (32, 32, 3)),
+    "pre-activation": (
+        resnet.ResNet((2, 1), resnet.PreactBottleneck, num_classes=4, width=4),
+        (32, 32, 3),
+    ),
 }
 
 
 def variables(model, shape, seed=0):
     """Random everywhere, so that two leaves that are exchanged show."""
-    found = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
+    found = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape))
+    )
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), found)
 
@@ -48,8 +53,16 @@ def test_names_are_those_of_pytorch(tmp_path):
     model, shape = SMALL["bottlenecks"]
     weights.export(tmp_path / "net.safetensors", model, variables(model, shape))
     tensors = weights.read(tmp_path / "net.safetensors")
-    assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer1.1.bn3.bias", "layer2.0.downsample.0.weight",
-            "layer2.0.downsample.1.running_mean", "fc.weight", "fc.bias"} <= set(tensors)  # fmt: skip
+    assert {
+        "conv1.weight",
+        "bn1.running_var",
+        "layer1.0.conv1.weight",
+        "layer1.1.bn3.bias",
+        "layer2.0.downsample.0.weight",
+        "layer2.0.downsample.1.running_mean",
+        "fc.weight",
+        "fc.bias",
+    } <= set(tensors)
     assert tensors["conv1.weight"].shape == (4, 3, 7, 7) and tensors["fc.weight"].shape == (4, 32)
 
 
@@ -59,15 +72,21 @@ def test_cifar_names_with_and_without_a_prefix(tmp_path):
     weights.export(tmp_path / "net.safetensors", model, v)
     tensors = weights.read(tmp_path / "net.safetensors")
     assert {"layer1.0.conv1.weight", "layer2.0.shortcut.0.weight", "linear.weight"} <= set(tensors)
-    weights.write(tmp_path / "parallel.safetensors", {f"module.{name}": tensor for name, tensor in tensors.items()})
+    weights.write(
+        tmp_path / "parallel.safetensors",
+        {f"module.{name}": tensor for name, tensor in tensors.items()},
+    )
     got, _ = weights.load(tmp_path / "parallel.safetensors", model, jax.tree.map(np.zeros_like, v))
     assert same(got, v)
 
 
 def test_alexnets_towers_are_groups_in_pytorchs_layout():
-    """conv2 and fc6 by their definition: output o of group g reads input channel i of its own group."""
+    """conv2 and fc6 by their definition: output o of group g reads input channel i of its own
+    group."""
     model = alexnet.AlexNet(num_classes=3)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 99, 99, 3)))
+    shapes = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 99, 99, 3))
+    )
     entries = {entry.path[1:]: entry for entry in weights.entries(model, shapes, "caffe")}
     conv2, fc6 = entries["conv2", "kernel"], entries["fc6", "kernel"]
     assert conv2.torch_shape == (256, 48, 5, 5)
@@ -75,7 +94,9 @@ def test_alexnets_towers_are_groups_in_pytorchs_layout():
     assert conv2.to_torch(kernel)[128 + 7, 5, 1, 2] == kernel[1, 1, 2, 5, 7]
     towers, rows, units = fc6.shape
     side = round((rows / 256) ** 0.5)
-    weight = np.random.default_rng(1).standard_normal(fc6.torch_shape, np.float32)  # (O, C H W), C over both towers
+    weight = np.random.default_rng(1).standard_normal(
+        fc6.torch_shape, np.float32
+    )  # (O, C H W), C over both towers
     image = weight.reshape(4096, 2, 128, side, side)
     ours = fc6.from_torch(weight).reshape(2, 2, side, side, 128, 2048)
     assert ours[1, 0, 1, 0, 5, 9] == image[2048 + 9, 0, 5, 1, 0]
@@ -103,7 +124,10 @@ def file(tmp_path):
     [
         (lambda t: t.pop("layer1.0.conv1.weight"), r"1 missing: layer1\.0\.conv1\.weight"),
         (lambda t: t.update(extra=np.zeros(3)), "1 unused: extra"),
-        (lambda t: t.update({"fc.weight": np.zeros((5, 32))}), r"1 misshapen: fc\.weight \(5, 32\), expected \(4, 32\)"),
+        (
+            lambda t: t.update({"fc.weight": np.zeros((5, 32))}),
+            r"1 misshapen: fc\.weight \(5, 32\), expected \(4, 32\)",
+        ),
         (lambda t: [t.pop(name) for name in list(t) if "bn" in name], r"missing: .* and \d+ more"),
     ],
 )
@@ -120,12 +144,19 @@ def test_counts_of_batches_are_passed_over(file):
 
 def test_another_number_of_classes_leaves_the_head_as_it_is(file):
     def other_head(tensors):
-        tensors["fc.weight"], tensors["fc.bias"] = np.zeros((9, 32), np.float32), np.zeros(9, np.float32)
+        tensors["fc.weight"], tensors["fc.bias"] = (
+            np.zeros((9, 32), np.float32),
+            np.zeros(9, np.float32),
+        )
 
     path, model, v = file(other_head)
     got, report = weights.load(path, model, v, new_head=True)
     assert set(report.new) == {"fc.weight", "fc.bias"} and same(got, v)
-    path, model, v = file(lambda t: t.update({"fc.weight": np.zeros((9, 16), np.float32), "fc.bias": np.zeros(9, np.float32)}))
+    path, model, v = file(
+        lambda t: t.update(
+            {"fc.weight": np.zeros((9, 16), np.float32), "fc.bias": np.zeros(9, np.float32)}
+        )
+    )
     with pytest.raises(UserError, match="misshapen"):  # not the same features
         weights.load(path, model, v, new_head=True)
 
@@ -164,7 +195,8 @@ def test_auxiliary_classifiers_may_be_left_out():
 @pytest.mark.scale
 @pytest.mark.parametrize("form", ["fcn", "dilation", "segnet", "resnet"])
 def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
-    """Features of the dense network are the classifier's; fc6 as a convolution is fc6 where it sees the whole image."""
+    """Features of the dense network are the classifier's; fc6 as a convolution is fc6 where it sees
+    the whole image."""
     model, published = {
         "fcn": (fcn.FCN(num_classes=3), vgg.VGG()),
         "dilation": (dilation.Dilation(num_classes=3), vgg.VGG()),
@@ -174,11 +206,15 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
     shapes = abstract(published, (224, 224, 3))
     v = jax.tree.map(lambda x: np.broadcast_to(np.float32(x.size % 97), x.shape), shapes)
     weights.export(tmp_path / "net.safetensors", published, v)
-    before = jax.tree.map(lambda x: np.broadcast_to(np.float32(-1), x.shape), abstract(model, (64, 64, 3)))
+    before = jax.tree.map(
+        lambda x: np.broadcast_to(np.float32(-1), x.shape), abstract(model, (64, 64, 3))
+    )
     after, report = weights.load_backbone(tmp_path / "net.safetensors", model, before)
     assert report.fits
     changed = {
-        "/".join(part.key for part in path) for path, leaf in jax.tree.leaves_with_path(after) if leaf.reshape(-1)[0] != -1
+        "/".join(part.key for part in path)
+        for path, leaf in jax.tree.leaves_with_path(after)
+        if leaf.reshape(-1)[0] != -1
     }
     head = {"fcn": "score", "dilation": "context", "segnet": "_up", "resnet": "classifier"}[form]
     paths = {"/".join(part.key for part in path) for path, _ in jax.tree.leaves_with_path(before)}
@@ -191,24 +227,34 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
 
 @pytest.mark.parametrize("form", ["segnet", "dilation"])
 def test_an_encoder_sees_in_a_dense_network_what_it_saw_alone(form):
-    """SegNet's pooled stages are those of the trunk; the front end's first one is pool1 of the reflected image."""
+    """SegNet's pooled stages are those of the trunk; the front end's first one is pool1 of the
+    reflected image."""
     norm = BatchNorm if form == "segnet" else None
-    model = {"segnet": segnet.SegNet, "dilation": dilation.Dilation}[form](num_classes=3, width=1 / 16)
+    model = {"segnet": segnet.SegNet, "dilation": dilation.Dilation}[form](
+        num_classes=3, width=1 / 16
+    )
     alone = vgg.Probed(4, norm, width=1 / 16)
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     rng = np.random.default_rng(0)
 
     def filled(network):
-        return jax.tree.map(lambda s: jnp.asarray(rng.uniform(0, 0.1, s.shape), s.dtype), abstract(network, (32, 32, 3)))
+        return jax.tree.map(
+            lambda s: jnp.asarray(rng.uniform(0, 0.1, s.shape), s.dtype),
+            abstract(network, (32, 32, 3)),
+        )
 
     learned, fresh = filled(alone), filled(model)
     placed = weights.place_backbone(model, fresh, learned)
-    for (path, old), new in zip(jax.tree.leaves_with_path(fresh["params"]), jax.tree.leaves(placed["params"]), strict=True):
+    for (path, old), new in zip(
+        jax.tree.leaves_with_path(fresh["params"]), jax.tree.leaves(placed["params"]), strict=True
+    ):
         assert weights.in_encoder(model, [part.key for part in path]) == (old is not new), path
     seen = jax.jit(lambda v: model.apply(v, x, train=False)[1])(placed)
     trunk = vgg.Trunk(norm, ceil=True, width=1 / 16)
     wide = x if form == "segnet" else dilation.reflect(x)
-    own = jax.jit(lambda v: trunk.apply(v, wide, False))({name: modules["trunk"] for name, modules in learned.items()})
+    own = jax.jit(lambda v: trunk.apply(v, wide, False))(
+        {name: modules["trunk"] for name, modules in learned.items()}
+    )
     if form == "segnet":
         for stage in range(1, 6):
             np.testing.assert_allclose(seen[f"pool{stage}"], own[f"pool{stage}"], atol=1e-5)
