@@ -191,8 +191,8 @@ def build(config: Config) -> cli.Experiment:
         bound = -losses.binary_cross_entropy(logits, x) - divergence
         return -bound, figures | {"ELBO": bound, "KL": divergence}
 
-    def loss(variables, batch, key):
-        key_in, key_code = jax.random.split(key)
+    def loss(variables, batch, rng):
+        key_in, key_code = jax.random.split(rng.key)
         x = given = batch["image"]
         if config.noise:
             given = jax.vmap(lambda key, x: corrupt(key, x, config))(

@@ -239,8 +239,8 @@ class Narrator:
         """Cross-entropy of every word."""
         config, network = self.config, self.network
 
-        def loss(variables, batch, key):
-            keys = dict(zip(("dropout", "sampling"), jax.random.split(key), strict=True))
+        def loss(variables, batch, rng):
+            keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
             done, share = variables["progress"]["updates"], 0.0
             if config.sampling:
                 share = config.sampling * jnp.minimum(1.0, done / config.steps)

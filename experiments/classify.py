@@ -314,8 +314,8 @@ def build(config: Config) -> cli.Experiment:
     network = build_network(config, row, len(names), shape)
     as_float, mixes = look.normalize(), bool(config.mixup or config.cutmix)
 
-    def loss(variables, batch, key):
-        key_mix, key_dropout = jax.random.split(key)
+    def loss(variables, batch, rng):
+        key_mix, key_dropout = jax.random.split(rng.key)
         batch = data.mix(batch, key_mix, config.mixup, config.cutmix) if mixes else batch
         (logits, seen), new = network.apply(
             variables,

@@ -163,7 +163,7 @@ def learner(network: resnet.ResNet, config: Config) -> train.Learner:
         wrong = (logits.argmax(-1) != label).astype(np.float32)
         return Mean.of(losses.cross_entropy(logits, label), mask), Mean.of(wrong, mask)
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         (logits, _), new = network.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"]
         )

@@ -147,7 +147,7 @@ class Forecasts:
         def apart(variables, batch, *future):
             return module.apply(variables, batch["history"], *future) - batch["future"]
 
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             apart_BH = apart(variables, batch, batch["future"])
             return train.Loss(
                 Mean.of(jnp.square(apart_BH)),

@@ -456,9 +456,9 @@ def build(config: Config) -> cli.Experiment:
         fake_logit, seen = judge({**variables, **seen}, fake, keys[1], **given)
         return real_logit, fake_logit, seen
 
-    def discriminator_loss(own, opponent, batch, key):
+    def discriminator_loss(own, opponent, batch, rng):
         x, given = batch["image"], told(batch)
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(rng.key, 4)
         fake, _ = forward(
             generator, opponent, replica.sample(draw, keys[0], len(x)), keys[0], **given
         )
@@ -478,10 +478,10 @@ def build(config: Config) -> cli.Experiment:
         }
         return train.Loss(Mean.of(loss), figures, seen)
 
-    def generator_loss(own, opponent, batch, key):
+    def generator_loss(own, opponent, batch, rng):
         batch = jax.tree.map(lambda rows: jnp.repeat(rows, config.generator_batches, 0), batch)
         x, given = batch["image"], told(batch)
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(rng.key, 3)
         fake, seen = forward(
             generator, own, replica.sample(draw, keys[0], len(x)), keys[0], **given
         )
@@ -818,8 +818,8 @@ def two_sample_accuracy(
         rows = jax.random.randint(key, (64,), 0, count)
         return {"image": x[rows], "label": y[rows]}
 
-    def loss(variables, batch, key):
-        logit = network.apply(variables, batch["image"], train=True, rngs={"dropout": key})[0]
+    def loss(variables, batch, rng):
+        logit = network.apply(variables, batch["image"], train=True, rngs={"dropout": rng.key})[0]
         return train.Loss(Mean.of(losses.binary_cross_entropy(logit, batch["label"])))
 
     def init(key, batch):

@@ -327,7 +327,7 @@ def build(config: Config) -> cli.Experiment:
             "generator": generator.init(keys[1], z, train=False),
         }
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         (z, _), seen = encoder.apply(
             encoder_of(variables), batch["image"], train=True, mutable=["batch_stats"]
         )

@@ -173,18 +173,18 @@ class Game:
         """Algorithm 1."""
         config = self.config
 
-        def discriminator_loss(own, opponent, batch, key):
+        def discriminator_loss(own, opponent, batch, rng):
             x = batch["point"]
-            fake = self.generator.apply(opponent, self.noise(key, len(x)))
+            fake = self.generator.apply(opponent, self.noise(rng.key, len(x)))
             logits = self.judge(own, x), self.judge(own, fake)
             loss = losses.minimax_discriminator(*logits, config.real_label)
             if config.r1:
                 loss += config.r1 / 2 * losses.r1(lambda x: self.judge(own, x), x)
             return train.Loss(Mean.of(loss), judged(*logits))
 
-        def generator_loss(own, opponent, batch, key):
+        def generator_loss(own, opponent, batch, rng):
             logit = self.judge(
-                opponent, self.generator.apply(own, self.noise(key, len(batch["point"])))
+                opponent, self.generator.apply(own, self.noise(rng.key, len(batch["point"])))
             )
             return train.Loss(Mean.of(self.generator_losses(logit)[config.loss]))
 
@@ -341,7 +341,7 @@ def fresh(
                 "sample": samples(given, keys[1], count),
             }
 
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             logits = (judge(variables, batch[name]) for name in ("point", "sample"))
             return train.Loss(Mean.of(losses.minimax_discriminator(*logits, real_label)))
 
@@ -409,7 +409,7 @@ def saturation(
     def logits(variables, own, batch):
         return game.judge(variables, game.generator.apply(own, batch["z"]))
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         def means(own):
             return {
                 name: each.mean()

@@ -190,7 +190,7 @@ class Painter:
     def learner(self) -> train.Learner:
         """Of stage 1: one objective."""
 
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             made = self.draw(variables, batch["image"], batch["target_keypoints"])["stage 1"]
             return train.Loss(
                 Mean.of(
@@ -213,7 +213,7 @@ class Painter:
             (logit, _), seen = judge.apply(variables, pair, train=True, mutable=["batch_stats"])
             return logit, {**variables, **seen}
 
-        def discriminator_loss(own, opponent, batch, key):
+        def discriminator_loss(own, opponent, batch, rng):
             made = self.draw(opponent, batch["image"], batch["target_keypoints"])["stage 2"]
             real_logit, own = score(own, batch, batch["target"])
             fake_logit, own = score(own, batch, made)
@@ -223,7 +223,7 @@ class Painter:
                 Mean.of(losses.minimax_discriminator(real_logit, fake_logit)), figures, collections
             )
 
-        def generator_loss(own, opponent, batch, key):
+        def generator_loss(own, opponent, batch, rng):
             made = self.draw(own, batch["image"], batch["target_keypoints"])["stage 2"]
             apart = losses.masked_l1(made, batch["target"], self.mask(batch["target_keypoints"]))
             adversarial = losses.nonsaturating_generator(score(opponent, batch, made)[0])

@@ -255,7 +255,7 @@ class Translator:
         config, judged, constant = self.config, VARIANTS[self.variant], CONSTANT[self.variant]
         draw, judge = self.generators, self.discriminators
 
-        def discriminator_loss(own, opponent, batch, key):
+        def discriminator_loss(own, opponent, batch, rng):
             total, figures = 0.0, {}
             for side in judged:
                 fake, _ = draw.train(opponent, side, batch[OTHER[side]])
@@ -271,7 +271,7 @@ class Translator:
                 figures[f"V of {side}"] = Mean.of(losses.value(real_logit, fake_logit))
             return train.Loss(Mean.of(total), figures, collections(own))
 
-        def generator_loss(own, opponent, batch, key):
+        def generator_loss(own, opponent, batch, rng):
             total, figures, fakes = 0.0, {}, {}
             for side in judged:
                 fakes[side], own = draw.train(own, side, batch[OTHER[side]])

@@ -207,8 +207,8 @@ class Writer:
         token's, on average; 0: unknown."""
         config, network = self.config, self.network
 
-        def loss(variables, batch, key):
-            keys = dict(zip(("dropout", "sampling"), jax.random.split(key), strict=True))
+        def loss(variables, batch, rng):
+            keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
             carry = jax.tree.map(
                 lambda x: x * (1 - batch["fresh"].astype(x.dtype))[:, None], batch["carried"]
             )

@@ -116,7 +116,7 @@ class Recall:
         """By all of back-propagation through time."""
         config, what = self.config, FLOOR[self.config.data][0]
 
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             descended, measured = self.errors(variables, batch, self.given(batch, "sequence"))
             return train.Loss(Mean.of(descended), {what: Mean.of(measured)})
 

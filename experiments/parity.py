@@ -106,7 +106,7 @@ def learner(config: Config, name: str) -> train.Learner:
     def answers(variables, batch):
         return module.apply(variables, jax.nn.one_hot(batch["token"], 2), batch["length"])[0]
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         logits = models.at_end(answers(variables, batch), batch["length"])
         right = logits.argmax(-1) == batch["label"]
         return train.Loss(

@@ -352,9 +352,13 @@ def build(config: Config) -> cli.Experiment:
             total += (losses.pixel_cross_entropy(logits, mask, void)[0] * batch["border"]).sum()
         return Mean(total, count if config.loss_per == "pixel" else jnp.float32(len(mask)))
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         (logits, seen), new = network.apply(
-            variables, batch["image"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            variables,
+            batch["image"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": rng.key},
         )
         objective = error(logits, batch)
         if "aux" in seen:  # of FCN on a ResNet, half of the loss as torchvision has it
@@ -556,7 +560,7 @@ def pretrained(network: nn.Module, variables: train.Variables, config: Config) -
     encoder = models.vgg.Probed(len(training.label_names), norm, network.width, network.dtype)
     as_float = data.scaled(network.pixels)
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         logits_3BK, new = encoder.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"]
         )

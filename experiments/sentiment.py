@@ -185,9 +185,13 @@ class Reader:
     def learner(self) -> train.Learner:
         """One objective: cross-entropy."""
 
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             logits, _ = self.network.apply(
-                variables, batch["token"], batch["token_length"], train=True, rngs={"dropout": key}
+                variables,
+                batch["token"],
+                batch["token_length"],
+                train=True,
+                rngs={"dropout": rng.key},
             )
             figures = {"accuracy": metrics.top_k(logits, batch["label"])}
             return train.Loss(Mean.of(losses.cross_entropy(logits, batch["label"])), figures)

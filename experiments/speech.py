@@ -178,9 +178,13 @@ def build(config: Config) -> cli.Experiment:
     ear = Ear(config, names)
     module = ear.module
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         logits = module.apply(
-            variables, batch["frames"], batch["frames_length"], train=True, rngs={"dropout": key}
+            variables,
+            batch["frames"],
+            batch["frames_length"],
+            train=True,
+            rngs={"dropout": rng.key},
         )
         value, sayable = lost(logits, batch)
         return train.Loss(Mean.of(value), {TOO_LONG: Mean.of(~sayable)})

@@ -282,8 +282,8 @@ class Interpreter:
                 mask,
             )
 
-        def loss(variables, batch, key):
-            keys = dict(zip(("dropout", "sampling"), jax.random.split(key), strict=True))
+        def loss(variables, batch, rng):
+            keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
             given = batch["source"], batch["source_length"], batch["target"][:, :-1]
             done, share = variables["progress"]["updates"], 0.0
             if config.sampling:

@@ -218,7 +218,11 @@ def verb(load, capsys):
         try:
             predict = getattr(module, "Predict", cli.Predict)
             cli.main(
-                module.build, module.PRESETS, predict, [str(argument) for argument in arguments]
+                *([module.load] if hasattr(module, "load") else []),
+                module.build,
+                module.PRESETS,
+                predict,
+                [str(argument) for argument in arguments],
             )
         except SystemExit as stop:
             status = stop.code

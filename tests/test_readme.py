@@ -24,6 +24,7 @@ def test_the_example_is_a_whole_experiment(readme, tmp_path, monkeypatch, capsys
     spec.loader.exec_module(module)
     for verb, steps in (("train", 300), ("train", 400), ("evaluate", 400)):
         cli.main(
+            *([module.load] if hasattr(module, "load") else []),
             module.build,
             module.PRESETS,
             arguments=[verb, "--run", str(tmp_path / "run"), "--steps", str(steps)],
@@ -47,7 +48,13 @@ def test_the_commands_of_a_fresh_machine_come_first_and_use_flags_that_exist(rea
     for name, verb in re.findall(r"experiments/(\w+)\.py (\w+)", usage):
         module = load(name)
         with pytest.raises(SystemExit) as stop:
-            cli.main(module.build, module.PRESETS, module.Predict, [verb, "--help"])
+            cli.main(
+                *([module.load] if hasattr(module, "load") else []),
+                module.build,
+                module.PRESETS,
+                module.Predict,
+                [verb, "--help"],
+            )
         assert stop.value.code == 0
     known = capsys.readouterr().out
     for flag in re.findall(

@@ -17,3 +17,4 @@ from advdl.cli.config import (
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main
 from advdl.cli.progress import say
+from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

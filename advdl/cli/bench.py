@@ -9,13 +9,13 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from advdl import train
-from advdl.cli.experiment import Experiment, Session
+from advdl.cli.experiment import Session
 from advdl.nn import formulation
 
 ROUNDS = 7
@@ -24,12 +24,11 @@ COUNTED = 16
 """Batches."""
 
 
-def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[str, Any]:
+def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
     """Milliseconds per step (bare, in the loop, plain), examples/s and what else is counted,
     compile seconds, share of the loop spent waiting for data, memory in MiB and FLOPs of one step
     (XLA's cost analysis)."""
     with formulation.use("plain"):
-        plain = Session.open(session.name, session.config, session.run, build)
         state_plain = _Bare(plain)
     bare = _Bare(session)
     per_call = session.config.per_call
@@ -64,7 +63,7 @@ def run_bench(session: Session, build: Callable[[Any], Experiment]) -> Mapping[s
         "peak memory MiB": _peak() / 2**20,
         "GFLOP per step (XLA)": _flops(executable) / 1e9,
         "rounds × steps": f"{ROUNDS} × {steps}",
-        **(session.experiment.bench() if session.experiment.bench else {}),
+        **(session.experiment.bench(session.splits) if session.experiment.bench else {}),
     }
 
 
@@ -114,7 +113,7 @@ class _Loop:
 
 def _counted(session: Session) -> dict[str, float]:
     """What a step uses beside examples, in the mean of the first few batches."""
-    found = [session.experiment.counts(session.experiment.train(t)) for t in range(COUNTED)]
+    found = [session.experiment.units(session.splits.train(t)) for t in range(COUNTED)]
     return {name: statistics.mean(float(one[name]) for one in found) for name in found[0]}
 
 

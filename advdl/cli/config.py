@@ -2,15 +2,18 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
 
 from advdl import train
 from advdl.cli.progress import say
+from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, check_ranges
 from advdl.errors import UserError, nearest
+
+Seconds = Annotated[float, Range(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,26 +30,26 @@ class Config:
     PATH/test/CLASS/*.png); blank:HxWxC:CLASSES stands in for what is not there."""
     data_dir: str | None = None
     """Where tensorflow-datasets keeps prepared data (default: its own place)."""
-    steps: int = 1000
+    steps: Count = 1000
     """Updates in all; raise it to go on with a finished run."""
-    batch: int = 128
+    batch: Count = 128
     """Examples a minibatch, over all devices."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the parameters, the order of the data, augmentation and noise."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Step size of the optimizer, at its peak."""
     schedule: Literal["constant", "cosine", "step", "thirds", "quarters", "poly"] = "constant"
     """Course of the learning rate after its peak: step divides it by 10 at 1/2 and 3/4 of the
     updates, thirds at 1/3 and 2/3, quarters at 1/4, 1/2 and 3/4."""
-    power: float = 1.0
+    power: NonNegative = 1.0
     """Of the schedule poly, (1 - update / steps)^power."""
-    warmup: int = 0
+    warmup: Natural = 0
     """Updates over which the learning rate rises to its peak."""
-    clip: float = 0.0
+    clip: NonNegative = 0.0
     """Clip the gradient's global norm to this (0: do not clip)."""
-    ema: float = 0.0
+    ema: Rate = 0.0
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches an update, for batches that do not fit in memory."""
     remat: Literal["none", "products", "blocks"] = "none"
     """What to compute again for the gradient instead of keeping it: all but results of products and
@@ -59,20 +62,20 @@ class Config:
     mesh: str = ""
     """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on
     data)."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between lines of metrics.jsonl."""
-    evaluate_every: int = 500
+    evaluate_every: Natural = 500
     """Steps between evaluations (0: only at the end)."""
-    save_every: int = 500
+    save_every: Natural = 500
     """Steps between checkpoints (0: only at the end)."""
-    keep: int = 3
+    keep: Count = 3
     """Latest checkpoints to keep, beside the best."""
-    per_call: int = 1
+    per_call: Count = 1
     """Steps that one call of the compiled program does; more where a step takes less than a
     call."""
     baselines: bool = False
     """For evaluate: also trivial and classic methods on the same split."""
-    threads: int = 1
+    threads: Count = 1
     """Threads that read and transform data."""
     checkpoint: str = "latest"
     """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of
@@ -82,7 +85,7 @@ class Config:
     profile: str = ""
     """Trace of so many steps, from the second on or, as START:COUNT, from another on, in
     RUN/profile."""
-    watchdog: float = 1800.0
+    watchdog: NonNegative = 1800.0
     """Seconds without a finished step after which the run writes where every thread is, and ends
     (0: never)."""
     distributed: bool = False
@@ -93,9 +96,9 @@ class Config:
     """How many processes there are, likewise."""
     process: int | None = None
     """Number of this process, from 0, likewise."""
-    start_timeout: float = 300.0
+    start_timeout: Seconds = 300.0
     """Seconds within which all processes have to come."""
-    peer_timeout: float = 60.0
+    peer_timeout: Seconds = 60.0
     """Seconds without a sign of life after which a process is gone, and the others end."""
 
     @property
@@ -107,6 +110,24 @@ class Config:
         """The learning rate by update."""
         return train.schedule(
             self.schedule, self.learning_rate, self.steps, self.warmup, self.power
+        )
+
+    def player(
+        self,
+        init: Callable[..., train.Variables],
+        loss: Callable[..., train.Loss],
+        optimizer: optax.GradientTransformation,
+        ema: float | None = None,
+        frozen: Mapping[str, Any] | None = None,
+    ) -> train.Player:
+        """A player with these settings' micro-batches, rematerialization and moving average.
+
+        ema: another decay than `--ema`, 0 for none. init, loss, optimizer, frozen: see
+        `train.Player`.
+        """
+        decay = self.ema if ema is None else ema
+        return train.Player(
+            init, loss, optimizer, decay or None, self.accumulate, self.remat, frozen
         )
 
 
@@ -247,12 +268,7 @@ def parse_steps(text: str) -> tuple[int | None, int]:
 
 def check(config: Config) -> None:
     """Raises UserError for a number that cannot be, and for flags that do not go together."""
-    at_least(1, config, "steps", "batch", "accumulate", "log_every", "keep", "threads", "per_call")
-    at_least(0, config, "seed", "evaluate_every", "save_every", "warmup", "clip", "power")
-    if not 0 < config.learning_rate < float("inf"):
-        raise UserError(f"--learning-rate is {config.learning_rate}; expected a number above 0")
-    if not 0 <= config.ema < 1:
-        raise UserError(f"--ema is {config.ema}; expected at least 0 and less than 1")
+    check_ranges(config)
     counted = ("steps", "log_every", "evaluate_every", "save_every")
     uneven = [name for name in counted if getattr(config, name) % config.per_call]
     if uneven:
@@ -260,8 +276,6 @@ def check(config: Config) -> None:
             f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call"
             f" {config.per_call}; make it one, or give --per-call 1"
         )
-    at_least(0, config, "watchdog")
-    at_least(1, config, "start_timeout", "peer_timeout")
     parse_steps(config.profile)
     alone = [
         name

@@ -1,32 +1,33 @@
 """What an experiment hands to the command line, and the same put in its place."""
 
+import contextlib
+import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from advdl import data, present, train
+from advdl import data, present, reports, train
 from advdl.cli.config import Config
 from advdl.errors import UserError
 
+SPEC = "spec.json"
+
 
 class Experiment(NamedTuple):
-    """What `build(config)` returns.
+    """What `build(config, spec)` returns.
 
     learner: how it learns.
-    train: `batch(t)`, with `batch_size`, the examples of one step. test: finite batches, padded and
-      masked. Both are whole; several processes ask them for `part`, see `data.Shared`.
-    report: `(state, run, figures) -> sections` of report.html; `figures` are those of the last
-      evaluation.
-    predict: `(state, options, folder) -> results`, which are printed; files go to `folder`.
-    snapshot: `(state, step, folder)` draws a picture at step 0 and at every evaluation.
-    best: the test metric whose best checkpoint is kept, and "max" or "min".
+    report: `trained -> sections` of report.html, see `reports.Trained`.
+    predict: `(trained, options, folder) -> results`, which are printed; files go to `folder`.
+    snapshot: `trained -> None` draws a picture at step 0 and at every evaluation.
+    monitor: the figure whose best checkpoint is kept, such as `"val/loss"`, and "max" or "min".
     warm_start: for players, `variables -> variables`, on the host, before the first update.
-    baselines: `() -> figures` of trivial and classic methods on the same split, for `evaluate
-      --baselines`.
-    bench: `() -> figures` that `bench` prints beside its own.
-    counts: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so
+    baselines: `splits -> figures` of trivial and classic methods, for `evaluate --baselines`.
+    bench: `splits -> figures` that `bench` prints beside its own.
+    units: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so
       many a second are printed by `bench`, and of the first at most by `plan`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
     alarms: what is told of when the metrics of training show it.
@@ -34,87 +35,103 @@ class Experiment(NamedTuple):
       read.
     statistics: `(measure, count)` where a state is evaluated and used with statistics that are
       averaged over so many training batches, see `advdl.train.statistics`.
-    kept: JSON files by name, such as a vocabulary, that lie in the run's folder from its start on;
-      a run that is resumed must come to the same.
     """
 
     learner: train.Learner
-    train: Any
-    test: Any
-    report: Callable[[train.State, train.Run, Mapping[str, Any]], list[present.Section]] = (
-        lambda *_: []
-    )
-    predict: Callable[[train.State, Any, pathlib.Path], Mapping[str, Any]] | None = None
-    snapshot: Callable[[train.State, int, pathlib.Path], None] | None = None
-    best: tuple[str, str] | None = None
+    report: Callable[..., list[present.Section]] = lambda *_: []
+    predict: Callable[..., Mapping[str, Any]] | None = None
+    snapshot: Callable[..., None] | None = None
+    monitor: tuple[str, str] | None = None
     warm_start: Mapping[str, Callable[[train.Variables], train.Variables]] = {}
-    baselines: Callable[[], Mapping[str, Any]] | None = None
-    bench: Callable[[], Mapping[str, Any]] | None = None
-    counts: Callable[[Any], Mapping[str, float]] = lambda batch: {}
+    baselines: Callable[..., Mapping[str, Any]] | None = None
+    bench: Callable[..., Mapping[str, Any]] | None = None
+    units: Callable[[Any], Mapping[str, float]] = lambda batch: {}
     rules: Sequence[tuple[str, jax.sharding.PartitionSpec]] = ()
     alarms: Sequence[train.Alarm] = ()
     ready: bool = False
     statistics: tuple[Callable[[train.Variables, Any], train.Variables], int] | None = None
+    # Of the first edition; see `advdl.cli.first_edition`.
+    train: Any = None
+    test: Any = None
+    best: tuple[str, str] | None = None
+    counts: Any = None
     kept: Mapping[str, Mapping[str, Any]] = {}
 
 
-class Session(NamedTuple):
-    """An experiment in its place: everything known before there is a state."""
+Load = Callable[[Any], data.Splits]
+Build = Callable[[Any, Any], Experiment]
 
-    name: str
-    config: Config
-    run: train.Run
-    experiment: Experiment
-    placed: train.Placed
-    key: jax.Array
-    key_init: jax.Array
-    batches: data.Several
-    test: Any
-    batch: Any
-    evaluated: Callable[[train.State], train.State] = lambda state: state
-    """What a state is evaluated and used as; the one that is given stays as it is."""
+
+class Session:
+    """An experiment in its place: everything known before there is a state.
+
+    The data is opened when it is first asked for: to train, or to evaluate. A run that was stored
+    has its spec and the shapes of its batches in `spec.json`, and needs no data for a prediction.
+    """
+
+    def __init__(self, name: str, config: Config, run: train.Run, load: Load, build: Build):
+        """Raises UserError for what does not fit."""
+        self.name, self.config, self.run = name, config, run
+        train.place(config.placement, config.mesh)  # a mesh that cannot be is told first
+        stored = run.read(SPEC)
+        self.splits = load(config)
+        if stored is not None:
+            self.splits.given(data.Spec.from_json(stored.get("spec"), run.folder / SPEC))
+        self._stored = stored
+        self.experiment = build(config, self.splits.spec)
+        self.key_init, self.key = jax.random.split(jax.random.key(config.seed))
+        self.placement = train.place(config.placement, config.mesh, self.experiment.rules)
+        self.placed = self.placement(train.repeated(self.experiment.learner, config.per_call))
 
     @classmethod
     def open(
-        cls, name: str, config: Config, run: train.Run, build: Callable[[Any], Experiment]
+        cls, name: str, config: Config, run: train.Run, load: Any, build: Any = None
     ) -> "Session":
-        """Config, mesh, data, shapes. Raises UserError for what does not fit."""
-        train.place(
-            config.placement, config.mesh
-        )  # a mesh that cannot be is told before data is read
-        experiment = build(config)
-        for file, content in experiment.kept.items():
-            run.check_kept(file, content)
-        learner = train.repeated(experiment.learner, config.per_call)
-        placed = train.place(config.placement, config.mesh, experiment.rules)(learner)
-        number, parts = placed.part()
-        own = [
-            whole.part(number, parts) if parts > 1 else whole
-            for whole in (experiment.train, experiment.test)
-        ]
-        batches = data.Several(own[0], config.per_call)
-        key_init, key = jax.random.split(jax.random.key(config.seed))
-        session = cls(
-            name,
-            config,
-            run,
-            experiment,
-            placed,
-            key,
-            key_init,
-            batches,
-            own[1],
-            placed.put(batches(0)),
-        )
-        if experiment.statistics is None:
-            return session
-        measure, count = experiment.statistics
-        measuring = train.place(config.placement, config.mesh, experiment.rules)(
-            train.measuring(experiment.learner, measure)
-        )
-        return session._replace(
-            evaluated=lambda state: train.recompute_statistics(measuring, state, own[0], count)
-        )
+        """A session of `load` and `build`, or of a first-edition `build` alone."""
+        if build is None:
+            from advdl.cli.first_edition import adapt
+
+            load, build = adapt(load)
+        return cls(name, config, run, load, build)
+
+    def check_same_data(self) -> None:
+        """Raises UserError where a run goes on with data that has another spec than it was started
+        with."""
+        for name, content in self.experiment.kept.items():
+            self.run.check_kept(name, content)
+        if self._stored is None:
+            return
+        now, was = self.splits.make_spec().to_json(), self._stored["spec"]
+        if changed := [k for k in now if _plain(now[k]) != _plain(was.get(k))]:
+            raise UserError(
+                f"{self.run.folder} was started with data of another {changed[0]} than --data gives"
+                " now; restore the data that the run was started with, or give another --run"
+            )
+
+    def part(self, batches: Any) -> Any:
+        """What this process reads of batches."""
+        number, parts = self.placed.part()
+        return batches.part(number, parts) if parts > 1 else batches
+
+    @functools.cached_property
+    def batches(self) -> data.Several:
+        """This process's part of the batches to train on, those of a call in one."""
+        return data.Several(self.part(self.splits.train), self.config.per_call)
+
+    @functools.cached_property
+    def batch(self) -> Any:
+        """The first batch, in place."""
+        return self.placed.put(self.batches(0))
+
+    @functools.cached_property
+    def evaluations(self) -> dict[str, Any]:
+        """This process's part of the batches to evaluate on, by name."""
+        return {name: self.part(batches) for name, batches in self.splits.evaluations.items()}
+
+    def stored_spec(self) -> dict[str, Any]:
+        """What `spec.json` holds: the spec, and the shapes of a batch."""
+        shapes = data.shapes_of(self.splits.train(0), self.config.batch)
+        return {"spec": self.splits.spec.to_json(), "batch": shapes}
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
@@ -130,7 +147,11 @@ class Session(NamedTuple):
 
     def abstract(self) -> train.State:
         """Shapes and shardings of the state."""
-        return self.placed.abstract(self.key_init, self.batch)
+        if self._stored is None or "batch" not in self._stored:
+            return self.placed.abstract(self.key_init, self.batch)
+        size = self.config.batch * self.config.per_call
+        shapes = data.batch_of(self._stored["batch"], size, jax.ShapeDtypeStruct)
+        return self.placed.abstract(self.key_init, self.placed.shapes(shapes))
 
     def new(self) -> train.State:
         """The state before the first update."""
@@ -145,18 +166,69 @@ class Session(NamedTuple):
     def checkpoints(self) -> train.Checkpoints:
         """Those of the run."""
         return train.Checkpoints(
-            self.config.checkpoints or self.run.checkpoints, self.config.keep, self.experiment.best
+            self.config.checkpoints or self.run.checkpoints,
+            self.config.keep,
+            self.experiment.monitor,
         )
 
-    def trained(self, which: train.Which = "latest") -> tuple[int, train.State]:
+    def restored(self, which: train.Which = "latest") -> tuple[int, train.State]:
         """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none
         that is whole."""
-        restored = self.checkpoints().restore(self.abstract(), which=which)
-        if restored is None:
+        found = self.checkpoints().restore(self.abstract(), which=which)
+        if found is None:
             raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
-        return restored[0], self.evaluated(restored[1])
+        return found[0], self.evaluated(found[1])
+
+    def evaluated(self, state: train.State) -> train.State:
+        """What a state is evaluated and used as; the one that is given stays as it is."""
+        if self.experiment.statistics is None:
+            return state
+        return train.recompute_statistics(
+            self._measuring, state, self.part(self.splits.train), self.experiment.statistics[1]
+        )
+
+    @functools.cached_property
+    def _measuring(self) -> train.Placed:
+        measure = self.experiment.statistics[0]
+        return self.placement(train.measuring(self.experiment.learner, measure))
+
+    def evaluate(self, state: train.State) -> dict[str, Any]:
+        """Figures of a state on every evaluation, `"test/accuracy"`."""
+        return {
+            f"{split}/{name}": value
+            for split, batches in self.evaluations.items()
+            for name, value in train.evaluate(self.placed, state, batches).items()
+        }
+
+    @contextlib.contextmanager
+    def trained(
+        self, state: train.State, step: int, figures: Mapping[str, Any], splits: bool = True
+    ) -> Iterator[reports.Trained]:
+        """What a report is given. A process that does not write gets a folder of its own for it,
+        which is thrown away."""
+        data_of = self.splits if splits else None
+
+        def given(run):
+            return reports.Trained(
+                run, self.splits.spec, data_of, self.placed, state, step, figures
+            )
+
+        if train.leads():
+            yield given(self.run)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = train.Run(folder)
+            scratch.report.mkdir()
+            metrics = (self.run.folder / "metrics.jsonl").absolute()
+            (pathlib.Path(folder) / "metrics.jsonl").symlink_to(metrics)
+            yield given(scratch)
 
     @property
     def examples(self) -> int:
         """Examples that one step uses, over all processes."""
-        return self.experiment.train.batch_size
+        return self.splits.train.batch_size
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value, tuples as lists."""
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -17,7 +17,8 @@ import numpy as np
 from advdl import train
 from advdl.cli import bench, plan, verbs
 from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoint
-from advdl.cli.experiment import Experiment, Session
+from advdl.cli.experiment import Session
+from advdl.cli.first_edition import adapt
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
 from advdl.scale import cluster
@@ -35,26 +36,37 @@ VERBS = {
 
 
 def main(
-    build: Callable[[Any], Experiment],
-    presets: Mapping[str, Config],
+    load: Any,
+    build: Any,
+    presets: Any = None,
     predict: type[Predict] = Predict,
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Runs one verb of an experiment.
 
-    build: configuration -> experiment; the experiment is called after the file that defines it.
+    load: configuration -> data. build: configuration and spec -> experiment, which is called after
+      the file that defines it.
     presets: `"laptop"` and others, all of the experiment's own configuration class. predict: what
     its `predict` is told.
 
     A UserError is printed in one line and ends the process with status 2.
     """
+    if isinstance(build, Mapping):  # the first edition: build, presets, predict
+        defined, given_presets = load, build
+        if not isinstance(predict, type):
+            arguments = predict
+        predict = Predict if presets is None else presets
+        (load, build), presets = adapt(defined), given_presets
+    else:
+        defined = build
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    file = pathlib.Path(inspect.getfile(build))
+    file = pathlib.Path(inspect.getfile(defined))
     try:
         with cluster.blamed():
             _run(
                 file,
-                inspect.getdoc(inspect.getmodule(build)) or "",
+                inspect.getdoc(inspect.getmodule(defined)) or "",
+                load,
                 build,
                 presets,
                 predict,
@@ -86,7 +98,7 @@ def _fail(file: pathlib.Path, what: Any) -> NoReturn:
     raise SystemExit(2) from None
 
 
-def _run(file, about, build, presets, predict, arguments) -> None:
+def _run(file, about, load, build, presets, predict, arguments) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {verb:9} {what}" for verb, what in VERBS.items())
         print(f"{about}\n\nusage: python {file} VERB [--help] [flags]\n\n{lines}")
@@ -119,7 +131,9 @@ def _run(file, about, build, presets, predict, arguments) -> None:
         return
     check(config)
     if verb == "plan":
-        plans = plan.run_plan(config, plan.start(arguments), build)
+        plans = plan.run_plan(
+            config, plan.start(arguments), load, build, _stored_spec(run, stored, load)
+        )
         _print(plan.as_json(plans), True) if as_json else plan.show(plans)
         return
     if verb in ("evaluate", "predict") and stored is None and not published:
@@ -130,7 +144,7 @@ def _run(file, about, build, presets, predict, arguments) -> None:
     if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)
     with _together(config):
-        session = Session.open(file.stem, config, run, build)
+        session = Session(file.stem, config, run, load, build)
         match verb:
             case "train":
                 results = verbs.run_train(session)
@@ -139,9 +153,14 @@ def _run(file, about, build, presets, predict, arguments) -> None:
             case "predict":
                 results = verbs.run_predict(session, options, which)
             case "bench":
-                results = bench.run_bench(session, build)
+                results = bench.run_bench(session, Session(file.stem, config, run, load, build))
         if train.leads():
             _print(results, as_json)
+
+
+def _stored_spec(run, stored, load):
+    """What is known of the data of a run that is there."""
+    return None if stored is None or hasattr(load, "first_edition") else run.read("spec.json")
 
 
 def _together(config: Config) -> contextlib.AbstractContextManager[None]:

@@ -3,7 +3,7 @@ sizes in one table."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from advdl import data, train
 from advdl.cli.config import Config, check
-from advdl.cli.experiment import Experiment
+from advdl.cli.experiment import Build, Load
 from advdl.cli.parse import given
 from advdl.cli.progress import say
 from advdl.errors import UserError
@@ -54,25 +54,36 @@ def start(arguments: Sequence[str]) -> list[Topology]:
 
 
 def run_plan(
-    config: Any, topologies: Sequence[Topology], build: Callable[[Any], Experiment]
+    config: Any, topologies: Sequence[Topology], load: Load, build: Build, stored: Any = None
 ) -> list[Plan]:
     """Compiles a step for each topology and each batch, in turn; or for those that the search of
     the largest tries.
 
-    Raises UserError where mesh, batch and devices do not go together.
+    stored: the content of a run's `spec.json`, with which no data is opened. Raises UserError where
+    mesh, batch and devices do not go together.
     """
-    shapes = Shapes(config, build)
     batches = parse_batches(config.batches) or [config.batch]
     if config.largest and len(batches) > 1:
         raise UserError(
             f"--largest searches from one batch on, and --batches are {config.batches}; leave one"
             " of them out"
         )
+    spec, shapes, unit = _known(config, load, build, stored)
+
+    def job(batch: int) -> Job:
+        """The step for batches of this size."""
+        own = dataclasses.replace(config, batch=batch)
+        check(own)
+        experiment = build(own, spec)
+        whole = data.batch_of(shapes, batch * own.per_call, _shape)
+        learner = train.repeated(experiment.learner, own.per_call)
+        return Job(learner, whole, own.placement, own.mesh, experiment.rules, unit)
+
     found: list[Plan] = []
     for topology in topologies:
 
         def attempt(batch: int, topology: Topology = topology) -> Plan:
-            one = plan(shapes.job(batch), topology)
+            one = plan(job(batch), topology)
             say(
                 f"{topology.name}, batch {batch}: {'fits' if one.fits else 'does not fit'},"
                 f" {one.total / 2**30:.3g} GiB"
@@ -80,44 +91,31 @@ def run_plan(
             return one
 
         if config.largest:
-            job = shapes.job(config.batch)
-            unit = ways_of(job, topology) * config.accumulate
-            found += largest(attempt, batches[0], unit)
+            step = ways_of(job(config.batch), topology) * config.accumulate
+            found += largest(attempt, batches[0], step)
         else:
             found += map(attempt, batches)
     return found
 
 
-class Shapes:
-    """The experiment, and what its batches look like: those of a small one are read, and the first
-    axis, the examples, is made as long as it would be."""
+def _known(config: Any, load: Load, build: Build, stored: Any) -> tuple[Any, Any, Any]:
+    """The spec; the shapes of a batch; and what an example holds, its name and how many. Without a
+    stored spec a small batch is read; of batches of several shapes, the longest."""
+    if stored is not None and "batch" in stored:
+        return data.Spec.from_json(stored.get("spec")), stored["batch"], ("examples", 1.0)
+    size = config.accumulate * -(-min(config.batch, FEW) // config.accumulate)
+    small = dataclasses.replace(config, batch=size)
+    splits = load(small)
+    longest = getattr(splits.train, "longest", None)
+    batch = splits.train(0) if longest is None else longest()
+    units = build(small, splits.spec).units(batch)
+    counted = [(name, float(count) / size) for name, count in units.items()]
+    shapes = data.shapes_of(batch, size)
+    return splits.spec, shapes, next(iter(counted), ("examples", 1.0))
 
-    def __init__(self, config: Any, build: Callable[[Any], Experiment]):
-        self._config, self._build = config, build
-        self._small = config.accumulate * -(-min(config.batch, FEW) // config.accumulate)
-        small = build(dataclasses.replace(config, batch=self._small))
-        longest = getattr(small.train, "longest", None)  # of batches of several shapes
-        read = small.train if longest is None else lambda t: longest()
-        batch = data.Several(read, config.per_call)(0)
-        counted = [
-            (name, float(count) / self._small) for name, count in small.counts(read(0)).items()
-        ]
-        self._unit = next(iter(counted), ("examples", 1.0))
-        self._one = {
-            name: (x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in batch.items()
-        }
 
-    def job(self, batch: int) -> Job:
-        """The step for batches of this size."""
-        config = dataclasses.replace(self._config, batch=batch)
-        check(config)
-        experiment = self._build(config)
-        whole = {
-            name: jax.ShapeDtypeStruct((shape[0] // self._small * batch, *shape[1:]), dtype)
-            for name, (shape, dtype) in self._one.items()
-        }
-        learner = train.repeated(experiment.learner, config.per_call)
-        return Job(learner, whole, config.placement, config.mesh, experiment.rules, self._unit)
+def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
 
 
 def parse_batches(text: str) -> list[int]:

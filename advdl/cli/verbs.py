@@ -12,7 +12,8 @@ import jax
 import advdl
 from advdl import present, train
 from advdl.cli.config import SAID_ANEW, Predict, parse_steps
-from advdl.cli.experiment import Session
+from advdl.cli.experiment import SPEC, Session
+from advdl.cli.first_edition import FirstEdition
 from advdl.cli.progress import Progress, say
 from advdl.errors import UserError
 
@@ -27,6 +28,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
         session.experiment,
         session.placed,
     )
+    session.check_same_data()
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
     step, state = (0, None) if restored is None else restored
@@ -47,14 +49,14 @@ def run_train(session: Session) -> Mapping[str, Any]:
     latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
-        latest.take(step, train.evaluate(placed, session.evaluated(state), session.test))
-        log(step, {f"test/{name}": value for name, value in latest.scalars(step).items()})
+        latest.take(step, session.evaluate(session.evaluated(state)))
+        log(step, latest.scalars(step))
         draw(step, state)
 
     def draw(step: int, state: train.State) -> None:
         if experiment.snapshot:
-            whole = train.gathered(state)
-            train.agreed(lambda: experiment.snapshot(whole, step, run.report))
+            with session.trained(state, step, latest.figures) as trained:
+                experiment.snapshot(trained)
 
     def save(step: int, state: train.State) -> None:
         checkpoints.save(step, state, latest.scalars(step))
@@ -94,8 +96,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
             " there"
         )
         return {"stopped": step}
-    whole = train.gathered(session.evaluated(state))
-    summary = train.agreed(lambda: _report(session, step, whole, latest))
+    summary = _report(session, step, session.evaluated(state), latest)
     say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
     return summary
 
@@ -105,13 +106,16 @@ def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str
     if session.experiment.ready:
         said, state = {}, session.evaluated(session.new())
     else:
-        step, state = session.trained(which)
+        step, state = session.restored(which)
         said = {"checkpoint step": step}
-    figures = said | train.evaluate(session.placed, state, session.test)
+    figures = session.evaluate(state)
+    if isinstance(session.splits.spec, FirstEdition):
+        figures = {k.removeprefix("test/"): v for k, v in figures.items()}
+    figures = said | figures
     if session.config.baselines:
         if session.experiment.baselines is None:
             raise UserError(f"{session.name} has no baselines to compare with")
-        figures |= session.experiment.baselines()
+        figures |= session.experiment.baselines(session.splits)
     return figures
 
 
@@ -123,10 +127,11 @@ def run_predict(
     if session.experiment.predict is None:
         raise UserError(f"{session.name} has no predict")
     out = pathlib.Path(options.out or session.run.folder / "predict")
-    step, state = session.trained(which)
+    step, state = session.restored(which)
     with train.told(f"folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    results = session.experiment.predict(state, options, out)
+    with session.trained(state, step, {}) as trained:
+        results = session.experiment.predict(trained, options, out)
     say(f"{session.run.folder}: by the checkpoint of step {step}")
     return results
 
@@ -160,6 +165,7 @@ def _begin(session: Session) -> None:
     session.run.start(session.name, kept)
     for name, content in session.experiment.kept.items():
         session.run.write(name, content)
+    session.run.write(SPEC, session.stored_spec())
 
 
 def _trace(session: Session, step: int) -> train.Trace:
@@ -170,13 +176,20 @@ def _trace(session: Session, step: int) -> train.Trace:
 
 
 def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
-    summary = _summary(session, step, state, latest)
-    sections = session.experiment.report(state, session.run, latest.figures)
-    present.write_report(
-        session.run.report, f"{session.name}: {session.run.folder.name}", _shown(summary), sections
-    )
-    session.run.write("summary.json", summary)
-    return summary
+    """Draws and writes the report; returns the summary. Every process takes part."""
+    whole = train.gathered(state)
+    with session.trained(state, step, latest.figures) as trained:
+        sections = session.experiment.report(trained)
+
+    def write() -> dict[str, Any]:
+        run = session.run
+        summary = _summary(session, step, whole, latest)
+        title = f"{session.name}: {run.folder.name}"
+        present.write_report(run.report, title, _shown(summary), sections)
+        run.write("summary.json", summary)
+        return summary
+
+    return train.agreed(write)
 
 
 def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
@@ -190,7 +203,7 @@ def _summary(session: Session, step: int, state: train.State, latest: Latest) ->
         "preset": session.config.preset,
         "steps": step,
         "seed": session.config.seed,
-        "test": latest.scalars(step),
+        **_by_split(latest.scalars(step)),
         "seconds": round(seconds, 2),
         "steps_per_second": round(step / seconds, 2) if seconds else None,
         "examples_per_second": round(step * session.examples / seconds, 1) if seconds else None,
@@ -209,4 +222,19 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary as one flat table."""
     flat = {k: v for k, v in summary.items() if not isinstance(v, Mapping)}
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    return {f"test {k}": v for k, v in summary["test"].items()} | flat | {"versions": versions}
+    figures = {
+        f"{split} {name}": value
+        for split, found in summary.items()
+        if isinstance(found, Mapping) and split != "versions"
+        for name, value in found.items()
+    }
+    return figures | flat | {"versions": versions}
+
+
+def _by_split(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`{"test/accuracy": a}` -> `{"test": {"accuracy": a}}`."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in figures.items():
+        split, _, own = name.partition("/")
+        found.setdefault(split, {})[own] = value
+    return found

@@ -5,7 +5,8 @@ Partners are neighbors, examples 2i and 2i + 1 of a batch, with one share for bo
 between devices, hosts or replicas, and every placement draws the same numbers. A loss reads a mixed
 batch by
 
-    batch["weight"] * cross_entropy(logits, batch["label"]) + (1 - batch["weight"]) * cross_entropy(logits, batch["other"])
+    batch["weight"] * cross_entropy(logits, batch["label"])
+    + (1 - batch["weight"]) * cross_entropy(logits, batch["other"])
 
 Axes: B batch, P pairs, H height, W width, C channels.
 """

@@ -24,7 +24,7 @@ from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.looks import draw_looks
 from advdl.present.painter import browser, data_url, from_data_url, photograph, serve
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
-from advdl.present.report import Picture, Section, read_metrics, write_report
+from advdl.present.report import Figure, Page, Picture, Section, read_metrics, write_report
 from advdl.present.segmentation import (
     colorize,
     default_palette,
@@ -44,6 +44,8 @@ __all__ = [
     "Cloud",
     "Line",
     "Panel",
+    "Figure",
+    "Page",
     "Picture",
     "Section",
     "animate",

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import os
 import pathlib
 
@@ -19,10 +20,8 @@ def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        try:
+        with contextlib.suppress(OSError):  # the first refusal is the one to tell
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass  # the first refusal is the one to tell
         why = error.strerror or error
         raise UserError(
             f"cannot write {path}: {why}; make it writable, make room or give another place"

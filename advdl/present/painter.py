@@ -48,7 +48,7 @@ def serve(
     z0 is of the picture without strokes, z of the one shown now: the last answer or the candidate
     that was chosen. The strokes, in the order painted, are
 
-        {"kind": "color", "color": [r, g, b], "points": [[x, y], ...], "radius": r}     colors 0..255
+        {"kind": "color", "color": [r, g, b], "points": [[x, y], ...], "radius": r}  # 0..255
         {"kind": "sketch", "points": [[x, y], ...], "radius": r}
         {"kind": "warp", "from": [x, y], "to": [x, y], "radius": r}
 
@@ -222,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         while unread > 0 and (chunk := self.rfile.read(min(unread, 2**16))):
             unread -= len(chunk)
 
-    def log_message(self, format, *args):
+    def log_message(self, *_):
         pass
 
     def _call(self) -> bytes:

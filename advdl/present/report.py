@@ -35,8 +35,37 @@ class Section(NamedTuple):
     figures: Mapping[str, Any] = {}
 
 
+class Figure(NamedTuple):
+    """A figure that a report opens with, beside what it is to be compared with.
+
+    label: what it is, such as "accuracy on test digits". value: a number, or text. baseline: the
+      trivial method's, with its name. paper: the published one, with where it stands.
+    """
+
+    label: str
+    value: Any
+    baseline: str = ""
+    paper: str = ""
+
+
+class Page(NamedTuple):
+    """What report.html shows, in this order.
+
+    picture: the one that the course's slide has in mind. figures: at most three. sentence: whether
+      it worked. sections: everything else.
+    """
+
+    picture: str | os.PathLike | Picture
+    figures: Sequence[Figure]
+    sentence: str
+    sections: Sequence[Section] = ()
+
+
 def write_report(
-    folder: str | os.PathLike, title: str, summary: Mapping[str, Any], sections: Sequence[Section]
+    folder: str | os.PathLike,
+    title: str,
+    summary: Mapping[str, Any],
+    page: Page | Sequence[Section],
 ) -> pathlib.Path:
     """Writes `folder`/report.html, a page without scripts that works from the disk; returns its
     path.
@@ -48,7 +77,16 @@ def write_report(
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
-    parts = [f"<h1>{_text(title)}</h1>", _table(summary)]
+    parts = [f"<h1>{_text(title)}</h1>"]
+    sections = page.sections if isinstance(page, Page) else page
+    if isinstance(page, Page):
+        picture = page.picture
+        parts += [
+            _figure(folder, picture if isinstance(picture, Picture) else Picture(picture)),
+            *(_table(one._asdict()) for one in page.figures),
+            f"<p>{_text(page.sentence)}</p>",
+        ]
+    parts.append(_table(summary))
     if len(sections) > 2:
         links = (
             f'<li><a href="#s{n}">{_text(section.title)}</a></li>'
@@ -178,17 +216,20 @@ _PAGE = """<!DOCTYPE html>
 
 _CSS = """
 :root { color-scheme: light; }
-body { margin: 2.5rem auto 4rem; padding: 0 1.25rem; max-width: 66rem; background: #fff; color: #1c1c1c;
+body { margin: 2.5rem auto 4rem; padding: 0 1.25rem; max-width: 66rem;
+  background: #fff; color: #1c1c1c;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.25rem; }
-h2 { font-size: 1.25rem; margin: 2.75rem 0 0.5rem; padding-top: 1rem; border-top: 1px solid #d9d9d9; }
+h2 { font-size: 1.25rem; margin: 2.75rem 0 0.5rem;
+  padding-top: 1rem; border-top: 1px solid #d9d9d9; }
 p { max-width: 46rem; margin: 0.6rem 0; white-space: pre-line; }
 table { border-collapse: collapse; margin: 0.9rem 0; font-size: 0.92rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.28rem 1.5rem 0.28rem 0.4rem;
   border-bottom: 1px solid #e6e6e6; }
 th { font-weight: 500; color: #4a4a4a; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-nav ul { padding: 0; margin: 1.2rem 0 0; list-style: none; display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; }
+nav ul { padding: 0; margin: 1.2rem 0 0; list-style: none;
+  display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; }
 a { color: #0059a0; }
 figure { margin: 1.1rem 0; }
 img { max-width: 100%; height: auto; border: 1px solid #ececec; }

@@ -9,6 +9,7 @@ from advdl.train.learner import (
     Loss,
     Player,
     PlayerState,
+    Rng,
     State,
     Variables,
     alternate,
@@ -16,8 +17,9 @@ from advdl.train.learner import (
     repeated,
     scanned,
     together,
+    training,
 )
-from advdl.train.loop import Every, Hooks, Outcome, evaluate, fit
+from advdl.train.loop import Every, Hooks, Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, told, trained_player

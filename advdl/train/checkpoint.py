@@ -291,7 +291,8 @@ class Checkpoints:
                 f" {', '.join(state['players'])}"
             )
         player = state["players"][name]
-        return player["ema"] or {"params": player["params"], **player["collections"]}
+        average = player["ema"] or {"params": player["params"], **player["collections"]}
+        return {**average, **(player.get("frozen") or {})}
 
     def _set_aside(self, step: int) -> None:
         aside = self._folder.parent / "damaged"

@@ -47,12 +47,27 @@ class Loss(NamedTuple):
     carried: Any = None
 
 
+class Rng(NamedTuple):
+    """The randomness of one update: `rng("dropout")` is the key for that use of it.
+
+    key: the key of this update (and of this micro-batch). step: the number of the run's updates
+      before this step, int32, for what changes in the course of training.
+    """
+
+    key: Key
+    step: jax.Array
+
+    def __call__(self, use: str) -> Key:
+        """The key of one use; another word gives an independent key."""
+        return jax.random.fold_in(self.key, zlib.crc32(use.encode()))
+
+
 class Player(NamedTuple):
     """A network (or several that share an objective) and how it learns.
 
     init: `(key, batch) -> variables`, Flax's `{"params": …, other collections}`.
-    loss: `(variables, batch, key) -> Loss`; under `alternate`, `(variables, opponent's variables,
-      batch, key) -> Loss`.
+    loss: `(variables, batch, rng) -> Loss`; under `alternate`,
+      `(variables, opponent's variables, batch, rng) -> Loss`. `rng` is an `Rng`.
     optimizer: any optax transformation; clipping and schedules belong in it.
     ema: decay of an exponential moving average of the parameters and of the mutable collections
       (both: an average network whose batch statistics were not averaged is another network). None
@@ -61,6 +76,10 @@ class Player(NamedTuple):
       mod accumulate.
     remat: what is computed again for the gradient instead of being kept, a key of
       `advdl.nn.remat.WAYS`.
+    frozen: variables of networks that are only used, as a tree of shapes. The loss, and whoever
+      evaluates, finds them as `variables["frozen"]`. They belong to the state and to its
+      checkpoints, and no update changes them; they are zeros until `PlayerState.starting_from`
+      gives them values.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -69,6 +88,7 @@ class Player(NamedTuple):
     ema: float | None = None
     accumulate: int = 1
     remat: str = "none"
+    frozen: Mapping[str, Any] | None = None
 
 
 @flax.struct.dataclass
@@ -79,16 +99,17 @@ class PlayerState:
     collections: Variables
     optimizer: Any
     ema: Variables | None
+    frozen: Variables = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> Variables:
         """What the player trains with, as `Module.apply` wants it."""
-        return {"params": self.params, **self.collections}
+        return {"params": self.params, **self.collections, **self.frozen}
 
     @property
     def average(self) -> Variables:
         """What the player is evaluated and sampled with: the moving average where one is kept."""
-        return self.variables if self.ema is None else self.ema
+        return self.variables if self.ema is None else {**self.ema, **self.frozen}
 
     def starting_from(self, variables: Variables) -> "PlayerState":
         """The same with other variables (of the same shapes, on the host), in their average too,
@@ -96,9 +117,10 @@ class PlayerState:
         new = jax.tree.map(
             lambda old, value: jax.device_put(value, old.sharding), self.variables, dict(variables)
         )
+        frozen = {name: new.pop(name) for name in self.frozen}
         collections = {name: value for name, value in new.items() if name != "params"}
         ema = None if self.ema is None else jax.tree.map(jnp.copy, new)
-        return self.replace(params=new["params"], collections=collections, ema=ema)
+        return self.replace(params=new["params"], collections=collections, ema=ema, frozen=frozen)
 
 
 @flax.struct.dataclass
@@ -114,24 +136,32 @@ class State:
         return self.players[player]
 
 
+Function = Callable[..., Any]
+"""`(variables, batch, **settings) -> tree of (B, …)`: what a trained network is used for."""
+
+
 class Learner(NamedTuple):
-    """Three pure functions, in the manner of an optax transformation.
+    """Pure functions, in the manner of an optax transformation.
 
     init: `(key, batch) -> state`; only the batch's shapes matter.
     step: `(state, batch, key) -> (state, metrics)`. `key` is the run's; the step folds its own
       number into it, so randomness is a function of (seed, step) and nothing is saved.
     evaluate: `(state, batch) -> metrics`, sums over the examples that the batch's mask keeps.
+    functions: by name, `(state, batch, **settings) -> tree of (B, …)`, an entry for each example of
+      a batch: samples, codes, logits. Settings are constants of the compiled program.
     """
 
     init: Callable[[Key, Batch], State]
     step: Callable[[State, Batch, Key], tuple[State, Metrics]]
     evaluate: Callable[[State, Batch], Metrics]
+    functions: Mapping[str, Callable[..., Any]] = {}
 
 
 def minimize(
     player: Player,
     evaluate: Callable[[Variables, Batch], Metrics],
     begin: Callable[[Batch], Any] | None = None,
+    functions: Mapping[str, Function] | None = None,
 ) -> Learner:
     """A learner that descends one objective.
 
@@ -143,6 +173,9 @@ def minimize(
     before the first batch. The loss then finds as `batch["carried"]` what it returned as
     `Loss.carried` for the batch before, example i going on where example i stopped; no gradient
     flows through it.
+
+    functions: by name, `(variables, batch, **settings) -> tree of (B, …)`, which see the variables
+    that `evaluate` sees.
     """
 
     def init(key, batch):
@@ -152,17 +185,21 @@ def minimize(
     def step(state, batch, key):
         batch = _with(batch, state.carried)
         model, carried, metrics = _update(
-            player, state["model"], batch, jax.random.fold_in(key, state.step)
+            player, state["model"], batch, Rng(jax.random.fold_in(key, state.step), state.step)
         )
         return (
             State(state.step + 1, {"model": model}, {name: carried for name in state.carried}),
             metrics,
         )
 
+    def seen(state):
+        return sharing.whole(state["model"].average)
+
     return Learner(
         init,
         step,
-        lambda state, batch: replica.sum(evaluate(sharing.whole(state["model"].average), batch)),
+        lambda state, batch: replica.sum(evaluate(seen(state), batch)),
+        _of_state(seen, functions),
     )
 
 
@@ -171,6 +208,7 @@ def alternate(
     generator: Player,
     evaluate: Callable[[dict[str, Variables], Batch], Metrics],
     discriminator_steps: int = 1,
+    functions: Mapping[str, Function] | None = None,
 ) -> Learner:
     """Algorithm 1 of Goodfellow et al. 2014: k discriminator updates, then one generator update, in
     one step.
@@ -182,7 +220,8 @@ def alternate(
 
     Step metrics: both players' with the prefixes `discriminator_` and `generator_` before `loss`
     and `gradient_norm`; other metrics keep their names. `evaluate` gets `{"discriminator":
-    variables, "generator": variables}`, the moving averages where they are kept.
+    variables, "generator": variables}`, the moving averages where they are kept, and so do the
+    functions, `(both's variables, batch, **settings) -> tree of (B, …)`.
     """
 
     def init(key, batch):
@@ -201,27 +240,49 @@ def alternate(
         opponent = state["generator"].variables
 
         def update(carry, minibatch, number):
-            key = jax.random.fold_in(key_d, number)
+            rng = Rng(jax.random.fold_in(key_d, number), state.step)
             carry, _, metrics = _update(
-                discriminator, carry, minibatch, key, opponent, name="discriminator_"
+                discriminator, carry, minibatch, rng, opponent, name="discriminator_"
             )
             return carry, metrics, None
 
         d, metrics_d, _ = _repeat(update, state["discriminator"], minibatches)
         last = jax.tree.map(lambda x: x[-1], minibatches)
         g, _, metrics_g = _update(
-            generator, state["generator"], last, key_g, d.variables, name="generator_"
+            generator,
+            state["generator"],
+            last,
+            Rng(key_g, state.step),
+            d.variables,
+            name="generator_",
         )
         return State(state.step + 1, {"discriminator": d, "generator": g}), {
             **metrics_d,
             **metrics_g,
         }
 
-    def score(state, batch):
-        averages = {name: sharing.whole(player.average) for name, player in state.players.items()}
-        return replica.sum(evaluate(averages, batch))
+    def seen(state):
+        return {name: sharing.whole(player.average) for name, player in state.players.items()}
 
-    return Learner(init, step, score)
+    return Learner(
+        init,
+        step,
+        lambda state, batch: replica.sum(evaluate(seen(state), batch)),
+        _of_state(seen, functions),
+    )
+
+
+def training(
+    module: Any, variables: Variables, *inputs: Any, rngs: Mapping[str, Key] | None = None, **named
+) -> tuple[Any, Variables]:
+    """A Flax module in training mode: (its output, its mutable collections afterwards).
+
+    It is applied to the inputs with `train=True`. Every collection beside `params` and `frozen` may
+    change; `Loss.collections` takes those that did. Nothing is stored.
+    """
+    own = {name: value for name, value in variables.items() if name != "frozen"}
+    mutable = [name for name in own if name != "params"]
+    return module.apply(own, *inputs, train=True, rngs=rngs, mutable=mutable, **named)
 
 
 def together(learners: Mapping[str, Learner]) -> Learner:
@@ -231,7 +292,8 @@ def together(learners: Mapping[str, Learner]) -> Learner:
     Member `name` is what it is alone with the key `fold_in(key, crc32(name))`, at initialization
     and in every step; so it does not matter who is beside it, and one learner under two names
     starts from two initializations. Its players are `"name/player"` in the state, its metrics
-    `"name/metric"`. Raises ValueError where a name followed by "/" is the prefix of another.
+    `"name/metric"`, its functions `"name/function"`. Raises ValueError where a name followed by "/"
+    is the prefix of another.
 
     A learner that comes several times is traced once, and its initializations are one loop. XLA
     still compiles a copy of the step for each name: on CPU a subprogram that is called, or a loop
@@ -242,9 +304,9 @@ def together(learners: Mapping[str, Learner]) -> Learner:
             f"member {clashes[0][0]!r} is a prefix of member {clashes[0][1]!r}; give them other"
             " names"
         )
-    names: dict[Learner, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for name, member in learners.items():
-        names.setdefault(member, []).append(name)
+        names.setdefault(id(member), []).append(name)
 
     def own_key(key, name):
         return jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -273,7 +335,8 @@ def together(learners: Mapping[str, Learner]) -> Learner:
 
     def init(key, batch):
         begun = {}
-        for member, own in names.items():
+        for own in names.values():
+            member = learners[own[0]]
             keys = jnp.stack([own_key(key, name) for name in own])
             stacked = jax.lax.map(lambda key, member=member: member.init(key, batch), keys)
             begun |= {
@@ -297,7 +360,14 @@ def together(learners: Mapping[str, Learner]) -> Learner:
             }
         )
 
-    return Learner(init, step, evaluate)
+    def function(name, of):
+        return lambda state, batch, **settings: of(own_part(state, name), batch, **settings)
+
+    functions = {
+        name: {what: function(name, of) for what, of in member.functions.items()}
+        for name, member in learners.items()
+    }
+    return Learner(init, step, evaluate, joined(functions))
 
 
 def repeated(learner: Learner, times: int) -> Learner:
@@ -323,7 +393,7 @@ def repeated(learner: Learner, times: int) -> Learner:
         )
         return state, metrics
 
-    return Learner(init, step, learner.evaluate)
+    return learner._replace(init=init, step=step)
 
 
 def scanned(
@@ -352,26 +422,48 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
     variables = dict(player.init(key, batch))
     params = variables.pop("params")
     ema = None if player.ema is None else {"params": params, **variables}
-    return PlayerState(params, variables, player.optimizer.init(params), ema)
+    frozen = {} if player.frozen is None else {"frozen": _zeros(player.frozen)}
+    return PlayerState(params, variables, player.optimizer.init(params), ema, frozen)
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), dict(shapes))
+
+
+def _of_state(seen: Callable[[State], Any], functions: Mapping[str, Function] | None) -> Any:
+    """Functions of variables as functions of the state; `seen(state)` are the variables."""
+
+    def of_state(function):
+        return lambda state, batch, **settings: function(seen(state), batch, **settings)
+
+    return {name: of_state(function) for name, function in (functions or {}).items()}
 
 
 def _update(
-    player: Player, state: PlayerState, batch: Batch, key: Key, *opponent: Variables, name: str = ""
+    player: Player,
+    state: PlayerState,
+    batch: Batch,
+    rng: Rng,
+    *opponent: Variables,
+    name: str = "",
 ):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
     opponent = [sharing.whole(variables) for variables in opponent]
-    whole = sharing.whole({"params": state.params})[
-        "params"
-    ]  # brought together once, not in every micro-batch
+    # Brought together once, not in every micro-batch.
+    whole = sharing.whole({"params": state.params, **state.frozen})
+    frozen = {name: whole[name] for name in state.frozen}
 
     def micro(collections, part, number):
         def total(params):
-            variables = sharing.whole({"params": params, **collections})
-            loss = player.loss(variables, *opponent, part, jax.random.fold_in(key, number))
+            variables = {**sharing.whole({"params": params, **collections}), **frozen}
+            own_rng = rng._replace(key=jax.random.fold_in(rng.key, number))
+            loss = player.loss(variables, *opponent, part, own_rng)
             return loss.objective.total, loss
 
         try:
-            gradient, loss = jax.grad(remat.WAYS[player.remat](total), has_aux=True)(whole)
+            gradient, loss = jax.grad(remat.WAYS[player.remat](total), has_aux=True)(
+                whole["params"]
+            )
         except remat.NoBlocksError as error:
             raise UserError(f"{error}; give --remat products, or none") from error
         return (
@@ -395,7 +487,7 @@ def _update(
         )
     norm = Mean.of(global_norm(gradient)[None])
     metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
-    return PlayerState(params, collections, optimizer, ema), carried, metrics
+    return PlayerState(params, collections, optimizer, ema, state.frozen), carried, metrics
 
 
 def _with(batch: Batch, carried: Mapping[str, Any]) -> Batch:

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from advdl.errors import UserError
 from advdl.metrics import compute, merge
+from advdl.train import hosts
 from advdl.train.learner import Batch, Key, State
 from advdl.train.placement import Placed
 from advdl.train.trace import Trace
@@ -159,6 +160,33 @@ def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
         metrics = _on_host(placed.evaluate(state, placed.put(batches[number])))
         total = metrics if total is None else merge(total, metrics)
     return compute(total)
+
+
+def apply(
+    placed: Placed,
+    state: State,
+    name: str,
+    inputs: Mapping[str, np.ndarray],
+    rows: int = 64,
+    **settings: Any,
+) -> Any:
+    """The learner's function of this name, of all examples: a tree of host arrays (N, …).
+
+    inputs: arrays (N, …) by name, N at least 1, the same on every process. They are taken `rows` at
+    a time, or the next multiple of the parts that the placement splits a batch into; the last
+    portion is filled up with its last example, so that one program serves all counts. Every process
+    calls this and gets everything. Nobody gathers the state.
+    """
+    count = len(next(iter(inputs.values())))
+    size = -(-rows // placed.ways) * placed.ways
+    number, parts = placed.part()
+    found = []
+    for first in range(0, count, size):
+        places = np.minimum(np.arange(first, first + size), count - 1)
+        own = places.reshape(parts, -1)[number]
+        batch = placed.put({key: np.asarray(value)[own] for key, value in inputs.items()})
+        found.append(_on_host(hosts.gathered(placed.functions[name](state, batch, **settings))))
+    return jax.tree.map(lambda *part: np.concatenate(part)[:count], *found)
 
 
 class Window:

@@ -73,6 +73,9 @@ class Placed(NamedTuple):
 
     init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its
       buffers are reused).
+    functions: those of the learner, `(state, batch, **settings) -> tree of (B, …)`, laid out as the
+      batch is, and compiled at their first call for each shape and each setting.
+    ways: how many equal parts a batch is split into, over all processes.
     put: host batch (this process's part) -> device batch, laid out as `step` and `evaluate` want
       it.
     shapes: the same of the shapes of a whole batch, over all processes: what `step.compile` needs
@@ -85,6 +88,8 @@ class Placed(NamedTuple):
     init: Once
     step: Once
     evaluate: Once
+    functions: Mapping[str, Callable[..., Any]]
+    ways: int
     put: Callable[[Batch], Batch]
     shapes: Callable[[Batch], Batch]
     abstract: Callable[[Key, Batch], State]
@@ -233,7 +238,8 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
     )
     evaluate = mapped(learner.evaluate, in_axes=(state_axes, 0), out_axes=None)
 
-    def dealt(tree, ways=len(everywhere)):
+    def dealt(tree, ways=None):
+        ways = len(everywhere) if ways is None else ways
         return jax.tree.map(lambda x: x.reshape(ways, x.shape[0] // ways, *x.shape[1:]), tree)
 
     def to_replicas(state):
@@ -300,9 +306,26 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
             lambda state, batch: evaluate(to_replicas(state), batch), out_shardings=whole
         ).lower(state, batch)
 
+    def lower_function(function, state, batch):
+        applied = mapped(function, in_axes=(state_axes, 0), out_axes=0)
+
+        def around(state, batch):
+            found = applied(to_replicas(state), batch)
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+        return jax.jit(around, out_shardings=over_batch).lower(state, batch)
+
     once = functools.partial(Once, platform=everywhere[0].platform)
     return Placed(
-        once(lower_init), once(lower_step), once(lower_evaluate), put, shapes, abstract, part
+        once(lower_init),
+        once(lower_step),
+        once(lower_evaluate),
+        _compiled(learner, lower_function, once),
+        len(everywhere),
+        put,
+        shapes,
+        abstract,
+        part,
     )
 
 
@@ -385,8 +408,36 @@ def _jitted(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding), batch
         )
 
+    def lower_function(function, state, batch):
+        jitted = jax.jit(
+            function,
+            in_shardings=(layout(state), batch_sharding),
+            out_shardings=batch_sharding,
+        )
+        with within():
+            return jitted.lower(state, batch)
+
     once = functools.partial(Once, platform=platform)
-    return Placed(once(init), once(step), once(evaluate), put, shapes, abstract, part)
+    functions = _compiled(learner, lower_function, once)
+    return Placed(
+        once(init), once(step), once(evaluate), functions, ways, put, shapes, abstract, part
+    )
+
+
+def _compiled(learner: Learner, lower: Callable[..., Any], once: Callable[..., Once]) -> Any:
+    """The learner's functions, each with settings as constants of a program of its own."""
+
+    def compiled(function):
+        @functools.cache
+        def program(settings):
+            fixed = functools.partial(function, **dict(settings))
+            return once(functools.partial(lower, fixed))
+
+        return lambda state, batch, **settings: program(tuple(sorted(settings.items())))(
+            state, batch
+        )
+
+    return {name: compiled(function) for name, function in learner.functions.items()}
 
 
 def _part(sharding, ways: int) -> tuple[int, int]:

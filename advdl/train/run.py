@@ -2,8 +2,9 @@
 share it, process 0 writes.
 
 config.json      the experiment's name and its configuration
-*.json           what an experiment keeps from the start on, such as a vocabulary
-metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …} or {"step": 100, "test/accuracy": 0.97}
+spec.json        what the networks know of the data, and the shapes of a batch
+metrics.jsonl    one object a line: {"step": 100, "train/loss": 0.31, …}
+                 or {"step": 100, "test/accuracy": 0.97}
 events.out.*     the same for TensorBoard
 checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
 profile/         a trace, where one was asked for

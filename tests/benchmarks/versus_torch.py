@@ -190,7 +190,7 @@ def language_model(dtype: Any) -> train.Learner:
     size, features = LANGUAGE
     network = language.LanguageModel(size, features, features, layers=2, dtype=dtype)
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         logits, found = network.apply(variables, batch["inputs"], batch["carried"], train=True)
         return train.Loss(
             Mean.of(losses.cross_entropy(logits, batch["targets"])), carried=found["carry"]

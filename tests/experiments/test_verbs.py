@@ -70,6 +70,7 @@ def finished(load, tmp_path_factory):
     def finished(name):
         module, folder = load(name), tmp_path_factory.mktemp(name) / "run"
         cli.main(
+            *([module.load] if hasattr(module, "load") else []),
             module.build,
             module.PRESETS,
             module.Predict,
@@ -326,7 +327,7 @@ def build(config):
 
     player = train.Player(
         init=lambda key, batch: {"params": {"w": jnp.zeros(1)}},
-        loss=lambda variables, batch, key: train.Loss(Mean.of(-value(variables, batch))),
+        loss=lambda variables, batch, rng: train.Loss(Mean.of(-value(variables, batch))),
         optimizer=optax.sgd(config.learning_rate),
     )
     training, test = (data.open_source("digits", split) for split in ("train", "test"))

@@ -21,8 +21,8 @@ KINDS = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
 def learner():
     model = alexnet.AlexNet(num_classes=5)
 
-    def loss(variables, batch, key):
-        logits, _ = model.apply(variables, batch["image"], train=True, rngs={"dropout": key})
+    def loss(variables, batch, rng):
+        logits, _ = model.apply(variables, batch["image"], train=True, rngs={"dropout": rng.key})
         return train.Loss(Mean.of(losses.cross_entropy(logits, batch["label"])))
 
     def init(key, batch):

@@ -64,7 +64,12 @@ def main(port, processes, process, silence, runs):
             ) as file:
                 write_down(file)
                 with reported(name == "gan"):
-                    cli.main(module.build, module.PRESETS, arguments=arguments)
+                    cli.main(
+                        *([module.load] if hasattr(module, "load") else []),
+                        module.build,
+                        module.PRESETS,
+                        arguments=arguments,
+                    )
 
 
 if __name__ == "__main__":

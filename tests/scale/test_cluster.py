@@ -173,7 +173,12 @@ def here():
         try:
             module = one_of_several.load(name)
             with one_of_several.reported(name == "gan"):
-                cli.main(module.build, module.PRESETS, arguments=command(name, folder, steps)[1:])
+                cli.main(
+                    *([module.load] if hasattr(module, "load") else []),
+                    module.build,
+                    module.PRESETS,
+                    arguments=command(name, folder, steps)[1:],
+                )
         finally:
             data.Several.__call__ = before
         return found
@@ -299,7 +304,7 @@ from advdl.scale import cluster
 
 port, process = sys.argv[1], int(sys.argv[2])
 with cluster.joined(cluster.Meeting(f"127.0.0.1:{port}", 2, process, 60, 10)):
-    loss = lambda variables, batch, key: train.Loss(Mean.of(variables["params"]["w"] * batch["x"]))
+    loss = lambda variables, batch, rng: train.Loss(Mean.of(variables["params"]["w"] * batch["x"]))
     init = lambda key, batch: {"params": {"w": jnp.float32(0)}}
     placed = train.place("mesh")(train.minimize(train.Player(init, loss, optax.sgd(0.1)), lambda *_: {}))
 

@@ -47,7 +47,7 @@ class Layers(nn.Module):
 def learner(**player):
     network = Layers()
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         return Loss(Mean.of(jnp.square(network.apply(variables, batch["x"]) - batch["y"]).sum(1)))
 
     def init(key, batch):
@@ -135,7 +135,7 @@ def test_micro_batches_take_less_room_for_the_same_work():
 
 def test_what_is_computed_again_changes_no_number_and_no_product():
     def trained(remat):
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             x = batch["x"]
             for kernel in variables["params"]["kernels"]:
                 x = jnp.tanh(x @ kernel)
@@ -169,7 +169,7 @@ def test_what_is_computed_again_changes_no_number_and_no_product():
 def test_wide_layers_over_the_axis_model_divide_their_work_and_add_up_once_each_way():
     """As VGG and AlexNet have them; the same numbers as on one device."""
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         p = variables["params"]
         y = jnp.tanh(batch["x"] @ p["fc6"]["kernel"] + p["fc6"]["bias"][None])
         return Loss(Mean.of(jnp.square(y @ p["fc7"]["kernel"] - batch["y"]).sum(1)))

@@ -208,7 +208,7 @@ def test_digest_tells_values_types_shapes_and_places_apart():
 def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path, ema):
     """Of a real state, whose optimizer is made of classes; its digest holds for the dicts that it
     is read back as."""
-    network = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=False)])
+    network = nn.Sequential([nn.Dense(300), nn.BatchNorm(use_running_average=False)])
 
     def init(key, batch):
         return network.init(key, batch["x"])
@@ -216,7 +216,7 @@ def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path,
     player = train.Player(
         init, lambda *_: None, optax.chain(optax.clip(1.0), optax.adam(1e-3, b1=0.5)), ema
     )
-    begun = train.minimize(player, lambda *_: {}).init(jax.random.key(0), {"x": jnp.ones((2, 4))})
+    begun = train.minimize(player, lambda *_: {}).init(jax.random.key(0), {"x": jnp.ones((2, 40))})
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.player("model") is None
     with checkpoints:

@@ -102,7 +102,7 @@ def test_moving_average_covers_batch_statistics():
         def __call__(self, x):
             return nn.BatchNorm(use_running_average=False, momentum=0.5)(nn.Dense(1)(x))[:, 0]
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         out, new = Net().apply(variables, batch["x"], mutable=["batch_stats"])
         return Loss(Mean.of((out - batch["y"]) ** 2), collections=new)
 
@@ -123,9 +123,9 @@ def counting_game(k, generator_rate=1.0, discriminator_rate=1.0):
     def init(key, batch):
         return {"params": {"ids": jnp.zeros(()), "noise": jnp.zeros(()), "seen": jnp.zeros(())}}
 
-    def loss(own, opponent, batch, key):
+    def loss(own, opponent, batch, rng):
         p, count = own["params"], batch["id"].shape[0]
-        noise = replica.sample(lambda k: jax.random.normal(k), key, count)
+        noise = replica.sample(lambda k: jax.random.normal(k), rng.key, count)
         seen = jnp.broadcast_to(opponent["params"]["ids"], (count,))
         descended = -(p["ids"] * batch["id"] + p["noise"] * noise + p["seen"] * seen)
         return Loss(Mean.of(descended), {"noise": Mean.of(noise)})
@@ -178,15 +178,15 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
     def fakes(v, key, count):
         return v["params"]["c"] + replica.sample(lambda k: jax.random.uniform(k), key, count)
 
-    def loss_d(own, opponent, batch, key):
-        fake = fakes(opponent, key, batch["x"].shape[0])
+    def loss_d(own, opponent, batch, rng):
+        fake = fakes(opponent, rng.key, batch["x"].shape[0])
         return Loss(
             Mean.of(minimax_discriminator(logit(own, batch["x"]), logit(own, fake))),
             {"fake": Mean.of(fake)},
         )
 
-    def loss_g(own, opponent, batch, key):
-        fake = fakes(own, key, batch["x"].shape[0])
+    def loss_g(own, opponent, batch, rng):
+        fake = fakes(own, rng.key, batch["x"].shape[0])
         return Loss(Mean.of(minimax_generator(logit(opponent, fake))), {"fake_g": Mean.of(fake)})
 
     learner = alternate(
@@ -245,9 +245,9 @@ def noisy_regression():
         value, new = network.apply(variables, batch["x"], mutable=["batch_stats"])
         return value[:, 0] - batch["y"], new
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         off, new = residual(variables, batch)
-        noise = replica.sample(jax.random.normal, key, len(off))
+        noise = replica.sample(jax.random.normal, rng.key, len(off))
         return Loss(Mean.of((off + noise) ** 2), {"noise": Mean.of(noise)}, new)
 
     player = Player(

@@ -22,7 +22,7 @@ KEY = jax.random.key(0)
 def learner(poison_at):
     """Counts its steps in `w`; its loss turns nan at one of them."""
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         w = variables["params"]["w"]
         return Loss(Mean.of(w * jnp.where(batch["t"] == poison_at, jnp.nan, -batch["x"])))
 
@@ -90,7 +90,7 @@ def test_the_batches_of_a_resumed_run_are_those_of_its_steps():
 def test_a_gradient_that_is_not_finite_is_noticed_before_what_it_made_is_saved():
     """sqrt at zero: the loss of step 3 is finite and its gradient is not."""
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         w = variables["params"]["w"]
         return Loss(Mean.of(-w * batch["x"] + jnp.where(w == 2, jnp.sqrt(jnp.abs(w - 2)), 0.0)))
 

@@ -27,10 +27,10 @@ def learner():
         first, second = jax.random.normal(keys[0], (6, 8)), jax.random.normal(keys[1], (8, 1))
         return {"params": {"first": first, "second": second, "bias": jnp.full(3, 0.5)}}
 
-    def loss(variables, batch, key):
-        TRACES.append(key)
+    def loss(variables, batch, rng):
+        TRACES.append(rng.key)
         p = variables["params"]
-        noise = replica.sample(lambda k: jax.random.normal(k, (6,)), key, len(batch["x"]))
+        noise = replica.sample(lambda k: jax.random.normal(k, (6,)), rng.key, len(batch["x"]))
         out = jnp.tanh((batch["x"] + noise) @ p["first"]) @ p["second"]
         return Loss(
             Mean.of((out[:, 0] - batch["y"] + p["bias"].sum()) ** 2), {"noise": Mean.of(noise)}
@@ -146,7 +146,7 @@ def test_every_placement_draws_the_same_parameters_and_noise_and_counts_the_same
 
 def test_accumulation_deals_the_same_examples_on_a_mesh_without_moving_them():
     def gathered(accumulate):
-        def loss(variables, batch, key):
+        def loss(variables, batch, rng):
             return Loss(Mean.of((batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2))
 
         player = Player(

@@ -25,7 +25,7 @@ def unrolled(params, h, x_BT):
 
 
 def learner(rate=0.1, stateful=True, **options):
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         h = batch["carried"] * (1 - batch["fresh"]) if stateful else jnp.zeros(len(batch["x"]))
         said, last = unrolled(variables["params"], h, batch["x"])
         return Loss(Mean.of((said - batch["y"]) ** 2), carried=last if stateful else None)

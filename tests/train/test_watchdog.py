@@ -66,7 +66,7 @@ def test_a_step_counts_when_it_is_done_and_not_when_it_is_dispatched():
 
 
 def test_a_trace_of_some_steps_is_one_that_perfetto_opens(tmp_path):
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         return Loss(Mean.of((variables["params"]["w"] - batch["x"]) ** 2))
 
     placed = place("jit")(

@@ -1,0 +1,135 @@
+"""What a network must know of its data, apart from the data: a spec.
+
+`load` makes it from the training data. A run keeps it as `spec.json`, and from then on networks are
+built, planned and used for predictions without any data.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from advdl.data.source import Source
+from advdl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Base of all specs: frozen dataclasses of numbers, strings, and tuples of these.
+
+    A class that inherits is known by its name, under which it is stored.
+    """
+
+    _kinds: ClassVar[dict[str, type["Spec"]]] = {}
+
+    def __init_subclass__(cls, **named: Any):
+        super().__init_subclass__(**named)
+        Spec._kinds[cls.__name__] = cls
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON: its kind and its fields."""
+        return {"kind": type(self).__name__, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(stored: Any, file: Any = "spec.json") -> "Spec":
+        """The spec that was stored. Raises UserError, with the file's name, for anything else."""
+
+        def refuse(why: str) -> UserError:
+            return UserError(f"{file} describes no data: {why}; restore it, or train the run anew")
+
+        if not isinstance(stored, Mapping):
+            raise refuse("it is no JSON object")
+        kind = Spec._kinds.get(str(stored.get("kind")))
+        if kind is None:
+            raise refuse(f"its kind is {stored.get('kind')!r}")
+        hints = typing.get_type_hints(kind)
+        fields = {}
+        for field in dataclasses.fields(kind):
+            if field.name not in stored:
+                raise refuse(f"{field.name} is missing")
+            try:
+                fields[field.name] = _read(hints[field.name], stored[field.name])
+            except (TypeError, ValueError):
+                raise refuse(f"{field.name} is no {_spell(hints[field.name])}") from None
+        return kind(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec(Spec):
+    """Labeled images, as a network gets them.
+
+    shape: (height, width, channels). label_names: one for each class. low: the lowest value of a
+      pixel, -1 or 0; the highest is 1.
+    """
+
+    shape: tuple[int, int, int]
+    label_names: tuple[str, ...] = ()
+    low: float = -1.0
+
+    @classmethod
+    def of(cls, source: Source, **fields: Any) -> Self:
+        """The spec of a source's images and classes; further fields by name."""
+        return cls(tuple(source.image_shape), tuple(source.label_names), **fields)
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """A JSON value as the type that is expected. Raises TypeError or ValueError."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        return _read(next(one for one in inner if one is not type(None)), value)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        if len(inner) == 2 and inner[1] is ...:
+            return tuple(_read(inner[0], one) for one in value)
+        return tuple(_read(kind, one) for kind, one in zip(inner, value, strict=True))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return Spec.from_json(value) if "kind" in value else _fields(hint, value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise TypeError
+    return value
+
+
+def _fields(kind: type, value: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _read(hints[name], one) for name, one in value.items()})
+
+
+def _spell(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
+
+
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]
+"""By name, the shape of one example and its dtype."""
+
+
+def shapes_of(batch: Mapping[str, np.ndarray], size: int) -> dict[str, list[Any]]:
+    """What `batch_of` makes zeros of, as JSON: of each array (B·n, …) its n and the shape of the
+    rest, and its dtype."""
+    return {
+        name: [len(x) // size, list(x.shape[1:]), np.asarray(x).dtype.name]
+        for name, x in batch.items()
+    }
+
+
+def batch_of(
+    shapes: Any, size: int, make: Callable[..., Any] = np.zeros, file: Any = "spec.json"
+) -> dict[str, Any]:
+    """A batch of `size` examples with the shapes that `shapes_of` found, made by
+    `make(shape, dtype)`. Raises UserError for what `shapes_of` did not write."""
+    try:
+        return {
+            str(name): make((int(times) * size, *map(int, rest)), np.dtype(dtype))
+            for name, (times, rest, dtype) in shapes.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} tells no shapes of a batch ({error}); restore it, or train the run anew"
+        ) from None

@@ -1,0 +1,6 @@
+"""What follows training: outputs and data in, figures, pictures, a verdict and predictions out.
+
+One file for each kind of output. A report is tested on arrays; it trains nothing.
+"""
+
+from advdl.reports.trained import Trained

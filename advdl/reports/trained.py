@@ -1,0 +1,49 @@
+"""What a report is given: a trained state in its place, and what belongs to it."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from advdl import present, train
+
+
+class Trained(NamedTuple):
+    """A trained state, which stays where its placement put it, and what it was made of.
+
+    Every process has one and calls the same functions of it, since a state may be spread over all
+    of them. What a process other than the first writes goes to a folder that is thrown away.
+
+    run: the run's folder. spec: what the networks know of their data. splits: the data, which is
+      opened when it is first asked for; None where a prediction is made. placed, state: the learner
+      in its place and the state. step: updates done. figures: those of the last evaluation,
+      `"test/accuracy"`; single numbers and arrays.
+    """
+
+    run: train.Run
+    spec: Any
+    splits: Any
+    placed: train.Placed
+    state: train.State
+    step: int
+    figures: Mapping[str, Any] = {}
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The folder of the pictures."""
+        return self.run.report
+
+    def apply(
+        self, name: str, inputs: Mapping[str, np.ndarray], rows: int = 64, **settings: Any
+    ) -> Any:
+        """The learner's function of this name, of all examples, (N, …); see `train.apply`."""
+        return train.apply(self.placed, self.state, name, inputs, rows, **settings)
+
+    def variables(self, player: str = "model") -> train.Variables:
+        """What this player is evaluated with, laid out as the state is."""
+        return self.state[player].average
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of the run's metrics.jsonl."""
+        return present.read_metrics(self.run.folder / "metrics.jsonl")
