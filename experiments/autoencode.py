@@ -27,7 +27,7 @@ size fitted on the 1,433 training digits, its images clipped to [0, 1], `evaluat
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,7 +212,7 @@ def build(config: Config) -> cli.Experiment:
         logits, seen = network.apply(variables, given)
         value, figures = judged(logits, seen, x)
         if variational:  # the bound is of a code drawn, the reconstruction from its mean
-            epsilon_BZ = of_place(
+            epsilon_BZ = replica.sample_by_index(
                 lambda key: jax.random.normal(key, (config.code,)), batch["index"]
             )
             drawn = network.apply(variables, x, epsilon_BZ=epsilon_BZ)
@@ -260,17 +260,13 @@ def corrupt(key: jax.Array, x: jax.Array, config: Config) -> jax.Array:
     return jnp.where(chosen, salt.astype(x.dtype), x)
 
 
-def of_place(draw: Callable[..., jax.Array], index: jax.Array, *arguments: jax.Array) -> jax.Array:
-    """`draw(key, *arguments)` for each test image, with a key that is a function of its place in
-    the data."""
-    return jax.vmap(lambda place, *own: draw(jax.random.fold_in(jax.random.key(0), place), *own))(
-        index, *arguments
-    )
-
-
 def noisy(x: jax.Array, index: jax.Array, config: Config) -> jax.Array:
     """Test images as they are encoded."""
-    return of_place(lambda key, x: corrupt(key, x, config), index, x) if config.noise else x
+    return (
+        replica.sample_by_index(lambda key, x: corrupt(key, x, config), index, x)
+        if config.noise
+        else x
+    )
 
 
 class Coder:

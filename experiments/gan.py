@@ -502,9 +502,7 @@ def build(config: Config) -> cli.Experiment:
     def evaluate(variables, batch):
         """Held-out images against as many samples, each from noise that belongs to the image's
         place."""
-        z = jax.vmap(lambda place: draw(jax.random.fold_in(jax.random.key(0), place)))(
-            batch["index"]
-        )
+        z = replica.sample_by_index(draw, batch["index"])
         given = told(batch)
         fake = generator.apply(variables["generator"], z, train=False, **given)
         logits = [

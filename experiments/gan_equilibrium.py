@@ -192,9 +192,7 @@ class Game:
             """Test points against as many samples, each from noise that belongs to the point's
             place."""
             x, mask = batch["point"], batch["mask"]
-            z = jax.vmap(
-                lambda place: self.noise(jax.random.fold_in(jax.random.key(0), place), 1)[0]
-            )(batch["index"])
+            z = replica.sample_by_index(lambda key: self.noise(key, 1)[0], batch["index"])
             fake = self.generator.apply(variables["generator"], z)
             figures = judged(
                 *(self.judge(variables["discriminator"], points) for points in (x, fake)), mask

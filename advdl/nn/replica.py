@@ -69,3 +69,16 @@ def spread(x_B: jax.Array) -> jax.Array:
 def sample(draw, key: jax.Array, count: int) -> jax.Array:
     """`draw(key)` once for each of `count` examples with the example's own key; (B, …)."""
     return jax.vmap(draw)(keys(key, count))
+
+
+def sample_by_index(draw, index_B: jax.Array, *arguments: jax.Array) -> jax.Array:
+    """`draw(key, *own)` once for each example of an evaluation; (B, …).
+
+    The key is a function of the example's row in its data set, `batch["index"]`, alone. So every
+    evaluation draws the same, whatever its batches. arguments: (B, …) each, of which an example
+    gets its own.
+    """
+    root = jax.random.key(0)
+    return jax.vmap(lambda index, *own: draw(jax.random.fold_in(root, index), *own))(
+        index_B, *arguments
+    )
