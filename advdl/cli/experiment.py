@@ -1,9 +1,11 @@
 """What an experiment hands to the command line, and the same put in its place."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import tempfile
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -62,6 +64,13 @@ Load = Callable[[Any], data.Splits]
 Build = Callable[[Any, Any], Experiment]
 
 
+def spec_of(build: Build, stored: Mapping[str, Any], file: Any = SPEC) -> data.Spec:
+    """The spec that was stored, of the kind that `build` is annotated with. Raises UserError."""
+    kind = typing.get_type_hints(build).get("spec")
+    known = isinstance(kind, type) and issubclass(kind, data.Spec)
+    return (kind if known else data.Spec).from_json(stored.get("spec"), file)
+
+
 class Session:
     """An experiment in its place: everything known before there is a state.
 
@@ -76,7 +85,7 @@ class Session:
         stored = run.read(SPEC)
         self.splits = load(config)
         if stored is not None:
-            self.splits.given(data.Spec.from_json(stored.get("spec"), run.folder / SPEC))
+            self.splits.given(spec_of(build, stored, run.folder / SPEC))
         self._stored = stored
         self.experiment = build(config, self.splits.spec)
         self.key_init, self.key = jax.random.split(jax.random.key(config.seed))
@@ -101,8 +110,9 @@ class Session:
             self.run.check_kept(name, content)
         if self._stored is None:
             return
-        now, was = self.splits.make_spec().to_json(), self._stored["spec"]
-        if changed := [k for k in now if _plain(now[k]) != _plain(was.get(k))]:
+        now, was = self.splits.make_spec(), self.splits.spec
+        names = [field.name for field in dataclasses.fields(now)]
+        if changed := [k for k in names if getattr(now, k) != getattr(was, k, None)]:
             raise UserError(
                 f"{self.run.folder} was started with data of another {changed[0]} than --data gives"
                 " now; restore the data that the run was started with, or give another --run"
@@ -227,8 +237,3 @@ class Session:
     def examples(self) -> int:
         """Examples that one step uses, over all processes."""
         return self.splits.train.batch_size
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value, tuples as lists."""
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

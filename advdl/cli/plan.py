@@ -13,7 +13,7 @@ from rich.table import Table
 
 from advdl import data, train
 from advdl.cli.config import Config, check
-from advdl.cli.experiment import Build, Load
+from advdl.cli.experiment import Build, Load, spec_of
 from advdl.cli.parse import given
 from advdl.cli.progress import say
 from advdl.errors import UserError
@@ -102,7 +102,7 @@ def _known(config: Any, load: Load, build: Build, stored: Any) -> tuple[Any, Any
     """The spec; the shapes of a batch; and what an example holds, its name and how many. Without a
     stored spec a small batch is read; of batches of several shapes, the longest."""
     if stored is not None and "batch" in stored:
-        return data.Spec.from_json(stored.get("spec")), stored["batch"], ("examples", 1.0)
+        return spec_of(build, stored), stored["batch"], ("examples", 1.0)
     size = config.accumulate * -(-min(config.batch, FEW) // config.accumulate)
     small = dataclasses.replace(config, batch=size)
     splits = load(small)

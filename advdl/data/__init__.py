@@ -48,19 +48,7 @@ from advdl.data.spec import ImageSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import Beside, adding, bits, temporal_order
-from advdl.data.text import (
-    BEGIN,
-    END,
-    PAD,
-    SPECIALS,
-    UNKNOWN,
-    Subwords,
-    Vocabulary,
-    join,
-    read_lines,
-    read_parallel,
-    words,
-)
+from advdl.data.text import join, read_lines, read_parallel, words
 from advdl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -73,3 +61,13 @@ from advdl.data.transforms import (
     to_uint8,
 )
 from advdl.data.views import View, center_crop, cover, random_resized_crop, random_scale_crop
+from advdl.data.vocabulary import (
+    BEGIN,
+    END,
+    PAD,
+    SPECIALS,
+    UNKNOWN,
+    Subwords,
+    TextSpec,
+    Vocabulary,
+)

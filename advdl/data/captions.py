@@ -18,8 +18,9 @@ from advdl.data.folder import ENDINGS, image_files
 from advdl.data.scenes import draw_counter, grainy, ground
 from advdl.data.sequences import pad
 from advdl.data.source import ArraySource, Bare, Of, Source, in_memory, numbers
-from advdl.data.text import BEGIN, END, Vocabulary, read_json
+from advdl.data.text import read_json
 from advdl.data.views import View, cover
+from advdl.data.vocabulary import BEGIN, END, Vocabulary
 from advdl.errors import UserError, nearest
 
 PARTS = ("train", "val", "test")

@@ -13,8 +13,9 @@ import numpy as np
 
 from advdl.data.batches import Shared
 from advdl.data.blank import blank_text
-from advdl.data.text import END, Subwords, Vocabulary, join, read_lines, words
+from advdl.data.text import join, read_lines, words
 from advdl.data.transforms import Batch
+from advdl.data.vocabulary import END, Subwords, Vocabulary
 from advdl.errors import UserError, nearest
 
 SPELLINGS = ("characters", "words", "spaces", "subwords")

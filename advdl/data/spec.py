@@ -33,9 +33,10 @@ class Spec:
         """The spec as JSON: its kind and its fields."""
         return {"kind": type(self).__name__, **dataclasses.asdict(self)}
 
-    @staticmethod
-    def from_json(stored: Any, file: Any = "spec.json") -> "Spec":
-        """The spec that was stored. Raises UserError, with the file's name, for anything else."""
+    @classmethod
+    def from_json(cls, stored: Any, file: Any = "spec.json") -> Self:
+        """The spec that was stored, of this class or one that inherits it. Raises UserError, with
+        the file's name, for anything else."""
 
         def refuse(why: str) -> UserError:
             return UserError(f"{file} describes no data: {why}; restore it, or train the run anew")
@@ -43,7 +44,7 @@ class Spec:
         if not isinstance(stored, Mapping):
             raise refuse("it is no JSON object")
         kind = Spec._kinds.get(str(stored.get("kind")))
-        if kind is None:
+        if kind is None or not issubclass(kind, cls):
             raise refuse(f"its kind is {stored.get('kind')!r}")
         hints = typing.get_type_hints(kind)
         fields = {}
@@ -52,9 +53,13 @@ class Spec:
                 raise refuse(f"{field.name} is missing")
             try:
                 fields[field.name] = _read(hints[field.name], stored[field.name])
-            except (TypeError, ValueError):
-                raise refuse(f"{field.name} is no {_spell(hints[field.name])}") from None
-        return kind(**fields)
+            except (TypeError, ValueError) as error:
+                why = f" ({error})" if str(error) else ""
+                raise refuse(f"{field.name} is no {_spell(hints[field.name])}{why}") from None
+        try:
+            return kind(**fields)
+        except (TypeError, ValueError) as error:
+            raise refuse(str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +94,27 @@ def _read(hint: Any, value: Any) -> Any:
             return tuple(_read(inner[0], one) for one in value)
         return tuple(_read(kind, one) for kind, one in zip(inner, value, strict=True))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return Spec.from_json(value) if "kind" in value else _fields(hint, value)
+        hints, known = typing.get_type_hints(hint), [f.name for f in dataclasses.fields(hint)]
+        if unknown := [name for name in value if name not in known]:
+            raise TypeError(f"it has no {unknown[0]!r}")
+        return hint(**{name: _read(hints[name], one) for name, one in value.items()})
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) < LARGEST:
+            raise ValueError("it is too large, or no number")
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise TypeError
+    if hint is int and not abs(value) < LARGEST:
+        raise ValueError("it is too large")
     return value
-
-
-def _fields(kind: type, value: Mapping[str, Any]) -> Any:
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _read(hints[name], one) for name, one in value.items()})
 
 
 def _spell(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint)).replace("typing.", "")
 
+
+LARGEST = 2**53
+"""Numbers of a spec are smaller than this: whole ones are exact as floats."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """By name, the shape of one example and its dtype."""

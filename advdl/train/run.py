@@ -112,7 +112,7 @@ class Run:
             content = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); restore it or give another --run"
             ) from error

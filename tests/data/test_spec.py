@@ -38,11 +38,36 @@ def test_a_spec_comes_back_equal(spec):
         ({"label_names": [1]}, "label_names"),
         ({"low": "0"}, "low"),
         ({"low": None}, "low"),
+        ({"low": 10**400}, "low"),
+        ({"low": float("nan")}, "low"),
+        ({"shape": [8, 6, 2**60]}, "shape"),
     ],
 )
 def test_what_is_no_spec_is_refused(change, said):
     with pytest.raises(UserError, match=f"F.json describes no data.*{said}"):
         data.Spec.from_json(SPEC.to_json() | change, "F.json")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        {},
+        {"shape": [1, 1, 1], "more": 1},
+        {"shape": [1, 1, 1], "kind": "NestedSpec"},
+        {"shape": [1, 1, "x"]},
+        {"_kinds": {}},
+    ],
+)
+def test_a_part_that_is_no_spec_is_refused(image):
+    stored = NestedSpec(SPEC, ()).to_json()
+    with pytest.raises(UserError, match="F.json describes no data: image"):
+        NestedSpec.from_json(stored | {"image": image}, "F.json")
+
+
+def test_a_spec_of_another_kind_is_refused():
+    with pytest.raises(UserError, match="its kind is 'ImageSpec'"):
+        NestedSpec.from_json(SPEC.to_json())
 
 
 @pytest.mark.parametrize("stored", [None, 3, [], "x", {}, {"kind": "ImageSpec"}])
