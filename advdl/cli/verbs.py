@@ -179,13 +179,15 @@ def _report(session: Session, step: int, state: train.State, latest: Latest) -> 
     """Draws and writes the report; returns the summary. Every process takes part."""
     whole = train.gathered(state)
     with session.trained(state, step, latest.figures) as trained:
-        sections = session.experiment.report(trained)
+        page = session.experiment.report(trained)
+    if isinstance(page, present.Page):
+        say(page.sentence)
 
     def write() -> dict[str, Any]:
         run = session.run
         summary = _summary(session, step, whole, latest)
         title = f"{session.name}: {run.folder.name}"
-        present.write_report(run.report, title, _shown(summary), sections)
+        present.write_report(run.report, title, _shown(summary), page)
         run.write("summary.json", summary)
         return summary
 

@@ -68,10 +68,11 @@ from advdl.metrics.text import (
     tokenize,
     word_error_rate,
 )
-from advdl.metrics.verdict import verdict
+from advdl.metrics.verdict import Bounds, Order, Rule, Verdict, all_hold, verdict
 
 __all__ = [
     "BASELINES",
+    "Bounds",
     "ByStep",
     "Confusion",
     "Coverage",
@@ -81,12 +82,16 @@ __all__ = [
     "Mean",
     "Modes",
     "Moments",
+    "Order",
     "Parzen",
     "PixelDistance",
     "Recognition",
     "RootByStep",
     "RootMean",
+    "Rule",
     "Spread",
+    "Verdict",
+    "all_hold",
     "bleu",
     "bounding_box",
     "caption_figures",

@@ -3,4 +3,5 @@
 One file for each kind of output. A report is tested on arrays; it trains nothing.
 """
 
+from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.trained import Trained
