@@ -182,6 +182,21 @@ def load():
 
 
 @pytest.fixture(scope="session")
+def opened(load):
+    """`opened("gan", config)` -> (its data, what its `build` makes for them)."""
+
+    def opened(name, config):
+        from advdl.cli.first_edition import adapt
+
+        module = load(name)
+        pair = (module.load, module.build) if hasattr(module, "load") else adapt(module.build)
+        splits = pair[0](config)
+        return splits, pair[1](config, splits.spec)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
 def start():
     """`start("gan", "train", "--steps", 3)` -> a process, as a person starts it, on one device; its
     output is kept."""

@@ -45,10 +45,11 @@ def padded(batch, columns, more):
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("name", CASES)
-def test_padding_changes_neither_loss_nor_gradient(load, name):
-    module, (changes, columns) = load(name.partition("-")[0]), CASES[name]
-    experiment = module.build(dataclasses.replace(module.PRESETS["laptop"], **SMALL, **changes))
-    learner, batch = experiment.learner, experiment.train(0)
+def test_padding_changes_neither_loss_nor_gradient(load, opened, name):
+    kind, (changes, columns) = name.partition("-")[0], CASES[name]
+    config = dataclasses.replace(load(kind).PRESETS["laptop"], **SMALL, **changes)
+    splits, experiment = opened(kind, config)
+    learner, batch = experiment.learner, splits.train(0)
     state = jax.jit(learner.init)(jax.random.key(0), batch)
 
     @jax.jit

@@ -60,28 +60,28 @@ CONFIGS = {
 }
 
 
-def trained(load, name, placement, mesh):
-    module = load(name.partition("-")[0])
-    config = dataclasses.replace(module.PRESETS["laptop"], **CONFIGS[name], steps=STEPS)
-    experiment = module.build(config)
+def trained(load, opened, name, placement, mesh):
+    kind = name.partition("-")[0]
+    config = dataclasses.replace(load(kind).PRESETS["laptop"], **CONFIGS[name], steps=STEPS)
+    splits, experiment = opened(kind, config)
     placed = train.place(placement, mesh)(experiment.learner)
     key = jax.random.key(3)
-    state = placed.init(key, placed.put(experiment.train(0)))
+    state = placed.init(key, placed.put(splits.train(0)))
     compiled = []
     for t in range(STEPS):
-        state, metrics = placed.step(state, placed.put(experiment.train(t)), key)
+        state, metrics = placed.step(state, placed.put(splits.train(t)), key)
         compiled.append(placed.step.executable)
     assert len(set(map(id, compiled))) == 1
-    figures = train.evaluate(placed, state, experiment.test)
+    figures = train.evaluate(placed, state, splits.evaluations["test"])
     return jax.device_get(state), {k: v for k, v in figures.items() if isinstance(v, float)}
 
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_every_placement_gives_the_same_state(load, name):
-    reference, figures = trained(load, name, "jit", "")
+def test_every_placement_gives_the_same_state(load, opened, name):
+    reference, figures = trained(load, opened, name, "jit", "")
     for placement, mesh in PLACEMENTS[1:]:
-        state, others = trained(load, name, placement, mesh)
+        state, others = trained(load, opened, name, placement, mesh)
         for (path, a), b in zip(
             jax.tree.leaves_with_path(reference), jax.tree.leaves(state), strict=True
         ):
