@@ -1,7 +1,7 @@
 """Learning-rate schedules and what stands in front of an update rule: clipping and decay. Names for
 what optax has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -52,6 +52,32 @@ def schedule(
     return optax.join_schedules(
         [optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup]
     )
+
+
+def decayed(rate: optax.Schedule, factor: float, every: int, after: int = 1) -> optax.Schedule:
+    """A learning rate that is multiplied by `factor` after every `every` updates, again and again;
+    for the first time after `after` times as many."""
+    return lambda n: rate(n) * factor ** jnp.maximum(n // every + 1 - after, 0)
+
+
+def scaled(
+    rule: optax.GradientTransformation, factor: float, part: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """The update rule, whose updates of some parameters are multiplied by `factor`.
+
+    part: from the parameters to a tree of their structure that is True at those. With a factor of 0
+    they stay as they are, and the rule does not see them: the norm that it clips is that of the
+    others.
+    """
+    if factor == 1:
+        return rule
+    if factor:
+        return optax.chain(rule, optax.masked(optax.scale(factor), part))
+
+    def others(params):
+        return jax.tree.map(lambda inside: not inside, part(params))
+
+    return optax.chain(optax.masked(rule, others), optax.masked(optax.set_to_zero(), part))
 
 
 def global_norm(tree: Any) -> jax.Array:

@@ -1,6 +1,6 @@
 """Published weights: read into a network name by name, with a strict report, and written back."""
 
-from advdl.weights.backbone import backbone, in_encoder, load_backbone, place_backbone
+from advdl.weights.backbone import backbone, encoder_mask, in_encoder, load_backbone, place_backbone
 from advdl.weights.features import Features, open_features
 from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load
@@ -14,6 +14,7 @@ __all__ = [
     "check",
     "entries",
     "export",
+    "encoder_mask",
     "in_encoder",
     "load",
     "load_backbone",

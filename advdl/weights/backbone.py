@@ -2,7 +2,7 @@
 that tells what it sees."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -108,6 +108,18 @@ def place_backbone(
                         "bias": modules[name]["bias"],
                     }
     return result
+
+
+def encoder_mask(model: nn.Module) -> Callable[[Any], Any]:
+    """From the parameters of a network to a tree of their structure that is True at those that
+    `place_backbone` puts in place, as `train.scaled` takes it."""
+
+    def mask(params):
+        return jax.tree.map_with_path(
+            lambda path, _: in_encoder(model, [part.key for part in path]), params
+        )
+
+    return mask
 
 
 def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:

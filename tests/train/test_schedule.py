@@ -103,3 +103,25 @@ def test_biases_are_those_beside_a_kernel():
     }
     none = {"norm": {"scale": False, "bias": False}, "up": {"kernel": False}}
     assert train.biases(params) == {"conv": {"kernel": False, "bias": True}, "block": none}
+
+
+def test_a_decayed_rate_falls_in_steps():
+    rate = train.decayed(schedule("constant", 2.0, 100), 0.5, 10)
+    at = {0: 2, 9: 2, 10: 1, 19: 1, 20: 0.5, 35: 0.25}
+    assert {n: float(rate(jnp.int32(n))) for n in at} == at
+    late = train.decayed(schedule("constant", 2.0, 100), 0.5, 10, after=3)
+    assert [float(late(jnp.int32(n))) for n in (0, 29, 30, 40)] == [2, 2, 1, 0.5]
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25, 0.0])
+def test_a_part_of_the_parameters_learns_at_a_rate_of_its_own(factor):
+    """And with a factor of 0 it does not count in the norm that is clipped."""
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    gradient = {"a": jnp.full(1, 3.0), "b": jnp.full(1, 4.0)}
+    rule = train.scaled(
+        train.chain(optax.sgd(1.0), clip=1.0), factor, lambda params: {"a": False, "b": True}
+    )
+    updates, _ = rule.update(gradient, rule.init(params), params)
+    norm = 5.0 if factor else 3.0
+    assert float(updates["a"][0]) == pytest.approx(-3 / norm)
+    assert float(updates["b"][0]) == pytest.approx(-4 / norm * factor)
