@@ -1,7 +1,7 @@
 """bench: what a step costs, and what is added around it.
 
-The compiled step alone, the whole loop, and the step in the plain formulation of its layers (XLA's
-own, as Flax writes them) are timed in turns within one process, and medians reported, since a
+The compiled step alone, the whole loop, and the step with XLA's own implementation of its
+layers, as Flax writes them, are timed in turns within one process, and medians reported, since a
 machine's speed drifts.
 """
 
@@ -16,7 +16,7 @@ import jax
 
 from advdl import train
 from advdl.cli.experiment import Session
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 ROUNDS = 7
 SECONDS = 2.0
@@ -28,7 +28,7 @@ def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
     """Milliseconds per step (bare, in the loop, plain), examples/s and what else is counted,
     compile seconds, share of the loop spent waiting for data, memory in MiB and FLOPs of one step
     (XLA's cost analysis)."""
-    with formulation.use("plain"):
+    with tracing.use(implementation="xla"):
         state_plain = _Bare(plain)
     bare = _Bare(session)
     per_call = session.config.per_call
@@ -51,7 +51,7 @@ def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
         "step ms (bare)": step["bare"] * 1e3,
         "step ms (loop)": step["loop"] * 1e3,
         "loop overhead %": overhead * 100,
-        "step ms (plain formulation)": step["plain"] * 1e3,
+        "step ms (XLA's implementation)": step["plain"] * 1e3,
         "plain / fast": step["plain"] / step["bare"],
         "examples/s (loop)": session.examples / step["loop"],
         **{f"{name}/s (loop)": count / step["loop"] for name, count in _counted(session).items()},

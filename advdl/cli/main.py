@@ -27,7 +27,7 @@ VERBS = {
     "train": "train, or go on where the run was stopped; then evaluate, draw and write report.html",
     "evaluate": "figures of a trained run on its test data",
     "predict": "use a trained run",
-    "bench": "time the compiled step, the loop around it, and the plain formulation of its layers",
+    "bench": "time the compiled step, the loop around it, and XLA's implementation of its layers",
     "plan": (
         "what a step would cost on many devices: memory, work, messages; none of them needs to be"
         " there"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 
 class Variant(NamedTuple):
@@ -63,7 +63,7 @@ def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
 
     Averages are left out, whatever they are computed by; so are normalization and rectifiers.
     """
-    with formulation.use("plain"):
+    with tracing.use(implementation="xla"):
         run = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(
             abstract(model, shape), _one(shape)
         )

@@ -1,6 +1,6 @@
 """Building blocks: layers true to their papers, each in the form that the backend runs fastest."""
 
-from advdl.nn import formulation, pixels, remat, replica, towers
+from advdl.nn import pixels, remat, replica, towers, tracing
 from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
@@ -61,7 +61,7 @@ __all__ = [
     "conv_transpose",
     "crop_offset",
     "differentiable_augment",
-    "formulation",
+    "tracing",
     "global_average_pool",
     "local_response_norm",
     "materialize",

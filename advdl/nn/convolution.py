@@ -5,14 +5,14 @@ Axes: B batch, H height, W width, I channels in, O channels out; a kernel is (ke
 
 Three functions are one trilinear form, `<y, conv(x, w)>`, differentiated by y, x and w: the
 convolution, its adjoint in x (the transposed convolution) and its adjoint in w (the kernel
-gradient). Each one's derivatives are the other two, so the fast formulation below serves
+gradient). Each one's derivatives are the other two, so the fast implementation below serves
 derivatives of any order by reverse mode.
 
-Fast formulation (CPU): XLA takes a transposed convolution, and the input gradient of a strided one,
-as a convolution of an input dilated by s with zeros, s² times the products needed. Here it is s²
-convolutions of the undilated input, each with the kernel's taps that reach one of the s² phases of
-the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of 3×3 with stride 1 and many channels
-go by tiles, as in `advdl.nn.winograd`.
+Fast implementation (CPU): XLA takes a transposed convolution, and the input gradient of a strided
+one, as a convolution of an input dilated by s with zeros, s² times the products needed. Here it is
+s² convolutions of the undilated input, each with the kernel's taps that reach one of the s² phases
+of the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of 3×3 with stride 1 and many
+channels go by tiles, as in `advdl.nn.winograd`.
 """
 
 import functools
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advdl.nn import formulation, remat, winograd
+from advdl.nn import remat, tracing, winograd
 from advdl.nn.normalization import add_bias
 
 Pair = int | Sequence[int]
@@ -112,7 +112,7 @@ def pads(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _reformulated(geometry: Geometry) -> bool:
-    return formulation.fast() and geometry.groups == 1 and geometry.dilation == (1, 1)
+    return tracing.fast() and geometry.groups == 1 and geometry.dilation == (1, 1)
 
 
 # The three functions as XLA has them. A kernel is always that of the convolution, (kh, kw, I, O),

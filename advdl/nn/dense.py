@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.nn.normalization import add_bias
 
 
@@ -27,6 +27,6 @@ class Dense(nn.Dense):
             else None
         )
         x, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        flat = x.reshape(-1, x.shape[-1]) if formulation.fast() else x
+        flat = x.reshape(-1, x.shape[-1]) if tracing.fast() else x
         y = (flat @ kernel).reshape(*x.shape[:-1], -1)
         return y if bias is None else add_bias(y, bias)

@@ -14,21 +14,21 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 
 def materialize(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`f`, an elementwise function of arrays, whose result is computed once and kept; so are its
     derivatives.
 
-    It must compute something (its result is not just an argument). In the plain formulation it is
+    It must compute something (its result is not just an argument). In XLA's implementation it is
     `f` itself.
     """
     called = jax.jit(f)
 
     @functools.wraps(f)
     def once(*arguments):
-        if not formulation.fast():
+        if not tracing.fast():
             return f(*arguments)
         with set_xla_metadata(inlineable="false"):
             return called(*arguments)

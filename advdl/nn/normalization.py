@@ -4,7 +4,7 @@ parts are.
 Axes: B batch, C channels (last); between them any number of others, H height and W width for
   images.
 
-Fast formulation (CPU): XLA turns a reduction over batch and space into nested windows, several
+Fast implementation (CPU): XLA turns a reduction over batch and space into nested windows, several
 times slower than reading the array. All means here, forward and backward, are matrix products with
 a row of ones, one row per example, summed after: that is fast, keeps the error of an f32 sum small,
 and leaves the batch axis alone for a mesh to shard.
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advdl.nn import formulation, replica
+from advdl.nn import replica, tracing
 
 
 def channel_mean(x: jax.Array) -> jax.Array:
@@ -30,7 +30,7 @@ def channel_mean(x: jax.Array) -> jax.Array:
 def channel_sum(x: jax.Array) -> jax.Array:
     """Sum over all axes but the last, otherwise as `channel_mean`."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if not formulation.fast():
+    if not tracing.fast():
         return x.sum(range(x.ndim - 1))
     if x.ndim == 2:
         return (jnp.ones((1, len(x)), x.dtype) @ x).reshape(-1)
@@ -40,7 +40,7 @@ def channel_sum(x: jax.Array) -> jax.Array:
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x (B, …, C) + bias (C,), of one dtype."""
-    return (_fast_add_bias if formulation.fast() else _add_bias)(x, bias)
+    return (_fast_add_bias if tracing.fast() else _add_bias)(x, bias)
 
 
 def _add_bias(x, bias):
@@ -66,7 +66,7 @@ def normalize(
     """
     return (
         _fast_normalize(x, scale, bias, epsilon)
-        if formulation.fast()
+        if tracing.fast()
         else _plain_normalize(x, scale, bias, epsilon)
     )
 

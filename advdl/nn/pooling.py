@@ -5,10 +5,10 @@ zeros or leaves them out. With `ceil` the last window may start inside the image
 before) and reach beyond the padding after, as in Caffe and torch's `ceil_mode`; without, what does
 not fill a window is dropped.
 
-Fast formulation (CPU): XLA takes the gradient of a maximum as a scatter over windows. Here a
+Fast implementation (CPU): XLA takes the gradient of a maximum as a scatter over windows. Here a
 maximum is taken over strided slices, along rows and then along columns, and its gradient goes back
 through the same slices. Of equal values the first in row-major order gets the gradient, in both
-formulations and as in torch.
+implementations and as in torch.
 """
 
 import functools
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.nn.convolution import Padding, Pair, pads, pair
 
 
@@ -33,7 +33,7 @@ def max_pool(
     """
     window, strides = pair(window), pair(strides)
     edges = edges_of(x_BHWC.shape[1:3], window, strides, pads(padding), ceil)
-    if formulation.fast():
+    if tracing.fast():
         for axis in (2, 1):
             x_BHWC = _max_along(x_BHWC, axis, window[axis - 1], strides[axis - 1], edges[axis - 1])
         return x_BHWC
@@ -91,10 +91,10 @@ def adaptive_avg_pool(x_BHWC: jax.Array, size: Pair) -> jax.Array:
 def global_average_pool(x_BHWC: jax.Array) -> jax.Array:
     """Mean over height and width: (B, H, W, C) -> (B, C), summed in float32 at least, in x's dtype.
 
-    Fast formulation (CPU): a matrix product with a row of ones, as in `advdl.nn.normalization`.
+    Fast implementation (CPU): a matrix product with a row of ones, as in `advdl.nn.normalization`.
     """
     wide = x_BHWC.astype(jnp.promote_types(x_BHWC.dtype, jnp.float32))
-    if not formulation.fast():
+    if not tracing.fast():
         return wide.mean((1, 2)).astype(x_BHWC.dtype)
     rows = wide.reshape(len(wide), -1, wide.shape[-1])
     ones = jnp.ones((len(wide), 1, rows.shape[1]), wide.dtype)
@@ -106,7 +106,7 @@ def _weighted(x, rows, columns):
     their product."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, weights in ((1, rows), (2, columns)):
-        if formulation.fast():
+        if tracing.fast():
             wide = jnp.moveaxis(
                 jnp.tensordot(wide, jnp.asarray(weights, wide.dtype), (axis, 1)), -1, axis
             )

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import rnn as cudnn
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.nn.dropout import Dropout
 from advdl.nn.normalization import add_bias, channel_sum
 
@@ -154,7 +154,7 @@ class Recurrent(nn.Module):
         if steps == 1:
             carry, y = step(carry, jax.tree.map(lambda x: x[0], items))
             return y[:, None], carry
-        if not formulation.plain():
+        if tracing.current().implementation != "xla":
             items = items[0] @ weights["kernel"], items[1]
             run = partial(_loop(self, reverse), recurrent, weights["bias"], extra)
         else:
@@ -304,7 +304,7 @@ class LSTM(Recurrent):
 
     def squashed(self, gates):
         """σ of i, f and o, tanh of g."""
-        if not formulation.fast():
+        if not tracing.fast():
             i, f, g, o = jnp.split(gates, 4, axis=-1)
             return jnp.concatenate(
                 [jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1
@@ -326,7 +326,7 @@ class LSTM(Recurrent):
 
     def kernel(self, weights, carry, x_BTD, length_B, reverse):
         """cuDNN's, for float32 with a forget gate."""
-        if not (formulation.cudnn() and self.forget and x_BTD.dtype == jnp.float32):
+        if not (tracing.cudnn() and self.forget and x_BTD.dtype == jnp.float32):
             return None
         return cudnn_lstm(weights, carry, x_BTD, length_B, reverse)
 
@@ -357,9 +357,7 @@ class GRU(Recurrent):
     def squashed(self, gates):
         """σ of r and z; the parts of n are as they are."""
         both, candidate = jnp.split(gates, 2, axis=-1)
-        both = (
-            _squash(both, jnp.full_like(both, 0.5)) if formulation.fast() else jax.nn.sigmoid(both)
-        )
+        both = _squash(both, jnp.full_like(both, 0.5)) if tracing.fast() else jax.nn.sigmoid(both)
         return jnp.concatenate([both, candidate], axis=-1)
 
     def advance(self, carry, gates):

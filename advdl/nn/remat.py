@@ -9,13 +9,14 @@ gradient is due.
 """
 
 import contextlib
-import contextvars
 import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
+
+from advdl.nn import tracing
 
 _PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
 _NAME = "product"
@@ -32,9 +33,6 @@ class _Within:
         self.kept, self.blocks = kept, 0
 
 
-_within: contextvars.ContextVar[_Within | None] = contextvars.ContextVar("remat", default=None)
-
-
 def _is_product(primitive, *_, **parameters) -> bool:
     return primitive.name in _PRODUCTS or (primitive.name == "name" and parameters["name"] == _NAME)
 
@@ -47,11 +45,8 @@ def product(x: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def _keeping(kept: Callable[..., bool]) -> Iterator[_Within]:
-    token = _within.set(within := _Within(kept))
-    try:
+    with tracing.use(blocks=(within := _Within(kept))):
         yield within
-    finally:
-        _within.reset(token)
 
 
 def products(f: Callable) -> Callable:
@@ -93,7 +88,7 @@ def block(f: Callable, loop: bool = False) -> Callable:
     """A part `f(module, *arrays)` of a network, arrays of any shape; with `loop`, the step of a
     loop, for `nn.scan`. As it is, but within `products` or `blocks`, where it is computed again by
     itself when its gradient is due."""
-    within = _within.get()
+    within = tracing.current().blocks
     if within is None:
         return f
     within.blocks += 1

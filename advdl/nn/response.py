@@ -1,7 +1,8 @@
 """Local response normalization (Krizhevsky et al. 2012, section 3.3). Axes: any, then C channels
 (last).
 
-Fast formulation (CPU): the sum over neighboring channels is a matrix product with a band of ones.
+Fast implementation (CPU): the sum over neighboring channels is a matrix product with a band of
+ones.
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 
 def local_response_norm(
@@ -33,7 +34,7 @@ def local_response_norm(
     alpha = alpha / size if convention == "mean" else alpha
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     before, after = size // 2, (size - 1) // 2
-    if formulation.fast():
+    if tracing.fast():
         i = np.arange(x.shape[-1])
         band = (i[:, None] >= i - before) & (i[:, None] <= i + after)
         energy = lax.square(wide) @ jnp.asarray(band, wide.dtype)

@@ -1,6 +1,6 @@
 """Cross-entropy of a softmax. Axes: any, then K classes.
 
-Fast formulation (CPU): XLA turns a reduction over many classes into nested windows, and the
+Fast implementation (CPU): XLA turns a reduction over many classes into nested windows, and the
 derivative of picking the label's logit into zeros and a scatter. Here maxima and sums are taken
 over parts of the classes, one part beside the other, as long as there are many; and the derivative
 is softmax minus label, said in one piece.
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 PARTS = 16
 
@@ -24,7 +24,7 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float 
     label = jnp.where(
         label < 0, logits.shape[-1], label
     )  # a negative index would count from the end
-    if formulation.fast():
+    if tracing.fast():
         return _fast(logits, label, smoothing)
     log_p = jax.nn.log_softmax(logits)
     loss = -_at(log_p, label)

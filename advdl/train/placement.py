@@ -18,8 +18,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from advdl.errors import UserError, nearest
-from advdl.nn import formulation, replica
-from advdl.train import hosts, sharing
+from advdl.nn import replica, tracing
+from advdl.train import hosts
 from advdl.train.learner import Batch, Key, Learner, State
 
 AXES = (*replica.SPLIT, "model")
@@ -52,7 +52,7 @@ class Once:
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[1]))
         if shape not in self._programs:
             start = time.perf_counter()
-            with formulation.compiled_for(self._platform):
+            with tracing.use(platform=self._platform):
                 lowered = self._lower(*arguments)
             self._programs[shape] = lowered.compile(
                 compiler_options=compiler_options(self._platform)
@@ -208,7 +208,7 @@ def on_mesh(
 
     @contextlib.contextmanager
     def within():
-        with jax.set_mesh(mesh), sharing.laid_out(layout):
+        with jax.set_mesh(mesh), tracing.use(layout=layout):
             yield
 
     whole = NamedSharding(mesh, PartitionSpec())

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 
 from advdl.errors import UserError, nearest
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 SCHEDULES = ("constant", "cosine", "step", "thirds", "quarters", "poly")
 
@@ -83,9 +83,9 @@ def scaled(
 def global_norm(tree: Any) -> jax.Array:
     """Square root of the sum of squares of all leaves, a scalar.
 
-    Fast formulation (CPU): each leaf's product with itself, half the time of XLA's reduction.
+    Fast implementation (CPU): each leaf's product with itself, half the time of XLA's reduction.
     """
-    if not formulation.fast():
+    if not tracing.fast():
         return optax.tree.norm(tree)
     squares = [
         lax.dot_general(x, x, ((tuple(range(x.ndim)),) * 2, ((), ())))

@@ -6,26 +6,11 @@ over too (`fsdp`), a network computes with whole ones, brought together once a s
 keeps its part of the mean gradient. Elsewhere both are the identity.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-Layout = Callable[[Any, Any], tuple[Any, Any]]
-_layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
-
-
-@contextlib.contextmanager
-def laid_out(layout: Layout) -> Iterator[None]:
-    """Within it, `layout(path, leaf)` of a tree of variables are two shardings, as computed with
-    and as kept."""
-    token = _layout.set(layout)
-    try:
-        yield
-    finally:
-        _layout.reset(token)
+from advdl.nn import tracing
 
 
 def whole(variables: Any) -> Any:
@@ -40,7 +25,7 @@ def own(variables: Any) -> Any:
 
 
 def _constrained(variables, which):
-    layout = _layout.get()
+    layout = tracing.current().layout
     if layout is None:
         return variables
 

@@ -18,7 +18,7 @@ import optax
 from timing import in_turns, seconds
 
 from advdl.models import dcgan, resnet
-from advdl.nn import BatchNorm, Conv, ConvTranspose, formulation, global_average_pool
+from advdl.nn import BatchNorm, Conv, ConvTranspose, global_average_pool, tracing
 
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
@@ -192,15 +192,15 @@ CASES = {
 }
 WAYS = {
     "fast": (True, "fast", OPTIONS),
-    "plain": (True, "plain", OPTIONS),
-    "flax": (False, "plain", OPTIONS),
-    "library": (True, "plain", {}),
+    "xla": (True, "xla", OPTIONS),
+    "flax": (False, "xla", OPTIONS),
+    "library": (True, "xla", {}),
 }
 
 
 def compiled(case, ours, name, options):
     """(executable, arguments)."""
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         f, arguments = case(ours)
         return jax.jit(f).lower(*arguments).compile(compiler_options=options), arguments
 

@@ -4,7 +4,7 @@ beside torch's nn.LSTM.
     python tests/benchmarks/recurrent.py [--rounds 9] [--shapes 35x20x200,100x64x128] [--unroll 4,16]
 
 Rows are T × batch × hidden, the input as wide as the hidden state. "scan" has the product with the
-input in every step (the plain formulation), "hoisted" one product for all steps, which is what
+input in every step (XLA's implementation), "hoisted" one product for all steps, which is what
 `advdl.nn.LSTM` does; "unroll n" is hoisted, n steps of the loop at once; "cuDNN" runs where an
 NVIDIA GPU is. Forward is without gradients; training is the output, and the gradients of its sum by
 parameters and input. Ratios are torch's time over ours, medians of rounds in turns: above 1 we are
@@ -22,7 +22,7 @@ import numpy as np
 from timing import Apart, in_turns, machine, ratio, seconds
 
 from advdl import train
-from advdl.nn import LSTM, formulation
+from advdl.nn import LSTM, tracing
 from advdl.train.placement import compiler_options
 
 SHAPES = "35x20x200,35x20x650,100x64x128,200x16x256,500x32x64"
@@ -58,11 +58,11 @@ class Ours(Side):
         self._arguments = variables["params"], x
         self._programs = {}
         for name, how, layer in (
-            ("scan", "plain", Looped(hidden)),
+            ("scan", "xla", Looped(hidden)),
             ("hoisted", "fast", Looped(hidden)),
             *((f"unroll {n}", "fast", Looped(hidden, unroll=n)) for n in unrolled),
         ):
-            with formulation.use(how):
+            with tracing.use(implementation=how):
                 self._compile(name, layer)
         if cudnn:
             self._compile("cuDNN", LSTM(hidden))
@@ -142,7 +142,7 @@ def main():
     parser.add_argument("--unroll", default="4,16")
     options = parser.parse_args()
     unrolled = tuple(map(int, options.unroll.split(",")))
-    cudnn = jax.default_backend() == "gpu" and formulation.cudnn()
+    cudnn = jax.default_backend() == "gpu" and tracing.cudnn()
     print(
         f"{jax.devices()[0].device_kind}, {machine('jax', 'torch')}, medians of {options.rounds}"
         " rounds"

@@ -208,7 +208,7 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
     for key in (
         "step ms (bare)",
         "step ms (loop)",
-        "step ms (plain formulation)",
+        "step ms (XLA's implementation)",
         "examples/s (loop)",
         "compile s",
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advdl.models import dcgan, goodfellow
-from advdl.nn import formulation
+from advdl.nn import tracing
 
 
 def normal(*shape, seed=0):
@@ -206,8 +206,8 @@ def test_dcgan_fast_and_plain_are_one_game():
     got = []
     with jax.enable_x64(True):
         params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (g["params"], d["params"]))
-        for name in ("fast", "plain"):
-            with formulation.use(name):
+        for name in ("fast", "xla"):
+            with tracing.use(implementation=name):
                 got.append(jax.jit(lambda p: jax.value_and_grad(value, (0, 1))(*p))(params))
     for a, b in zip(*map(jax.tree.leaves, got), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * np.abs(b).max())

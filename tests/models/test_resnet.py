@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advdl.models import resnet
-from advdl.nn import formulation, max_pool
+from advdl.nn import max_pool, tracing
 
 
 def normal(*shape, seed=0):
@@ -138,8 +138,8 @@ def test_fast_and_plain_are_one_network(model):
             return jnp.sum(jax.nn.log_softmax(y)[..., 0]), (y, new)
 
         got = []
-        for name in ("fast", "plain"):
-            with formulation.use(name):
+        for name in ("fast", "xla"):
+            with tracing.use(implementation=name):
                 got.append(
                     jax.jit(lambda *a: jax.value_and_grad(loss, (0, 1), has_aux=True)(*a))(
                         v["params"], x

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import Conv, ConvTranspose, conv, conv_transpose, formulation
+from advdl.nn import Conv, ConvTranspose, conv, conv_transpose, tracing
 
 
 def normal(*shape, seed=0):
@@ -45,7 +45,7 @@ def scattered(x, w, s, p, extra):
     return y[:, p : y.shape[1] - p, p : y.shape[2] - p]
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 @pytest.mark.parametrize(
     ("k", "s", "p", "d", "groups"),
     [
@@ -62,7 +62,7 @@ def scattered(x, w, s, p, extra):
 )
 def test_conv_is_its_definition(name, k, s, p, d, groups):
     x, w = normal(2, 9, 7, 4), normal(k, k, 4 // groups, 6)
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         y = conv(x, w, s, p, d, groups)
     np.testing.assert_allclose(y, convolved(x, w, s, ((p, p), (p, p)), d, groups), atol=2e-5)
 
@@ -79,7 +79,7 @@ GRID = [
 ]
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 @pytest.mark.parametrize("out", [3, 9])  # fewer channels take another path than more
 def test_conv_transpose_is_its_definition(name, out):
     x = normal(2, 4, 3, 2)
@@ -89,7 +89,7 @@ def test_conv_transpose_is_its_definition(name, out):
     def every_case(x, kernels):
         return [conv_transpose(x, kernels[k], s, p, extra) for k, s, p, extra in GRID]
 
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         outputs = every_case(x, kernels)
     for (k, s, p, extra), y in zip(GRID, outputs, strict=True):
         np.testing.assert_allclose(
@@ -146,8 +146,8 @@ def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, argum
         )
 
     got = []
-    for name in ("fast", "plain"):
-        with formulation.use(name):
+    for name in ("fast", "xla"):
+        with tracing.use(implementation=name):
             got.append(jax.jit(lambda x, w: all_of_it(x, w))(x, w))
     for a, b in zip(*map(jax.tree.leaves, got), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=1e-4)
@@ -175,7 +175,7 @@ def test_a_sharded_batch_stays_where_it_is():
     def both(w, x):
         return jax.grad(value, (0, 1))(w, x)
 
-    with formulation.use("fast"):
+    with tracing.use(implementation="fast"):
         program = jax.jit(both, in_shardings=(whole, over_batch), out_shardings=(whole, over_batch))
         text = program.lower((w, back, point), x).compile().as_text()
         got, one = program((w, back, point), x), jax.jit(lambda *a: both(*a))((w, back, point), x)
@@ -190,11 +190,11 @@ def test_fast_formulation_does_no_product_with_zero():
     x, w = normal(2, 8, 8, 9), normal(4, 4, 9, 12)
 
     def flops(name, f, *arguments):
-        with formulation.use(name):
+        with tracing.use(implementation=name):
             return jax.jit(lambda *a: f(*a)).lower(*arguments).compile().cost_analysis()["flops"]
 
     y, back = normal(2, 4, 4, 12), w.swapaxes(2, 3)
-    once = flops("plain", lambda x, w: conv(x, w, 2, 1), x, w)
+    once = flops("xla", lambda x, w: conv(x, w, 2, 1), x, w)
     assert flops("fast", lambda y, w: conv_transpose(y, w, 2, 1), y, back) < 1.3 * once
     assert (
         flops("fast", lambda x, y, w: jax.vjp(lambda x: conv(x, w, 2, 1), x)[1](y), x, y, w)
@@ -239,7 +239,7 @@ def test_groups_that_do_not_divide_are_refused():
         Conv(6, 3, groups=3).init(jax.random.key(0), normal(1, 4, 4, 4))
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
@@ -264,7 +264,7 @@ def test_transposed_convolution_is_torchs(name, kernel, stride, padding, extra):
     ).permute(0, 2, 3, 1)
     weight = random.standard_normal(theirs.shape).astype(np.float32)
     (theirs * torch.from_numpy(weight)).sum().backward()
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         ours, pull = jax.vjp(lambda x, w: conv_transpose(x, w, stride, padding, extra), x, w)
         by_x, by_w = pull(weight)
     expected = (theirs.detach(), left.grad.permute(0, 2, 3, 1), right.grad.permute(2, 3, 0, 1))

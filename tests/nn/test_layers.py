@@ -1,4 +1,4 @@
-"""Pooling, dense layers, dropout, maxout, materialization, and who chooses the formulation."""
+"""Pooling, dense layers, dropout, maxout, materialization, and who chooses the implementation."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import Dense, Dropout, Maxout, formulation, global_average_pool, materialize, replica
+from advdl.nn import Dense, Dropout, Maxout, global_average_pool, materialize, replica, tracing
 from advdl.nn.elementwise import add_relu, relu
 
 
@@ -16,20 +16,20 @@ def normal(*shape, seed=0):
 
 
 def test_the_backend_chooses_unless_told():
-    assert formulation.fast() == (jax.default_backend() == "cpu")
-    with formulation.use("plain"):
-        assert not formulation.fast()
-        with formulation.use("fast"):
-            assert formulation.fast()
-        assert not formulation.fast()
-    with pytest.raises(ValueError, match="'quick'"), formulation.use("quick"):
+    assert tracing.fast() == (jax.default_backend() == "cpu")
+    with tracing.use(implementation="xla"):
+        assert not tracing.fast()
+        with tracing.use(implementation="fast"):
+            assert tracing.fast()
+        assert not tracing.fast()
+    with pytest.raises(ValueError, match="'quick'"), tracing.use(implementation="quick"):
         pass
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 def test_global_average_pool_is_the_mean_over_space(name):
     x = normal(3, 4, 5, 6)
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         y, vjp = jax.vjp(global_average_pool, x)
         half = global_average_pool(x.astype(jnp.bfloat16))
     np.testing.assert_allclose(y, x.mean((1, 2)), atol=1e-6)
@@ -90,11 +90,11 @@ def test_maxout_is_the_largest_of_its_pieces():
     assert Maxout(5, 2, dtype=jnp.bfloat16).apply(v, x).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 def test_materialized_functions_are_the_functions(name):
     x, y, g = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
     x[0] = 0.0
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         np.testing.assert_array_equal(relu(x), np.maximum(x, 0))
         np.testing.assert_array_equal(jax.vjp(relu, x)[1](g)[0], np.where(x > 0, g, 0))
         np.testing.assert_array_equal(add_relu(x, y), np.maximum(x + y, 0))
@@ -116,7 +116,7 @@ def test_materialized_results_are_computed_once():
         return x
 
     def calls(name):
-        with formulation.use(name):
+        with tracing.use(implementation=name):
             link = materialize(lambda x: jnp.tanh(x) * 2)
             return (
                 jax.jit(lambda x: chain(link, x))
@@ -127,7 +127,7 @@ def test_materialized_results_are_computed_once():
             )
 
     assert calls("fast") == 3
-    assert calls("plain") == 0
+    assert calls("xla") == 0
 
 
 def test_materialized_functions_stay_where_the_batch_is():
@@ -135,7 +135,7 @@ def test_materialized_functions_stay_where_the_batch_is():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     over_batch = NamedSharding(mesh, PartitionSpec("data"))
     x = normal(8, 3)
-    with formulation.use("fast"):
+    with tracing.use(implementation="fast"):
         f = jax.jit(lambda x: relu(relu(x) - 1), in_shardings=over_batch, out_shardings=over_batch)
         text = f.lower(x).compile().as_text()
     assert "all-gather" not in text and "all-reduce" not in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import BatchNorm, ConditionalBatchNorm, formulation, normalize, replica
+from advdl.nn import BatchNorm, ConditionalBatchNorm, normalize, replica, tracing
 from advdl.nn.normalization import channel_mean
 
 EPSILON = 1e-5
@@ -25,12 +25,12 @@ def variables_of(channels):
     return {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 3), (4, 3, 2, 5)])
 def test_train_and_evaluation_are_the_equations(name, shape):
     x, v = 3 * normal(*shape) + 2, variables_of(shape[-1])
     axes = tuple(range(len(shape) - 1))
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         y, new = BatchNorm(momentum=0.8).apply(v, x, train=True, mutable=["batch_stats"])
         evaluated = BatchNorm().apply(v, x, train=False)
     x = x.astype(np.float64)
@@ -47,7 +47,7 @@ def test_train_and_evaluation_are_the_equations(name, shape):
     )
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 def test_equals_flax_with_gradients(name):
     x, v, probe = normal(4, 3, 3, 5), variables_of(5), normal(4, 3, 3, 5, seed=4)
     layers = (
@@ -67,7 +67,7 @@ def test_equals_flax_with_gradients(name):
             for layer in layers
         ]
 
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         ours, flax = jax.jit(both)(v, x)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(flax), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
@@ -95,8 +95,8 @@ def derivatives(x, scale, bias, probe):
 def test_fast_and_plain_agree_up_to_second_derivatives(shape):
     x, probe, channels = normal(*shape), normal(*shape, seed=1), shape[-1]
     got = []
-    for name in ("fast", "plain"):
-        with formulation.use(name):
+    for name in ("fast", "xla"):
+        with tracing.use(implementation=name):
             got.append(
                 jax.jit(lambda *a: derivatives(*a))(
                     x, 1 + normal(channels), normal(channels, seed=1), probe
@@ -108,7 +108,7 @@ def test_fast_and_plain_agree_up_to_second_derivatives(shape):
 
 def test_fast_statistics_stand_a_large_mean():
     x = normal(8, 6, 6, 2) + 300
-    with formulation.use("fast"):
+    with tracing.use(implementation="fast"):
         _, mean, var = normalize(x, jnp.ones(2), jnp.zeros(2), EPSILON)
     np.testing.assert_allclose(mean, x.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(var, x.var((0, 1, 2), dtype=np.float64), rtol=1e-4)
@@ -131,7 +131,7 @@ def whole_step(x, v, probe):
     return {"replicated": (replica.sum((gp, pp)), new), "per example": (y, gx, px)}
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
     x, probe, v = normal(8, 3, 2, 5), normal(8, 3, 2, 5, seed=1), variables_of(5)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
@@ -139,7 +139,7 @@ def test_replicas_and_mesh_give_the_numbers_of_one_device(name):
         NamedSharding(mesh, PartitionSpec()),
         NamedSharding(mesh, PartitionSpec("data")),
     )
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         one = jax.jit(lambda *a: whole_step(*a))(x, v, probe)
         shardings = {"replicated": whole, "per example": over_batch}
         program = jax.jit(
@@ -198,7 +198,7 @@ def test_scale_and_bias_can_be_left_out():
 
 def test_means_of_many_values_keep_their_digits():
     x = normal(16, 64, 64, 3) + 1
-    with formulation.use("fast"):
+    with tracing.use(implementation="fast"):
         np.testing.assert_allclose(
             jax.jit(channel_mean)(x), x.mean((0, 1, 2), dtype=np.float64), rtol=2e-6
         )

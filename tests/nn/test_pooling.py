@@ -1,4 +1,4 @@
-"""Pooling and response normalization against plain loops, and the two formulations against each
+"""Pooling and response normalization against plain loops, and the two implementations against each
 other."""
 
 import jax
@@ -9,10 +9,10 @@ import pytest
 from advdl.nn import (
     adaptive_avg_pool,
     avg_pool,
-    formulation,
     global_average_pool,
     local_response_norm,
     max_pool,
+    tracing,
 )
 
 CASES = [  # size, window, stride, padding, ceil
@@ -28,9 +28,9 @@ CASES = [  # size, window, stride, padding, ceil
 ]
 
 
-@pytest.fixture(params=["fast", "plain"])
+@pytest.fixture(params=["fast", "xla"])
 def form(request):
-    with formulation.use(request.param):
+    with tracing.use(implementation=request.param):
         yield request.param
 
 
@@ -121,13 +121,13 @@ def test_the_first_of_equal_values_gets_the_gradient(form):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_formulations_have_one_gradient(case):
+def test_implementations_have_one_gradient(case):
     size, *geometry = case
     x = np.round(image(2, *size, 3) * 2)  # many ties
     weights = image(*max_pool(x, *geometry).shape)
     gradients = []
-    for name in ("fast", "plain"):
-        with formulation.use(name):
+    for name in ("fast", "xla"):
+        with tracing.use(implementation=name):
             gradients.append(jax.grad(lambda x: (max_pool(x, *geometry) * weights).sum())(x))
     np.testing.assert_allclose(*gradients, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Recurrent layers: the numbers of Flax and torch, whatever the formulation; padding that has no
+"""Recurrent layers: the numbers of Flax and torch, whatever the implementation; padding that has no
 effect at all."""
 
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.experimental import rnn as cudnn
 
-from advdl.nn import GRU, LSTM, RNN, Stack, formulation
+from advdl.nn import GRU, LSTM, RNN, Stack, tracing
 from advdl.nn.recurrent import cudnn_lstm, reversed_in_length
 
 KEY = jax.random.key(0)
@@ -36,9 +36,7 @@ def made(name, **options):
     return layer, shaken(layer.init(KEY, jnp.asarray(given())))
 
 
-def outcome(
-    layer, variables, x, length=None, reverse=False, formula=formulation.use, how="fast", carry=None
-):
+def outcome(layer, variables, x, length=None, reverse=False, how="fast", carry=None):
     """(outputs, carry, gradients of a weighted sum of both by parameters and input)."""
 
     def total(variables, x):
@@ -51,7 +49,7 @@ def outcome(
             weigh(a, n) for n, a in enumerate(jax.tree.leaves(last))
         ), (y, last)
 
-    with formula(how):
+    with tracing.use(implementation=how):
         (_, (y, last)), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
             variables, jnp.asarray(x)
         )
@@ -150,7 +148,7 @@ def test_every_way_to_run_it_gives_the_same_numbers(name, options):
     layer, variables = made(name)
     x = given()
     for length, reverse in ((LENGTH, True), (None, False)):
-        plain = outcome(layer, variables, x, length, reverse, how="plain")
+        plain = outcome(layer, variables, x, length, reverse, how="xla")
         if "unroll" in options:
             same(outcome(layer, variables, x, length, reverse), plain)
         same(outcome(CELLS[name](FEATURES, **options), variables, x, length, reverse), plain)

@@ -1,4 +1,4 @@
-"""Cross-entropy in one piece and biases by products: the numbers of the plain formulation,
+"""Cross-entropy in one piece and biases by products: the numbers of XLA's implementation,
 derivatives included."""
 
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.nn.normalization import add_bias
 from advdl.nn.softmax import softmax_cross_entropy
 
@@ -18,8 +18,8 @@ def normal(*shape, scale=1.0, seed=0):
 def both(f, *given):
     """`jax.value_and_grad(f)`, fast and plain."""
     found = []
-    for how in ("fast", "plain"):
-        with formulation.use(how):
+    for how in ("fast", "xla"):
+        with tracing.use(implementation=how):
             found.append(jax.jit(jax.value_and_grad(f, tuple(range(len(given)))))(*given))
     return found
 
@@ -41,9 +41,9 @@ def test_fast_cross_entropy_is_the_plain_one(classes, smoothing):
         np.testing.assert_allclose(gradient[0], plain[0], atol=1e-12)
 
 
-@pytest.mark.parametrize("how", ["fast", "plain"])
+@pytest.mark.parametrize("how", ["fast", "xla"])
 def test_extremes_stay_finite_and_a_class_that_is_not_there_gives_nan(how):
-    with formulation.use(how):
+    with tracing.use(implementation=how):
         extreme = softmax_cross_entropy(jnp.array([[1e4, -1e4, 0.0]]), jnp.array([1]))
         outside = softmax_cross_entropy(normal(2, 3), jnp.array([3, -1]))
     np.testing.assert_allclose(extreme, 2e4)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.nn import convolution, formulation, winograd
+from advdl.nn import convolution, tracing, winograd
 
 
 def normal(*shape, seed=0):
@@ -51,7 +51,7 @@ def test_a_wide_convolution_has_the_plain_numbers():
     weight = normal(3, 16, 16, 128, seed=2)
 
     def run(how):
-        with formulation.use(how):
+        with tracing.use(implementation=how):
 
             def f(x, kernel):
                 return (convolution.conv(x, kernel, padding=1) * weight).sum()
@@ -59,7 +59,7 @@ def test_a_wide_convolution_has_the_plain_numbers():
             text = jax.jit(jax.grad(f, (0, 1))).lower(x, kernel).as_text()
             return jax.jit(jax.value_and_grad(f, (0, 1)))(x, kernel), text
 
-    (fast, text), (plain, plain_text) = run("fast"), run("plain")
+    (fast, text), (plain, plain_text) = run("fast"), run("xla")
     assert "stablehlo.convolution" in plain_text and "stablehlo.convolution" not in text
     for a, b in zip(jax.tree.leaves(fast[1]), jax.tree.leaves(plain[1]), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6 * np.abs(b).max())

@@ -22,7 +22,7 @@ from advdl import models
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.models.variant import DENSE
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.scale import hlo
 from advdl.scale.chips import CHIPS
 from advdl.scale.plan import Job, Plan, largest, plan, refused, roofline
@@ -284,7 +284,7 @@ def test_forward_products_of_resnet_50_are_the_papers_but_for_padding():
     row = models.classifier("resnet50")
     network = row.build()
     x = jax.ShapeDtypeStruct((1, *row.input), jnp.float32)
-    with formulation.use("plain"):
+    with tracing.use(implementation="xla"):
         lowered = jax.jit(lambda v, x: network.apply(v, x, train=False)[0]).lower(
             models.abstract(network, row.input), x
         )

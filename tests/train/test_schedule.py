@@ -10,7 +10,7 @@ import pytest
 
 from advdl import train
 from advdl.errors import UserError
-from advdl.nn import formulation
+from advdl.nn import tracing
 from advdl.train import SCHEDULES, schedule
 
 
@@ -42,7 +42,7 @@ def test_an_unknown_name_is_told():
         schedule("cosin", 1.0, 10)
 
 
-@pytest.mark.parametrize("name", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["fast", "xla"])
 @pytest.mark.parametrize("most", [1.0, 1e3])
 def test_a_clipped_gradient_is_what_optax_makes_of_it(name, most):
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_a_clipped_gradient_is_what_optax_makes_of_it(name, most):
         "a": rng.standard_normal((3, 4, 5), np.float32),
         "b": rng.standard_normal(7, np.float32),
     }
-    with formulation.use(name):
+    with tracing.use(implementation=name):
         clip = train.chain(optax.sgd(1.0), most)
         found, _ = clip.update(gradient, clip.init(gradient))
     expected = optax.chain(optax.clip_by_global_norm(most), optax.sgd(1.0))
