@@ -22,7 +22,7 @@ class Experiment(NamedTuple):
     """What `build(config, spec)` returns.
 
     learner: how it learns.
-    report: `trained -> sections` of report.html, see `reports.Trained`.
+    report: `trained -> page`, what report.html shows, see `reports.Trained`.
     predict: `(trained, options, folder) -> results`, which are printed; files go to `folder`.
     snapshot: `trained -> None` draws a picture at step 0 and at every evaluation.
     monitor: the figure whose best checkpoint is kept, such as `"val/loss"`, and "max" or "min".
@@ -40,7 +40,7 @@ class Experiment(NamedTuple):
     """
 
     learner: train.Learner
-    report: Callable[..., list[present.Section]] = lambda *_: []
+    report: Callable[..., present.Page | Sequence[present.Section]] = lambda *_: []
     predict: Callable[..., Mapping[str, Any]] | None = None
     snapshot: Callable[..., None] | None = None
     monitor: tuple[str, str] | None = None

@@ -11,7 +11,7 @@ import jax
 
 import advdl
 from advdl import present, train
-from advdl.cli.config import SAID_ANEW, Predict, parse_steps
+from advdl.cli.config import SAID_ANEW, Predict, flag, parse_steps
 from advdl.cli.experiment import SPEC, Session
 from advdl.cli.first_edition import FirstEdition
 from advdl.cli.progress import Progress, say
@@ -157,15 +157,16 @@ class Latest:
 
 
 def _begin(session: Session) -> None:
-    kept = {
-        name: value
-        for name, value in dataclasses.asdict(session.config).items()
-        if name not in SAID_ANEW
-    }
-    session.run.start(session.name, kept)
+    session.run.start(session.name, _settings(session))
     for name, content in session.experiment.kept.items():
         session.run.write(name, content)
     session.run.write(SPEC, session.stored_spec())
+
+
+def _settings(session: Session) -> dict[str, Any]:
+    """Those that the run keeps."""
+    settings = dataclasses.asdict(session.config)
+    return {name: value for name, value in settings.items() if name not in SAID_ANEW}
 
 
 def _trace(session: Session, step: int) -> train.Trace:
@@ -187,7 +188,7 @@ def _report(session: Session, step: int, state: train.State, latest: Latest) -> 
         run = session.run
         summary = _summary(session, step, whole, latest)
         title = f"{session.name}: {run.folder.name}"
-        present.write_report(run.report, title, _shown(summary), page)
+        present.write_report(run.report, title, page, _details(session, summary))
         run.write("summary.json", summary)
         return summary
 
@@ -220,17 +221,18 @@ def _summary(session: Session, step: int, state: train.State, latest: Latest) ->
     }
 
 
-def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary as one flat table."""
-    flat = {k: v for k, v in summary.items() if not isinstance(v, Mapping)}
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    figures = {
-        f"{split} {name}": value
-        for split, found in summary.items()
-        if isinstance(found, Mapping) and split != "versions"
-        for name, value in found.items()
+def _details(session: Session, summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The summary and the settings, as tables of the report."""
+    parts = {name: value for name, value in summary.items() if isinstance(value, Mapping)}
+    versions = parts.pop("versions")
+    return {
+        "Figures": {
+            f"{split}/{name}": value for split in parts for name, value in parts[split].items()
+        },
+        "Run": {name: value for name, value in summary.items() if not isinstance(value, Mapping)},
+        "Settings": {flag(name): value for name, value in _settings(session).items()},
+        "Versions": versions,
     }
-    return figures | flat | {"versions": versions}
 
 
 def _by_split(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -6,9 +6,11 @@ import math
 import os
 import pathlib
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from advdl.errors import UserError
@@ -16,22 +18,28 @@ from advdl.present import files
 
 
 class Picture(NamedTuple):
-    """A picture in the report's folder and what it shows."""
+    """A picture in the report's folder.
 
-    path: str | os.PathLike
+    caption: what it shows, printed below it. alternative: what a reader who does not see it is told
+      instead (default: the caption, or else the file's name).
+    """
+
+    path: str | os.PathLike[str]
     caption: str = ""
+    alternative: str = ""
 
 
 class Section(NamedTuple):
     """A part of the report.
 
     text: plain text, paragraphs separated by an empty line. pictures: paths, within the report's
-    folder or relative to it, or `Picture`s with captions. figures: name -> value, shown as a table.
+    folder or relative to it, or `Picture`s with captions. figures: name -> value, shown as a table;
+    where every value is a mapping with the same names, these are the table's columns.
     """
 
     title: str
     text: str = ""
-    pictures: Sequence[str | os.PathLike | Picture] = ()
+    pictures: Sequence[str | os.PathLike[str] | Picture] = ()
     figures: Mapping[str, Any] = {}
 
 
@@ -39,13 +47,14 @@ class Figure(NamedTuple):
     """A figure that a report opens with, beside what it is to be compared with.
 
     label: what it is, such as "accuracy on test digits". value: a number, or text. baseline: the
-      trivial method's, with its name. paper: the published one, with where it stands.
+      trivial method's, with its name. paper: the published one, with where it stands. What is empty
+      is left out.
     """
 
     label: str
     value: Any
-    baseline: str = ""
-    paper: str = ""
+    baseline: Any = ""
+    paper: Any = ""
 
 
 class Page(NamedTuple):
@@ -55,64 +64,46 @@ class Page(NamedTuple):
       it worked. sections: everything else.
     """
 
-    picture: str | os.PathLike | Picture
+    picture: str | os.PathLike[str] | Picture
     figures: Sequence[Figure]
     sentence: str
     sections: Sequence[Section] = ()
 
 
 def write_report(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     title: str,
-    summary: Mapping[str, Any],
     page: Page | Sequence[Section],
+    details: Mapping[str, Mapping[str, Any]] = {},
 ) -> pathlib.Path:
     """Writes `folder`/report.html, a page without scripts that works from the disk; returns its
     path.
 
-    summary: the run's figures, name -> value, shown first as a table (nested mappings with joined
-    names). All text is escaped; pictures are linked relative to the page, so the folder can be
-    moved as a whole.
+    page: what it shows; of a list of sections alone, nothing stands above them. details: settings,
+    versions and other figures, title -> name -> value, in a fold at the end that is closed at
+    first. All text is escaped; pictures are linked relative to the page, so the folder can be moved
+    as a whole.
 
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
-    parts = [f"<h1>{_text(title)}</h1>"]
     sections = page.sections if isinstance(page, Page) else page
-    if isinstance(page, Page):
-        picture = page.picture
-        parts += [
-            _figure(folder, picture if isinstance(picture, Picture) else Picture(picture)),
-            *(_table(one._asdict()) for one in page.figures),
-            f"<p>{_text(page.sentence)}</p>",
-        ]
-    parts.append(_table(summary))
-    if len(sections) > 2:
-        links = (
-            f'<li><a href="#s{n}">{_text(section.title)}</a></li>'
-            for n, section in enumerate(sections, 1)
-        )
-        parts.append(f"<nav><ul>{''.join(links)}</ul></nav>")
-    for number, section in enumerate(sections, 1):
-        shown = (p if isinstance(p, Picture) else Picture(p) for p in section.pictures)
-        parts += [
-            f'<section id="s{number}">\n<h2>{_text(section.title)}</h2>',
-            *(
-                f"<p>{_text(paragraph)}</p>"
-                for paragraph in section.text.split("\n\n")
-                if paragraph.strip()
-            ),
-            _table(section.figures),
-            *(_figure(folder, picture) for picture in shown),
-            "</section>",
-        ]
-    page = _PAGE.format(
-        title=_text(title), style=_CSS, body="\n".join(part for part in parts if part)
+    opening = _opening(folder, page) if isinstance(page, Page) else ""
+    parts = [
+        *(_section(folder, n, section) for n, section in enumerate(sections, 1)),
+        _fold(details),
+    ]
+    content = _PAGE.format(
+        title=_text(title),
+        style=resources.files("advdl.present").joinpath("report.css").read_text(),
+        opening=opening,
+        contents=_contents(sections),
+        body="\n".join(filter(None, parts)),
     )
-    return files.write(folder / "report.html", page.encode())
+    return files.write(folder / "report.html", content.encode())
 
 
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, in order; figures written as "nan" or "inf" are numbers again.
 
     A last line that a kill cut off is left out. Raises UserError where there is no such file, or
@@ -148,15 +139,103 @@ def _text(text: Any) -> str:
     return html.escape(str(text))
 
 
-def _table(figures: Mapping[str, Any]) -> str:
-    rows = [
-        f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>\n"
-        for name, value in _flat(figures)
-    ]
-    return f"<table>\n{''.join(rows)}</table>" if rows else ""
+def _opening(folder: pathlib.Path, page: Page) -> str:
+    """The picture, and below it, or beside one that is not wide, the figures and the sentence."""
+    picture = page.picture if isinstance(page.picture, Picture) else Picture(page.picture)
+    width, height = _open(folder, picture).size
+    cards = "\n".join(map(_card, page.figures))
+    return "\n".join(
+        (
+            f'<div class="opening{" beside" if width < 1.6 * height else ""}">',
+            _picture(folder, picture, f' style="--width: {2 * width}px"'),
+            f'<div>\n<ul class="cards">\n{cards}\n</ul>',
+            f'<p class="sentence">{_text(page.sentence)}</p>\n</div>\n</div>',
+        )
+    )
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = ""):
+def _card(figure: Figure) -> str:
+    beside = "".join(
+        f"<div><dt>{name}</dt><dd>{_text(_value(value))}</dd></div>"
+        for name, value in (("Baseline", figure.baseline), ("Paper", figure.paper))
+        if value not in ("", None)
+    )
+    return (
+        f'<li><p class="label">{_text(figure.label)}</p>'
+        f'<p class="value">{_text(_value(figure.value))}</p>'
+        f"{f'<dl>{beside}</dl>' if beside else ''}</li>"
+    )
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    if len(sections) < 2:
+        return ""
+    links = "\n".join(
+        f'<li><a href="#s{n}">{_text(section.title)}</a></li>'
+        for n, section in enumerate(sections, 1)
+    )
+    return (
+        '<nav aria-labelledby="contents">\n<h2 id="contents">Contents</h2>\n'
+        f"<ol>\n{links}\n</ol>\n</nav>"
+    )
+
+
+def _section(folder: pathlib.Path, number: int, section: Section) -> str:
+    paragraphs = (text for text in section.text.split("\n\n") if text.strip())
+    return "\n".join(
+        (
+            f'<section aria-labelledby="s{number}">',
+            f'<h2 id="s{number}">{_text(section.title)}</h2>',
+            *(f"<p>{_text(paragraph)}</p>" for paragraph in paragraphs),
+            _table(section.figures, section.title),
+            *(
+                _picture(folder, one if isinstance(one, Picture) else Picture(one))
+                for one in section.pictures
+            ),
+            "</section>",
+        )
+    )
+
+
+def _fold(details: Mapping[str, Mapping[str, Any]]) -> str:
+    tables = "\n".join(
+        f"<h3>{_text(title)}</h3>\n{_table(figures, title)}"
+        for title, figures in details.items()
+        if figures
+    )
+    if not tables:
+        return ""
+    titles = ", ".join(title.lower() for title, figures in details.items() if figures)
+    return f"<details>\n<summary><h2>Details: {_text(titles)}</h2></summary>\n{tables}\n</details>"
+
+
+def _table(figures: Mapping[str, Any], title: str) -> str:
+    """Two columns, which wrap; or several, which scroll by themselves where the page is narrow."""
+    if not figures:
+        return ""
+    rows = list(figures.values())
+    columns = list(rows[0]) if isinstance(rows[0], Mapping) else []
+    head = ""
+    if len(rows) > 1 and all(isinstance(row, Mapping) and list(row) == columns for row in rows):
+        names = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
+        head = f"<thead><tr><td></td>{names}</tr></thead>\n"
+        lines = [(name, list(row.values())) for name, row in figures.items()]
+    else:
+        lines = [(name, [value]) for name, value in _flat(figures)]
+    cells = "".join(
+        f'<tr><th scope="row">{_text(name)}</th>'
+        + "".join(f"<td>{_text(_value(value))}</td>" for value in values)
+        + "</tr>\n"
+        for name, values in lines
+    )
+    table = f"<table>\n{head}<tbody>\n{cells}</tbody>\n</table>"
+    if not head:
+        return table
+    attributes = f'class="wide" role="region" aria-label="{_text(title)}" tabindex="0"'
+    return f"<div {attributes}>\n{table}\n</div>"
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in figures.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name} ")
@@ -165,7 +244,8 @@ def _flat(figures: Mapping[str, Any], prefix: str = ""):
 
 
 def _value(value: Any) -> str:
-    if value is None:
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -178,7 +258,13 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _figure(folder: pathlib.Path, picture: Picture) -> str:
+class _Image(NamedTuple):
+    source: str
+    size: tuple[int, int]
+
+
+def _open(folder: pathlib.Path, picture: Picture) -> _Image:
+    """The picture's address relative to the page, and its width and height."""
     path = folder / picture.path  # an absolute path stays as it is
     path = path if path.is_file() else pathlib.Path(picture.path)
     if not path.is_file():
@@ -190,13 +276,19 @@ def _figure(folder: pathlib.Path, picture: Picture) -> str:
             f"picture {picture.path} lies outside the report's folder {folder}"
         ) from None
     with Image.open(path) as image:
-        width, height = image.size
-    source = urllib.parse.quote(relative.as_posix())
-    alternative = _text(picture.caption or relative.stem.replace("_", " "))
+        return _Image(urllib.parse.quote(relative.as_posix()), image.size)
+
+
+def _picture(folder: pathlib.Path, picture: Picture, attributes: str = "") -> str:
+    """A picture that links to itself, so that a phone shows it at its full size."""
+    source, (width, height) = _open(folder, picture)
+    alternative = (
+        picture.alternative or picture.caption or pathlib.Path(picture.path).stem.replace("_", " ")
+    )
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
     return (
-        f'<figure><img src="{source}" width="{width}" height="{height}"'
-        f' alt="{alternative}">{caption}</figure>'
+        f'<figure{attributes}><a href="{source}"><img src="{source}" width="{width}"'
+        f' height="{height}" alt="{_text(alternative)}"></a>{caption}</figure>'
     )
 
 
@@ -206,33 +298,18 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{style}</style>
+<style>
+{style}</style>
 </head>
 <body>
+<a class="skip" href="#sections">Skip to the sections</a>
+<header>
+<h1>{title}</h1>
+{opening}</header>
+{contents}
+<main id="sections">
 {body}
+</main>
 </body>
 </html>
-"""
-
-_CSS = """
-:root { color-scheme: light; }
-body { margin: 2.5rem auto 4rem; padding: 0 1.25rem; max-width: 66rem;
-  background: #fff; color: #1c1c1c;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.25rem; }
-h2 { font-size: 1.25rem; margin: 2.75rem 0 0.5rem;
-  padding-top: 1rem; border-top: 1px solid #d9d9d9; }
-p { max-width: 46rem; margin: 0.6rem 0; white-space: pre-line; }
-table { border-collapse: collapse; margin: 0.9rem 0; font-size: 0.92rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.28rem 1.5rem 0.28rem 0.4rem;
-  border-bottom: 1px solid #e6e6e6; }
-th { font-weight: 500; color: #4a4a4a; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-nav ul { padding: 0; margin: 1.2rem 0 0; list-style: none;
-  display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; }
-a { color: #0059a0; }
-figure { margin: 1.1rem 0; }
-img { max-width: 100%; height: auto; border: 1px solid #ececec; }
-figcaption { max-width: 46rem; margin-top: 0.35rem; font-size: 0.9rem; color: #4a4a4a; }
-@media print { body { margin: 0; max-width: none; } figure { break-inside: avoid; } }
 """
