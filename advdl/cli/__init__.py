@@ -15,6 +15,6 @@ from advdl.cli.config import (
     parse_units,
 )
 from advdl.cli.experiment import Experiment
-from advdl.cli.main import main
+from advdl.cli.main import main, run
 from advdl.cli.progress import say
 from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

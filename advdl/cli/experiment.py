@@ -212,15 +212,14 @@ class Session:
 
     @contextlib.contextmanager
     def trained(
-        self, state: train.State, step: int, figures: Mapping[str, Any], splits: bool = True
+        self, state: train.State, step: int, figures: Mapping[str, Any]
     ) -> Iterator[reports.Trained]:
         """What a report is given. A process that does not write gets a folder of its own for it,
         which is thrown away."""
-        data_of = self.splits if splits else None
 
         def given(run):
             return reports.Trained(
-                run, self.splits.spec, data_of, self.placed, state, step, figures
+                run, self.splits.spec, self.splits, self.placed, state, step, figures
             )
 
         if train.leads():

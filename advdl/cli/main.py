@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from advdl import train
+from advdl import reports, train
 from advdl.cli import bench, plan, verbs
 from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoint
-from advdl.cli.experiment import Session
+from advdl.cli.experiment import Build, Load, Session
 from advdl.cli.first_edition import adapt
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
@@ -87,6 +87,28 @@ def main(
     except BaseException as error:
         cluster.leave(error, 1)
         raise
+
+
+def run(load: Load, build: Build, config: Any, name: str = "") -> reports.Trained:
+    """Trains from Python, a notebook for example, as `train` does from the command line.
+
+    The run goes to `config.run`, or to runs/NAME, and goes on where it was stopped. name: what the
+    experiment is called; by default after the module that defines `build`. Returns the trained
+    state in its place, with its figures and its functions. Raises UserError where `train` would end
+    with status 2.
+    """
+    name = name or build.__module__.rpartition(".")[2].strip("_")
+    check(config)
+    folder = train.Run(config.run or pathlib.Path("runs") / name)
+    if (stored := folder.config(name)) is not None:
+        check_same(config, stored, folder.folder)
+    session = Session(name, config, folder, load, build)
+    verbs.run_train(session)
+    step, state = session.restored()
+    figures = session.evaluate(state)
+    return reports.Trained(
+        folder, session.splits.spec, session.splits, session.placed, state, step, figures
+    )
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

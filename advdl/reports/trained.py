@@ -16,7 +16,7 @@ class Trained(NamedTuple):
     of them. What a process other than the first writes goes to a folder that is thrown away.
 
     run: the run's folder. spec: what the networks know of their data. splits: the data, which is
-      opened when it is first asked for; None where a prediction is made. placed, state: the learner
+      opened when it is first asked for; a prediction should do without. placed, state: the learner
       in its place and the state. step: updates done. figures: those of the last evaluation,
       `"test/accuracy"`; single numbers and arrays.
     """
