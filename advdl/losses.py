@@ -250,6 +250,25 @@ def gradient_penalty(score: Score, real: jax.Array, fake: jax.Array, key: jax.Ar
     return jnp.square(norm_B - 1)
 
 
+def penalties(
+    score: Score,
+    real: jax.Array,
+    fake: jax.Array,
+    key: jax.Array,
+    r1_weight: float = 0.0,
+    gradient_weight: float = 0.0,
+) -> jax.Array:
+    """γ/2·|∇ score(x)|² + λ·(|∇ score(x̂)| - 1)², (B,): `r1` of the data at weight γ = r1_weight and
+    `gradient_penalty` between data and samples at weight λ = gradient_weight, of which one whose
+    weight is 0 is not computed. key: of the places x̂."""
+    total = jnp.zeros(len(real))
+    if r1_weight:
+        total += r1_weight / 2 * r1(score, real)
+    if gradient_weight:
+        total += gradient_weight * gradient_penalty(score, real, fake, key)
+    return total
+
+
 def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Σ (prediction - target)² over all axes but the first, (B,). Raises ValueError where the
     shapes differ."""

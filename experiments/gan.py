@@ -270,9 +270,8 @@ def networks(
     means: of the training images, (H, W, C) in [0, 1], from which Goodfellow's generator starts."""
     if config.network == "mlp" and config.spectral:
         raise UserError("--network mlp knows no --spectral; take dcgan")
-    generator, low = models.generator(
-        config.network, shape, config.width, classes, config.dtype, means
-    )
+    low = models.generators.LOWEST_PIXEL[config.network]
+    generator = models.generator(config.network, shape, config.width, classes, config.dtype, means)
     if config.network == "mlp":
         return generator, goodfellow.Discriminator(dtype=config.dtype), low
     both = dict(width=config.width, dtype=config.dtype, classes=classes)

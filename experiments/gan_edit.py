@@ -152,7 +152,8 @@ class Manifold:
 
         self.real, self.held_out = opened("train"), opened("test")
         self.shape, self.z = self.real.image_shape, settings["z"]
-        self.generator, self.low = models.generator(
+        self.low = models.generators.LOWEST_PIXEL[settings["network"]]
+        self.generator = models.generator(
             settings["network"], self.shape, settings["width"], dtype=dtype
         )
         try:

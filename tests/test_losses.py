@@ -399,3 +399,19 @@ def test_the_penalty_of_a_flat_score_has_a_gradient():
 
     value, slope = jax.value_and_grad(penalty)(jnp.zeros(2))
     assert value == 5 and (slope == 0).all()
+
+
+def test_penalties_are_added_by_their_weights_and_cost_nothing_at_0():
+    def score(x):
+        return jnp.square(x).sum((1, 2, 3)) / 2
+
+    x, fake = jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 1))
+    key = jax.random.key(1)
+    expected = 0.5 * losses.r1(score, x) + 10 * losses.gradient_penalty(score, x, fake, key)
+    found = losses.penalties(score, x, fake, key, r1_weight=1.0, gradient_weight=10.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    def never(x):
+        raise AssertionError
+
+    np.testing.assert_array_equal(losses.penalties(never, x, fake, key), np.zeros(3))

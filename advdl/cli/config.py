@@ -106,10 +106,10 @@ class Config:
         """Dtype of the computation."""
         return jnp.dtype(self.precision)
 
-    def scheduled(self) -> optax.Schedule:
-        """The learning rate by update."""
+    def scheduled(self, peak: float = 0.0) -> optax.Schedule:
+        """The learning rate by update. peak: another one than `--learning-rate` (0: that)."""
         return train.schedule(
-            self.schedule, self.learning_rate, self.steps, self.warmup, self.power
+            self.schedule, peak or self.learning_rate, self.steps, self.warmup, self.power
         )
 
     def player(

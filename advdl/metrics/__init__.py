@@ -1,6 +1,7 @@
 """Statistics that add up: metrics merged over batches, devices and hosts, and host-side scores of
 generated images."""
 
+from advdl.metrics.adversarial import adversarial, variety
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
@@ -92,6 +93,7 @@ __all__ = [
     "Spread",
     "Verdict",
     "all_hold",
+    "adversarial",
     "bleu",
     "bounding_box",
     "caption_figures",
@@ -135,6 +137,7 @@ __all__ = [
     "tokenize",
     "top_k",
     "trivial_baselines",
+    "variety",
     "verdict",
     "wasserstein_1",
     "wiener",

@@ -32,7 +32,7 @@ from advdl.models import (
 )
 from advdl.models.captioner import Captioner
 from advdl.models.forecaster import Forecaster
-from advdl.models.generators import generator
+from advdl.models.generators import Noise, generator
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
 from advdl.models.language import LanguageModel
@@ -92,6 +92,7 @@ __all__ = [
     "CLASSIFIERS",
     "Captioner",
     "Forecaster",
+    "Noise",
     "Variant",
     "abstract",
     "classifier",

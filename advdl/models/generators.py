@@ -1,18 +1,58 @@
-"""Generators by name, as `gan.py` trains them and others build on them."""
+"""Generators by name, as `gan.py` trains them and others build on them, and their noise.
+
+Axes: B batch, Z dimensions of the noise.
+"""
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from advdl.errors import UserError
 from advdl.models import dcgan, goodfellow, sngan
+from advdl.nn import replica
 
 NOISE_BOUNDS = {"uniform": math.sqrt(3), "unit-uniform": 1.0}
 """b of the priors U(-b, b), by name: of variance 1 as in the code released by Goodfellow et al.
 2014, and that of Radford et al. 2015. The prior "normal" has no bound."""
+
+LOWEST_PIXEL: Mapping[str, float] = {"dcgan": -1.0, "resnet": -1.0, "mlp": 0.0}
+"""The lowest value of a pixel that the generator of this name makes; the highest is 1."""
+
+
+class Noise(NamedTuple):
+    """A generator's prior p_z: independent numbers, "normal" or a key of `NOISE_BOUNDS`."""
+
+    prior: str
+    dimensions: int
+
+    @property
+    def bound(self) -> float | None:
+        """b of U(-b, b); None where the prior is normal."""
+        return NOISE_BOUNDS.get(self.prior)
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        """One noise (Z,)."""
+        if self.bound is None:
+            return jax.random.normal(key, (self.dimensions,))
+        return jax.random.uniform(key, (self.dimensions,), minval=-self.bound, maxval=self.bound)
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Noise (count, Z) of a batch, see `replica.sample`."""
+        return replica.sample(self.draw, key, count)
+
+    def by_index(self, index_B: jax.Array) -> jax.Array:
+        """Noise (B, Z) of the examples of an evaluation, see `replica.sample_by_index`."""
+        return replica.sample_by_index(self.draw, index_B)
+
+    def of_seed(self, seed: int, count: int) -> np.ndarray:
+        """Noise (count, Z) on the host, a function of the seed; the first rows of more are the
+        same."""
+        return np.asarray(self.sample(jax.random.key(seed), count))
 
 
 def generator(
@@ -21,9 +61,9 @@ def generator(
     width: int,
     classes: int = 0,
     dtype: Any = jnp.float32,
-    pixel_means: np.ndarray | None = None,
-) -> tuple[nn.Module, float]:
-    """(noise (B, Z) -> images (B, *shape), the lowest pixel value; the highest is 1).
+    pixel_means: Any = None,
+) -> nn.Module:
+    """The generator of this name: noise (B, Z) -> images (B, *shape), from `LOWEST_PIXEL` to 1.
 
     name: dcgan, resnet or mlp. width, classes: see those networks. pixel_means: means of the
     training images, in [0, 1], from which mlp starts; the others do not use them. Raises UserError
@@ -35,10 +75,10 @@ def generator(
             raise UserError("--network mlp knows no --conditional; take dcgan")
         return goodfellow.Generator(
             shape, hidden=(width, width), pixel_means=pixel_means, dtype=dtype
-        ), 0.0
+        )
     try:
         {"dcgan": dcgan.levels_of, "resnet": sngan.halvings}[name](*shape[:2])
     except ValueError as error:
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
     made = {"dcgan": dcgan.Generator, "resnet": sngan.Generator}[name]
-    return made(shape, width=width, classes=classes, dtype=dtype), -1.0
+    return made(shape, width=width, classes=classes, dtype=dtype)

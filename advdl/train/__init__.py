@@ -24,7 +24,19 @@ from advdl.train.loop import Every, Hooks, Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, told, trained_player
-from advdl.train.schedule import SCHEDULES, biases, chain, decayed, kernels, scaled, schedule
+from advdl.train.schedule import (
+    SCHEDULES,
+    biases,
+    bounded,
+    by_step,
+    chain,
+    decayed,
+    divided,
+    kernels,
+    momentum,
+    scaled,
+    schedule,
+)
 from advdl.train.statistics import measuring, recompute_statistics
 from advdl.train.trace import Trace
 from advdl.train.watchdog import STATUS, Watchdog

@@ -1,6 +1,7 @@
-"""Learning-rate schedules and what stands in front of an update rule: clipping and decay. Names for
-what optax has."""
+"""Learning-rate schedules, and what stands around an update rule: clipping, decay, bounds. Names
+for what optax has."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -78,6 +79,47 @@ def scaled(
         return jax.tree.map(lambda inside: not inside, part(params))
 
     return optax.chain(optax.masked(rule, others), optax.masked(optax.set_to_zero(), part))
+
+
+def divided(rate: optax.Schedule, divisor: float, lowest: float) -> optax.Schedule:
+    """The rate divided by `divisor` after every step, down to `lowest`; itself for a divisor of 1.
+
+    Pylearn2's exponential decay, by which Goodfellow et al. 2014 trained.
+    """
+    # Not powers of the divisor: the nearest float32 to their 1.000004 is 1.00000405.
+    fall = math.log(divisor)
+    if not fall:
+        return rate
+    return lambda step: jnp.maximum(rate(step) * jnp.exp(-fall * step), lowest)
+
+
+def by_step(schedule: optax.Schedule, updates: int) -> optax.Schedule:
+    """A schedule of steps for a player that is updated `updates` times a step."""
+    return lambda update: schedule(update // updates)
+
+
+def momentum(rate: optax.Schedule, share: optax.Schedule) -> optax.GradientTransformation:
+    """SGD whose velocity keeps a share of itself that changes: v = share·v - rate·gradient.
+
+    The velocity gathers rate times gradient, so a change of the rate leaves what it has gathered as
+    it is; `optax.sgd` multiplies by the rate behind it.
+    """
+    velocity = optax.inject_hyperparams(optax.trace)(decay=share)
+    return optax.chain(optax.scale_by_learning_rate(rate), velocity)
+
+
+def bounded(rule: optax.GradientTransformation, bound: float) -> optax.GradientTransformation:
+    """The rule, after which the parameters are clipped to [-bound, bound]; itself for a bound of 0.
+
+    Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1.
+    """
+
+    def clipped(updates, params):
+        return jax.tree.map(
+            lambda update, param: jnp.clip(param + update, -bound, bound) - param, updates, params
+        )
+
+    return optax.chain(rule, optax.stateless(clipped)) if bound else rule
 
 
 def global_norm(tree: Any) -> jax.Array:

@@ -125,3 +125,46 @@ def test_a_part_of_the_parameters_learns_at_a_rate_of_its_own(factor):
     norm = 5.0 if factor else 3.0
     assert float(updates["a"][0]) == pytest.approx(-3 / norm)
     assert float(updates["b"][0]) == pytest.approx(-4 / norm * factor)
+
+
+def changes(rule, updates):
+    """What a gradient of 1 changes a parameter by, update after update."""
+    one, found = jnp.float32(1), []
+    state = rule.init(one)
+    for _ in range(updates):
+        change, state = rule.update(one, state, one)
+        found.append(float(change))
+    return np.array(found)
+
+
+def test_a_rate_is_divided_after_every_step_down_to_the_lowest():
+    rate = train.divided(optax.constant_schedule(0.1), 1e3, 1e-6)
+    assert [float(rate(t)) for t in range(4)] == pytest.approx([1e-1, 1e-4, 1e-6, 1e-6])
+
+
+def test_a_divisor_that_has_no_float32_is_exact_after_many_steps():
+    rate = train.divided(optax.constant_schedule(0.1), 1.000004, 1e-6)
+    assert float(rate(125_000)) == pytest.approx(0.1 / 1.000004**125_000, rel=1e-6)
+
+
+def test_a_player_of_several_updates_a_step_has_the_rate_of_the_step():
+    rate = train.by_step(schedule("poly", 1.0, 4), 3)
+    assert [float(rate(t)) for t in range(12)] == pytest.approx(np.repeat([1, 0.75, 0.5, 0.25], 3))
+
+
+def test_velocity_gathers_rate_times_gradient_with_a_momentum_that_changes():
+    """Against pylearn2's rule in float64: v = m·v - η·g."""
+    rate, share = (lambda t: 0.1 / (1 + t)), optax.linear_schedule(0.5, 0.7, 5)
+    expected, v = [], 0.0
+    for t in range(8):
+        v = (0.5 + 0.2 * min(t / 5, 1)) * v - 0.1 / (1 + t)
+        expected.append(v)
+    np.testing.assert_allclose(changes(train.momentum(rate, share), 8), expected, rtol=1e-5)
+
+
+def test_parameters_stay_within_their_bound_whatever_the_rule_says():
+    rule, params = train.bounded(optax.sgd(1.0), 0.5), {"a": jnp.array([0.4, -0.2, 0.0])}
+    gradient = {"a": jnp.array([-3.0, 0.1, 7.0])}
+    updates, _ = rule.update(gradient, rule.init(params), params)
+    np.testing.assert_allclose(optax.apply_updates(params, updates)["a"], [0.5, -0.3, -0.5])
+    assert train.bounded(rule, 0.0) is rule

@@ -1,0 +1,33 @@
+"""How a generator and a discriminator stand in training. Axes: B batch."""
+
+import jax
+import jax.numpy as jnp
+
+from advdl import losses
+from advdl.metrics.base import Mean
+
+
+def adversarial(
+    real_logit_B: jax.Array, fake_logit_B: jax.Array, mask_B: jax.Array | None = None
+) -> dict[str, Mean]:
+    """What a discriminator makes of data and of as many samples.
+
+    `value`: V(D, G) = E log D(x) + E log(1 - D(G(z))), -log 4 at the equilibrium of Goodfellow et
+    al. 2014. `d_real`, `d_fake`: the means of D(x) and of D(G(z)), 1/2 at the equilibrium.
+    `d_accuracy`: the share of both that it tells right, at a probability of 1/2.
+    """
+    right = ((real_logit_B > 0).astype(jnp.float32) + (fake_logit_B < 0)) / 2
+    return {
+        "value": Mean.of(losses.value(real_logit_B, fake_logit_B), mask_B),
+        "d_real": Mean.of(jax.nn.sigmoid(real_logit_B), mask_B),
+        "d_fake": Mean.of(jax.nn.sigmoid(fake_logit_B), mask_B),
+        "d_accuracy": Mean.of(right, mask_B),
+    }
+
+
+def variety(images_BHWC: jax.Array) -> Mean:
+    """Mean square difference of two images that stand side by side in the batch; near 0 where all
+    are one image. The last of an odd number is left out."""
+    even = images_BHWC[: len(images_BHWC) // 2 * 2]
+    pairs = even.reshape(-1, 2, images_BHWC[0].size).astype(jnp.float32)
+    return Mean.of(jnp.square(pairs[:, 0] - pairs[:, 1]).mean(1))
