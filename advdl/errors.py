@@ -1,7 +1,8 @@
 """What a person can get wrong, told in one line."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -20,3 +21,12 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     end of an error."""
     close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.4)
     return f" (nearest: {', '.join(close)})" if close else ""
+
+
+@contextlib.contextmanager
+def as_user_error(advice: str) -> Iterator[None]:
+    """Turns a ValueError from inside into a UserError that ends with what to do."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{error}; {advice}") from error

@@ -16,5 +16,6 @@ from advdl.cli.config import (
 )
 from advdl.cli.experiment import Experiment
 from advdl.cli.main import main, run
+from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import say
 from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

@@ -198,6 +198,11 @@ class Figures(Bare):
     def __len__(self) -> int:
         return len(self._images)
 
+    def posed(self, rows: np.ndarray, points_K2: np.ndarray) -> np.ndarray:
+        """The persons of these rows (N,) in another pose of `skeleton`, (N, H, W, 3) uint8."""
+        points = np.repeat(np.asarray(points_K2)[None], len(rows), 0)
+        return draw_figures(self.looks[rows // 2], points, self.image_shape[:2])
+
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         numbers(self, rows, u)

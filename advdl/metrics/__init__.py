@@ -1,7 +1,7 @@
 """Statistics that add up: metrics merged over batches, devices and hosts, and host-side scores of
 generated images."""
 
-from advdl.metrics.adversarial import adversarial, variety
+from advdl.metrics.adversarial import adversarial, preferences, variety
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
@@ -59,7 +59,7 @@ from advdl.metrics.segmentation import (
     trivial_baselines,
 )
 from advdl.metrics.sequence import ByStep
-from advdl.metrics.similarity import bounding_box, detail, ssim
+from advdl.metrics.similarity import bounding_box, detail, foreground_similarity, ssim
 from advdl.metrics.text import (
     bleu,
     caption_figures,
@@ -107,6 +107,7 @@ __all__ = [
     "corpus_bleu",
     "detail",
     "fidelity_figures",
+    "foreground_similarity",
     "frechet_distance",
     "frequency_weighted_iou",
     "gaussian_fit",
@@ -127,6 +128,7 @@ __all__ = [
     "pca_reconstruction",
     "persistence",
     "pixel_accuracy",
+    "preferences",
     "rouge_l",
     "segmentation_figures",
     "segmentation_metrics",

@@ -1,5 +1,8 @@
 """How a generator and a discriminator stand in training. Axes: B batch."""
 
+import itertools
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -22,6 +25,15 @@ def adversarial(
         "d_real": Mean.of(jax.nn.sigmoid(real_logit_B), mask_B),
         "d_fake": Mean.of(jax.nn.sigmoid(fake_logit_B), mask_B),
         "d_accuracy": Mean.of(right, mask_B),
+    }
+
+
+def preferences(logits: Mapping[str, jax.Array], mask_B: jax.Array) -> dict[str, Mean]:
+    """How often a discriminator prefers an image to the one before it, of several versions of each:
+    `{"b_to_a": …, "c_to_b": …}` of logits (B,) by name, a, b, c. mask_B: 0 leaves an image out."""
+    return {
+        f"{name}_to_{before}": Mean.of(logits[name] > logits[before], mask_B)
+        for before, name in itertools.pairwise(logits)
     }
 
 

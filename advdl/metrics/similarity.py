@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advdl.metrics.base import Mean
+
 SIGMA, REACH = 1.5, 5  # pixels: of the Gaussian window of 11 by 11
 
 
@@ -51,6 +53,22 @@ def detail(x_BHWC: jax.Array) -> jax.Array:
     down = jnp.abs(jnp.diff(x, axis=1, append=x[:, -1:]))
     right = jnp.abs(jnp.diff(x, axis=2, append=x[:, :, -1:]))
     return ((down + right) / 2).mean(-1)
+
+
+def foreground_similarity(
+    made_BHWC: jax.Array, target_BHWC: jax.Array, mask_BHW: jax.Array, weight_B: jax.Array
+) -> dict[str, Mean]:
+    """Mergeable figures of how an image compares with its target where a mask of 0 and 1 says that
+    there is something to see: `ssim` and `detail` in the smallest box around it, and `l1`, the mean
+    absolute error, on the mask itself. weight_B: 0 leaves an image out."""
+    on = mask_BHW * weight_B[:, None, None]
+    around = bounding_box(mask_BHW) * weight_B[:, None, None]
+    error = jnp.abs(made_BHWC.astype(jnp.float32) - target_BHWC).mean(-1)
+    return {
+        "ssim": Mean.of(ssim(made_BHWC, target_BHWC), around),
+        "l1": Mean.of(error, on),
+        "detail": Mean.of(detail(made_BHWC), around),
+    }
 
 
 @functools.lru_cache

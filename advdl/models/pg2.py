@@ -1,9 +1,8 @@
-"""Pose guided person generation: Ma et al. 2017 (arXiv:1705.09368), PG². Its discriminator is
-DCGAN's, with kernels of 5.
+"""Pose guided person generation: Ma et al. 2017 (arXiv:1705.09368), PG².
 
 Axes: B batch, H height, W width, C channels, K keypoints, D features. Pixels lie in [-1, 1].
 
-Stage 1, `Coarse`, draws the person of one image in a pose given as heat maps; stage 2, `Fine`, adds
+Stage 1, `Coarse`, draws the person of one image in the pose of keypoints; stage 2, `Fine`, adds
 a difference map that an adversarial loss makes sharp (section 3). As in the released code: no
 normalization, 3×3 convolutions, rectifiers.
 """
@@ -16,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models import dcgan
 from advdl.nn import Conv
 
 
@@ -77,27 +77,29 @@ def _double(x_BHWC: jax.Array) -> jax.Array:
 
 
 class Coarse(nn.Module):
-    """Image (B, H, W, C) and heat maps (B, H, W, K) -> (image (B, H, W, C), {"code": (B, D),
+    """Image (B, H, W, C) and keypoints (B, K, 3) -> (image (B, H, W, C), {"code": (B, D),
     "down1": …}).
 
-    An encoder of `levels` residual blocks of width, 2·width, … features with convolutions of stride
-    2 between them; a fully connected code, so that a part may move anywhere; a decoder that has the
-    encoder's maps beside its own. The output is not squashed. levels: 5 for 128×64 and 6 for
-    256×256, with width 128. code: D.
+    The pose is seen as heat maps, disks of `radius`. An encoder of `levels` residual blocks of
+    width, 2·width, … features with convolutions of stride 2 between them; a fully connected code,
+    so that a part may move anywhere; a decoder that has the encoder's maps beside its own. The
+    output is not squashed. levels: 5 for 128×64 and 6 for 256×256, with width 128. code: D.
     Raises ValueError for a size that does not halve levels - 1 times.
     """
 
     width: int = 128
     levels: int = 5
     code: int = 64
+    radius: float = 4.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x_BHWC: jax.Array, pose_BHWK: jax.Array, train: bool = False
+        self, x_BHWC: jax.Array, keypoints_BK3: jax.Array, train: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        pose_BHWK = heat_maps(keypoints_BK3, x_BHWC.shape[1:3], self.radius)
         channels, seen = x_BHWC.shape[-1], {}
         x = jnp.concatenate([x_BHWC, pose_BHWK.astype(x_BHWC.dtype)], -1)
         x, skips = _encode(self, x, seen)
@@ -132,6 +134,19 @@ class Fine(nn.Module):
             self, jnp.concatenate([x_BHWC, made_BHWC.astype(x_BHWC.dtype)], -1), seen
         )
         return _decode(self, x, skips, x_BHWC.shape[-1], nn.initializers.zeros), seen
+
+
+class Discriminator(dcgan.Discriminator):
+    """Condition (B, H, W, C) and image (B, H, W, C) -> what DCGAN's gives of the pair (section
+    3.2). Arguments as there; the paper's kernel is 5."""
+
+    kernel: int = 5
+
+    def __call__(
+        self, condition_BHWC: jax.Array, x_BHWC: jax.Array, train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        pair = jnp.concatenate([condition_BHWC, x_BHWC.astype(condition_BHWC.dtype)], -1)
+        return super().__call__(pair, train)
 
 
 def _encode(

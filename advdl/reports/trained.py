@@ -47,3 +47,14 @@ class Trained(NamedTuple):
     def lines(self) -> list[dict[str, Any]]:
         """The lines of the run's metrics.jsonl."""
         return present.read_metrics(self.run.folder / "metrics.jsonl")
+
+    def frame(self, folder: str = "frames") -> pathlib.Path:
+        """Where a snapshot of this step goes, for `animation`."""
+        return self.folder / folder / f"{self.step:07}.png"
+
+    def animation(self, folder: str = "frames", milliseconds: int = 300) -> str:
+        """The name of an animation of the snapshots that were taken in training."""
+        frames = sorted((self.folder / folder).glob("*.png"))
+        if frames:  # processes other than the first keep none
+            present.animate(frames, self.folder / "training.gif", milliseconds=milliseconds)
+        return "training.gif"

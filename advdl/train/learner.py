@@ -76,10 +76,10 @@ class Player(NamedTuple):
       mod accumulate.
     remat: what is computed again for the gradient instead of being kept, a key of
       `advdl.nn.remat.WAYS`.
-    frozen: variables of networks that are only used, as a tree of shapes. The loss, and whoever
-      evaluates, finds them as `variables["frozen"]`. They belong to the state and to its
-      checkpoints, and no update changes them; they are zeros until `PlayerState.starting_from`
-      gives them values.
+    frozen: variables of networks that are only used, as a tree of shapes, or of functions like
+      `init`, whose shapes are taken. The loss, and whoever evaluates, finds them as
+      `variables["frozen"]`. They belong to the state and to its checkpoints, and no update changes
+      them; they are zeros until `PlayerState.starting_from` gives them values.
     """
 
     init: Callable[[Key, Batch], Variables]
@@ -285,6 +285,11 @@ def training(
     return module.apply(own, *inputs, train=True, rngs=rngs, mutable=mutable, **named)
 
 
+def initial(module: Any, *names: str) -> Callable[[Key, Batch], Variables]:
+    """`init` of a player that is one Flax module, which is applied to these arrays of a batch."""
+    return lambda key, batch: module.init(key, *(batch[name] for name in names), train=False)
+
+
 def together(learners: Mapping[str, Learner]) -> Learner:
     """Learners that share nothing but the batches, one beside the other in one step: a comparison
     within one run.
@@ -422,12 +427,15 @@ def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
     variables = dict(player.init(key, batch))
     params = variables.pop("params")
     ema = None if player.ema is None else {"params": params, **variables}
-    frozen = {} if player.frozen is None else {"frozen": _zeros(player.frozen)}
+    frozen = {} if player.frozen is None else {"frozen": _zeros(player.frozen, key, batch)}
     return PlayerState(params, variables, player.optimizer.init(params), ema, frozen)
 
 
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), dict(shapes))
+def _zeros(shapes: Any, key: Key, batch: Batch) -> Any:
+    shapes = jax.tree.map(
+        lambda x: jax.eval_shape(x, key, batch) if callable(x) else x, dict(shapes)
+    )
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _of_state(seen: Callable[[State], Any], functions: Mapping[str, Function] | None) -> Any:

@@ -121,26 +121,42 @@ class Run:
         return content
 
 
+def load_player(
+    folder: str | pathlib.Path, experiment: str, player: str, which: Which = "latest"
+) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any], int]:
+    """What a player of another run has learned, to build on: (the run's configuration, its spec as
+    JSON, the variables that the player is evaluated with, the step of the checkpoint).
+
+    The spec is None in a run that has none. Raises UserError where the folder holds no such run, or
+    no such checkpoint that is whole.
+    """
+    run = Run(folder)
+    config = stored_config(folder, experiment)
+    found = Checkpoints(config.get("checkpoints") or run.checkpoints).player(player, which)
+    if found is None:
+        raise UserError(_absent(folder, experiment, "checkpoint yet"))
+    step, variables = found
+    return config, (run.read("spec.json") or {}).get("spec"), variables, step
+
+
+def stored_config(folder: str | pathlib.Path, experiment: str) -> dict[str, Any]:
+    """The configuration of another run. Raises UserError where the folder holds no such run."""
+    config = Run(folder).config(experiment)
+    if config is None:
+        raise UserError(_absent(folder, experiment, f"run of {experiment}"))
+    return config
+
+
+def _absent(folder: str | pathlib.Path, experiment: str, what: str) -> str:
+    first = f"python experiments/{experiment}.py train --run {folder}"
+    return f"{folder} holds no {what}; first: {first}"
+
+
 def trained_player(
     folder: str | pathlib.Path, experiment: str, player: str, which: Which = "latest"
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """(configuration, variables that the player is evaluated with, step of the checkpoint) of a run
-    of another experiment, or another run of the same: what it has learned, to build on. Raises
-    UserError where the folder holds no such run, or no such checkpoint that is whole."""
-    run = Run(folder)
-    config = run.config(experiment)
-    found = (
-        None
-        if config is None
-        else Checkpoints(config.get("checkpoints") or run.checkpoints).player(player, which)
-    )
-    if config is None or found is None:
-        what = f"run of {experiment}" if config is None else "checkpoint yet"
-        raise UserError(
-            f"{folder} holds no {what}; first: python experiments/{experiment}.py train --run"
-            f" {folder}"
-        )
-    step, variables = found
+    """`load_player` without the spec."""
+    config, _, variables, step = load_player(folder, experiment, player, which)
     return config, variables, step
 
 

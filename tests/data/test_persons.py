@@ -19,6 +19,14 @@ def test_a_pair_is_one_person_and_the_other_row_is_the_way_back():
     assert (pair["image"][0] != pair["image"][1]).any()
 
 
+def test_a_person_is_drawn_in_another_pose():
+    held_out, rows = data.figures("test"), np.array([6, 9])
+    points = held_out.read(rows)["target_keypoints"][:, :, :2] / 48
+    wanted = held_out.read(rows)["target"]
+    for n in range(2):
+        np.testing.assert_array_equal(held_out.posed(rows, points[n])[n], wanted[n])
+
+
 def test_nobody_is_in_both_splits_and_every_draw_is_the_same():
     looks = [persons.Figures(split).looks for split in ("test", "test")]
     np.testing.assert_array_equal(*looks)

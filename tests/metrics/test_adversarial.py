@@ -28,3 +28,9 @@ def test_variety_is_the_mean_square_between_neighbors():
     images = jnp.arange(5.0).reshape(5, 1, 1, 1) ** 2 * jnp.ones((1, 2, 2, 3))
     assert metrics.variety(images).compute() == pytest.approx((1**2 + (9 - 4) ** 2) / 2)
     assert metrics.variety(jnp.ones((4, 2, 2, 1))).compute() == 0
+
+
+def test_a_version_is_preferred_to_the_one_before_it_where_its_logit_is_higher():
+    logits = {"a": jnp.array([0.0, 0.0, 0.0]), "b": jnp.array([1.0, -1.0, 9.0]), "c": jnp.zeros(3)}
+    found = metrics.compute(metrics.preferences(logits, jnp.array([1.0, 1.0, 0.0])))
+    assert found == {"b_to_a": 0.5, "c_to_b": 0.5}

@@ -63,3 +63,24 @@ def test_detail_is_that_of_the_neighbors():
         rel=1e-5,
     )
     assert found[0, 4, 3] == 0  # nothing is below it or to its right
+
+
+def test_figures_of_the_foreground_see_nothing_else():
+    """Outside of the mask and of its box, and in an image of weight 0, everything may change."""
+    x, y = (RANDOM.uniform(-1, 1, (3, 24, 24, 3)).astype(np.float32) for _ in range(2))
+    mask = np.zeros((3, 24, 24), np.float32)
+    mask[:, 8:12, 8:10] = mask[:, 8:9, 8:14] = 1
+    weight = jnp.array([1.0, 1.0, 0.0])
+    figures = jax.jit(lambda x, y: metrics.foreground_similarity(x, y, mask, weight))
+    found = metrics.compute(figures(x, y))
+    inside = mask[:2] > 0
+    assert found["l1"] == pytest.approx(np.abs(x - y).mean(-1)[:2][inside].mean(), rel=1e-5)
+    assert found["ssim"] == pytest.approx(
+        float(metrics.ssim(x, y)[:2, 8:12, 8:14].mean()), rel=1e-4
+    )
+    assert found["detail"] == pytest.approx(
+        float(metrics.detail(x)[:2, 8:12, 8:14].mean()), rel=1e-5
+    )
+    other = x.copy()
+    other[2], other[:, 18:] = 0, 0.5  # SSIM reaches five pixels beyond the box
+    assert metrics.compute(figures(other, y)) == pytest.approx(found, rel=1e-5)

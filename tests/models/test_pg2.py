@@ -73,7 +73,7 @@ def test_the_loss_counts_the_person_twice():
 
 
 def test_the_papers_size_has_its_code_and_shapes():
-    x, pose = jnp.zeros((1, 128, 64, 3)), jnp.zeros((1, 128, 64, 18))
+    x, pose = jnp.zeros((1, 128, 64, 3)), jnp.zeros((1, 18, 3))
     network = pg2.Coarse()
     (image, seen), variables = jax.eval_shape(lambda: network.init_with_output(KEY, x, pose))
     assert (
@@ -89,10 +89,11 @@ def test_the_papers_size_has_its_code_and_shapes():
 
 def test_stage_1_is_its_blocks_in_plain_numpy():
     """Two levels: residual blocks, a convolution that halves, the code, and skips on the way up."""
-    network, random = pg2.Coarse(2, levels=2, code=3), np.random.default_rng(0)
-    x, pose = random.standard_normal((2, 4, 6, 3)), random.standard_normal((2, 4, 6, 5))
-    x, pose = np.float32(x), np.float32(pose)
-    variables = jax.eval_shape(lambda: network.init(KEY, x, pose))
+    network, random = pg2.Coarse(2, levels=2, code=3, radius=1.5), np.random.default_rng(0)
+    x = np.float32(random.standard_normal((2, 4, 6, 3)))
+    keypoints = np.float32(random.uniform(0, 4, (2, 5, 3)))
+    pose = np.asarray(pg2.heat_maps(keypoints, (4, 6), 1.5))
+    variables = jax.eval_shape(lambda: network.init(KEY, x, keypoints))
     v = jax.tree.map(lambda leaf: np.float32(random.standard_normal(leaf.shape) / 2), variables)
     p = v["params"]
 
@@ -119,7 +120,7 @@ def test_stage_1_is_its_blocks_in_plain_numpy():
     y = np.concatenate([dense(code, "decode").reshape(2, 2, 3, 2), down2], -1)
     y = relu(conv(residual(y, "up2").repeat(2, 1).repeat(2, 2), "double2"))
     wanted = conv(residual(np.concatenate([y, down1], -1), "up1"), "image")
-    found, seen = jax.jit(network.apply)(v, x, pose)
+    found, seen = jax.jit(network.apply)(v, x, keypoints)
     np.testing.assert_allclose(seen["code"], code, atol=1e-5 * np.abs(code).max())
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
@@ -133,5 +134,5 @@ def test_stage_2_begins_with_what_stage_1_made():
 def test_a_size_that_does_not_halve_is_refused():
     with pytest.raises(ValueError, match="do not halve 4 times"):
         jax.eval_shape(
-            lambda: pg2.Coarse().init(KEY, jnp.zeros((1, 24, 24, 3)), jnp.zeros((1, 24, 24, 18)))
+            lambda: pg2.Coarse().init(KEY, jnp.zeros((1, 24, 24, 3)), jnp.zeros((1, 18, 3)))
         )

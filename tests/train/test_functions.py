@@ -1,5 +1,6 @@
 """Functions of a learner, frozen variables and the keys of an update, in every placement."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,15 @@ X = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
 BATCH = {"x": X, "mask": np.ones(8, np.float32)}
 PLACEMENTS = {"jit": ("jit", ""), "pmap": ("pmap", ""), "mesh": ("mesh", "data=2,fsdp=4")}
 TRACED = []
+
+
+class Plain(nn.Module):
+    """A network that is the same in training."""
+
+    network: nn.Module
+
+    def __call__(self, x, train):
+        return self.network(x)
 
 
 def learner():
@@ -75,6 +85,21 @@ def test_frozen_variables_are_used_and_never_change(name):
     np.testing.assert_allclose(
         train.apply(placed, state, "teacher", {"x": X}), X.sum(1), rtol=1e-5, atol=1e-5
     )
+
+
+def test_frozen_variables_have_the_shapes_that_an_init_would_give_them():
+    network = Plain(nn.Dense(3))
+
+    def init(key, batch):
+        return {"params": {"w": jnp.zeros(2)}}
+
+    frozen = {"teacher": train.initial(network, "x"), "other": jnp.ones(2)}
+    player = train.Player(init, lambda *_: None, optax.sgd(0.1), frozen=frozen)
+    state = train.minimize(player, lambda *_: {}).init(jax.random.key(0), BATCH)
+    own = state["model"].variables["frozen"]
+    wanted = jax.eval_shape(lambda: network.init(jax.random.key(0), X, False))
+    assert train.layout(own["teacher"]) == train.layout(wanted)
+    assert not any(x.any() for x in jax.tree.leaves(own))
 
 
 def test_a_loss_sees_the_number_of_updates_before_it():

@@ -1,0 +1,50 @@
+"""Another run that an experiment builds on."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from advdl import train
+from advdl.cli.config import parse_checkpoint
+from advdl.cli.progress import say
+from advdl.errors import UserError
+
+
+class OtherRun(NamedTuple):
+    """A run of another experiment, or another run of the same, that settings name.
+
+    flag: the setting that has its folder, such as "--gan"; FLAG-checkpoint has its checkpoint.
+    """
+
+    flag: str
+    folder: str
+    checkpoint: str
+    experiment: str
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration of that run. Raises UserError where there is none."""
+        return train.stored_config(self.folder, self.experiment)
+
+    def frozen(
+        self, owner: str, name: str, player: str = "model"
+    ) -> Mapping[str, Callable[[train.Variables], train.Variables]]:
+        """A warm start of the player `owner`, see `Experiment.warm_start`: its
+        `variables["frozen"][name]` becomes what `player` of that run is evaluated with. Nothing
+        where no run is named.
+
+        Raises UserError for what is no checkpoint. The warm start raises it where there is no such
+        run or checkpoint, and where that is of another network.
+        """
+        which = parse_checkpoint(self.checkpoint, f"{self.flag}-checkpoint")
+        if not self.folder and which != "latest":
+            raise UserError(
+                f"{self.flag}-checkpoint {which} is of another run; give that run as {self.flag}"
+            )
+
+        def warm_start(variables: train.Variables) -> train.Variables:
+            _, _, found, step = train.load_player(self.folder, self.experiment, player, which)
+            wanted = variables["frozen"][name]
+            train.same_layout(train.layout(found), train.layout(wanted), self.folder)
+            say(f"{self.folder}: {name} is that of step {step}")
+            return {**variables, "frozen": {**variables["frozen"], name: found}}
+
+        return {owner: warm_start} if self.folder else {}

@@ -1,0 +1,88 @@
+"""What is shown of persons in other poses: whose, and beside what."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from advdl import data, metrics, reports
+from advdl.data import persons
+from advdl.errors import UserError
+
+SIZE = (24, 16)
+
+
+@pytest.fixture
+def report():
+    return reports.PoseReport("stage_1", lambda image, batch: {})
+
+
+@pytest.fixture
+def trained():
+    """Drawn persons, and a network that gives back the condition."""
+    source = persons.figures("test", SIZE)
+    transform = data.to_float(-1.0, 1.0, "image", "target")
+    return SimpleNamespace(
+        spec=data.ImageSpec((*SIZE, 3)),
+        splits=SimpleNamespace(evaluations={"test": data.EvalBatches(source, 8, transform)}),
+        apply=lambda name, inputs, rows: {"stage_1": inputs["image"]},
+    )
+
+
+def test_pairs_that_are_shown_are_from_all_of_the_test_split(report, trained, monkeypatch):
+    test, asked = trained.splits.evaluations["test"], []
+    examples = test.examples
+    monkeypatch.setattr(test, "examples", lambda rows: asked.append(rows) or examples(rows))
+    rows = report.rows(trained, 30)
+    assert list(rows) == ["condition", "pose", "stage 1", "truth"]
+    assert {len(images) for images in rows.values()} == {30}
+    quarters = np.histogram(asked[0], 4, (0, len(test.source)))[0]
+    assert quarters.min() > 2  # the first sixty rows would be of the first quarter
+
+
+def test_the_truth_of_a_walk_is_of_the_persons_shown(report, trained, monkeypatch, tmp_path):
+    walked = []
+    monkeypatch.setattr(report, "walk", lambda *given: walked.append(given))
+    report.walkers(trained, tmp_path / "walk.gif", 5)
+    ((_, images, poses, _, truth),) = walked
+    assert truth.shape == (24, *images.shape) and poses.shape == (24, 18, 3)
+    background = np.broadcast_to(images[:, 0, 0], truth[:, :, 0, 0].shape)
+    np.testing.assert_array_equal(truth[:, :, 0, 0], background)
+
+
+def test_the_difference_of_stage_2_is_what_it_adds(trained):
+    report = reports.PoseReport("stage_2", lambda image, batch: {})
+    trained.apply = lambda name, inputs, rows: {
+        "stage_1": inputs["image"],
+        "stage_2": inputs["image"] + 0.5,
+    }
+    rows = report.rows(trained, 4)
+    np.testing.assert_allclose(rows["difference"], 0.75)  # 0.5 in [-1, 1], shown in [0, 1]
+
+
+def test_the_mean_of_the_training_targets_is_measured_on_every_test_example():
+    targets = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    transform = data.to_float(-1.0, 1.0, "target")
+
+    class Source(data.source.Columns):
+        image_shape = (4, 4, 3)
+
+    source = Source("some", "train", {"target": targets})
+    splits = SimpleNamespace(
+        train=SimpleNamespace(source=source),
+        evaluations={"test": data.EvalBatches(source, 4, transform)},
+    )
+
+    def measure(image, batch):
+        error = ((image - batch["target"]) ** 2).mean((1, 2, 3))
+        return {"error": metrics.Mean.of(error, batch["mask"])}
+
+    found = reports.PoseReport("stage_1", measure).baselines(splits)["mean_target"]["error"]
+    x = targets / 127.5 - 1
+    assert found == pytest.approx(x.var(0).mean(), rel=1e-5)
+
+
+def test_without_files_nothing_is_predicted(report, trained, tmp_path):
+    options = SimpleNamespace(files=(), poses=(), pose_size=None)
+    with pytest.raises(UserError, match="give their files"):
+        report.predict(trained, options, tmp_path)
