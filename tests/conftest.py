@@ -148,6 +148,18 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"peak memory of {worker}: {size / 2**30:.2f} GiB")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_device():
+    """A command that names no placement runs on one of the eight devices, which compiles faster;
+    gives the function that finds all of them, as it is for users."""
+    from advdl.train import placement
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = placement.all_devices
+        patch.setattr(placement, "all_devices", lambda: jax.devices()[:1])
+        yield found
+
+
 @pytest.fixture(scope="module", autouse=True)
 def flat_memory():
     """Compiled programs of a file go with the file, once the process has grown large."""

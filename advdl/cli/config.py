@@ -57,8 +57,9 @@ class Config:
     SegNet and U-Net, steps of a recurrent decoder)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, statistics and optimizer stay in float32."""
-    placement: Literal["jit", "pmap", "mesh"] = "jit"
-    """On one device, on a replica a device, or on a mesh."""
+    placement: Literal["mesh", "pmap", "jit"] = "mesh"
+    """Where the run takes place: on a mesh of devices, on one replica for each device, or on the
+    first device alone."""
     mesh: str = ""
     """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on
     data)."""

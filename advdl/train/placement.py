@@ -1,5 +1,5 @@
-"""Where a learner runs: `jit` on one device, `pmap` on replicas, `mesh` on named axes data × fsdp ×
-model.
+"""Where a learner runs: `mesh` on named axes data × fsdp × model, `jit` on a mesh of one device,
+`pmap` on replicas.
 
 A placement turns a learner into one that runs somewhere, with the same three functions and the same
 numbers. The step is written once; what replicas must agree on it asks of `advdl.nn.replica`.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from advdl.errors import UserError, nearest
 from advdl.nn import replica, tracing
@@ -113,13 +113,18 @@ def place(
     """
     if name == "mesh":
         return on_mesh(
-            parse_mesh(mesh) if mesh else {"data": len(devices or jax.devices())}, rules, devices
+            parse_mesh(mesh) if mesh else {"data": len(devices or all_devices())}, rules, devices
         )
     if mesh:
         raise UserError(
             f"--mesh {mesh} was given with --placement {name}; a mesh needs --placement mesh"
         )
     return functools.partial({"jit": jit, "pmap": pmap}[name], devices=devices)
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices that a placement takes where nothing else is asked for: all, of every process."""
+    return jax.devices()
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -145,14 +150,8 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 def jit(learner: Learner, devices: Devices = None) -> Placed:
-    """On the first device."""
-    device = (devices or jax.local_devices())[0]
-    sharding = SingleDeviceSharding(device)
-
-    def layout(state):
-        return jax.tree.map(lambda _: sharding, state)
-
-    return _jitted(learner, device.platform, layout, sharding, sharding, lambda size: None)
+    """On the first device: a mesh of one."""
+    return on_mesh({"data": 1}, devices=list(devices or jax.local_devices())[:1])(learner)
 
 
 def on_mesh(
@@ -364,8 +363,8 @@ def _jitted(
     batch_sharding,
     whole,
     check,
-    within=contextlib.nullcontext,
-    ways=1,
+    within,
+    ways,
 ) -> Placed:
     """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch
     of so many examples that does not fit, `within()` is the context to trace in, which tells layers

@@ -58,7 +58,7 @@ def refused(result, *words):
         (["--placement", "mesh", "--mesh", "date=2"], ["date", "data"]),
         (["--placement", "mesh", "--mesh", "data=two"], ["data", "two"]),
         (["--placement", "mesh", "--mesh", "data=2,data=2"], ["data", "twice"]),
-        (["--mesh", "data=2"], ["--placement mesh"]),
+        (["--mesh", "data=2", "--placement", "jit"], ["--placement mesh"]),
         (["--stepz", 5], ["--stepz", "--steps"]),
         (["--steps", "many"], ["--steps", "many"]),
         (["--placement", "tpu"], ["tpu", "jit"]),

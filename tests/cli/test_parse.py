@@ -32,11 +32,11 @@ def test_flags_win_over_the_preset_and_the_preset_over_the_run_that_is_there():
     assert defaults(PRESETS, None, None).steps == 1000
     assert defaults(PRESETS, None, stored).steps == 5
     assert defaults(PRESETS, "paper", stored).steps == 9
-    elsewhere = dataclasses.asdict(Config(placement="mesh", mesh="data=8"))
+    elsewhere = dataclasses.asdict(Config(placement="pmap", mesh="data=8"))
     assert (
         defaults(PRESETS, None, elsewhere).placement,
         defaults(PRESETS, None, elsewhere).mesh,
-    ) == ("jit", "")
+    ) == ("mesh", "")
     config, as_json = parse(
         defaults(PRESETS, "paper", None), ["--steps", "4", "--json"], "x", "about"
     )

@@ -8,6 +8,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from advdl.cli import Config
 from advdl.errors import UserError
 from advdl.metrics import Mean
 from advdl.nn import replica
@@ -196,3 +197,10 @@ def test_processes_read_the_rows_that_their_devices_hold(monkeypatch, held, part
     for process, part in enumerate(parts):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         assert placement._part(Sharding(), 4) == part
+
+
+def test_without_a_word_a_run_takes_all_devices(one_device, monkeypatch):
+    monkeypatch.setattr(placement, "all_devices", one_device)
+    assert Config().placement == "mesh" and Config().mesh == ""
+    assert place(Config().placement, Config().mesh)(learner()).ways == jax.device_count() == 8
+    assert place("jit")(learner()).ways == 1
