@@ -47,7 +47,16 @@ from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.spec import ImageSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
-from advdl.data.tasks import Beside, adding, bits, temporal_order
+from advdl.data.tasks import (
+    Beside,
+    TaskSpec,
+    adding,
+    bits,
+    parity,
+    parse_bits,
+    task_units,
+    temporal_order,
+)
 from advdl.data.text import join, read_lines, read_parallel, words
 from advdl.data.transforms import (
     IMAGENET_MEAN,

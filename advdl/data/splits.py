@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from advdl.data.batches import EvalBatches, TrainBatches
+from advdl.data.source import Source
 from advdl.data.spec import Spec
 
 
@@ -25,6 +27,23 @@ class Splits:
         self._make, self._train, self._spec = spec, train, None
         self._opened: dict[str, Any] = {}
         self._evaluations = _Opened(dict(evaluations), lambda: self.spec)
+
+    @classmethod
+    def of_sources(
+        cls,
+        spec: Callable[[], Spec],
+        sources: Mapping[str, Callable[[], Source]],
+        batch_size: int,
+        seed: int,
+    ) -> "Splits":
+        """Splits of sources that are used as they are: `train` is trained on, and the others are
+        evaluated on."""
+
+        def evaluated(source):
+            return lambda spec: EvalBatches(source(), batch_size)
+
+        others = {name: evaluated(source) for name, source in sources.items() if name != "train"}
+        return cls(spec, lambda spec: TrainBatches(sources["train"](), batch_size, seed), others)
 
     def given(self, spec: Spec | None) -> "Splits":
         """The same with a spec that was stored, if there is one: it is not made again."""

@@ -4,11 +4,14 @@ Axes: B batch, T time. In `train` every place in the line of examples has a sequ
 drawn from its own numbers, and the length of the source means nothing; `test` is fixed.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from advdl.data.source import Bare, numbers
+from advdl.data.spec import Spec
+from advdl.errors import UserError
 
 EPOCH = 10_000
 
@@ -46,19 +49,53 @@ class Made(Bare):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskSpec(Spec):
+    """What a network must know of such a task. outputs: numbers of an answer (logits of classes, or
+    one number)."""
+
+    outputs: int
+
+
 def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
-    """`{"token": int32 (B, T) of 0 and 1, "length": int32 (B,), "label": int32 (B,), "parity":
-    int32 (B, T)}`: whether there is an odd number of ones in the whole sequence, and in what has
-    been read so far. Lengths are uniform from `shortest` to `longest`, which is T; what follows the
-    length is 0."""
+    """`{"sequence": float32 (B, T, 2), "length": int32 (B,), "label": int32 (B,), "parity": int32
+    (B, T)}`: a 0 or a 1 at each step, one-hot, and whether there is an odd number of ones in the
+    whole sequence, and in what has been read so far. Lengths are uniform from `shortest` to
+    `longest`, which is T; what follows the length is 0."""
 
     def make(u):
         length = shortest + (u[:, 0] * (longest - shortest + 1)).astype(np.int32)
         token = (u[:, 1:] < 0.5).astype(np.int32) * (np.arange(longest) < length[:, None])
-        parity = np.cumsum(token, 1, dtype=np.int32) % 2
-        return {"token": token, "length": length, "label": parity[:, -1], "parity": parity}
+        odd = parity(token)
+        return {
+            "sequence": np.eye(2, dtype=np.float32)[token],
+            "length": length,
+            "label": odd[:, -1],
+            "parity": odd,
+        }
 
     return Made("bits", split, 1 + longest, make, count)
+
+
+def parity(token: np.ndarray) -> np.ndarray:
+    """Of bits (…, T), whether there is an odd number of ones up to each step, int32 (…, T)."""
+    return np.cumsum(token, -1, dtype=np.int32) % 2
+
+
+def parse_bits(text: str) -> np.ndarray:
+    """`"0110"` -> int32 (T,). Raises UserError for anything else."""
+    if not text or set(text) - {"0", "1"}:
+        wrong = "".join(f" ({character!r})" for character in sorted(set(text) - {"0", "1"})[:1])
+        raise UserError(f"{text[:40]!r} is no sequence of bits{wrong}; expected 0 and 1")
+    return np.array([int(bit) for bit in text], np.int32)
+
+
+def task_units(batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How many steps the sequences of a batch have, padding not counted, as `tokens`."""
+    if "length" in batch:
+        return {"tokens": float(batch["length"].sum())}
+    sequences = (value for name, value in batch.items() if name.startswith("sequence"))
+    return {"tokens": float(sum(value[..., 0].size for value in sequences))}
 
 
 def adding(split: str, steps: int, count: int = 1000) -> Made:

@@ -69,7 +69,7 @@ from advdl.metrics.text import (
     tokenize,
     word_error_rate,
 )
-from advdl.metrics.verdict import Bounds, Order, Rule, Verdict, all_hold, verdict
+from advdl.metrics.verdict import Bounds, Figures, Order, Rule, Verdict, all_hold, verdict
 
 __all__ = [
     "BASELINES",
@@ -79,6 +79,7 @@ __all__ = [
     "Coverage",
     "Divergence",
     "FeatureSet",
+    "Figures",
     "Manifold",
     "Mean",
     "Modes",

@@ -27,8 +27,9 @@ Rule = Callable[[Figures, Mapping[str, str]], Verdict]
 class Bounds(NamedTuple):
     """A rule: figures are at least, or at most, so much.
 
-    at_least, at_most: metric -> bound. names: those it is about (default: all). best: it is enough
-    that the best seed of one of them keeps the bounds; by default every seed of all of them has to.
+    at_least, at_most: metric -> bound. names: those it is about, of the ones that are compared
+    (default: all). best: it is enough that the best seed of one of them keeps the bounds; by
+    default every seed of all of them has to.
     """
 
     at_least: Mapping[str, float] = {}
@@ -39,7 +40,9 @@ class Bounds(NamedTuple):
     def __call__(self, figures: Figures, labels: Mapping[str, str] = {}) -> Verdict:
         compared = dict.fromkeys(name for each in figures.values() for name in each)
         found = []
-        for name in compared if self.names is None else self.names:
+        for name in compared:
+            if self.names is not None and name not in self.names:
+                continue
             own = {metric: each[name] for metric, each in figures.items()}
             found.append(_bounded(name, own, self.at_least, self.at_most, self.best, labels))
         kept = [one.holds for one in found]

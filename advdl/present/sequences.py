@@ -54,7 +54,7 @@ def draw_by_step(
             where = axis.get_xaxis_transform()
             axis.annotate(
                 border_label,
-                (border, 0.5),
+                (border, 0.75),
                 (4, 0),
                 xycoords=where,
                 textcoords="offset points",

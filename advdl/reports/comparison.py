@@ -1,7 +1,7 @@
 """Learners compared over several seeds: figures by name and seed, curves, and a verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ class Curve(NamedTuple):
 
     title: str
     metrics: Mapping[str, str]
-    ylabel: str = ""
     log: bool = False
     references: Mapping[str, float] = {}
 
@@ -29,14 +28,15 @@ class ComparisonReport:
     comparison: the names and seeds. claim: the sentence that the run is to decide.
     rules: what has to hold for the claim, fixed before the run, such as `metrics.Bounds`.
     figures: metric -> what it is in prose. `"test/accuracy"` is taken from the last evaluation;
-      `"train/loss"` is its mean over the last tenth of the updates.
-    curves: charts over training. headlines: the figures that the page opens with, at most three;
-      the value of each is `(metric, name)`, and is replaced by what the run has found.
-    groups: title -> {name: label}, the names that share a chart (default: one chart of all).
-    sections: functions of `Trained` that draw what is particular, and return a section each.
-    picture: the page's first picture; by default the curves.
+      `"train/loss"` is its mean over the last tenth of the updates. The page opens with the first.
+    references: label -> value of that first figure that a trivial method has.
+    shown: the names whose figures the page opens with (default: the first three).
+    sections: functions of `Trained` that draw what is particular, and return a section each. The
+      first picture is the page's.
+    curves: charts over training (default: one for each figure, with the references).
+    groups: title -> {name: label}, the names that share a chart (default: all share one).
     measure: `(trained, member) -> {metric: value}`, figures that are no result of an evaluation,
-      such as those of samples; "/" is in their names too.
+      such as `{"samples/distance": 0.1}`.
     about: how the figures were measured.
 
     verdict.json has the verdict in words, whether it holds (null: not decided), and by metric and
@@ -47,11 +47,11 @@ class ComparisonReport:
     claim: str
     rules: Sequence[metrics.Rule]
     figures: Mapping[str, str]
-    curves: Sequence[Curve]
-    headlines: Sequence[present.Figure] = ()
-    groups: Mapping[str, Mapping[str, str]] | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
+    shown: Sequence[str] = ()
     sections: Sequence[Callable[[Trained], present.Section]] = ()
-    picture: str = "curves.png"
+    curves: Sequence[Curve] = ()
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     measure: Callable[[Trained, str], Mapping[str, float]] = lambda *_: {}
     about: str = ""
 
@@ -59,32 +59,32 @@ class ComparisonReport:
         found = self.found(trained)
         verdicts = [rule(found, self.figures) for rule in self.rules]
         holds = metrics.all_hold(verdicts)
-        said = " ".join(one.sentence for one in verdicts if one.sentence)
         sentence = f"{self.claim} {HOLDS[holds]}"
+        said = " ".join(one.sentence for one in verdicts if one.sentence)
         verdict = {"verdict": f"{sentence} {said}", "holds": holds, **found}
         trained.run.write("verdict.json", verdict)
-        title, share = "Over training", len(self.groups or ()) == 2
-        present.draw_curves(
-            trained.lines(), trained.folder / "curves.png", self.panels(), title, share=share
-        )
+        curves = trained.folder / "curves.png"
+        present.draw_curves(trained.lines(), curves, self.panels(), share=len(self.groups) == 2)
         table = {
-            f"{self.figures[metric]}: {name}": spread(values)
-            for metric, each in found.items()
-            for name, values in each.items()
+            name: {label: spread(found[metric][name]) for metric, label in self.figures.items()}
+            for name in self.comparison.learners
         }
-        return present.Page(
-            self.picture,
-            [
-                figure._replace(value=spread(found[figure.value[0]][figure.value[1]]))
-                for figure in self.headlines
-            ],
-            sentence,
-            [
-                *(section(trained) for section in self.sections),
-                present.Section("Verdict", f"{said}\n\n{self.about}{SPREAD}", [], table),
-                present.Section(title, "Thin: every seed. Bold: their mean.", ["curves.png"]),
-            ],
-        )
+        sections = [
+            *(section(trained) for section in self.sections),
+            present.Section("Over training", "Thin: every seed. Bold: their mean.", [curves.name]),
+            present.Section("Verdict", f"{said}\n\n{self.about} {SPREAD}".strip(), [], table),
+        ]
+        picture = next(picture for section in sections for picture in section.pictures)
+        return present.Page(picture, self.headlines(found), sentence, sections)
+
+    def headlines(self, found: metrics.Figures) -> list[present.Figure]:
+        """The first figure of up to three names, beside the references."""
+        metric, label = next(iter(self.figures.items()))
+        baseline = ", ".join(f"{name} {value:.4g}" for name, value in self.references.items())
+        return [
+            present.Figure(f"{label}: {name}", spread(found[metric][name]), baseline)
+            for name in self.shown or list(self.comparison.learners)[:3]
+        ]
 
     def found(self, trained: Trained) -> dict[str, dict[str, list[float]]]:
         """By metric and by name, the figure of each seed."""
@@ -103,8 +103,13 @@ class ComparisonReport:
     def panels(self) -> list[present.Panel]:
         """A chart for each curve and group; a color for each name, and a dash for each metric of a
         curve that has several."""
-        panels, groups = [], self.groups or {"": {name: name for name in self.comparison.learners}}
-        for curve in self.curves:
+        groups = self.groups or {"": {name: name for name in self.comparison.learners}}
+        curves = self.curves or [
+            Curve(label, {"": metric}, references=self.references)
+            for metric, label in self.figures.items()
+        ]
+        panels = []
+        for curve in curves:
             keys = {what: self.comparison.keys(metric) for what, metric in curve.metrics.items()}
             for group, labels in groups.items():
                 series, styles = {}, {}
@@ -114,7 +119,7 @@ class ComparisonReport:
                         series[line] = keys[what][name]
                         styles[line] = color, dash if len(keys) > 1 else color
                 title = f"{group}: {curve.title}" if group else curve.title
-                drawn = series, curve.ylabel, curve.references, curve.log, styles
+                drawn = series, "", curve.references, curve.log, styles
                 panels.append(present.Panel(title, *drawn))
         return panels
 

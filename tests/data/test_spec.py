@@ -102,3 +102,17 @@ def test_splits_open_what_is_asked_for_once():
     own = splits().given(SPEC)
     assert own.evaluations["val"] == own.evaluations["val"] == "v"
     assert opened == [("v", SPEC)] and list(own.evaluations) == ["val"]
+
+
+def test_splits_of_sources_train_on_one_and_evaluate_on_every_example_of_the_others():
+    def source(name, count):
+        return lambda: data.Columns(name, name, {"x": np.arange(count)})
+
+    sources = {"train": source("train", 6), "val": source("val", 5), "test": source("test", 4)}
+    splits = data.Splits.of_sources(lambda: SPEC, sources, 3, 0)
+    assert sorted(np.concatenate([splits.train(t)["x"] for t in range(2)])) == list(range(6))
+    assert list(splits.evaluations) == ["val", "test"] and splits.spec is SPEC
+    batches = [splits.evaluations["val"][n] for n in range(2)]
+    assert np.concatenate([batch["x"][batch["mask"] > 0] for batch in batches]).tolist() == [
+        *range(5)
+    ]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advdl import data
+from advdl.errors import UserError
 
 
 def drawn(source, count=400, seed=0):
@@ -12,14 +13,23 @@ def drawn(source, count=400, seed=0):
 
 def test_bits_have_their_parity():
     found = drawn(data.bits("train", 1, 40))
+    assert (found["sequence"].sum(-1) == 1).all()
+    tokens = found["sequence"].argmax(-1)
     for token, length, label, parity in zip(
-        *(found[key] for key in ("token", "length", "label", "parity")), strict=True
+        tokens, *(found[key] for key in ("length", "label", "parity")), strict=True
     ):
         assert 1 <= length <= 40 and not token[length:].any()
         assert label == token[:length].sum() % 2 == parity[length - 1]
-    assert {1, 40} <= set(found["length"]) and 0.4 < found["token"][
-        found["length"] == 40
-    ].mean() < 0.6
+    assert {1, 40} <= set(found["length"]) and 0.4 < tokens[found["length"] == 40].mean() < 0.6
+    assert data.task_units(found) == {"tokens": found["length"].sum()}
+
+
+def test_bits_are_read_from_text_and_from_nothing_else():
+    assert data.parse_bits("0110").tolist() == [0, 1, 1, 0]
+    assert data.parity(data.parse_bits("0110")).tolist() == [0, 1, 0, 0]
+    for text in ("", "01x", "0 1"):
+        with pytest.raises(UserError, match="expected 0 and 1"):
+            data.parse_bits(text)
 
 
 def test_what_is_to_be_added_is_marked_in_either_half():

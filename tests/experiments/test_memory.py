@@ -30,27 +30,33 @@ def longer(flags):
 
 
 @pytest.mark.experiments
-def test_parity_is_trained_judged_drawn_and_asked(verb, tmp_path):
+def test_parity_is_trained_compared_drawn_and_asked(verb, load, tmp_path, monkeypatch):
     run = tmp_path / "run"
     status, _, err = verb("parity", "train", "--run", run, *PARITY)
     assert status == 0, err
-    judged = json.loads((run / "verdict.json").read_text())
-    assert (
-        {"rnn", "lstm", "window"} <= set(judged)
-        and len(judged["rnn"]) == 2
-        and "fails" in judged["verdict"]
+    verdict = json.loads((run / "verdict.json").read_text())
+    unseen = verdict["test/accuracy_unseen"]
+    assert {name: len(values) for name, values in unseen.items()} == dict.fromkeys(
+        ("rnn", "lstm", "window"), 2
     )
+    assert verdict["holds"] is False and "rnn fails" in verdict["verdict"]
     assert all(
         (run / "report" / name).exists() for name in ("lengths.png", "states.png", "curves.png")
     )
     status, _, err = verb("parity", "train", "--run", run, *longer(PARITY))
     assert status == 0 and "resuming" in err, err
+
+    def closed(*_):
+        raise AssertionError("predict opens no data")
+
+    monkeypatch.setattr(load("parity").data, "bits", closed)
     status, out, err = verb(
         "parity", "predict", "0110101", "1", "--run", run, "--out", tmp_path / "out", "--json"
     )
     assert status == 0, err
     answer = json.loads(out)
-    assert answer["0110101"]["ones"] == 4 and set(answer["1"]) == {"ones", "rnn", "lstm", "window"}
+    assert answer["0110101"]["right"] == "even" and answer["1"]["right"] == "odd"
+    assert set(answer["1"]) == {"right", "rnn", "lstm", "window"}
     with Image.open(tmp_path / "out" / "states_0.png") as image:
         assert image.width > 500
     for wrong, line in ((["01x"], "('x'); expected 0 and 1"), ([], "give sequences of 0 and 1")):
@@ -58,23 +64,17 @@ def test_parity_is_trained_judged_drawn_and_asked(verb, tmp_path):
         assert status == 2 and line in err
 
 
-def test_the_verdict_on_parity_is_that_of_the_best_state(load):
-    module = load("parity")
-    board = module.Board(module.Config(seeds=2), ("rnn", "lstm", "window"))
-    unseen = module.unseen(board.config)
-    figures = {
-        f"{name}-s{n}/{unseen}": value
-        for name, values in {
-            "rnn": (0.5, 0.9995),
-            "lstm": (0.7, 0.8),
-            "window": (0.501, 0.49),
-        }.items()
-        for n, value in enumerate(values)
-    }
-    said = board.judge(figures)["verdict"]
-    assert "rnn, passes: 99.95%" in said and "1.00% off chance (as it must be)" in said
-    figures[f"window-s1/{unseen}"] = 0.6
-    assert "unlike chance" in board.judge(figures)["verdict"]
+def test_parity_needs_one_seed_of_one_network_with_a_state_and_every_window_at_chance(load):
+    state, window = load("parity").RULES
+
+    def holds(rule, **accuracy):
+        return rule({"test/accuracy_unseen": accuracy}).holds
+
+    assert holds(state, rnn=(0.5, 0.9995), lstm=(0.7, 0.8), window=(1.0, 1.0)) is True
+    assert holds(state, rnn=(0.5, 0.9985), lstm=(0.7, 0.8), window=(1.0, 1.0)) is False
+    assert holds(window, rnn=(0.5, 0.9), window=(0.501, 0.49)) is True
+    assert holds(window, rnn=(0.5, 0.9), window=(0.501, 0.6)) is False
+    assert holds(window, rnn=(0.5, 0.9), window=(0.47, 0.5)) is False
 
 
 @pytest.mark.experiments
@@ -128,7 +128,7 @@ def test_the_gradient_against_the_distance_is_that_of_the_error(load):
         ("parity", ["--networks", "rnn,transformer"], "no network 'transformer'"),
         ("parity", ["--networks", "rnn,rnn"], "each once"),
         ("parity", ["--scored", 40], "expected more than --longest 40"),
-        ("parity", ["--data", "digits"], "there is bits"),
+        ("parity", ["--data", "digits"], "invalid choice 'digits'"),
         ("long_memory", ["--lags", "5"], "at least 10"),
         ("long_memory", ["--lags", "x"], "--lags"),
         ("long_memory", ["--networks", "ltsm"], "nearest: lstm"),

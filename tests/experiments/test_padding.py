@@ -13,7 +13,7 @@ SMALL = {"features": 5, "batch": 6, "clip": 0.0}
 CASES = {
     "parity": (
         {"networks": "rnn,lstm", "seeds": 1, "per_call": 1},
-        {"token": ("length", 1), "parity": ("length", 1)},
+        {"sequence": ("length", 1.0), "parity": ("length", 1)},
     ),
     "sentiment": ({"embedding": 4, "dropout": 0.0}, {"token": ("token_length", 7)}),
     "translate": (

@@ -12,7 +12,7 @@ from advdl.reports import ComparisonReport, Curve
 from advdl.reports.comparison import last_tenth, spread
 
 COMPARISON = train.Comparison({"a": None, "b": None}, 2)
-LABELS = {"train/loss": "loss in training", "test/accuracy": "accuracy on the test set"}
+LABELS = {"test/accuracy": "accuracy on the test set", "train/loss": "loss in training"}
 CURVES = [
     Curve("loss", {"": "train/loss"}, log=True),
     Curve("accuracy", {"training": "train/accuracy", "test": "test/accuracy"}),
@@ -38,23 +38,26 @@ def trained(folder, accuracy):
 
 def report(**settings):
     rules = settings.pop("rules", [metrics.Bounds(at_least={"test/accuracy": 0.9}, names=["a"])])
-    return ComparisonReport(COMPARISON, "A learns it.", rules, LABELS, CURVES, **settings)
+    return ComparisonReport(
+        COMPARISON, "A learns it.", rules, LABELS, **{"curves": CURVES} | settings
+    )
 
 
 def test_the_page_and_the_verdict_have_every_figure_by_name_and_seed(tmp_path):
     given = trained(tmp_path, {"a": (0.95, 0.97), "b": (0.5, 0.6)})
-    page = report(headlines=[present.Figure("a", ("test/accuracy", "a"), "chance 0.1")])(given)
+    page = report(references={"chance": 0.1}, shown=["a"])(given)
     assert page.sentence == "A learns it. This holds."
-    assert page.figures == [present.Figure("a", "0.96 (0.95 … 0.97)", "chance 0.1")]
+    label = "accuracy on the test set: a"
+    assert page.figures == [present.Figure(label, "0.96 (0.95 … 0.97)", "chance 0.1")]
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["holds"] is True and verdict["verdict"].startswith(page.sentence)
     assert "worst of 2: accuracy on the test set 0.95 (at least 0.9)" in verdict["verdict"]
     assert verdict["test/accuracy"] == {"a": [0.95, 0.97], "b": [0.5, 0.6]}
     assert verdict["train/loss"] == {"a": [1 / 20] * 2, "b": [1 / 20] * 2}
-    assert page.sections[0].figures["accuracy on the test set: b"] == "0.55 (0.5 … 0.6)"
+    assert page.sections[-1].figures["b"]["accuracy on the test set"] == "0.55 (0.5 … 0.6)"
     with Image.open(tmp_path / "report" / page.picture) as image:
         assert image.width > 500
-    present.write_report(tmp_path / "report", "a run", {}, page)
+    present.write_report(tmp_path / "report", "a run", page)
 
 
 def test_a_claim_that_fails_or_is_not_decided_is_said_to(tmp_path):
@@ -71,12 +74,18 @@ def test_a_claim_that_fails_or_is_not_decided_is_said_to(tmp_path):
 
 def test_sections_see_the_run_and_come_first_and_measured_figures_are_among_the_others(tmp_path):
     given = trained(tmp_path, {"a": (1, 1), "b": (0, 0)})
+
+    def draw(trained):
+        (trained.folder / "own.png").write_bytes(b"")
+        return present.Section(f"{len(trained.figures)} figures", "", ["own.png"])
+
     made = report(
-        sections=[lambda trained: present.Section(f"{len(trained.figures)} figures")],
+        sections=[draw],
         measure=lambda trained, member: {"samples/distance": float(member[-1])},
     )
     made = dataclasses.replace(made, figures=LABELS | {"samples/distance": "distance"})
-    assert made(given).sections[0].title == "4 figures"
+    page = made(given)
+    assert page.sections[0].title == "4 figures" and page.picture == "own.png"
     assert made.found(given)["samples/distance"] == {"a": [0.0, 1.0], "b": [0.0, 1.0]}
 
 
@@ -94,6 +103,7 @@ def test_a_chart_has_a_color_for_each_name_and_a_dash_for_each_metric():
         "B, test": ["test/b-s0/accuracy", "test/b-s1/accuracy"],
     }
     assert panels[3].styles == {"B, training": (0, 0), "B, test": (0, 1)}
+    assert [panel.title for panel in report(curves=()).panels()] == list(LABELS.values())
     both = report().panels()
     assert [panel.title for panel in both] == ["loss", "accuracy"]
     assert list(both[0].series) == ["a", "b"] and both[0].log

@@ -1,0 +1,87 @@
+"""Recurrent networks: answers by length, and states while a sequence is read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from advdl import present, train
+from advdl.errors import UserError
+from advdl.reports.trained import Trained
+
+
+class LengthReport(NamedTuple):
+    """A section on a metric by length, a line for each seed; on a share whose chance is one half.
+
+    comparison: the names and seeds. metric: an evaluation's, (T,) for each member. longest: the
+    longest sequence of the training.
+    """
+
+    comparison: train.Comparison
+    metric: str
+    longest: int
+
+    def __call__(self, trained: Trained) -> present.Section:
+        present.draw_by_step(
+            self.comparison.figures(trained.figures, self.metric),
+            trained.folder / "lengths.png",
+            "right answers by the length of the sequence",
+            ylabel="share",
+            references={"chance": 0.5},
+            border=self.longest,
+            border_label="longest in training",
+        )
+        return present.Section("Right answers by length", LENGTHS, ["lengths.png"])
+
+
+class StatesReport(NamedTuple):
+    """A section on the states of the first seed of each network while it reads a sequence of bits.
+
+    comparison: learners with a function `outputs`, `{"sequence": (B, T, 2)} -> (logits (B, T, 2),
+    {"states": (B, T, H)})`. parse: text -> bits (T,), or a UserError. answers: bits (T,) -> right
+    answers (T,). classes: the two answers in words.
+    """
+
+    comparison: train.Comparison
+    parse: Callable[[str], np.ndarray]
+    answers: Callable[[np.ndarray], np.ndarray]
+    classes: Sequence[str]
+
+    def __call__(self, trained: Trained) -> present.Section:
+        text = "".join(map(str, np.random.default_rng(0).integers(0, 2, 60)))
+        answers = self.draw(trained, text, trained.folder / "states.png")
+        told = {name: "".join(map(str, each)) for name, each in answers.items()}
+        return present.Section("States", STATES, ["states.png"], {"input": text, **told})
+
+    def draw(self, trained: Trained, text: str, path: Path) -> dict[str, np.ndarray]:
+        """Draws the states into a PNG; returns the answers (T,) of each network."""
+        bits = self.parse(text)
+        right = 2.0 * self.answers(bits) - 1
+        rows, answers = {"input, and right answer": np.stack([2.0 * bits - 1, right], 1)}, {}
+        for name in self.comparison.learners:
+            sequence = np.eye(2, dtype=np.float32)[bits[None]]
+            function = f"{self.comparison.members(name)[0]}/outputs"
+            logits, found = trained.apply(function, {"sequence": sequence}, rows=1)
+            states = found["states"][0].astype(np.float64)
+            rows[name] = states[:, np.argsort((states * right[:, None]).mean(0))]
+            answers[name] = logits[0].argmax(-1)
+        present.draw_states(rows, path, list(text))
+        return answers
+
+    def predict(self, trained: Trained, options: Any, folder: Path) -> Mapping[str, Any]:
+        """The answer of each network to each of `options.sequences`, and the right one."""
+        if not options.sequences:
+            raise UserError("give sequences of 0 and 1, as in: predict 0110101 111")
+        found = {}
+        for number, text in enumerate(options.sequences):
+            right = {"right": self.answers(self.parse(text))}
+            answers = self.draw(trained, text, folder / f"states_{number}.png")
+            found[text] = {name: self.classes[a[-1]] for name, a in (right | answers).items()}
+        return found
+
+
+LENGTHS = """The test sequences are random, and the answer after every step of them is right or \
+wrong. So the answers at step T are those to random sequences of length T."""
+STATES = """Units are in the order of how they go with the right answer: a state that carries it \
+changes sign with it. Below are the input and the answer of each network after every step."""
