@@ -1,7 +1,7 @@
 """Whole networks, one family a file, each true to its paper.
 
-`CLASSIFIERS` are all networks from images to logits, by name; `python -m advdl.models` prints them
-with their counts.
+`NETWORKS` are all of them by what they are for, `CLASSIFIERS` those from images to logits; `python
+-m advdl.models` prints them with their counts.
 """
 
 import functools
@@ -19,13 +19,19 @@ from advdl.models import (
     dilation,
     discogan,
     fcn,
+    forecaster,
     goodfellow,
     googlenet,
     inception_v3,
+    language,
+    listener,
     mlp,
     pg2,
+    reader,
     resnet,
     segnet,
+    sentence,
+    seq2seq,
     sngan,
     unet,
     vgg,
@@ -47,21 +53,38 @@ CLASSIFIERS: Mapping[str, Variant] = {
     **resnet.VARIANTS,
 }
 
+NETWORKS: Mapping[str, Mapping[str, Variant]] = {
+    "Classification": CLASSIFIERS,
+    "Features for the Fréchet Inception distance": inception_v3.VARIANTS,
+    "Segmentation": {
+        **fcn.VARIANTS,
+        **segnet.VARIANTS,
+        **unet.VARIANTS,
+        **dilation.VARIANTS,
+    },
+    "Auto-encoders": autoencoder.VARIANTS,
+    "Adversarial networks": {
+        **goodfellow.VARIANTS,
+        **mlp.VARIANTS,
+        **dcgan.VARIANTS,
+        **sngan.VARIANTS,
+        **discogan.VARIANTS,
+        **pg2.VARIANTS,
+    },
+    "Sequences": {
+        **reader.VARIANTS,
+        **sentence.VARIANTS,
+        **language.VARIANTS,
+        **seq2seq.VARIANTS,
+        **captioner.VARIANTS,
+        **listener.VARIANTS,
+        **forecaster.VARIANTS,
+    },
+}
+"""All networks by what they are for, then by name."""
+
 SEGMENTERS: Mapping[str, Callable[..., nn.Module]] = {
-    "fcn32s": fcn.fcn32s,
-    "fcn16s": fcn.fcn16s,
-    "fcn8s": fcn.fcn8s,
-    "fcn8s_at_once": fcn.fcn8s_at_once,
-    "fcn_resnet50": functools.partial(fcn.fcn_resnet50, auxiliary=True),
-    "fcn_resnet101": functools.partial(fcn.fcn_resnet101, auxiliary=True),
-    "segnet": segnet.segnet,
-    "segnet_basic": segnet.segnet_basic,
-    "bayesian_segnet": segnet.bayesian_segnet,
-    "unet": unet.unet_same,
-    "unet_valid": unet.unet_valid,
-    "front_end": functools.partial(dilation.Dilation, context=None),
-    "dilation": dilation.Dilation,
-    "dilation_large": functools.partial(dilation.Dilation, context="large"),
+    name: row.build for name, row in NETWORKS["Segmentation"].items()
 }
 """From images to logits of every pixel, by name; each takes num_classes, width and dtype."""
 
@@ -81,7 +104,7 @@ def classifier(name: str) -> Variant:
         build = functools.partial(
             resnet.cifar, depth=int(found[2]), zeros="symmetric", shortcut=shortcut
         )
-        return Variant(build, "He 2015", 2015, (32, 32, 3), 0, 0)
+        return Variant(build, "He 2015", (32, 32, 3), 0, 0)
     raise UserError(
         f"no network {name!r}; there are {', '.join(CLASSIFIERS)} and CIFAR nets of depth 6n +"
         f" 2{nearest(name, CLASSIFIERS)}"
@@ -90,6 +113,8 @@ def classifier(name: str) -> Variant:
 
 __all__ = [
     "CLASSIFIERS",
+    "NETWORKS",
+    "SEGMENTERS",
     "Captioner",
     "Forecaster",
     "Noise",

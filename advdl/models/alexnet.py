@@ -233,17 +233,16 @@ VARIANTS: Mapping[str, Variant] = {
     "alexnet": Variant(
         AlexNet,
         "Krizhevsky 2012",
-        2012,
         (224, 224, 3),
         60_965_224,
         724_406_816,
-        "18.2 % top-5 error (one net)",
+        "37.5 % top-1 and 17.0 % top-5 error on ILSVRC-2010 (abstract)",
         RULES,
+        weights=("caffe",),
     ),
     "alexnet_one_tower": Variant(
         partial(AlexNet, towers=1),
         "Krizhevsky 2012",
-        2012,
         (224, 224, 3),
         62_378_344,
         1_135_256_096,
@@ -251,11 +250,11 @@ VARIANTS: Mapping[str, Variant] = {
     "alexnet_torchvision": Variant(
         AlexNetTorchvision,
         "Krizhevsky 2014",
-        2014,
         (224, 224, 3),
         61_100_840,
         714_188_480,
-        "43.478 % top-1 error",
+        "43.478 % top-1 error on ImageNet (torchvision)",
         DENSE,
+        weights=("torchvision",),
     ),
 }

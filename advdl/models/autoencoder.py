@@ -11,7 +11,8 @@ idea in the layers of DCGAN (Radford et al. 2015, arXiv:1511.06434).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import dcgan
+from advdl.models.variant import Variant
 from advdl.nn import Conv, ConvTranspose, replica
 
 Seen = dict[str, jax.Array]
@@ -227,3 +229,23 @@ def _checked(x_BHWC: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
 
 def _flat(x_BHWC: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     return _checked(x_BHWC, shape).reshape(len(x_BHWC), -1)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "autoencoder": Variant(
+        partial(Dense, (28, 28, 1)), "Hinton 2006", (28, 28, 1), 2_837_314, 2_833_000
+    ),
+    "autoencoder_tied": Variant(
+        partial(Dense, (28, 28, 1), tied=True), "Hinton 2006", (28, 28, 1), 1_420_814, 2_833_000
+    ),
+    "autoencoder_convolutional": Variant(
+        partial(Convolutional, (28, 28, 1)),
+        "Hinton 2006, Radford 2015",
+        (28, 28, 1),
+        258_015,
+        3_600_128,
+    ),
+    "autoencoder_variational": Variant(
+        partial(Variational, (28, 28, 1)), "Kingma 2013", (28, 28, 1), 815_824, 814_000
+    ),
+}

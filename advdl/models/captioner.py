@@ -27,6 +27,7 @@ with a forget gate's bias of 1. Dropout is on words, on h_t before its layer and
 are made of, without attention on the image too.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -34,8 +35,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models import googlenet, vgg
 from advdl.models.feeding import feed, forced
 from advdl.models.seq2seq import Memory
+from advdl.models.variant import Variant, tokens
 from advdl.nn import LSTM, Additive, Dense, Dropout
 
 Carry = tuple[Memory, Any]
@@ -161,3 +164,24 @@ class Captioner(nn.Module):
         memory, cell = carry
         said, cell, _ = self.advance(memory, cell, self.read(token_B))
         return self.answer(said), (memory, cell)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "show_and_tell": Variant(
+        partial(Captioner, googlenet.GoogLeNet(num_classes=None), "5b", 9000),
+        "Vinyals 2014",
+        (224, 224, 3),
+        17_822_552,
+        1_785_423_872,
+        "27.7 BLEU-4 on COCO (abstract)",
+        others=(tokens(30),),
+    ),
+    "show_attend_and_tell": Variant(
+        partial(Captioner, vgg.VGG(num_classes=None), "pool5", 9000, attention=True),
+        "Xu 2015",
+        (224, 224, 3),
+        28_663_401,
+        15_617_725_440,
+        others=(tokens(30),),
+    ),
+}

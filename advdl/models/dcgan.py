@@ -13,7 +13,7 @@ The paper's networks (figure 1) are 64×64 with width 128, hence 1024, 512, 256 
 pixel gets as many products as its neighbor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, ConvTranspose
 
 NORMAL = nn.initializers.normal(0.02)
@@ -189,3 +190,24 @@ def _halved(module: nn.Module, x: jax.Array, train: bool) -> tuple[jax.Array, di
             x = norm(name=f"norm{level}")(x, train)
         x = seen[f"level{level}"] = leaky_relu(x)
     return x, seen
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "dcgan_generator": Variant(
+        partial(Generator, (64, 64, 3), width=128, kernel=5),
+        "Radford 2015",
+        (100,),
+        18_855_040,
+        640_614_400,
+    ),
+    "dcgan_discriminator": Variant(
+        partial(Discriminator, width=128, kernel=5),
+        "Radford 2015",
+        (64, 64, 3),
+        17_232_768,
+        638_992_384,
+    ),
+    "igan_encoder": Variant(
+        partial(Encoder, 100, width=128, kernel=5), "Zhu 2016", (64, 64, 3), 18_854_884, 640_614_400
+    ),
+}

@@ -19,7 +19,7 @@ Loss. The release compares each score with the label of one pixel in 8×8 unless
 upsample (`--up`). Here scores are upsampled before the loss, and all pixels count.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advdl.models import vgg
+from advdl.models.variant import Variant
 from advdl.nn import Conv, Dropout, Layer, bilinear_upsample, max_pool, receptive_field, tap
 from advdl.nn.elementwise import relu
 from advdl.nn.pixels import UNIT, Pixels
@@ -206,3 +207,14 @@ def reflect(x_BHWC: jax.Array) -> jax.Array:
         scores = -(-n // 8)
         edges.append((before, 8 * (scores - 1) + int(field.size) - n - before))
     return jnp.pad(x_BHWC, ((0, 0), *edges, (0, 0)), mode="reflect")
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "front_end": Variant(
+        partial(Dilation, context=None), "Yu 2015", (500, 500, 3), 134_346_581, 730_351_680_768
+    ),
+    "dilation": Variant(Dilation, "Yu 2015", (500, 500, 3), 134_374_973, 730_658_119_320),
+    "dilation_large": Variant(
+        partial(Dilation, context="large"), "Yu 2015", (500, 500, 3), 141_149_720, 762_367_277_934
+    ),
+}

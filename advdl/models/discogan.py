@@ -5,7 +5,7 @@ Axes: B batch, H height, W width, C channels. Pixels lie in [-1, 1]; those of th
 in [0, 1], its sigmoid is this tanh, (1 + tanh(x))/2 = σ(2x).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.dcgan import NORMAL, check_halves, gain, leaky_relu, levels_of
+from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, ConvTranspose
 
 
@@ -55,3 +56,8 @@ class Generator(nn.Module):
             x = ConvTranspose(self.width << (level - 1), name=f"double{level}", **geometry)(x)
             x = nn.relu(norm(name=f"up{level}")(x, train))
         return jnp.tanh(ConvTranspose(self.channels, name="double0", **geometry)(x))
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "discogan_generator": Variant(Generator, "Kim 2017", (64, 64, 3), 5_513_856, 207_618_048),
+}

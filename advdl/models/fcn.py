@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import resnet, vgg
+from advdl.models.variant import Variant
 from advdl.nn import (
     BatchNorm,
     Conv,
@@ -200,3 +201,57 @@ fcn32s, fcn16s, fcn8s = (
 fcn8s_at_once = partial(FCN, at_once=True)
 fcn_resnet50 = FCNResNet
 fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "fcn32s": Variant(
+        fcn32s,
+        "Long 2015",
+        (500, 500, 3),
+        134_346_581,
+        181_005_792_000,
+        "63.63 % mean IoU on Pascal VOC 2011 (authors' release)",
+    ),
+    "fcn16s": Variant(
+        fcn16s,
+        "Long 2015",
+        (500, 500, 3),
+        134_357_354,
+        181_162_324_992,
+        "65.01 % mean IoU on Pascal VOC 2011 (authors' release)",
+    ),
+    "fcn8s": Variant(
+        fcn8s,
+        "Long 2015",
+        (500, 500, 3),
+        134_362_751,
+        181_504_354_176,
+        "65.51 % mean IoU on Pascal VOC 2011 (authors' release)",
+    ),
+    "fcn8s_at_once": Variant(
+        fcn8s_at_once,
+        "Long 2015",
+        (500, 500, 3),
+        134_362_751,
+        181_504_354_176,
+        "65.40 % mean IoU on Pascal VOC 2011 (authors' release)",
+    ),
+    "fcn_resnet50": Variant(
+        partial(fcn_resnet50, auxiliary=True),
+        "Long 2015, He 2015",
+        (520, 520, 3),
+        35_322_218,
+        143_141_005_800,
+        "60.5 % mean IoU on COCO (torchvision)",
+        weights=("torchvision",),
+    ),
+    "fcn_resnet101": Variant(
+        partial(fcn_resnet101, auxiliary=True),
+        "Long 2015, He 2015",
+        (520, 520, 3),
+        54_314_346,
+        223_162_100_200,
+        "63.7 % mean IoU on COCO (torchvision)",
+        weights=("torchvision",),
+    ),
+}

@@ -1,5 +1,6 @@
 """Networks that go on with a series. Axes: B batch, T values of history, H steps ahead, D units."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models.variant import Variant
 from advdl.nn import CELLS, Stack
 
 
@@ -65,3 +67,11 @@ class Forecaster(nn.Module):
         )
         _, found_HB = free(self, (jnp.zeros_like(last_B1[:, 0]), carries), None)
         return last_B1 + found_HB.T
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "forecaster_direct": Variant(partial(Forecaster, 12), "", (24,), 4_748, 101_760),
+    "forecaster_autoregressive": Variant(
+        partial(Forecaster, 12, "autoregressive"), "", (24,), 8_737, 152_448
+    ),
+}

@@ -8,7 +8,8 @@ discriminator 240×5-240×5-1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advdl.models.variant import Variant
 from advdl.nn import Dropout, Maxout
 
 
@@ -89,3 +91,18 @@ class Discriminator(nn.Module):
             )(h)
             h = Dropout(self.hidden_dropout)(h, train)
         return nn.Dense(1, name="logit", **layer)(h)[:, 0], seen
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "goodfellow_generator": Variant(
+        partial(Generator, (28, 28, 1)),
+        "Goodfellow 2014",
+        (100,),
+        2_503_984,
+        2_500_800,
+        "225 ± 2 nats by a Parzen window on MNIST (table 1)",
+    ),
+    "goodfellow_discriminator": Variant(
+        Discriminator, "Goodfellow 2014", (28, 28, 1), 1_231_441, 1_229_040
+    ),
+}

@@ -11,7 +11,7 @@ and there is no auxiliary classifier. Layers have torchvision's names, so conver
 statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, avg_pool, global_average_pool, max_pool
 from advdl.nn.pixels import UNIT, Pixels
 
@@ -242,3 +243,15 @@ class InceptionV3(nn.Module):
         return nn.Dense(
             self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="fc"
         )(pooled), {"pooled": pooled}
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "inception_v3": Variant(
+        InceptionV3,
+        "Szegedy 2015",
+        (299, 299, 3),
+        23_850_960,
+        5_713_232_480,
+        weights=("pytorch-fid",),
+    ),
+}

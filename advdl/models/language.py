@@ -5,6 +5,7 @@ Zaremba, Sutskever & Vinyals 2014 (arXiv:1409.2329): embedding, LSTM layers, sof
 what goes up, on nothing that goes on in time.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.feeding import feed, forced
+from advdl.models.variant import Variant
 from advdl.nn import CELLS, Dense, Dropout, Stack
 
 
@@ -115,3 +117,34 @@ def _uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1
 ) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -scale, scale)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "zaremba_small": Variant(
+        partial(LanguageModel, 10_000, 200, 200, 2),
+        "Zaremba 2014",
+        (20,),
+        4_651_600,
+        52_800_000,
+        "test perplexity 115.91 on Penn Treebank (TensorFlow's tutorial)",
+        dtype=jnp.int32,
+    ),
+    "zaremba_medium": Variant(
+        partial(LanguageModel, 10_000, 650, 650, 2),
+        "Zaremba 2014",
+        (35,),
+        19_775_200,
+        464_100_000,
+        "test perplexity 82.07 on Penn Treebank (TensorFlow's tutorial)",
+        dtype=jnp.int32,
+    ),
+    "zaremba_large": Variant(
+        partial(LanguageModel, 10_000, 1500, 1500, 2),
+        "Zaremba 2014",
+        (35,),
+        66_022_000,
+        1_785_000_000,
+        "test perplexity 78.29 on Penn Treebank (TensorFlow's tutorial)",
+        dtype=jnp.int32,
+    ),
+}

@@ -1,6 +1,7 @@
 """A network that listens: frames of sound in, a label or the blank for each out. Axes: B batch, T
 frames, M bands, K labels."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models.variant import Variant, number
 from advdl.nn import LSTM, Dropout, Stack
 
 
@@ -31,3 +33,15 @@ class Listener(nn.Module):
             x_BTM, length_B, train=train
         )
         return nn.Dense(self.outputs, name="answer", **dtypes)(Dropout(self.dropout)(y, train))
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "listener": Variant(
+        partial(Listener, 11),
+        "Graves 2006, Graves 2013",
+        (200, 40),
+        329_291,
+        65_548_800,
+        others=(number(),),
+    ),
+}

@@ -5,12 +5,15 @@ Axes: B batch, Z noise, D dimensions of a point. No paper fixes their widths; bi
 the kernels are, since with few inputs and zero biases all kinks would lie in one place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from advdl.models.variant import Variant
 
 
 class Generator(nn.Module):
@@ -72,3 +75,11 @@ def _uniform(bound: float):
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound
     )
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "points_generator": Variant(partial(Generator, 2), "Goodfellow 2014", (2,), 1_218, 1_152),
+    "points_discriminator": Variant(
+        partial(Discriminator, (0.0, 0.0), (1.0, 1.0)), "Goodfellow 2014", (2,), 1_185, 1_120
+    ),
+}

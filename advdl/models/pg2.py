@@ -7,7 +7,7 @@ a difference map that an adversarial loss makes sharp (section 3). As in the rel
 normalization, 3×3 convolutions, rectifiers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import dcgan
+from advdl.models.variant import Variant, struct
 from advdl.nn import Conv
 
 
@@ -179,3 +180,36 @@ def _decode(
                 Conv(module.width * (level - 1), 1, name=f"double{level}", **dtypes)(_double(x))
             )
     return Conv(channels, 3, padding=1, kernel_init=last_init, name="image", **dtypes)(x)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "pg2_coarse": Variant(
+        partial(Coarse, levels=6),
+        "Ma 2017",
+        (256, 256, 3),
+        122_103_235,
+        306_124_947_456,
+        others=(struct((256, 256, 18)),),
+    ),
+    "pg2_fine": Variant(
+        partial(Fine, levels=4),
+        "Ma 2017",
+        (256, 256, 3),
+        47_864_835,
+        292_091_330_560,
+        "14.9 % of DeepFashion images taken for real (user study)",
+        others=(struct((256, 256, 3)),),
+    ),
+    "pg2_coarse_market": Variant(
+        Coarse, "Ma 2017", (128, 64, 3), 70_795_075, 37_374_918_656, others=(struct((128, 64, 18)),)
+    ),
+    "pg2_fine_market": Variant(
+        Fine,
+        "Ma 2017",
+        (128, 64, 3),
+        22_105_219,
+        33_063_698_432,
+        "11.2 % of Market images taken for real (user study)",
+        others=(struct((128, 64, 3)),),
+    ),
+}

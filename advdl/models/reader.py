@@ -1,7 +1,7 @@
 """Networks that read a sequence and say something at every step. Axes: B batch, T time, D features,
 K outputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models.variant import Variant
 from advdl.nn import CELLS, Recurrent, Stack
 
 
@@ -76,3 +77,13 @@ def at_end(y_BTK: jax.Array, length_B: jax.Array | None = None) -> jax.Array:
     place = jnp.maximum(length_B - 1, 0)[:, None, None]
     last = jnp.take_along_axis(y_BTK, place, axis=1)[:, 0]
     return jnp.where(length_B[:, None] > 0, last, 0)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "rnn": Variant(partial(Reader, 2, "rnn", 256), "Elman 1990", (40, 2), 66_818, 2_662_400),
+    "lstm": Variant(
+        partial(Reader, 2, "lstm", 256), "Hochreiter 1997, Gers 2000", (40, 2), 265_730, 10_588_160
+    ),
+    "gru": Variant(partial(Reader, 2, "gru", 256), "Cho 2014", (40, 2), 199_682, 7_946_240),
+    "window": Variant(partial(Window, 2, 8, (256, 256)), "", (40, 2), 70_658, 2_805_760),
+}

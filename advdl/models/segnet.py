@@ -8,7 +8,7 @@ Pooling rounds up, and each unpooling gives exactly the size that was pooled, so
 works.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import vgg
+from advdl.models.variant import Variant
 from advdl.nn import (
     BatchNorm,
     Conv,
@@ -175,3 +176,26 @@ def sampled(
 
 segnet, segnet_basic = SegNet, SegNetBasic
 bayesian_segnet = partial(SegNet, dropout=0.5)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "segnet": Variant(
+        segnet,
+        "Badrinarayanan 2015",
+        (360, 480, 3),
+        29_449_355,
+        106_712_432_640,
+        "50.2 % mean IoU on CamVid (authors' tutorial)",
+    ),
+    "segnet_basic": Variant(
+        segnet_basic,
+        "Badrinarayanan 2015",
+        (360, 480, 3),
+        1_416_587,
+        59_188_838_400,
+        "46.3 % mean IoU on CamVid (authors' tutorial)",
+    ),
+    "bayesian_segnet": Variant(
+        bayesian_segnet, "Kendall 2015", (360, 480, 3), 29_449_355, 106_712_432_640
+    ),
+}

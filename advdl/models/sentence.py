@@ -1,5 +1,6 @@
 """What a sentence is. Axes: B batch, T words, E embedding, H features of a direction, K classes."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.errors import nearest
+from advdl.models.variant import Variant
 from advdl.nn import LSTM, Dropout, Stack, replica
 
 POOLS = ("last", "max", "mean", "attention")
@@ -136,3 +138,16 @@ def contributions(
         lambda share: jax.grad(total)(share * x_BTE), (jnp.arange(points) + 0.5) / points
     )
     return (gradients.mean(0) * x_BTE).sum(-1).astype(jnp.float32)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "sentence_classifier": Variant(
+        partial(SentenceClassifier, 2, 20_000, 300, 300, 2, "last"),
+        "Graves 2005",
+        (256,),
+        9_606_002,
+        921_601_200,
+        "86.2 % of IMDB (bentrevett's tutorials)",
+        dtype=jnp.int32,
+    ),
+}

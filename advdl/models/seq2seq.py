@@ -36,6 +36,7 @@ All three papers draw the parameters in ways of their own; here they are drawn a
 draw them, with a forget gate's bias of 1.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models.feeding import feed
+from advdl.models.variant import Variant, number, tokens
 from advdl.nn import LSTM, Additive, Dense, Dot, Dropout, Stack
 
 ATTENTION = ("additive", "dot", "general", "none")
@@ -193,3 +195,43 @@ class Translator(nn.Module):
         memory, state = carry
         logits, state, _ = self.step(memory, state, token_B)
         return logits, (memory, state)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "translator_additive": Variant(
+        partial(Translator, 8000, 8000, 256, 512, "additive"),
+        "Bahdanau 2014",
+        (40,),
+        15_728_960,
+        426_213_376,
+        dtype=jnp.int32,
+        others=(number(), tokens(40)),
+    ),
+    "translator_dot": Variant(
+        partial(Translator, 8000, 8000, 256, 512, "dot"),
+        "Luong 2015",
+        (40,),
+        15_547_200,
+        418_185_216,
+        dtype=jnp.int32,
+        others=(number(), tokens(40)),
+    ),
+    "translator_general": Variant(
+        partial(Translator, 8000, 8000, 256, 512, "general"),
+        "Luong 2015",
+        (40,),
+        16_333_632,
+        450_461_696,
+        dtype=jnp.int32,
+        others=(number(), tokens(40)),
+    ),
+    "translator_none": Variant(
+        partial(Translator, 8000, 8000, 256, 512, "none"),
+        "Sutskever 2014",
+        (40,),
+        13_974_336,
+        353_632_256,
+        dtype=jnp.int32,
+        others=(number(), tokens(40)),
+    ),
+}

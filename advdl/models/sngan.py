@@ -12,7 +12,7 @@ of table 5 (STL-10), whose generator goes from 512 to 64 channels and whose disc
 four times.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.nn import BatchNorm, ConditionalBatchNorm, Conv, avg_pool
+from advdl.models.variant import Variant
+from advdl.nn import BatchNorm, ConditionalBatchNorm, Conv, avg_pool, spectral
 
 GLOROT = nn.initializers.glorot_uniform()
 BRANCH = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
@@ -176,3 +177,32 @@ class Discriminator(nn.Module):
             )(one_BK)
             logit = logit + (embedded * total_BC).sum(-1)
         return logit, seen
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "sngan32_generator": Variant(
+        partial(Generator, (32, 32, 3)),
+        "Miyato 2018",
+        (128,),
+        4_276_739,
+        1_681_129_472,
+        "FID 16.77 on CIFAR-10 (mimicry)",
+    ),
+    "sngan32_discriminator": Variant(
+        partial(Discriminator, conv=spectral(Conv), dense=spectral(nn.Dense)),
+        "Miyato 2018",
+        (32, 32, 3),
+        1_053_824,
+        275_231_745,
+    ),
+    "sngan128_generator": Variant(
+        partial(Generator, (128, 128, 3)), "Miyato 2018", (128,), 32_150_787, 9_090_105_344
+    ),
+    "sngan128_discriminator": Variant(
+        partial(Discriminator, conv=spectral(Conv), dense=spectral(nn.Dense)),
+        "Miyato 2018",
+        (128, 128, 3),
+        29_017_857,
+        2_968_265_217,
+    ),
+}

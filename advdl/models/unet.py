@@ -2,7 +2,7 @@
 channels, K classes."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, ConvTranspose, Dropout, max_pool, remat, resize_bilinear, tap
 from advdl.nn.elementwise import relu
 from advdl.nn.pixels import UNIT, Pixels
@@ -186,3 +187,13 @@ def _reflected(x_BHWC, sides, before):
 unet = UNet
 unet_same = partial(UNet, same=True, norm=BatchNorm)
 unet_valid = partial(UNet, mirror=True, dropout=0.5)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "unet": Variant(
+        unet_same, "Ronneberger 2015, Ioffe 2015", (572, 572, 1), 31_042_434, 241_207_323_648
+    ),
+    "unet_valid": Variant(
+        unet_valid, "Ronneberger 2015", (388, 388, 1), 31_030_658, 150_428_424_448
+    ),
+}

@@ -3,6 +3,7 @@
 Counts are taken of the traced program, so they cost no memory and no compilation.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,24 +16,49 @@ from jax.sharding import PartitionSpec
 from advdl.nn import tracing
 
 
+def struct(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """Numbers of this shape, one example's."""
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def tokens(length: int) -> jax.ShapeDtypeStruct:
+    """So many tokens, one example's."""
+    return jax.ShapeDtypeStruct((length,), jnp.int32)
+
+
+def number() -> jax.ShapeDtypeStruct:
+    """An integer, one example's: a length or a label."""
+    return jax.ShapeDtypeStruct((), jnp.int32)
+
+
 class Variant(NamedTuple):
     """A network of a paper with its figures.
 
-    build: called with the network's own fields, gives the module. paper: first author and year.
-    input: shape of one example. parameters: trainable, with the classifier's for the paper's number
-    of classes. multiply_adds: of convolutions and matrix products, one example, `train=False`.
-    figure: the published result it is known by. rules: how its parameters lie on a mesh with an
-    axis `model`, see `advdl.train.placement.on_mesh`.
+    build: called with the network's own fields, gives the module. paper: first authors and years;
+    empty where the network is ours. input: shape of one example. parameters: trainable, with the
+    classifier's for the paper's number of classes. multiply_adds: of convolutions and matrix
+    products, one example, `train=False`. figure: a published result and, in brackets, where it is
+    published. rules: how its parameters lie on a mesh with an axis `model`, see
+    `advdl.train.placement.on_mesh`. dtype: of the input; integers are tokens. others: what else the
+    network is called with, one example's. weights: whose published files fit it, see
+    `advdl.weights`.
     """
 
     build: Callable[..., nn.Module]
     paper: str
-    year: int
     input: tuple[int, ...]
     parameters: int
     multiply_adds: int
     figure: str = ""
     rules: tuple[tuple[str, PartitionSpec], ...] = ()
+    dtype: Any = jnp.float32
+    others: tuple[jax.ShapeDtypeStruct, ...] = ()
+    weights: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """All that the network is called with, one example's."""
+        return jax.ShapeDtypeStruct(self.input, self.dtype), *self.others
 
 
 DENSE = (
@@ -45,33 +71,45 @@ fc6 and what they give to fc7, whose sums are added up over the devices (Shoeybi
 arXiv:1909.08053, section 3)."""
 
 
-def abstract(model: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Variables as shapes and dtypes, for one example of this shape."""
+Shape = tuple[int, ...] | jax.ShapeDtypeStruct
+"""Of one example's input; where the dtype is left out, float32."""
+
+
+def abstract(model: nn.Module, *inputs: Shape) -> Any:
+    """Variables as shapes and dtypes, for one example of these inputs."""
+    named = _named(model)
     return jax.eval_shape(
-        lambda key, x: model.init(key, x, train=False), jax.random.key(0), _one(shape)
+        lambda key, *x: model.init(key, *x, **named), jax.random.key(0), *map(_one, inputs)
     )
 
 
-def count_parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
+def count_parameters(model: nn.Module, *inputs: Shape) -> int:
     """Number of trainable parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract(model, shape)["params"]))
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract(model, *inputs)["params"]))
 
 
-def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of convolutions and matrix products in the evaluation of one example of this
-    shape.
+def count_multiply_adds(model: nn.Module, *inputs: Shape) -> int:
+    """Multiply-adds of convolutions and matrix products in the evaluation of one example of these
+    inputs.
 
     Averages are left out, whatever they are computed by; so are normalization and rectifiers.
     """
+    named = _named(model)
     with tracing.use(implementation="xla"):
-        run = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(
-            abstract(model, shape), _one(shape)
+        run = jax.make_jaxpr(lambda v, *x: model.apply(v, *x, **named))(
+            abstract(model, *inputs), *map(_one, inputs)
         )
     return _inside(run.jaxpr)
 
 
-def _one(shape):
-    return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+def _named(model: nn.Module) -> dict[str, bool]:
+    known = inspect.signature(type(model).__call__).parameters
+    return {"train": False} if "train" in known else {}
+
+
+def _one(shape: Shape) -> jax.ShapeDtypeStruct:
+    inner = struct(shape) if isinstance(shape, tuple) else shape
+    return jax.ShapeDtypeStruct((1, *inner.shape), inner.dtype)
 
 
 def _inside(jaxpr) -> int:
