@@ -189,7 +189,7 @@ VARIANTS: Mapping[str, Variant] = {
         (256, 256, 3),
         122_103_235,
         306_124_947_456,
-        others=(struct((256, 256, 18)),),
+        others=(struct((18, 3)),),
     ),
     "pg2_fine": Variant(
         partial(Fine, levels=4),
@@ -201,7 +201,7 @@ VARIANTS: Mapping[str, Variant] = {
         others=(struct((256, 256, 3)),),
     ),
     "pg2_coarse_market": Variant(
-        Coarse, "Ma 2017", (128, 64, 3), 70_795_075, 37_374_918_656, others=(struct((128, 64, 18)),)
+        Coarse, "Ma 2017", (128, 64, 3), 70_795_075, 37_374_918_656, others=(struct((18, 3)),)
     ),
     "pg2_fine_market": Variant(
         Fine,
@@ -210,6 +210,14 @@ VARIANTS: Mapping[str, Variant] = {
         22_105_219,
         33_063_698_432,
         "11.2 % of Market images taken for real (user study)",
+        others=(struct((128, 64, 3)),),
+    ),
+    "pg2_discriminator_market": Variant(
+        Discriminator,
+        "Ma 2017",
+        (128, 64, 3),
+        4_328_576,
+        334_249_984,
         others=(struct((128, 64, 3)),),
     ),
 }

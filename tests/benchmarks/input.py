@@ -1,7 +1,8 @@
 """The input pipeline in examples a second, beside torch's DataLoader with plain Pillow and the same
 transforms.
 
-    python tests/benchmarks/input.py [--rounds 5] [--workers 2] [--images 512] [--data-dir TFDS] [--only jpeg]
+    python tests/benchmarks/input.py [--rounds 5] [--workers 2] [--images 512] \\
+        [--data-dir TFDS] [--only jpeg]
 
 `jpeg`: a folder of synthetic photographs (500 by 375 pixels, made in a temporary directory), seen
 as ImageNet's are in training: a random area and aspect brought to 224 by 224, mirrored, normalized,
@@ -18,6 +19,7 @@ import io
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +208,8 @@ def main():
             except UserError as error:
                 print(f"| {name} | left out: {error} |||", flush=True)
                 continue
-            times = in_turns(
-                {"ours": lambda: ours(count), "torch": lambda: theirs(count)}, options.rounds
-            )
+            programs = {"ours": partial(ours, count), "torch": partial(theirs, count)}
+            times = in_turns(programs, options.rounds)
         rates = [BATCH * count / statistics.median(taken) for taken in times.values()]
         print(
             f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} |"

@@ -1,7 +1,8 @@
 """An LSTM layer as a loop, with its input projection before the loop, unrolled, and as cuDNN's,
 beside torch's nn.LSTM.
 
-    python tests/benchmarks/recurrent.py [--rounds 9] [--shapes 35x20x200,100x64x128] [--unroll 4,16]
+    python tests/benchmarks/recurrent.py [--rounds 9] [--shapes 35x20x200,100x64x128] \\
+        [--unroll 4,16]
 
 Rows are T × batch × hidden, the input as wide as the hidden state. "scan" has the product with the
 input in every step (XLA's implementation), "hoisted" one product for all steps, which is what

@@ -4,6 +4,7 @@ one.
 Axes: B batch, C channels, H height, W width; S source tokens, T target tokens, V vocabulary.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,13 +31,11 @@ def torchvision_network(name: str) -> nn.Module:
     """torchvision's wheels for CUDA do not find their operators on a machine without; its networks
     need none of them."""
     for operator in ("nms", "qnms"):
-        try:
+        with contextlib.suppress(RuntimeError):  # it is there
             torch.library.define(
                 f"torchvision::{operator}",
                 "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
             )
-        except RuntimeError:
-            pass  # it is there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchvision import models

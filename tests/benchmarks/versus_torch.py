@@ -1,9 +1,10 @@
 """Training steps and inference beside PyTorch: the same networks, batch, precision and optimizer,
 in turns in one run.
 
-    python tests/benchmarks/versus_torch.py                                    # every row, some minutes each
+    python tests/benchmarks/versus_torch.py  # every row, some minutes each
     python tests/benchmarks/versus_torch.py --rows resnet18,dcgan --rounds 9 --ways eager
-    python tests/benchmarks/versus_torch.py --rows resnet50 --batch 16 --size 160 --precision bfloat16
+    python tests/benchmarks/versus_torch.py --rows resnet50 --batch 16 --size 160 \\
+        --precision bfloat16
 
 Ours is what a run does: the learner's own step, metrics and donated state included, placed by
 `train.place("jit")` with its compiler options, in a process that holds its memory as `advdl.cli`

@@ -207,8 +207,9 @@ import numpy as np
 from advdl import data
 source = data.open_source("tfds:fashion_mnist", "test", {str(SHARED / "tfds")!r})
 found = source.read(np.array([5, 0, 9999, 5]))
+same = bool((found["image"][0] == found["image"][3]).all())
 print(json.dumps([len(source), source.image_shape, source.label_names[8], found["label"].tolist(),
-                  bool((found["image"][0] == found["image"][3]).all()), "tensorflow" in sys.modules]))
+                  same, "tensorflow" in sys.modules]))
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True

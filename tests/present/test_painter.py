@@ -323,10 +323,12 @@ class Hand:
         seen = self.page.evaluate(
             """([height, width]) => {
               const canvas = document.getElementById("canvas"), scale = canvas.width / width;
-              const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+              const context = canvas.getContext("2d");
+              const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
               return Array.from({length: height * width}, (_, n) => {
                 const x = (n % width + 0.5) * scale, y = (Math.floor(n / width) + 0.5) * scale;
-                return Array.from(data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 3));
+                const start = 4 * (y * canvas.width + x);
+                return Array.from(data.slice(start, start + 3));
               });
             }""",
             [HEIGHT, WIDTH],

@@ -306,7 +306,8 @@ port, process = sys.argv[1], int(sys.argv[2])
 with cluster.joined(cluster.Meeting(f"127.0.0.1:{port}", 2, process, 60, 10)):
     loss = lambda variables, batch, rng: train.Loss(Mean.of(variables["params"]["w"] * batch["x"]))
     init = lambda key, batch: {"params": {"w": jnp.float32(0)}}
-    placed = train.place("mesh")(train.minimize(train.Player(init, loss, optax.sgd(0.1)), lambda *_: {}))
+    player = train.Player(init, loss, optax.sgd(0.1))
+    placed = train.place("mesh")(train.minimize(player, lambda *_: {}))
 
     def stream(first, last):
         for t in range(first, last):

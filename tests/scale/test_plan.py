@@ -371,19 +371,24 @@ HloModule jit_step, is_scheduled=true
 
 %all-reduce-scatter.1 (input: f32[16,64]) -> f32[4,64] {
   %input = f32[16,64]{1,0:T(8,128)S(1)} parameter(0)
-  %all-reduce.1 = f32[16,64]{1,0:T(8,128)} all-reduce(%input), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add.1
-  ROOT %slice.1 = f32[4,64]{1,0} dynamic-slice(%all-reduce.1, %zero, %zero), dynamic_slice_sizes={4,64}
+  %all-reduce.1 = f32[16,64]{1,0:T(8,128)} all-reduce(%input), channel_id=1, \
+replica_groups={{0,1,2,3}}, to_apply=%add.1
+  ROOT %slice.1 = f32[4,64]{1,0} dynamic-slice(%all-reduce.1, %zero, %zero), \
+dynamic_slice_sizes={4,64}
 }
 
 %fused_computation.1 (p: bf16[4,16]) -> (bf16[4,16], bf16[16,16], u32[]) {
   %p = bf16[4,16]{1,0:T(4,128)(2,1)S(1)} parameter(0)
-  %all-gather.1 = bf16[16,16]{1,0} all-gather(%p), channel_id=9, replica_groups=[1,4]<=[4], dimensions={0}
-  ROOT %custom-call.1 = (bf16[4,16]{1,0}, bf16[16,16]{1,0}, u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+  %all-gather.1 = bf16[16,16]{1,0} all-gather(%p), channel_id=9, replica_groups=[1,4]<=[4], \
+dimensions={0}
+  ROOT %custom-call.1 = (bf16[4,16]{1,0}, bf16[16,16]{1,0}, \
+u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
 }
 
 %async_collective_fusion.1 (p.1: bf16[4,16]) -> bf16[16,16] {
   %p.1 = bf16[4,16]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[16,16]{1,0} all-gather(%p.1), channel_id=9, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %all-gather.2 = bf16[16,16]{1,0} all-gather(%p.1), channel_id=9, \
+replica_groups=[1,4]<=[4], dimensions={0}
 }
 
 %body (t: (s32[], f32[16,64])) -> (s32[], f32[16,64]) {
@@ -404,7 +409,8 @@ ENTRY %main (a: bf16[4,16], b: f32[16,64]) -> f32[16,64] {
   %a = bf16[4,16]{1,0:T(4,128)(2,1)} parameter(0)
   %b = f32[16,64]{1,0} parameter(1)
   %copy-start = (bf16[4,16]{1,0:S(1)}, bf16[4,16]{1,0}, u32[]{:S(2)}) copy-start(%a)
-  %started = (bf16[4,16]{1,0}, bf16[16,16]{1,0}, u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%fused_computation.1
+  %started = (bf16[4,16]{1,0}, bf16[16,16]{1,0}, u32[]{:S(2)}) fusion(%a), kind=kCustom, \
+calls=%fused_computation.1
   %under-way = bf16[16,16]{1,0} fusion(%a), kind=kOutput, calls=%async_collective_fusion.1
   %loop = (s32[], /*index=1*/f32[16,64]{1,0}) while(%first), condition=%condition, body=%body
   ROOT %out = f32[16,64]{1,0} get-tuple-element(%loop), index=1
@@ -593,9 +599,11 @@ def peak():  # of this program; getrusage would begin with that of the process t
 placed = train.place("jit")(learner())
 batch = {name: jax.ShapeDtypeStruct((BATCH, n), np.float32) for name, n in (("x", 16), ("y", 8))}
 key = jax.random.key(0)
-state = placed.init(key, placed.put({name: np.ones((2, n), np.float32) for name, n in (("x", 16), ("y", 8))}))
+small = {name: np.ones((2, n), np.float32) for name, n in (("x", 16), ("y", 8))}
+state = placed.init(key, placed.put(small))
 program = placed.step.compile(placed.abstract(key, placed.shapes(batch)), placed.shapes(batch), key)
-before, highest = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"), peak()
+pages = int(open("/proc/self/statm").read().split()[1])
+before, highest = pages * os.sysconf("SC_PAGE_SIZE"), peak()
 real = {name: jax.device_put(np.ones(one.shape, one.dtype)) for name, one in batch.items()}
 jax.block_until_ready(program(state, real, key))
 print(json.dumps({"grew": peak() - before, "new": peak() > highest}))

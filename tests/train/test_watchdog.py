@@ -78,7 +78,7 @@ def test_a_trace_of_some_steps_is_one_that_perfetto_opens(tmp_path):
     seen = []
 
     def stream(first, last):
-        for t in range(first, last):
+        for _ in range(first, last):
             seen.append(trace._on)
             yield placed.put({"x": jnp.ones(4)})
 
