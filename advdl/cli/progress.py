@@ -1,6 +1,5 @@
 """What a person sees while a run goes on; all of it on standard error."""
 
-import sys
 import time
 from collections.abc import Mapping
 
@@ -9,13 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from advdl.train import say
+
 QUIET_SECONDS = 10.0
-
-
-def say(text: str) -> None:
-    """One line for the person; of several processes, by the first."""
-    if not jax.distributed.is_initialized() or jax.process_index() == 0:
-        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -22,7 +22,7 @@ from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import border_weights, joint_elastic, joint_flip, joint_scale_crop
 from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
-from advdl.data.languages import open_parallel
+from advdl.data.languages import ParallelTexts, TranslationSpec, open_parallel
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.persons import figures

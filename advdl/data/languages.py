@@ -2,11 +2,15 @@
 
 import functools
 import pathlib
+from dataclasses import dataclass
 
 import numpy as np
 
 from advdl.data.blank import blank_pairs
-from advdl.data.text import read_parallel
+from advdl.data.sequences import BucketBatches, BucketEvalBatches, boundaries
+from advdl.data.spec import Spec
+from advdl.data.text import read_parallel, words
+from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
 
 PARTS = ("train", "val", "test")
@@ -83,3 +87,70 @@ def numbers_in_words(source: str, target: str) -> dict[str, Pairs]:
         ]
         first += count
     return found
+
+
+@dataclass(frozen=True)
+class TranslationSpec(Spec):
+    """Sentences of two languages, as a network gets them: one is read, the other is written."""
+
+    source: TextSpec
+    target: TextSpec
+
+
+class Columns(dict[str, list[np.ndarray]]):
+    """Ids of pairs by column, as `BucketBatches` takes them: `source`, and `target` between its
+    beginning and its end. pairs: the sentences, as they were written. left_out: how many pairs are
+    not there because they are too long."""
+
+    def __init__(self, spec: TranslationSpec, pairs: Pairs, left_out: int = 0):
+        self.pairs, self.left_out = pairs, left_out
+        sources = [spec.source.encode(text)[: spec.source.longest] for text, _ in pairs]
+        super().__init__(source=sources, target=[spec.target.framed(text) for _, text in pairs])
+
+
+class ParallelTexts:
+    """Pairs of sentences in three parts, written in words in lower case, and their batches.
+
+    longest: number of words of the longest sentence; pairs of the training part with a longer one
+    are left out, and sentences of the other parts are cut. Raises UserError as `open_parallel`
+    does, and where no training pair is left.
+    """
+
+    def __init__(self, name: str, source: str, target: str, longest: int):
+        self._pairs, self._longest = open_parallel(name, source, target), longest
+        lengths = {
+            part: np.array([[len(words(text)) for text in pair] for pair in pairs])
+            for part, pairs in self._pairs.items()
+        }
+        kept = lengths["train"].max(1) <= longest
+        if not kept.any():
+            raise UserError(
+                f"no training pair has at most --longest {longest} words on both sides; take more"
+            )
+        learned = [pair for pair, keep in zip(self._pairs["train"], kept, strict=True) if keep]
+        self._left_out, self._pairs["train"] = int((~kept).sum()), learned
+        self._learned = lengths["train"] = lengths["train"][kept]
+        self._sizes = np.max([np.minimum(own, longest).max(0) for own in lengths.values()], 0)
+
+    def spec(self, least: int) -> TranslationSpec:
+        """What a network must know of them. least: number of times that a word must occur in the
+        training part to be known."""
+        sides = zip(*self._pairs["train"], strict=True)
+        return TranslationSpec(
+            *(
+                TextSpec.of("words", side, least, longest=int(size), lower=True)
+                for side, size in zip(sides, self._sizes, strict=True)
+            )
+        )
+
+    def batches(
+        self, part: str, spec: TranslationSpec, buckets: int, batch: int, seed: int = 0
+    ) -> BucketBatches | BucketEvalBatches:
+        """Batches of a part, in so many buckets of lengths: endless ones of `train`."""
+        longest = max(spec.source.longest, spec.target.longest)
+        ends = boundaries(self._learned.max(1).tolist(), buckets, longest)
+        bounds = {"source": ends, "target": tuple(end + 2 for end in ends)}
+        if part == "train":
+            columns = Columns(spec, self._pairs[part], self._left_out)
+            return BucketBatches(columns, bounds, batch, seed)
+        return BucketEvalBatches(Columns(spec, self._pairs[part]), bounds, batch)

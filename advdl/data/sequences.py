@@ -116,7 +116,7 @@ class BucketBatches(InBuckets):
         seed: int,
         transform: Transform | None = None,
     ):
-        self.batch_size, self._seed = batch_size, seed
+        self.examples, self.batch_size, self._seed = examples, batch_size, seed
         found = _buckets(examples, boundaries)
         self._sizes = [len(bucket) for bucket in found]
         self._first, self._count = 0, batch_size
@@ -178,6 +178,7 @@ class BucketEvalBatches(InBuckets):
         batch_size: int,
         transform: Transform | None = None,
     ):
+        self.examples = examples
         self.batch_size, self._first, self._count = batch_size, 0, batch_size
         found = _buckets(examples, boundaries)
         self._lines = [EvalBatches(bucket, batch_size, bucket.then(transform)) for bucket in found]

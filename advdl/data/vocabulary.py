@@ -344,6 +344,10 @@ class TextSpec(Spec):
         found = self.vocabulary.decode(ids)
         return found if isinstance(found, str) else self._joined(found)
 
+    def normalized(self, text: str) -> str:
+        """The text as `decode` gives it where all of its tokens are known."""
+        return self._joined(self.split(text))
+
     def encode_lines(self, text: str) -> np.ndarray:
         """Ids (N,) int32 of a long text. Where a text cannot be had back from its tokens, each line
         that has some closes with `END`."""
@@ -368,6 +372,16 @@ class TextSpec(Spec):
     def unknown(self, text: str) -> list[str]:
         """Those tokens of a text that are not known, each once."""
         return self.vocabulary.unknown(self.split(text))
+
+    def notes(self, texts: Iterable[str]) -> list[str]:
+        """What a network does not read of texts, a line for each reason and text."""
+        found = []
+        for text in texts:
+            if unknown := self.unknown(text):
+                found.append(f"not known, and read as {SPECIALS[UNKNOWN]}: {', '.join(unknown)}")
+            if 0 < self.longest < (length := len(self.encode(text))):
+                found.append(f"{text[:40]!r} has {length} tokens; only {self.longest} are read")
+        return found
 
     def _joined(self, tokens: Sequence[str]) -> str:
         if self.unit == "words":

@@ -237,6 +237,12 @@ def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
     return float(score), str(metric.get_signature())
 
 
+def exact_match(candidates: Sequence[str], references: Sequence[str]) -> float:
+    """Share of candidates that equal their reference. Raises ValueError as `corpus_bleu`."""
+    _check(candidates, references, several=False)
+    return sum(map(str.__eq__, candidates, references)) / len(candidates)
+
+
 def word_error_rate(references: Sequence[str], candidates: Sequence[str]) -> float:
     """Substitutions, deletions and insertions over the words of the references, of a whole corpus
     (jiwer); 1 for candidates without words, more than 1 where there are many insertions. Words are

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -203,6 +204,48 @@ def beam_search(
     return keep(
         kept, Decoded(tokens, jnp.full((batch, width), t, jnp.int32), total, total / longest)
     )
+
+
+class Search(NamedTuple):
+    """How a network writes that has `encode(*inputs) -> carry` and `next`, a step of a decoder.
+
+    begin, end: tokens. steps: number of tokens of the longest sequence. alpha: of the length
+    penalty of beams.
+    """
+
+    network: nn.Module
+    begin: int
+    end: int
+    steps: int
+    alpha: float = 0.0
+
+    def __call__(self, variables: Any, carry: Any, width: int = 1) -> jax.Array:
+        """Tokens (B, T), the best of a beam of this width; a width of 1 is greedy."""
+
+        def step(carry, token):
+            return self.network.apply(variables, carry, token, method="next")
+
+        begin = jnp.full(len(jax.tree.leaves(carry)[0]), self.begin, jnp.int32)
+        if width == 1:
+            return greedy(step, carry, begin, self.steps, self.end).token
+        given = width, self.steps, self.end, self.alpha
+        return beam_search(step, carry, begin, *given).token[:, 0]
+
+    def functions(self, *inputs: str) -> dict[str, Callable[..., Any]]:
+        """Functions of a learner, for what the network reads under these names in a batch: `write`,
+        tokens (B, T) by a beam of `width`; and `attend`, weights (B, T, S) of what was looked at
+        while `token` (B, T) was written."""
+
+        def write(variables, batch, width=1):
+            given = [batch[name] for name in inputs]
+            return self(variables, self.network.apply(variables, *given, method="encode"), width)
+
+        def attend(variables, batch):
+            token = batch["token"]
+            fed = jnp.concatenate([jnp.full_like(token[:, :1], self.begin), token[:, :-1]], 1)
+            return self.network.apply(variables, *(batch[name] for name in inputs), fed)[1]
+
+        return {"write": write, "attend": attend}
 
 
 def forced(

@@ -6,4 +6,5 @@ One file for each kind of output. A report is tested on arrays; it trains nothin
 from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, StatesReport
+from advdl.reports.sequences import TranslationReport
 from advdl.reports.trained import Trained

@@ -4,7 +4,7 @@ writes."""
 from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, Which, digest, layout, same_layout
 from advdl.train.comparison import Comparison
-from advdl.train.hosts import agreed, everywhere, gathered, leads
+from advdl.train.hosts import agreed, everywhere, gathered, leads, say
 from advdl.train.learner import (
     Learner,
     Loss,

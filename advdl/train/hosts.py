@@ -6,6 +6,7 @@ but what it says.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,12 @@ BLOCK = 1024
 def leads() -> bool:
     """Whether this process is the one that writes and speaks."""
     return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """One line for the person, on standard error; of several processes, by the first."""
+    if not jax.distributed.is_initialized() or leads():
+        print(text, file=sys.stderr, flush=True)
 
 
 def meet(where: str) -> None:

@@ -4,6 +4,7 @@ know."""
 import dataclasses
 import io
 import json
+import sys
 
 import jax
 import numpy as np
@@ -51,61 +52,76 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags
     assert status == 0, err
     judged = json.loads((run / "verdict.json").read_text())
     assert {"greedy", "beam of 5", "the source as it is", "the commonest sentence"} <= set(judged)
-    assert "version:" in judged["greedy"]["signature"] and 0 <= judged["greedy"]["BLEU"] <= 100
+    assert "version:" in judged["signature"] and 0 <= judged["greedy"]["bleu"] <= 100
     assert (run / "report" / "attention.png").exists() == ("none" not in flags)
     longer = [6 if n == 7 else flag for n, flag in enumerate(SMALL)]
     status, _, err = verb("translate", "train", "--run", run, *longer, *corpus, *flags)
     assert status == 0 and "resuming" in err, err
+    for file in tmp_path.glob("*.[ab]"):
+        file.unlink()
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    monkeypatch.setitem(sys.modules, "num2words", None)
     status, out, err = verb("translate", "predict", "one two", "four one", "--run", run, "--json")
-    assert (
-        status == 0 and list(json.loads(out)) == ["one two", "four one"] and "unknown: four" in err
-    ), err
+    assert status == 0 and list(json.loads(out)) == ["one two", "four one"], err
+    assert "read as <unk>: four" in err
     monkeypatch.setattr("sys.stdin", io.StringIO("three\none one one one one one one\n"))
     status, out, err = verb("translate", "predict", "--run", run, "--width", 1, "--json")
     assert status == 0 and "only 4 are read" in err and "three" in json.loads(out), err
     status, _, err = verb("translate", "predict", "", "--run", run)
     assert status == 2 and "is empty" in err
+    stored = json.loads((run / "spec.json").read_text())
+    for change, line in (({"longest": 10**9}, "target is no"), ({"tokens": ["a"]}, "begins with")):
+        broken = stored | {"spec": stored["spec"] | {"target": stored["spec"]["target"] | change}}
+        (run / "spec.json").write_text(json.dumps(broken))
+        status, _, err = verb("translate", "predict", "one", "--run", run)
+        assert status == 2 and line in err and err.count("\n") == 1, err
 
 
-def learner_of(load, corpus, **changes):
-    module = load("translate")
-    config = dataclasses.replace(
-        module.PRESETS["laptop"],
-        data=corpus[1],
-        source="a",
-        target="b",
-        embedding=8,
-        features=8,
-        batch=4,
-        **changes,
-    )
-    return module.build(config)
+@pytest.fixture
+def learner(load, opened, corpus):
+    """`learner(sampling=0.5)` -> (a learner, a batch, its first state)."""
+
+    def learner(**changes):
+        sizes = dict(data=corpus[1], source="a", target="b", embedding=8, features=8, batch=4)
+        config = dataclasses.replace(load("translate").PRESETS["laptop"], **sizes, **changes)
+        splits, experiment = opened("translate", config)
+        batch = splits.train(0)
+        state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
+        return experiment.learner, batch, state
+
+    return learner
 
 
 @pytest.mark.experiments
-def test_scheduled_sampling_that_is_not_due_is_teacher_forcing(load, corpus):
+def test_scheduled_sampling_that_is_not_due_is_teacher_forcing(learner):
     """Before the first update the probability is 0, and the numbers are the same."""
     states = {}
     for sampling in (0.0, 0.9):
-        experiment = learner_of(load, corpus, sampling=sampling)
-        batch = experiment.train(0)
-        state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
-        state, metrics = jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
+        own, batch, state = learner(sampling=sampling)
+        state, metrics = jax.jit(own.step)(state, batch, jax.random.key(1))
         states[sampling] = jax.device_get((state["model"].params, metrics["loss"].compute()))
-        assert float(state["model"].collections["progress"]["updates"]) == 1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states[0.0], states[0.9])
 
 
-def test_the_loss_is_a_mean_over_words_and_not_over_padding(load, corpus):
-    experiment = learner_of(load, corpus)
-    batch = experiment.train(0)
-    state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
-    _, metrics = jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))
-    assert (
-        float(metrics["loss"].count)
-        == (batch["target_length"] - 1).sum()
-        == sum(len(s.split()) + 1 for s in SENTENCES["b"])
-    )
+@pytest.mark.experiments
+def test_the_share_of_its_own_words_grows_with_the_updates(learner):
+    """At the last update it is what was asked for, and the loss is another than with the truth."""
+    losses = {}
+    for sampling in (0.0, 1.0):
+        own, batch, state = learner(sampling=sampling, steps=10)
+        step = jax.jit(own.step)
+        for number in (0, 10):
+            _, metrics = step(state.replace(step=np.int32(number)), batch, jax.random.key(1))
+            losses[sampling, number] = float(metrics["loss"].compute())
+    assert losses[1.0, 0] == pytest.approx(losses[0.0, 0], abs=1e-6)
+    assert abs(losses[1.0, 10] - losses[0.0, 10]) > 1e-4
+
+
+def test_the_loss_is_a_mean_over_words_and_not_over_padding(learner):
+    own, batch, state = learner()
+    _, metrics = jax.jit(own.step)(state, batch, jax.random.key(1))
+    words = sum(len(sentence.split()) + 1 for sentence in SENTENCES["b"])
+    assert float(metrics["loss"].count) == (batch["target_length"] - 1).sum() == words
 
 
 @pytest.mark.parametrize(
