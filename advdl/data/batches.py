@@ -9,7 +9,7 @@ function of the seed and of its place. Axes: B global batch.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import grain
@@ -179,7 +179,7 @@ def prefetch(
     threads: int = 1,
     depth: int = 4,
     put: Callable[[Any], Any] = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """`put(batches(t))` for t = start … stop - 1 in turn, read ahead by `threads`, at most `depth`
     of them.
 

@@ -18,16 +18,24 @@ class Source(Protocol):
 
     name, split: what it is called. image_shape: (H, W, C). label_names: one a class. draws: how
     many uniform numbers an example needs, 0 for a source without randomness. broken: files that
-    were left out since they do not decode.
+    were left out since they do not decode. void: the class of pixels that do not count, where there
+    are such.
     """
 
-    name: str
-    split: str
-    image_shape: tuple[int, int, int]
-    label_names: tuple[str, ...]
-    draws: int
-    broken: tuple[pathlib.Path, ...]
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def broken(self) -> tuple[pathlib.Path, ...]: ...
+    @property
+    def void(self) -> int | None: ...
     def __len__(self) -> int: ...
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
@@ -49,10 +57,18 @@ def numbers(source: Source, rows: np.ndarray, u: np.ndarray | None) -> np.ndarra
     return u
 
 
-class ArraySource:
-    """A source in memory: images (N, H, W, C) uint8, labels (N,)."""
+class Bare:
+    """What a source says that has nothing to say of it."""
 
-    draws, broken = 0, ()
+    draws: int = 0
+    broken: tuple[pathlib.Path, ...] = ()
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+    void: int | None = None
+
+
+class ArraySource(Bare):
+    """A source in memory: images (N, H, W, C) uint8, labels (N,)."""
 
     def __init__(
         self,
@@ -72,15 +88,6 @@ class ArraySource:
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
         return {"image": self._images[rows], "label": self._labels[rows]}
-
-
-class Bare:
-    """What a source of other things than labeled images says of those."""
-
-    draws: int = 0
-    broken: tuple[pathlib.Path, ...] = ()
-    label_names: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
 
 
 class Columns(Bare):
@@ -105,6 +112,14 @@ class Columns(Bare):
 
 class Of:
     """A source made of another: what it does not say itself, the other says."""
+
+    name: str
+    split: str
+    image_shape: tuple[int, ...]
+    label_names: tuple[str, ...]
+    draws: int
+    broken: tuple[pathlib.Path, ...]
+    void: int | None
 
     def __init__(self, source: Source):
         self._source = source

@@ -34,7 +34,7 @@ class Confusion:
     """How often label i was called j: `matrix` (K, K), rows labels, columns predictions, int32
     counts (exact)."""
 
-    matrix: jax.Array
+    matrix: jax.Array | np.ndarray
 
     @classmethod
     def of(

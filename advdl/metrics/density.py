@@ -12,9 +12,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
-def js_divergence(p_N: np.ndarray, q_N: np.ndarray) -> float:
+def js_divergence(p_N: ArrayLike, q_N: ArrayLike) -> float:
     """Jensen-Shannon divergence of two histograms, KL(p ‖ m)/2 + KL(q ‖ m)/2 with m = (p + q)/2, in
     [0, log 2].
 

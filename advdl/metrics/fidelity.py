@@ -310,14 +310,16 @@ def fidelity_figures(
     real: the training images. sets: with probabilities. name: of the Fréchet distance in this
     space; that is of all images. The kernel distance is between subsets of the features that were
     kept; the four figures of `manifold` are of as many of these, drawn by the seed, in the one set
-    as in the other.
+    as in the other. Raises ValueError for a set without probabilities.
     """
     found = {}
     for title, own in sets.items():
         random, count = np.random.default_rng(seed), min(len(real.features), len(own.features))
-        some = [
+        if own.probability is None:
+            raise ValueError(f"the set {title!r} has no probabilities")
+        some_real, some_own = (
             x.features[random.choice(len(x.features), count, replace=False)] for x in (real, own)
-        ]
+        )
         distance, score = (
             kernel_distance(real.features, own.features, seed=seed),
             classifier_score(own.probability),
@@ -330,7 +332,7 @@ def fidelity_figures(
             "kernel distance": distance.mean,
             "its deviation over subsets": distance.deviation,
             "images of each set, precision to coverage": count,
-            **manifold(*some, k)._asdict(),
+            **manifold(some_real, some_own, k)._asdict(),
             "classifier score": score.mean,
             "classes": int((classes > 0).sum()),
             "rarest class": float(classes.min() / classes.sum()),

@@ -118,7 +118,10 @@ def class_coverage(
     to_train = kernel(train)
     machines = [
         CalibratedClassifierCV(
-            SVC(kernel="precomputed"), method="sigmoid", cv=3, ensemble=False
+            SVC(kernel="precomputed"),
+            method="sigmoid",
+            cv=3,
+            ensemble=False,  # pyright: ignore[reportArgumentType]: its default is text
         ).fit(to_train, train_labels == k)
         for k in range(classes)
     ]

@@ -53,7 +53,7 @@ class Scored:
     """A confusion matrix that computes one of `segmentation_figures`: `matrix` (K, K) counts,
     `figure` its name."""
 
-    matrix: jax.Array
+    matrix: jax.Array | np.ndarray
     figure: str = flax.struct.field(pytree_node=False)
 
     def compute(self) -> float:

@@ -229,7 +229,7 @@ def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
     """
     _check(candidates, references, several=False)
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError:
         raise UserError("BLEU of translations needs sacrebleu: pip install 'advdl[text]'") from None
     metric = BLEU()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.sharding import PartitionSpec
 
 from advdl.models.variant import DENSE, Variant
@@ -71,7 +72,7 @@ class TowerConv(nn.Module):
         )
         kernel = self.param("kernel", NORMAL, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.towers, shape[-1]), self.param_dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         own = partial(conv, strides=self.strides, padding=self.padding)
         y_TBHWC = (
             towers.each(own)(x, kernel) if x.ndim == 5 else towers.each(partial(own, x))(kernel)
@@ -98,7 +99,7 @@ class TowerDense(nn.Module):
         shape = (towers, x_BD.shape[-1], self.units // towers)
         kernel = self.param("kernel", NORMAL, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (towers, shape[-1]), self.param_dtype)
-        x_BD, kernel, bias = nn.dtypes.promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
+        x_BD, kernel, bias = promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
         return jnp.einsum("bd,tdu->tbu", x_BD, kernel) + bias[:, None, :]
 
 
@@ -115,7 +116,7 @@ class TowerLogits(nn.Module):
         towers, _, units = x_TBD.shape
         kernel = self.param("kernel", NORMAL, (towers, units, self.num_classes), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.num_classes,), self.param_dtype)
-        x_TBD, kernel, bias = nn.dtypes.promote_dtype(x_TBD, kernel, bias, dtype=self.dtype)
+        x_TBD, kernel, bias = promote_dtype(x_TBD, kernel, bias, dtype=self.dtype)
         return jnp.einsum("tbd,tdk->bk", x_TBD, kernel) + bias[None]
 
 
@@ -219,8 +220,8 @@ class AlexNetTorchvision(nn.Module):
             x = seen[name] = tap(self, name, x)
             if number in (1, 2, 5):
                 x = max_pool(x, 3, 2)
-            if number == 5 and self.num_classes is None:
-                return seen[name], seen
+        if self.num_classes is None:
+            return x, seen
         x = adaptive_avg_pool(x, 6)
         x = x.reshape(len(x), -1)
         for name in ("fc6", "fc7"):

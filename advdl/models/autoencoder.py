@@ -18,6 +18,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from advdl.models import dcgan
 from advdl.models.variant import Variant
@@ -37,7 +38,7 @@ class Transposed(nn.Module):
     @nn.compact
     def __call__(self, x_BD: jax.Array, kernel: jax.Array) -> jax.Array:
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        x_BD, kernel, bias = nn.dtypes.promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
+        x_BD, kernel, bias = promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
         return x_BD @ kernel.T + bias.reshape(1, -1)
 
 
@@ -90,7 +91,8 @@ class Dense(nn.Module):
         for number, (layer, mirrored) in enumerate(
             zip(self.decoder, reversed(self.encoder), strict=True), 1
         ):
-            h = layer(h, mirrored.get_variable("params", "kernel")) if self.tied else layer(h)
+            kernel = (mirrored.get_variable("params", "kernel"),) if self.tied else ()
+            h = layer(h, *kernel)
             if number < len(self.decoder):
                 h = seen[f"decoded{number}"] = self.act(h)
         return h.reshape(-1, *self.shape), seen

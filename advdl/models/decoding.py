@@ -70,6 +70,7 @@ def sample(
     in the batch and on the step."""
     if temperature and key is None:
         raise ValueError("sampling at a temperature needs a key")
+    seed = jax.random.key(0) if key is None else key  # the likeliest needs none
 
     def going(state):
         t, _, ended, *_ = state
@@ -83,7 +84,7 @@ def sample(
             restricted = restrict(logits / temperature, top_k, top_p)
             noise = replica.sample(
                 lambda key: jax.random.gumbel(key, logits.shape[1:]),
-                jax.random.fold_in(key, t),
+                jax.random.fold_in(seed, t),
                 len(logits),
             )
             chosen = (restricted + noise).argmax(-1)

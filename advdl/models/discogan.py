@@ -43,7 +43,7 @@ class Generator(nn.Module):
         check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = partial(self.norm, scale_init=gain, **dtypes)
-        geometry = dict(
+        geometry: dict[str, Any] = dict(
             kernel_size=4, strides=2, padding=1, use_bias=False, kernel_init=NORMAL, **dtypes
         )
         x = x_BHWC

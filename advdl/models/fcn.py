@@ -39,7 +39,8 @@ from advdl.nn.elementwise import relu
 from advdl.nn.pixels import UNIT, Pixels
 from advdl.nn.receptive_field import IMAGE
 
-SKIPS: Mapping[str, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
+Form = Literal["32s", "16s", "8s"]
+SKIPS: Mapping[Form, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
 """Stages whose scores are added on the way up."""
 AT_ONCE = {4: 0.01, 3: 0.0001}
 """Scales of pool4 and pool3 before their scores, where all skips are trained at once (the authors'
@@ -57,7 +58,7 @@ def trunk_layers(stages: int) -> list[Layer]:
     return layers
 
 
-def offsets(form: str) -> tuple[int, ...]:
+def offsets(form: Form) -> tuple[int, ...]:
     """Where maps are cut: each skip's, then the image's. 32s: 19. 16s: 5, 27. 8s: 5, 9, 31."""
     field = receptive_field([*trunk_layers(5), Layer(7), Layer(1)])
     cuts = []
@@ -85,7 +86,7 @@ class FCN(nn.Module):
 
     pixels: ClassVar[Pixels] = UNIT
     num_classes: int = 21
-    form: Literal["32s", "16s", "8s"] = "8s"
+    form: Form = "8s"
     at_once: bool = False
     learned: Literal["none", "inner", "all"] = "none"
     dropout: float = 0.5
@@ -195,9 +196,8 @@ class FCNResNet(nn.Module):
         return resize_bilinear(head(name="classifier")(x, train), size), seen
 
 
-fcn32s, fcn16s, fcn8s = (
-    partial(FCN, form=form) for form in SKIPS
-)  # as released: with fixed interpolation
+# As released: with fixed interpolation.
+fcn32s, fcn16s, fcn8s = (partial(FCN, form=form) for form in SKIPS)
 fcn8s_at_once = partial(FCN, at_once=True)
 fcn_resnet50 = FCNResNet
 fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])

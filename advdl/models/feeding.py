@@ -55,7 +55,7 @@ def feed(
             said = jax.lax.stop_gradient(answer(module, hidden)).argmax(-1).astype(given_BT.dtype)
         return (carry, said), (hidden, *more)
 
-    keys = {"params": False, "dropout": True}
+    keys: dict[Any, bool] = {"params": False, "dropout": True}
     scan = nn.scan(
         remat.block(body, loop=True),
         variable_broadcast="params",

@@ -62,10 +62,11 @@ def last_maps(
     there are), for images of this shape (H, W, C)."""
     maps: dict[str, int] = {}
 
-    def run(
-        variables,
-    ):  # JAX sorts a dict that a traced function returns; in here it has the network's order
-        _, seen = network.apply(variables, jnp.zeros((1, *shape)), train=False)
+    def run(variables):
+        # JAX sorts a dict that a traced function returns; in here it has the network's order.
+        seen: dict[str, Any] = dict(
+            network.apply(variables, jnp.zeros((1, *shape)), train=False)[1]
+        )
         maps.update({name: min(x.shape[1:3]) for name, x in seen.items() if len(x.shape) == 4})
 
     jax.eval_shape(run, variables)

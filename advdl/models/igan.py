@@ -135,7 +135,7 @@ def change_between(
     def step(carry, _):
         change, state = carry
         updates, state = rule.update(jax.grad(cost)(change), state)
-        return (optax.apply_updates(change, updates), state), None
+        return (jax.tree.map(jnp.add, change, updates), state), None
 
     (change, _), _ = jax.lax.scan(step, (start, rule.init(start)), length=steps)
     return change

@@ -227,10 +227,10 @@ class InceptionV3(nn.Module):
     def __call__(
         self, x_BHWC: jax.Array, train: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        dtypes = (self.dtype, self.param_dtype)
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
         def conv(step, x):
-            return BasicConv2d(step, *dtypes, name=step[0])(x)
+            return BasicConv2d(step, name=step[0], **dtypes)(x)
 
         x = conv(step("Conv2d_1a_3x3", 32, 3, 2, same=False), x_BHWC)
         x = conv(step("Conv2d_2a_3x3", 32, 3, same=False), x)
@@ -238,11 +238,9 @@ class InceptionV3(nn.Module):
         x = conv(step("Conv2d_3b_1x1", 80), x)
         x = max_pool(conv(step("Conv2d_4a_3x3", 192, 3, same=False), x), 3, 2)
         for name, block in BLOCKS.items():
-            x = Block(*block, *dtypes, name=name)(x)
+            x = Block(*block, name=name, **dtypes)(x)
         pooled = global_average_pool(x)
-        return nn.Dense(
-            self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="fc"
-        )(pooled), {"pooled": pooled}
+        return nn.Dense(self.num_classes, name="fc", **dtypes)(pooled), {"pooled": pooled}
 
 
 VARIANTS: Mapping[str, Variant] = {

@@ -4,6 +4,8 @@ windows where an image is too large.
 Axes: B batch, H height, W width, C channels, K classes.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,20 +57,20 @@ def probabilities(
         x = (
             image_BHWC
             if scale == 1
-            else resize_bilinear(image_BHWC, tuple(max(1, round(scale * n)) for n in size))
+            else resize_bilinear(image_BHWC, [max(1, round(scale * n)) for n in size])
         )
         for flip in (False, True)[: 1 + mirror]:
             p = _windows(predict, x[:, :, ::-1] if flip else x, window)
             p = p[:, :, ::-1] if flip else p
             found.append(p if scale == 1 else resize_bilinear(p, size))
-    return sum(found) / len(found)
+    return functools.reduce(operator.add, found) / len(found)
 
 
 def _windows(predict: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
     height, width = x_BHWC.shape[1:3]
     if not window or max(height, width) <= window:
         return predict(x_BHWC)
-    total = count = 0
+    total = count = jnp.zeros((1, height, width, 1))
     for top in _starts(height, window):
         for left in _starts(width, window):
             part = x_BHWC[:, top : top + window, left : left + window]

@@ -49,7 +49,7 @@ class LanguageModel(nn.Module):
         each, own = (
             (dict(kernel_init=born), dict(embedding_init=born)) if self.uniform else ({}, {})
         )
-        recurrent = {**each, "recurrent_init": born} if self.uniform else {}
+        recurrent: dict[str, Any] = {**each, "recurrent_init": born} if self.uniform else {}
         if self.uniform and self.cell == "lstm":
             recurrent["forget_bias"] = 0.0
         self.words = nn.Embed(self.size, self.embedding, **own, **dtypes)
@@ -98,7 +98,7 @@ class LanguageModel(nn.Module):
 
     def _answer(self, dropped):
         """Logits (…, V)."""
-        return self.words.attend(dropped) if self.tied else self.answer(dropped)
+        return self.words.attend(dropped) if self.answer is None else self.answer(dropped)
 
     def begin(self, batch: int) -> tuple[Any, ...]:
         """The carry before the first token."""

@@ -20,12 +20,12 @@ from advdl.models.variant import Variant, struct
 from advdl.nn import Conv
 
 
-def _pixels(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def _pixels(size: Sequence[int]) -> tuple[jax.Array, jax.Array]:
     y, x = jnp.meshgrid(jnp.arange(size[0]) + 0.5, jnp.arange(size[1]) + 0.5, indexing="ij")
     return x[None, :, :, None], y[None, :, :, None]
 
 
-def heat_maps(keypoints_BK3: jax.Array, size: tuple[int, int], radius: float = 4.0) -> jax.Array:
+def heat_maps(keypoints_BK3: jax.Array, size: Sequence[int], radius: float = 4.0) -> jax.Array:
     """(B, H, W, K): 1 within `radius` pixels of a keypoint that is seen, -1 elsewhere (section 3.1;
     4 pixels at 128×64 and 256×256). keypoints: (x, y, seen), pixels from the upper left corner."""
     x, y = _pixels(size)

@@ -255,7 +255,7 @@ class ResNet(nn.Module):
 
 
 def _scanned(block: nn.Module, x: jax.Array, train: bool, count: int) -> jax.Array:
-    axes = {"params": 0, "batch_stats": 0}
+    axes: dict[Any, int] = {"params": 0, "batch_stats": 0}
 
     def step(block, x, _):
         return (replica.spread(block(x, train)), None)

@@ -147,8 +147,9 @@ class Discriminator(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         conv = partial(self.conv, kernel_size=3, padding=1, kernel_init=BRANCH, **dtypes)
         shortcut = partial(self.conv, kernel_size=1, kernel_init=GLOROT, **dtypes)
-        widths: Sequence[int] = discriminator_widths(*x_BHWC.shape[1:3], self.width)
-        small = halvings(*x_BHWC.shape[1:3]) <= 3
+        _, height, width, _ = x_BHWC.shape
+        widths: Sequence[int] = discriminator_widths(height, width, self.width)
+        small = halvings(height, width) <= 3
         plain = 2 if small else 1
 
         def half(x):

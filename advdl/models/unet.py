@@ -117,7 +117,7 @@ def _middles(a, b):
 def margin(levels: int = 4) -> int:
     """How many pixels valid convolutions take away on each side: 92."""
     side = covering_side(1, levels)
-    return (side - result_side(side, levels)) // 2
+    return (side - (result_side(side, levels) or 0)) // 2
 
 
 def result_side(side: int, levels: int = 4) -> int | None:
@@ -163,8 +163,10 @@ def overlap_tile(
     """
     if side < smallest_tile(levels):
         raise ValueError(f"tiles are {side} pixels a side; they need {smallest_tile(levels)}")
-    side = next(n for n in range(side, 0, -1) if result_side(n, levels))
-    step = result_side(side, levels) >> levels << levels
+    side, result = next(
+        (n, result) for n in range(side, 0, -1) if (result := result_side(n, levels))
+    )
+    step = result >> levels << levels
     height, width = x_BHWC.shape[1:3]
     rows, columns = -(-height // step), -(-width // step)
     x = _reflected(x_BHWC, [side + (count - 1) * step for count in (rows, columns)], margin(levels))

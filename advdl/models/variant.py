@@ -102,7 +102,7 @@ def count_multiply_adds(model: nn.Module, *inputs: Shape) -> int:
     return _inside(run.jaxpr)
 
 
-def _named(model: nn.Module) -> dict[str, bool]:
+def _named(model: nn.Module) -> dict[str, Any]:
     known = inspect.signature(type(model).__call__).parameters
     return {"train": False} if "train" in known else {}
 

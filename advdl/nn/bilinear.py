@@ -5,6 +5,8 @@ Fixed, it is one matrix for rows and one for columns; learned, it is where a tra
 starts.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +62,8 @@ def _matrix(weights: np.ndarray, inputs: int, stride: int) -> np.ndarray:
     return matrix
 
 
-def resize_bilinear(x_BHWC: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """To (B, *size, C) with half-pixel centers and no antialiasing, torch's
+def resize_bilinear(x_BHWC: jax.Array, size: Sequence[int]) -> jax.Array:
+    """To (B, *size, C), height and width, with half-pixel centers and no antialiasing: torch's
     `interpolate(align_corners=False)`."""
     shape = (x_BHWC.shape[0], *size, x_BHWC.shape[-1])
     return jax.image.resize(x_BHWC, shape, "bilinear", antialias=False)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from advdl.nn import remat, tracing, winograd
@@ -179,12 +180,13 @@ def _fast_conv(x_BHWI, kernel, geometry):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_adjoint(y_BHWO, kernel, geometry, size):
     if geometry.strides == (1, 1):
-        padding = tuple(
+        rows, columns = (
             (k - 1 - before, n + before - m)
             for k, (before, _), n, m in zip(
                 kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False
             )
         )
+        padding = rows, columns
         if _by_tiles(y_BHWO, kernel.shape[:2], geometry._replace(padding=padding), kernel.shape[2]):
             return winograd.turned(y_BHWO, kernel, padding)
         return _conv(y_BHWO, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=padding))
@@ -386,4 +388,4 @@ def _operands(module, x, shape):
         if module.use_bias
         else None
     )
-    return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    return promote_dtype(x, kernel, bias, dtype=module.dtype)

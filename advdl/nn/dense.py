@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+from flax.linen.dtypes import promote_dtype
 
 from advdl.nn import tracing
 from advdl.nn.normalization import add_bias
@@ -26,7 +27,7 @@ class Dense(nn.Dense):
             if self.use_bias
             else None
         )
-        x, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         flat = x.reshape(-1, x.shape[-1]) if tracing.fast() else x
         y = (flat @ kernel).reshape(*x.shape[:-1], -1)
         return y if bias is None else add_bias(y, bias)

@@ -49,11 +49,11 @@ def _cutout(x: jax.Array, key: jax.Array) -> jax.Array:
     number lies between two pixels or at the border, which makes `side + 1` places; with fewer of
     them one side of the image is cut more often.
     """
-    keys, inside = jax.random.split(key), True
+    keys, inside = jax.random.split(key), jnp.ones((1, 1), bool)
     for axis, (key, side) in enumerate(zip(keys, x.shape[:2], strict=True)):
         size, place = (side + 1) // 2, jnp.arange(side)
         first = jax.random.randint(key, (), 0, side + 1 - size % 2) - size // 2
-        inside &= jnp.expand_dims((place >= first) & (place < first + size), 1 - axis)
+        inside = inside & jnp.expand_dims((place >= first) & (place < first + size), 1 - axis)
     return jnp.where(inside[..., None], 0, x)
 
 

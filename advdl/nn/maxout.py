@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 
 class Maxout(nn.Module):
@@ -35,7 +36,7 @@ class Maxout(nn.Module):
             if self.use_bias
             else None
         )
-        x, kernel, bias = nn.dtypes.promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x_BD, kernel, bias, dtype=self.dtype)
         y = x @ kernel.reshape(shape[0], -1)
         y = y.reshape(*y.shape[:-1], *shape[1:])
         return (y if bias is None else y + bias[None]).max(-2)

@@ -10,13 +10,13 @@ a row of ones, one row per example, summed after: that is fast, keeps the error 
 and leaves the batch axis alone for a mesh to shard.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from advdl.nn import replica, tracing
@@ -84,12 +84,14 @@ def _affine(x, mean, gain, bias):
     return ((x - mean.reshape(lift)) * gain.reshape(lift) + bias.reshape(lift)).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _fast_normalize(x, scale, bias, epsilon):
+def _normalized(x, scale, bias, epsilon) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean = replica.mean(channel_mean(x))
     lift = (1,) * (x.ndim - 1) + (-1,)
     var = replica.mean(channel_mean(lax.square(x - mean.reshape(lift))))
     return _affine(x, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
+
+
+_fast_normalize = jax.custom_vjp(_normalized, nondiff_argnums=(3,))
 
 
 def _forward(x, scale, bias, epsilon):
@@ -158,7 +160,7 @@ class BatchNorm(nn.Module):
         bias = (
             self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
         )
-        x, *_ = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
+        x, *_ = promote_dtype(x, scale, bias, dtype=self.dtype)
         scale, bias = (
             jnp.full(shape, neutral)
             if value is None
@@ -200,7 +202,7 @@ class ConditionalBatchNorm(nn.Module):
     bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, label_B: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, label_B: jax.Array | None) -> jax.Array:
         shape = (self.classes, x.shape[-1])
         scale_KC = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias_KC = self.param("bias", self.bias_init, shape, self.param_dtype)
@@ -220,9 +222,7 @@ class ConditionalBatchNorm(nn.Module):
             return jnp.matmul(one_BK, table_KC, precision="highest")
 
         scale_BC, bias_BC = own(scale_KC), own(bias_KC)
-        x, scale_BC, bias_BC = nn.dtypes.promote_dtype(
-            plain(x, train), scale_BC, bias_BC, dtype=self.dtype
-        )
+        x, scale_BC, bias_BC = promote_dtype(plain(x, train), scale_BC, bias_BC, dtype=self.dtype)
         lift = (len(x),) + (1,) * (x.ndim - 2) + (-1,)
         return x * scale_BC.reshape(lift) + bias_BC.reshape(lift)
 
@@ -239,7 +239,7 @@ class Bias(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         bias = self.param("bias", self.bias_init, (x.shape[-1],), self.param_dtype)
-        x, bias = nn.dtypes.promote_dtype(x, bias, dtype=self.dtype)
+        x, bias = promote_dtype(x, bias, dtype=self.dtype)
         return add_bias(x, bias)
 
 
@@ -263,7 +263,7 @@ class GroupNorm(nn.Module):
         rows = (len(x), -1, groups, channels // groups)
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
-        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
+        x, scale, bias = promote_dtype(x, scale, bias, dtype=self.dtype)
         d = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(rows)
         d = d - d.mean((1, 3), keepdims=True)
         y = (

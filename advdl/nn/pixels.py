@@ -34,9 +34,8 @@ class Pixels(NamedTuple):
         """What the network gets for images (…, C) of values in [-1, 1], of NumPy or of JAX, in
         their own dtype."""
         mean, std, order = self.of_channels(x.shape[-1])
-        mean, std = (
-            np.reshape(np.float32(value), (*[1] * (x.ndim - 1), -1)) for value in (mean, std)
-        )
+        lift = (*[1] * (x.ndim - 1), -1)
+        mean, std = (np.reshape(np.asarray(value, np.float32), lift) for value in (mean, std))
         x = (x - (mean / 127.5 - 1).astype(x.dtype)) * (127.5 / std).astype(x.dtype)
         return x[..., ::-1] if order == "bgr" else x
 

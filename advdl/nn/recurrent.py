@@ -86,7 +86,7 @@ class Recurrent(nn.Module):
         """The output (B, H) of a carry."""
         return carry
 
-    def kernel(self, weights, carry, x_BTD, length_B, reverse):
+    def kernel(self, weights, carry, x_BTD, length_B, reverse) -> tuple[jax.Array, Carry] | None:
         """What a backend has for the whole layer: (outputs, carry), or None."""
         return None
 
@@ -165,11 +165,13 @@ class Recurrent(nn.Module):
         missing = -steps % self.chunk
         batch = x_BTD.shape[0]
         if missing:  # steps that change nothing
-            real = jnp.ones((steps, batch), bool) if items[1] is None else items[1]
-            items = tuple(
-                jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)])
-                for x in (items[0], real)
-            )
+            given, real = items
+            real = jnp.ones((steps, batch), bool) if real is None else real
+
+            def filled(x):
+                return jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)])
+
+            items = filled(given), filled(real)
         chunks = jax.tree.map(lambda x: x.reshape(-1, self.chunk, *x.shape[1:]), items)
         carry, y = jax.lax.scan(jax.checkpoint(run), carry, chunks, reverse=reverse)
         return y.reshape(-1, *y.shape[2:])[:steps].swapaxes(0, 1), carry
@@ -237,7 +239,7 @@ def _loop(layer: Recurrent, reverse: bool):
 
         before = jax.tree.map(delayed, carry, carries)
         pulls = jax.vmap(
-            lambda carry, gates, keep: jax.vjp(lambda *of: cell(*of, keep), carry, gates)[1]
+            lambda carry, gates, keep: jax.vjp(lambda c, g: cell(c, g, keep), carry, gates)[1]
         )(before, gates, keep)
 
         def parts(dgates):
@@ -324,7 +326,7 @@ class LSTM(Recurrent):
         """h."""
         return carry[1]
 
-    def kernel(self, weights, carry, x_BTD, length_B, reverse):
+    def kernel(self, weights, carry, x_BTD, length_B, reverse) -> tuple[jax.Array, Carry] | None:
         """cuDNN's, for float32 with a forget gate."""
         if not (tracing.cudnn() and self.forget and x_BTD.dtype == jnp.float32):
             return None
@@ -419,14 +421,13 @@ def reversed_in_length(x_BTD: jax.Array, length_B: jax.Array | None) -> jax.Arra
     return jnp.take_along_axis(x_BTD, place[..., None], axis=1)
 
 
-def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm=None):
+def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm: Callable[..., Any] = cudnn.lstm):
     """A layer by cuDNN, through `jax.experimental.rnn`: the parameters and numbers of `LSTM`, to
     the precision of its products.
 
     lstm: called in its place, with the weights in its flat form. cuDNN takes no sequence of length
     0, so those are given one step, and what comes of it is put aside.
     """
-    lstm = cudnn.lstm if lstm is None else lstm
     (batch, steps, inputs), features = x_BTD.shape, weights["recurrent"].shape[0]
     flat = [
         weights["kernel"].T,

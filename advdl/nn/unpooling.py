@@ -29,10 +29,11 @@ class _Window(NamedTuple):
 
     @property
     def outputs(self) -> tuple[int, int]:
-        return tuple(
+        rows, columns = (
             (n + sum(edge) - k) // s + 1
             for n, k, s, edge in zip(self.size, self.window, self.strides, self.edges, strict=True)
         )
+        return rows, columns
 
 
 def max_pool_with_indices(
@@ -68,7 +69,7 @@ def max_unpool(
 
 
 def _geometry(size, window, strides, padding, ceil) -> _Window:
-    size, window, strides = tuple(map(int, size)), pair(window), pair(strides)
+    size, window, strides = (int(size[0]), int(size[1])), pair(window), pair(strides)
     return _Window(size, window, strides, edges_of(size, window, strides, pads(padding), ceil))
 
 
@@ -98,18 +99,21 @@ def _read(x, back, outputs, fill):
     return shifted[:, :: back[1][2] + 1, :: back[2][2] + 1][:, : outputs[0], : outputs[1]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _pool(x, geometry):
-    best = index = None
-    for back, here in _taps(geometry):
+def _pooled(x, geometry) -> tuple[jax.Array, jax.Array]:
+    def tap(back, here):
         pixels = _read(x, back, geometry.outputs, -jnp.inf)
-        here = jnp.broadcast_to(here, pixels.shape)
-        if best is None:
-            best, index = pixels, here
-        else:
-            index = jnp.where(pixels > best, here, index)
-            best = jnp.maximum(pixels, best)
+        return pixels, jnp.broadcast_to(here, pixels.shape)
+
+    taps = _taps(geometry)
+    best, index = tap(*next(taps))
+    for one in taps:
+        pixels, here = tap(*one)
+        index = jnp.where(pixels > best, here, index)
+        best = jnp.maximum(pixels, best)
     return best, index
+
+
+_pool = jax.custom_vjp(_pooled, nondiff_argnums=(1,))
 
 
 def _pool_forward(x, geometry):

@@ -113,16 +113,16 @@ def _exit(status: int) -> NoReturn:
 
 
 def _meet(meeting: Meeting) -> None:
-    given = (meeting.coordinator, meeting.processes, meeting.process)
-    if given.count(None) not in (0, 3):
+    given = coordinator, processes, process = meeting[:3]
+    if coordinator is not None and processes is not None and process is not None:
+        _check(coordinator, processes, process)
+    elif given.count(None) < 3:
         raise UserError(
             "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or"
             " none where the cluster says them (Cloud TPU, Slurm, Open MPI, Kubernetes)"
         )
-    if meeting.coordinator is not None:
-        _check(*given)
     met = threading.Event()
-    where = f"at {meeting.coordinator} " if meeting.coordinator else ""
+    where = f"at {coordinator} " if coordinator else ""
 
     def wait() -> None:
         if not met.wait(meeting.start):
@@ -137,8 +137,8 @@ def _meet(meeting: Meeting) -> None:
 
     threading.Thread(target=wait, name="start", daemon=True).start()
     try:
-        if meeting.process:
-            _await_port(meeting.coordinator)
+        if coordinator is not None and process:
+            _await_port(coordinator)
         jax.distributed.initialize(
             *given,
             initialization_timeout=round(meeting.start) + 60,
@@ -147,7 +147,7 @@ def _meet(meeting: Meeting) -> None:
             shutdown_timeout_seconds=300,
         )
     except Exception as error:
-        if meeting.coordinator is None and "should be defined" in str(error):
+        if coordinator is None and "should be defined" in str(error):
             raise UserError(
                 "--distributed found no cluster that says who takes part (Cloud TPU, Slurm, Open"
                 " MPI, Kubernetes); give --coordinator HOST:PORT, --processes N and --process I"
@@ -205,13 +205,12 @@ class Peers:
             distributed,  # the store has no public name; Orbax takes it from here too
         )
 
-        self._store, self._silence = distributed.global_state.client, silence
-        self._every = min(1.0, silence / 5)
-        self._own, self._all = (
-            distributed.global_state.process_id,
-            distributed.global_state.num_processes,
-        )
-        self._coordinator = distributed.global_state.coordinator_address
+        joined = distributed.global_state
+        if joined.client is None or joined.coordinator_address is None:
+            raise RuntimeError("this process has not joined others")
+        self._store, self._coordinator = joined.client, joined.coordinator_address
+        self._own, self._all = joined.process_id, joined.num_processes
+        self._silence, self._every = silence, min(1.0, silence / 5)
         self._seen = {peer: ("", time.monotonic()) for peer in range(self._all)}
         self._answered = time.monotonic()
         self._closed = threading.Event()

@@ -72,7 +72,7 @@ class Shape(NamedTuple):
     def bytes(self) -> float:
         """Without what a tiled layout pads."""
         width = (
-            BYTES[self.dtype] if self.dtype in BYTES else int(re.search(r"\d+", self.dtype)[0]) / 8
+            BYTES[self.dtype] if self.dtype in BYTES else int(re.findall(r"\d+", self.dtype)[0]) / 8
         )
         return math.prod(self.dims) * width
 
@@ -95,7 +95,7 @@ class Computation(NamedTuple):
 
     name: str
     entry: bool
-    instructions: Mapping[str, Instruction]
+    instructions: dict[str, Instruction]
 
     @property
     def root(self) -> Instruction:
@@ -236,7 +236,8 @@ def _turns(
     constant, does."""
     if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', loop.rest):
         return float(known[1])
-    condition = computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
+    name = re.findall(r"condition=%?([\w.\-]+)", loop.rest)[0]
+    condition = computations[name]
     test = condition.root
     limit = [n for one in condition.instructions.values() if (n := _number(one)) is not None]
     if test.opcode == "fusion" and (called := computations.get(next(_called(test), ""))):
@@ -267,11 +268,11 @@ def _shape(name: str, computation: Computation) -> tuple[Shape, ...]:
 def _flops(one: Instruction, computation: Computation) -> float:
     if one.opcode == "dot":
         left = _shape(one.operands[0], computation)[0].dims
-        axes = re.search(r"lhs_contracting_dims=\{([0-9,]*)\}", one.rest)
+        axes = re.findall(r"lhs_contracting_dims=\{([0-9,]*)\}", one.rest)[0]
         return (
             2.0
             * math.prod(one.shapes[0].dims)
-            * math.prod(left[int(n)] for n in axes[1].split(",") if n)
+            * math.prod(left[int(n)] for n in axes.split(",") if n)
         )
     if one.opcode == "convolution":
         return _convolution(one, computation)
@@ -282,7 +283,7 @@ def _convolution(one: Instruction, computation: Computation) -> float:
     """Twice the products that fall on values and not on padding or on zeros between them, as XLA
     counts them."""
     left, right = (_shape(name, computation)[0].dims for name in one.operands[:2])
-    label_l, label_r, label_o = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.rest).groups()
+    label_l, label_r, label_o = re.findall(r"dim_labels=(\w+)_(\w+)->(\w+)", one.rest)[0]
     window = re.search(r"window=\{([^}]*)\}", one.rest)
     options = dict(part.split("=") for part in window[1].split()) if window else {}
     spatial = sorted(letter for letter in label_o if letter.isdigit())
@@ -509,8 +510,8 @@ def _along(ids: np.ndarray, names: Sequence[str], axes: Sequence[tuple[str, str,
     shape, chosen = [], []
     parts = {name: (int(before), int(size)) if size else None for name, before, size in axes}
     for name, size in zip(names, ids.shape, strict=True):
-        if parts.get(name):
-            before, own = parts[name]
+        if part := parts.get(name):
+            before, own = part
             chosen.append(len(shape) + 1)
             shape += [before, own, size // (before * own)]
         else:

@@ -10,6 +10,7 @@ import jax
 
 from advdl.errors import UserError, nearest
 from advdl.scale.chips import CHIPS, Chip
+from advdl.train.placement import Device
 
 KNOWN = (*CHIPS, "cpu")
 FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
@@ -34,7 +35,7 @@ class Topology(NamedTuple):
     """
 
     name: str
-    devices: Sequence[jax.Device]
+    devices: Sequence[Device]
     chip: Chip | None
     memory: float
 
@@ -85,7 +86,7 @@ def open_topologies(names: Sequence[str]) -> list[Topology]:
     ]
 
 
-def _host_devices(count: int) -> Sequence[jax.Device]:
+def _host_devices(count: int) -> Sequence[Device]:
     try:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)

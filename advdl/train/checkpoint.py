@@ -61,7 +61,7 @@ class _Kept(NamedTuple):
         steps = [checkpoint.step for checkpoint in checkpoints]
         best = max(
             (step for step in reversed(steps) if step in self.worth),
-            key=self.worth.get,
+            key=lambda step: self.worth[step],
             default=None,
         )
         return [step == best or step in steps[-self.latest :] for step in steps]
@@ -195,7 +195,7 @@ class Checkpoints:
             raise UserError(
                 f"no checkpoint in {self._folder} has figures beside it; {_there(steps)}"
             )
-        return max(found, key=found.get)
+        return max(found, key=lambda step: found[step])
 
     @contextlib.contextmanager
     def _told(self, step: int, steps: list[int]) -> Iterator[None]:
@@ -263,9 +263,9 @@ class Checkpoints:
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}"
         )
-        given = {"multiprocessing_options": alone}
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
         with (
-            ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**given), **given) as reader,
+            ocp.Checkpointer(handler, multiprocessing_options=alone) as reader,
             _quiet_siblings(),
         ):
             tree = reader.metadata(folder / "state").item_metadata.tree
@@ -276,7 +276,7 @@ class Checkpoints:
         _same_digest(facts, state)
         return state
 
-    def _facts(self, step: int) -> dict[str, Any]:
+    def _facts(self, step: int) -> Mapping[str, Any]:
         """By this process alone, what lies beside the state."""
         return ocp.JsonCheckpointHandler().restore(self._folder / str(step) / "facts")
 
@@ -306,9 +306,10 @@ class Checkpoints:
         log.warning("checkpoint %d was moved to %s", step, target)
 
     def _open(self) -> ocp.CheckpointManager:
-        for step in self.steps() if self._best else ():
-            with contextlib.suppress(Exception):  # what cannot be read is not the best
-                self._kept.worth[step] = worth(self._best, self._facts(step)["figures"])
+        if (best := self._best) is not None:
+            for step in self.steps():
+                with contextlib.suppress(Exception):  # what cannot be read is not the best
+                    self._kept.worth[step] = worth(best, self._facts(step)["figures"])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._kept,
             cleanup_tmp_directories=True,
@@ -375,7 +376,7 @@ def layout(state: Any) -> dict[str, str]:
 
 
 def same_layout(
-    stored: Mapping[str, str], wanted: Mapping[str, str], folder: str | pathlib.Path
+    stored: Mapping[str, str], wanted: Mapping[str, str], folder: str | os.PathLike[str]
 ) -> None:
     """Raises UserError, about the folder that the one is from, where two layouts differ."""
     for path in [*wanted, *stored]:

@@ -8,6 +8,7 @@ several steps of one in a call, `scanned` all of them. Nothing here knows a mode
 A batch is a tree of arrays whose leading axis B counts examples.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -120,7 +121,9 @@ class PlayerState:
         frozen = {name: new.pop(name) for name in self.frozen}
         collections = {name: value for name, value in new.items() if name != "params"}
         ema = None if self.ema is None else jax.tree.map(jnp.copy, new)
-        return self.replace(params=new["params"], collections=collections, ema=ema, frozen=frozen)
+        return dataclasses.replace(
+            self, params=new["params"], collections=collections, ema=ema, frozen=frozen
+        )
 
 
 @flax.struct.dataclass
@@ -456,7 +459,7 @@ def _update(
     name: str = "",
 ):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
-    opponent = [sharing.whole(variables) for variables in opponent]
+    opponents = [sharing.whole(variables) for variables in opponent]
     # Brought together once, not in every micro-batch.
     whole = sharing.whole({"params": state.params, **state.frozen})
     frozen = {name: whole[name] for name in state.frozen}
@@ -465,7 +468,7 @@ def _update(
         def total(params):
             variables = {**sharing.whole({"params": params, **collections}), **frozen}
             own_rng = rng._replace(key=jax.random.fold_in(rng.key, number))
-            loss = player.loss(variables, *opponent, part, own_rng)
+            loss = player.loss(variables, *opponents, part, own_rng)
             return loss.objective.total, loss
 
         try:
@@ -486,10 +489,10 @@ def _update(
     gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
     updates, optimizer = player.optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if ema is not None:
+    ema, decay = state.ema, player.ema
+    if ema is not None and decay is not None:
         ema = jax.tree.map(
-            lambda old, new: _towards(old, new, 1 - player.ema),
+            lambda old, new: _towards(old, new, 1 - decay),
             ema,
             {"params": params, **collections},
         )

@@ -5,12 +5,13 @@ It is the only impure part of training, and it holds no state that a checkpoint 
 """
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +60,7 @@ class Outcome(NamedTuple):
 def fit(
     placed: Placed,
     state: State,
-    stream: Callable[[int, int], Iterator[Batch]],
+    stream: Callable[[int, int], Generator[Batch, None, None]],
     key: Key,
     steps: int,
     every: Every,
@@ -155,11 +156,11 @@ def fit(
 def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
     """Every batch of a finite sequence, merged: figures by name. Each example counts once (masks
     and sums)."""
-    total = None
-    for number in range(len(batches)):
-        metrics = _on_host(placed.evaluate(state, placed.put(batches[number])))
-        total = metrics if total is None else merge(total, metrics)
-    return compute(total)
+
+    def measured(number):
+        return _on_host(placed.evaluate(state, placed.put(batches[number])))
+
+    return compute(functools.reduce(merge, map(measured, range(len(batches)))))
 
 
 def apply(

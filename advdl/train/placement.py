@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -24,7 +24,8 @@ from advdl.train.learner import Batch, Key, Learner, State
 
 AXES = (*replica.SPLIT, "model")
 Rule = tuple[str, PartitionSpec]
-Devices = Sequence[jax.Device] | None
+Device: TypeAlias = Any  # jax.Device, whose class type checkers cannot see
+Devices = Sequence[Device] | None
 
 
 class Once:
@@ -90,7 +91,7 @@ class Placed(NamedTuple):
     evaluate: Once
     functions: Mapping[str, Callable[..., Any]]
     ways: int
-    put: Callable[[Batch], Batch]
+    put: Callable[[Mapping[str, Any]], Batch]
     shapes: Callable[[Batch], Batch]
     abstract: Callable[[Key, Batch], State]
     part: Callable[[], tuple[int, int]]
@@ -122,7 +123,7 @@ def place(
     return functools.partial({"jit": jit, "pmap": pmap}[name], devices=devices)
 
 
-def all_devices() -> list[jax.Device]:
+def all_devices() -> list[Device]:
     """The devices that a placement takes where nothing else is asked for: all, of every process."""
     return jax.devices()
 
@@ -230,7 +231,8 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
         NamedSharding(mesh, PartitionSpec(replica.AXIS)),
     )
     mapped = functools.partial(jax.pmap, axis_name=replica.AXIS, devices=devices)
-    state_axes = State(None, None, 0)
+    axes: tuple[Any, Any, Any] = (None, None, 0)
+    state_axes = State(*axes)
     init = mapped(learner.init, in_axes=(None, 0), out_axes=state_axes)
     step = mapped(
         learner.step, in_axes=(state_axes, 0, None), out_axes=(state_axes, None), donate_argnums=0
@@ -329,7 +331,7 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str) -> dict[str, str | bool]:
     """What the compiler is told for this platform; one place for all placements.
 
     On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library
@@ -338,7 +340,9 @@ def compiler_options(platform: str) -> dict[str, str]:
     """
     if platform != "cpu":
         return {}
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    options: dict[str, str | bool] = {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    }
     # the option is experimental: a jaxlib that does not know it says so here, and does
     # without
     try:

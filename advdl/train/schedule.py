@@ -58,7 +58,7 @@ def schedule(
 def decayed(rate: optax.Schedule, factor: float, every: int, after: int = 1) -> optax.Schedule:
     """A learning rate that is multiplied by `factor` after every `every` updates, again and again;
     for the first time after `after` times as many."""
-    return lambda n: rate(n) * factor ** jnp.maximum(n // every + 1 - after, 0)
+    return lambda n: rate(n) * factor ** jnp.maximum(jnp.asarray(n) // every + 1 - after, 0)
 
 
 def scaled(
@@ -95,7 +95,7 @@ def divided(rate: optax.Schedule, divisor: float, lowest: float) -> optax.Schedu
 
 def by_step(schedule: optax.Schedule, updates: int) -> optax.Schedule:
     """A schedule of steps for a player that is updated `updates` times a step."""
-    return lambda update: schedule(update // updates)
+    return lambda update: schedule(jnp.asarray(update) // updates)
 
 
 def momentum(rate: optax.Schedule, share: optax.Schedule) -> optax.GradientTransformation:
@@ -130,7 +130,7 @@ def global_norm(tree: Any) -> jax.Array:
     if not tracing.fast():
         return optax.tree.norm(tree)
     squares = [
-        lax.dot_general(x, x, ((tuple(range(x.ndim)),) * 2, ((), ())))
+        lax.dot_general(x, x, ((axes := tuple(range(x.ndim)), axes), ((), ())))
         for x in jax.tree.leaves(tree)
     ]
     return jnp.sqrt(sum(squares, jnp.float32(0)))

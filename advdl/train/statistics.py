@@ -1,5 +1,7 @@
 """Statistics of normalizations, measured anew for parameters that no longer change."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,14 +42,15 @@ def recompute_statistics(
     2), and so SegNet's release does after training (SegNet-Tutorial, compute_bn_statistics.py). The
     state that is given stays as it is. placed: a learner from `measuring`, in its place.
     """
-    total = None
-    for number in range(count):
-        found = jax.device_get(placed.evaluate(state, placed.put(batches(number))))
-        total = found if total is None else merge(total, found)
+
+    def measured(number):
+        return jax.device_get(placed.evaluate(state, placed.put(batches(number))))
+
+    total = functools.reduce(merge, map(measured, range(count)))
     new = jax.tree.map(
         lambda value: (value / total["count"]).astype(np.float32), total["collections"]
     )
     own = state[player]
-    return state.replace(
-        players={**state.players, player: own.starting_from({**own.average, **new})}
+    return dataclasses.replace(
+        state, players={**state.players, player: own.starting_from({**own.average, **new})}
     )

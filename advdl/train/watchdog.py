@@ -28,7 +28,8 @@ class Watchdog:
 
     def __init__(self, seconds: float, stacks: pathlib.Path):
         self._seconds, self._stacks = seconds, stacks
-        self._begun: collections.deque[tuple[int, jax.Array]] = collections.deque()
+        # Arrays with `is_ready`, which `jax.Array` does not declare.
+        self._begun: collections.deque[tuple[int, Any]] = collections.deque()
         self._step, self._pauses = 0, 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

@@ -68,7 +68,8 @@ def load(
         styles(model),
         key=lambda style: sum(entry.name in tensors for entry in entries(model, flat, style)),
     )
-    filled, lists = dict(flatten_dict(flat)), {name: [] for name in Report._fields[1:]}
+    filled: dict[Any, Any] = dict(flatten_dict(flat))
+    lists: dict[str, list[str]] = {name: [] for name in Report._fields[1:]}
     without_auxiliary = not any(name.startswith("aux") for name in tensors)
     for entry in entries(model, flat, style):
         tensor, head = tensors.pop(entry.name, None), "/".join(entry.path[1:-1]) in heads(model)

@@ -270,6 +270,7 @@ def _unpickle(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
         marks.pop()
         return values
 
+    given: Any
     for number, (opcode, given, _) in enumerate(pickletools.genops(file)):
         if number > INSTRUCTIONS:
             raise ValueError("its pickle is longer than that of any weights")

@@ -310,7 +310,7 @@ def test_words_said_into_silence_are_insertions():
 
 @pytest.mark.parametrize(
     ("library", "measure"),
-    [("sacrebleu.metrics", metrics.corpus_bleu), ("jiwer", metrics.word_error_rate)],
+    [("sacrebleu.metrics.bleu", metrics.corpus_bleu), ("jiwer", metrics.word_error_rate)],
 )
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, measure):
     monkeypatch.setitem(sys.modules, library, None)
