@@ -8,12 +8,15 @@ import functools
 import pathlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from advdl.data.audio import dial, log_mel, read_wav
+from advdl.data.sequences import pad
 from advdl.data.source import Bare, numbers
+from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
 RATE, WINDOW, HOP, BANDS = 8000, 0.032, 0.020, 40
@@ -32,11 +35,33 @@ class Recording(NamedTuple):
     speaker: str
 
 
+@dataclass(frozen=True)
+class SpeechSpec(Spec):
+    """Spoken words, as a network gets them. label_names: what the labels from 1 on are called."""
+
+    label_names: tuple[str, ...]
+
+    def __post_init__(self):
+        if not self.label_names:
+            raise ValueError("it names no labels")
+
+    def decode(self, labels: Sequence[int]) -> str:
+        """The words of labels."""
+        return " ".join(self.label_names[label - 1] for label in labels)
+
+
 def features(samples: np.ndarray) -> np.ndarray:
     """(T, M): log mel bands, each with mean 0 and deviation 1 over the recording, so that its level
     does not matter."""
     x = log_mel(samples, RATE, WINDOW, HOP, BANDS)
     return ((x - x.mean(0)) / (x.std(0) + 1e-3)).astype(np.float32)
+
+
+def padded_features(recordings: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Samples (N,) of each recording as `{"frames": (B, T, M), "frames_length": (B,)}`."""
+    found = [features(samples) for samples in recordings]
+    frames, lengths, _ = pad(found, max(map(len, found)))
+    return {"frames": frames, "frames_length": lengths}
 
 
 class Strings(Bare):
@@ -52,6 +77,8 @@ class Strings(Bare):
     recording so many stretches of up to MASKED frames, and as many of bands, are silenced
     (SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2, without its warping). Neither
     changes a list.
+
+    `recordings` are those that it was given.
     """
 
     def __init__(
@@ -66,7 +93,7 @@ class Strings(Bare):
         masks: int = 0,
     ):
         self._speed, self._masks = (0.0, 0) if fixed else (speed, masks)
-        self.name, self.split, self._recordings, self._most = name, split, recordings, most
+        self.name, self.split, self.recordings, self._most = name, split, recordings, most
         self._speakers: dict[str, list[int]] = {}
         for row, recording in enumerate(recordings):
             self._speakers.setdefault(recording.speaker, []).append(row)
@@ -98,7 +125,7 @@ class Strings(Bare):
         own = self._speakers[speakers[int(u[0] * len(speakers))]]
         count = 1 + int(u[1] * self._most)
         most = self._most
-        chosen = [self._recordings[own[int(x * len(own))]] for x in u[2 : 2 + count]]
+        chosen = [self.recordings[own[int(x * len(own))]] for x in u[2 : 2 + count]]
         samples = [recording.samples for recording in chosen]
         if self._speed:
             samples = [
@@ -155,24 +182,52 @@ def silence(x_TM: np.ndarray, u: np.ndarray) -> None:
             x_TM[(slice(None),) * axis + (slice(begin, begin + wide),)] = 0
 
 
-def open_recordings(spec: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
+def open_spec(name: str) -> SpeechSpec:
+    """The spec of the recordings that a person named, see `open_recordings`; none of them is
+    read."""
+    return SpeechSpec(tuple(KEYS) if name == "dial" else _named(name)[1])
+
+
+def open_strings(
+    name: str,
+    parts: Sequence[str],
+    most: int,
+    fixed: int = 0,
+    seed: int = 0,
+    speed: float = 0.0,
+    masks: int = 0,
+) -> Strings:
+    """Strings of the recordings of these parts; see `open_recordings` and `Strings`."""
+    recordings = [one for part in parts for one in open_recordings(name, part)[0]]
+    return Strings(name, "+".join(parts), recordings, most, fixed, seed, speed, masks)
+
+
+def open_recordings(name: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
     """(recordings, names of the labels from 1 on) of a part, `train`, `val` or `test`.
 
-    spec: `dial`, keys of a telephone, dialed by nobody; or `folder:PATH` with
+    name: `dial`, keys of a telephone, dialed by nobody; or `folder:PATH` with
     WORD_SPEAKER_NUMBER.wav, of which the numbers 0 to 4 are the test part and 5 to 9 that of
     validation. Raises UserError for what is not there, does not read, or is called otherwise.
     """
-    kind, _, rest = spec.partition(":")
     if part not in DIALED:
         raise UserError(f"no part {part!r}; there are {', '.join(DIALED)}{nearest(part, DIALED)}")
-    if kind == "folder" and rest:
-        return _folder(rest, part)
-    if spec != "dial":
-        known = ["dial", "folder:PATH"]
+    if name == "dial":
+        return dialed(part), tuple(KEYS)
+    named, names = _named(name)
+
+    def of(number):
+        return next((part for part, own in PARTS.items() if number in own), "train")
+
+    chosen = [(file, match) for file, match in named if of(int(match[3])) == part]
+    if not chosen:
         raise UserError(
-            f"no recordings {spec!r}; there are {', '.join(known)}{nearest(spec, known)}"
+            f"{name} has no recordings for {part}; expected WORD_SPEAKER_NUMBER.wav with numbers"
+            " from 0"
         )
-    return dialed(part), tuple(KEYS)
+    return [
+        Recording(read_wav(file, RATE)[0], (names.index(match[1]) + 1,), match[2])
+        for file, match in chosen
+    ], names
 
 
 @functools.lru_cache(3)
@@ -186,29 +241,26 @@ def dialed(part: str) -> list[Recording]:
     return found
 
 
-def _folder(path: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:
+def _named(name: str) -> tuple[list[tuple[pathlib.Path, re.Match[str]]], tuple[str, ...]]:
+    """The files of a folder with the parts of their names, and the words that there are."""
+    kind, _, path = name.partition(":")
+    if kind != "folder" or not path:
+        known = ["dial", "folder:PATH"]
+        raise UserError(
+            f"no recordings {name!r}; there are {', '.join(known)}{nearest(name, known)}"
+        )
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise UserError(f"no folder {root}; expected {root}/WORD_SPEAKER_NUMBER.wav")
     files = sorted(
         file for file in root.glob("*.wav") if file.resolve().is_relative_to(root.resolve())
     )
-    named = [(file, re.fullmatch(r"(.+)_([^_]+)_(\d+)", file.stem)) for file in files]
-    for file, match in named:
+    if not files:
+        raise UserError(f"{root} has no recordings; expected {root}/WORD_SPEAKER_NUMBER.wav")
+    named = []
+    for file in files:
+        match = re.fullmatch(r"(.+)_([^_]+)_(\d+)", file.stem)
         if match is None:
             raise UserError(f"{file} is not called WORD_SPEAKER_NUMBER.wav; rename or remove it")
-    names = tuple(sorted({match[1] for _, match in named}))
-
-    def of(number):
-        return next((part for part, own in PARTS.items() if number in own), "train")
-
-    chosen = [(file, match) for file, match in named if of(int(match[3])) == part]
-    if not chosen:
-        raise UserError(
-            f"{root} has no recordings for {part}; expected WORD_SPEAKER_NUMBER.wav with numbers"
-            " from 0"
-        )
-    return [
-        Recording(read_wav(file, RATE)[0], (names.index(match[1]) + 1,), match[2])
-        for file, match in chosen
-    ], names
+        named.append((file, match))
+    return named, tuple(sorted({match[1] for _, match in named}))

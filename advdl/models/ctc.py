@@ -4,9 +4,13 @@ what is said.
 Axes: B batch, T frames, K labels with the blank, which is 0, L labels of a string.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from advdl import losses
 
 
 def collapse(path_BT: jax.Array, frames_B: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -50,3 +54,42 @@ def prefix_beam(
         best = sorted(found.items(), key=lambda item: -np.logaddexp(*item[1]))[:width]
         beams = dict(best)
     return [(said, float(np.logaddexp(*ends))) for said, ends in beams.items()]
+
+
+def matches(
+    logits_BTK: jax.Array, frames_B: jax.Array, label_BL: jax.Array, label_length_B: jax.Array
+) -> jax.Array:
+    """(B,) bool: whether the likeliest label of every frame says the labels (B, L), behind whose
+    length there are zeros."""
+    said_BT, count_B = collapse(logits_BTK.argmax(-1), frames_B)
+    size = label_BL.shape[1]
+    said_BL = jnp.pad(said_BT, ((0, 0), (0, max(0, size - said_BT.shape[1]))))[:, :size]
+    return (said_BL == label_BL).all(1) & (count_B == label_length_B)
+
+
+def likeliest_label(logits_BTK: jax.Array, frames_B: jax.Array, labels: Sequence[int]) -> jax.Array:
+    """(B,): which of these labels is the likeliest to be the whole string."""
+    batch = len(logits_BTK)
+
+    def loss_B(label):
+        string_B1, length_B = jnp.full((batch, 1), label), jnp.ones(batch, jnp.int32)
+        return losses.ctc(logits_BTK, frames_B, string_B1, length_B)
+
+    candidates = jnp.asarray(labels, jnp.int32)
+    return candidates[jax.lax.map(loss_B, candidates).argmin(0)]
+
+
+def transcribe(
+    logits_BTK: np.ndarray, frames_B: np.ndarray, width: int = 0
+) -> list[tuple[int, ...]]:
+    """The labels of each string, on the host: by a prefix beam of this width, or, with 0, what the
+    path of the likeliest label of every frame says."""
+    if width:
+        log_probability = np.asarray(jax.nn.log_softmax(logits_BTK))
+        return [
+            prefix_beam(own[:frames], width)[0][0]
+            for own, frames in zip(log_probability, frames_B, strict=True)
+        ]
+    path_BT = jnp.asarray(logits_BTK).argmax(-1)
+    said_BT, count_B = map(np.asarray, collapse(path_BT, jnp.asarray(frames_B)))
+    return [tuple(own[:count].tolist()) for own, count in zip(said_BT, count_B, strict=True)]

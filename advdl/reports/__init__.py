@@ -8,3 +8,4 @@ from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, StatesReport
 from advdl.reports.sequences import TranslationReport
 from advdl.reports.trained import Trained
+from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport

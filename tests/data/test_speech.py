@@ -93,6 +93,11 @@ def test_a_folder_is_parted_by_the_numbers(tmp_path):
     assert found["test"][1] == ("one", "two") and {
         recording.speaker for recording in found["val"][0]
     } == {"ann"}
+    assert speech.open_spec(f"folder:{tmp_path}").decode([2, 1]) == "two one"
+    both = speech.open_strings(f"folder:{tmp_path}", ["train", "val"], 1)
+    assert [r.samples.tolist() for r in both.recordings] == [
+        r.samples.tolist() for part in ("train", "val") for r in found[part][0]
+    ]
     write(tmp_path / "three.wav")
     with pytest.raises(UserError, match="not called WORD_SPEAKER_NUMBER.wav"):
         speech.open_recordings(f"folder:{tmp_path}", "train")
@@ -103,10 +108,18 @@ def test_what_is_not_there_is_told(tmp_path):
         ("dail", "train", "nearest: dial"),
         ("dial", "trian", "nearest: train"),
         (f"folder:{tmp_path}/x", "train", "no folder"),
-        (f"folder:{tmp_path}", "train", "no recordings for train"),
+        (f"folder:{tmp_path}", "train", "no recordings"),
     ):
         with pytest.raises(UserError, match=line):
             speech.open_recordings(spec, part)
+    write(tmp_path / "one_ann_0.wav")
+    with pytest.raises(UserError, match="no recordings for train"):
+        speech.open_recordings(f"folder:{tmp_path}", "train")
+
+
+def test_a_spec_without_labels_is_refused():
+    with pytest.raises(ValueError, match="no labels"):
+        speech.SpeechSpec(())
 
 
 def test_faster_and_slower_recordings_have_other_lengths_and_the_same_labels():

@@ -144,11 +144,32 @@ def test_a_wide_beam_gives_every_string_its_probability():
                 assert log_probability == pytest.approx(np.log(exact[string]), abs=1e-6)
 
 
-def test_the_likeliest_word_is_that_of_the_single_strings(load):
-    found = load("speech").likeliest_word(LOGITS, jnp.full(2, FRAMES), range(1, LABELS))
+def test_the_likeliest_label_is_that_of_the_single_strings():
+    found = ctc.likeliest_label(LOGITS, jnp.full(2, FRAMES), range(1, LABELS))
     for n in range(2):
         exact = every_string(LOGITS[n])
         assert int(found[n]) == max(range(1, LABELS), key=lambda word: exact[(word,)])
+
+
+def test_a_match_is_of_all_labels_and_no_more():
+    path = jnp.array([[1, 1, 0, 1, 2]] * 4 + [[0, 0, 0, 1, 2]])
+    logits, frames = jax.nn.one_hot(path, LABELS), jnp.array([5, 5, 5, 4, 3])
+    label = jnp.array([[1, 1, 2], [1, 1, 0], [1, 2, 0], [1, 1, 0], [0, 0, 0]])
+    length = jnp.array([3, 2, 2, 2, 0])
+    right = [True, False, False, True, True]
+    assert jax.jit(ctc.matches)(logits, frames, label, length).tolist() == right
+    wide = jnp.pad(label, ((0, 0), (0, 4)))  # labels than there are frames for
+    assert ctc.matches(logits, frames, wide, length).tolist() == right
+
+
+def test_transcripts_are_those_of_the_path_or_of_the_beam():
+    frames = np.array([FRAMES, FRAMES - 1])
+    greedy = ctc.transcribe(LOGITS, frames)
+    path = np.asarray(LOGITS).argmax(-1)
+    assert greedy == [said(row[:count].tolist()) for row, count in zip(path, frames, strict=True)]
+    exact = [every_string(LOGITS[n][:count]) for n, count in enumerate(frames)]
+    beam = ctc.transcribe(np.asarray(LOGITS), frames, 1000)
+    assert beam == [max(own, key=own.get) for own in exact]
 
 
 def test_a_listener_hears_nothing_behind_the_end():
