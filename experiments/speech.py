@@ -99,7 +99,7 @@ def build(config: Config, spec: speech.SpeechSpec) -> cli.Experiment:
 
     def loss(variables, batch, rng):
         inputs = batch["frames"], batch["frames_length"]
-        logits, _ = train.training(module, variables, *inputs, rngs={"dropout": rng.key})
+        logits, _ = train.training(module, variables, *inputs, rngs={"dropout": rng("dropout")})
         value, too_short = ctc_loss(logits, batch)
         return train.Loss(Mean.of(value), {"too_short": Mean.of(too_short)})
 

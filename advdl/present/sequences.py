@@ -81,11 +81,18 @@ def draw_states(
     labels: Sequence[str] = (),
     title: str = "",
     xlabel: str = "step",
+    names: Mapping[str, Sequence[str]] = {},
 ) -> pathlib.Path:
-    """Draws features over time, label -> (T, H), blue below 0 and red above, features in the order
-    of how they go with the last one's first row; into a PNG; returns its path. labels: what was
-    read at each step, written below where there is room."""
-    heights = [float(np.clip(values.shape[1] / 12, 0.35, 3.0)) for values in rows.values()]
+    """Draws features over time, label -> (T, H), blue below 0 and red above, the first feature at
+    the top; into a PNG; returns its path.
+
+    labels: what was read at each step, written below where there is room. names: label -> names of
+    its features, written beside them.
+    """
+    heights = [
+        float(np.clip(values.shape[1] / (6 if label in names else 12), 0.35, 3.0))
+        for label, values in rows.items()
+    ]
     steps = max(len(values) for values in rows.values())
     with figure.style():
         drawing, axes = figure.panels(
@@ -102,7 +109,8 @@ def draw_states(
                 interpolation="nearest",
             )
             axis.grid(False)
-            axis.set_yticks([])
+            own = names.get(label, ()) if values.shape[1] <= 24 else ()
+            axis.set_yticks(range(len(own)), own, fontsize=8)
             axis.set_xticks([])
             axis.set_title(label)
         if labels and steps <= 80:

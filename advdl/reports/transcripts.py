@@ -67,17 +67,18 @@ class TranscriptsReport:
                 "heard.png", f"{HEARD} Said: {said}. Recognized: {heard or 'nothing'}."
             ),
             [
-                present.Figure("word error rate", beam, f"the commonest string {often:.4g}"),
+                present.Figure("word error rate", beam, f"{often:.3g}, the commonest string"),
                 present.Figure("strings right as a whole", found["prefix_beam"]["exact_match"]),
                 present.Figure(
                     "single words right",
                     test["accuracy"],
-                    f"the commonest word {test['commonest_word']:.4g}",
+                    f"{test['commonest_word']:.3g}, the commonest word",
                 ),
             ],
             sentence,
             [
-                present.Section("Test strings and single words", "", [], found | words),
+                present.Section("Test strings", "", [], found),
+                present.Section("Single words", "", [], words),
                 present.Section("Learning", "", ["curves.png"]),
             ],
         )
@@ -91,18 +92,18 @@ class TranscriptsReport:
             for labels, count in zip(batch["label"], batch["label_length"], strict=True)
         ]
         inputs = {name: batch[name] for name in ("frames", "frames_length")}
-        logits, found = trained.apply("logits", inputs), {}
-        for name, width in (("greedy", 0), ("prefix_beam", self.width)):
-            labels = ctc.transcribe(logits, batch["frames_length"], width)
-            heard = [trained.spec.decode(own) for own in labels]
-            right = [a == b for a, b in zip(wanted, heard, strict=True)]
-            found[name] = {
+        logits = trained.apply("logits", inputs)
+        answers = {
+            name: list(map(trained.spec.decode, ctc.transcribe(logits, inputs["frames_length"], k)))
+            for name, k in (("greedy", 0), ("prefix_beam", self.width))
+        }
+        answers["commonest_string"] = [max(set(wanted), key=wanted.count)] * len(wanted)
+        return {
+            name: {
                 "word_error_rate": metrics.word_error_rate(wanted, heard),
-                "exact_match": float(np.mean(right)),
+                "exact_match": metrics.exact_match(heard, wanted),
             }
-        often = [max(set(wanted), key=wanted.count)] * len(wanted)
-        return found | {
-            "commonest_string": {"word_error_rate": metrics.word_error_rate(wanted, often)}
+            for name, heard in answers.items()
         }
 
     def single_words(
@@ -128,9 +129,11 @@ class TranscriptsReport:
         probability = np.asarray(jax.nn.softmax(logits))[0]
         rows = {
             "log mel bands, the high ones above": batch["frames"][0][:, ::-1],
-            f"labels: blank, {', '.join(trained.spec.label_names)}": probability,
+            "probability of each label": probability,
         }
-        present.draw_states(rows, path, xlabel=f"frames of {speech.HOP * 1000:.0f} ms")
+        names = {"probability of each label": ("blank", *trained.spec.label_names)}
+        xlabel = f"frames of {speech.HOP * 1000:.0f} ms"
+        present.draw_states(rows, path, xlabel=xlabel, names=names)
         (labels,) = ctc.transcribe(logits, batch["frames_length"], self.width)
         return trained.spec.decode(labels)
 

@@ -83,6 +83,7 @@ def test_words_that_are_wrong_are_counted_in_strings_and_alone(trained, tmp_path
     often = max(set(texts), key=texts.count)
     wrong = sum(text != often for text in texts)
     assert wrong / 60 < found["commonest_string"]["word_error_rate"] <= 1
+    assert found["commonest_string"]["exact_match"] == pytest.approx(1 - wrong / 30)
     assert page.sentence == found["verdict"] and f"{share:.2%}" in page.sentence
     assert [figure.value for figure in page.figures] == [
         pytest.approx(share),
