@@ -215,7 +215,9 @@ def _operations(shear, shift_x, shift_y, angle, enhance, bits) -> dict[str, Oper
             False,
             lambda image, m: ImageOps.posterize(image, int(m)),
         ),
-        "Solarize": Operation(255 - upto(255), False, ImageOps.solarize),
+        "Solarize": Operation(
+            255 - upto(255), False, lambda image, m: ImageOps.solarize(image, math.ceil(m))
+        ),
         "AutoContrast": Operation(none, False, lambda image, m: ImageOps.autocontrast(image)),
         "Equalize": Operation(none, False, lambda image, m: ImageOps.equalize(image)),
     }

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.data.views import View
 from advdl.errors import UserError
 
@@ -14,17 +14,16 @@ TOKENS = 400_000
 FORM = "blank:HEIGHTxWIDTHxCHANNELS:CLASSES"
 
 
-class Blank:
+class Blank(Bare):
     """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes,
     every pixel has the class."""
 
-    broken = ()
-    void, palette = None, None
+    palette: np.ndarray | None = None
 
     def __init__(
         self,
         split: str,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         classes: int,
         view: View | None = None,
         scenes: bool = False,
@@ -58,8 +57,8 @@ def blank_images(
     found = re.fullmatch(r"(\d+)x(\d+)x([13]):(\d+)", rest)
     if not found or not all(map(int, found.groups())):
         raise UserError(f"--data blank:{rest}; expected {FORM}, as blank:224x224x3:1000")
-    *shape, classes = map(int, found.groups())
-    return Blank(split, (*shape[:2], channels or shape[2]), classes, view, scenes)
+    height, width, depth, classes = map(int, found.groups())
+    return Blank(split, (height, width, channels or depth), classes, view, scenes)
 
 
 def blank_text(rest: str) -> str:

@@ -236,17 +236,13 @@ def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
     caption.
     """
     content = read_json(file)
-    parts = (
-        [content.get(name) for name in ("images", "annotations")]
-        if isinstance(content, dict)
-        else [None]
-    )
-    if not all(isinstance(part, list) for part in parts):
+    content = content if isinstance(content, dict) else {}
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
         raise UserError(
             f"{file} is not captions as COCO has them; expected an object with the lists images and"
             " annotations"
         )
-    images, annotations = parts
     keys, named = (
         [_entry(file, "images", n, image, name) for n, image in enumerate(images)]
         for name in ("id", "file_name")

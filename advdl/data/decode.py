@@ -50,7 +50,7 @@ def decode(
 def decode_view(
     file: pathlib.Path | bytes,
     name: str,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     view: View | None,
     u: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -90,7 +90,7 @@ def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
 
     def plain(file: bytes, u: np.ndarray) -> np.ndarray:
         with Image.open(io.BytesIO(file)) as image:
-            top, left, height, width = view.box(*image.size[::-1], u)
+            top, left, height, width = view.box(image.height, image.width, u)
             part = image.convert("RGB").crop((left, top, left + width, top + height))
             return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
 
@@ -130,17 +130,22 @@ def _pixels(
 ) -> np.ndarray:
     height, width, turned = _upright(image)
     size = view.size if view else (height, width)
-    top, left, tall, wide = view.box(height, width, u) if view else (0, 0, height, width)
+    top, left, tall, wide = (
+        view.box(height, width, np.empty(0) if u is None else u) if view else (0, 0, height, width)
+    )
     reduction = _draft(image, min(tall / size[0], wide / size[1]), turned)
     if turned:
         image = ImageOps.exif_transpose(image)
     image = _eight_bits(image)
     mode = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    box = max(left, 0), max(top, 0), min(left + wide, width), min(top + tall, height)
-    image = image.resize(
-        size[::-1], Image.Resampling.BILINEAR, tuple(side / reduction for side in box)
+    box = (
+        max(left, 0) / reduction,
+        max(top, 0) / reduction,
+        min(left + wide, width) / reduction,
+        min(top + tall, height) / reduction,
     )
+    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
     if channels == 3 and mode == "L":
         image = image.convert("RGB")
     return np.asarray(image).reshape(*size, channels)

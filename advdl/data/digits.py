@@ -2,6 +2,7 @@
 hand-written digits)."""
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def digits(split: str) -> ArraySource:
         raise UserError(
             f"digits have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
         )
-    found = load_digits()
+    found: Any = load_digits()
     test = np.zeros(len(found.target), bool)
     for digit in range(10):
         test[np.flatnonzero(found.target == digit)[::5]] = True

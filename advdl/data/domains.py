@@ -13,14 +13,14 @@ from advdl.data import drawing
 from advdl.data.catalog import open_source
 from advdl.data.digits import SPLITS
 from advdl.data.points import Mixture, Points, grid, ring
-from advdl.data.source import ArraySource, Of, Source, numbers
+from advdl.data.source import ArraySource, Bare, Of, Source, numbers
 from advdl.errors import UserError, nearest
 
 FACTORS = ("hue", "size", "height")
 COUNTS = {"train": 4000, "test": 500}
 
 
-class Domains:
+class Domains(Bare):
     """`{"a": …, "b": …}`, uint8 (B, H, W, C) or float32 points (B, D): an example of the one set
     and one of the other.
 
@@ -30,8 +30,6 @@ class Domains:
     from, (N, F) each, called `factor_names`; in `test` they are the same, so that row n of b is the
     true counterpart of row n of a.
     """
-
-    broken: tuple[pathlib.Path, ...] = ()
 
     def __init__(
         self,
@@ -83,7 +81,7 @@ class Chosen(Of):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        return (
+        return dict(
             self._source.read(self._rows[rows], u)
             if self.draws
             else self._source.read(self._rows[rows])
@@ -150,7 +148,8 @@ def open_domains(
         if not len(rows):
             raise UserError(f"{spec} has no images of {', '.join(names)} in {split}")
         sides.append(Chosen(source, rows))
-    return Domains(*sides, split, (" and ".join(a), " and ".join(b)))
+    first, second = sides
+    return Domains(first, second, split, (" and ".join(a), " and ".join(b)))
 
 
 def labels_of(source: Source, rows: int = 4096) -> np.ndarray:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from advdl.data.decode import decode_view, natural_shape
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.data.views import View, chosen, cover
 from advdl.errors import UserError, nearest
 
@@ -15,7 +15,7 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 CHUNK = 4096  # files that wait for their check at a time
 
 
-class FolderSource:
+class FolderSource(Bare):
     """Labeled images in folders named after their classes. Files are decoded when they are read, in
     parallel.
 

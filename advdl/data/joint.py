@@ -117,10 +117,13 @@ def border_weights(weight: float = 10.0, sigma: float = 5.0, void: int | None = 
     def of(mask_HW: np.ndarray) -> np.ndarray:
         nearest, second = np.full((2, *mask_HW.shape), np.inf)
         for k in np.setdiff1d(mask_HW, [0, -1 if void is None else void]):
-            numbered, _ = ndimage.label(mask_HW == k)
+            numbered = np.empty(mask_HW.shape, np.int32)
+            ndimage.label(mask_HW == k, output=numbered)
             for number, box in enumerate(ndimage.find_objects(numbered), 1):
                 near = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
-                distance = ndimage.distance_transform_edt(numbered[near] != number)
+                others = numbered[near] != number
+                distance = np.empty(others.shape)
+                ndimage.distance_transform_edt(others, distances=distance)
                 second[near] = np.minimum(second[near], np.maximum(nearest[near], distance))
                 nearest[near] = np.minimum(nearest[near], distance)
         return np.where(
@@ -146,6 +149,6 @@ def _window(side: int, target: int, scale: float, u: float) -> tuple[slice, tupl
 
 def _resize(array: np.ndarray, shape: tuple[int, int], box, how: Image.Resampling) -> np.ndarray:
     flat = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
-    return np.asarray(Image.fromarray(flat).resize(shape[::-1], how, box)).reshape(
+    return np.asarray(Image.fromarray(flat).resize((shape[1], shape[0]), how, box)).reshape(
         *shape, *array.shape[2:]
     )

@@ -112,10 +112,10 @@ def _stored(
         )
     image = image.convert("RGB") if image.mode == "RGBA" else image
     if size is not None:
-        image = image.resize(size[::-1], Image.Resampling.NEAREST)
-    return (
-        _by_color(np.asarray(image), name, code.colors) if colored else np.asarray(image, np.uint8)
-    )
+        image = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    if colored and code.colors is not None:
+        return _by_color(np.asarray(image), name, code.colors)
+    return np.asarray(image, np.uint8)
 
 
 def _by_color(pixels_HW3: np.ndarray, name: str, colors: np.ndarray) -> np.ndarray:

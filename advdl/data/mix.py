@@ -63,8 +63,8 @@ def mix(
     def either(key: jax.Array, height: int, width: int):
         which, key = jax.random.split(key)
         chosen = jax.random.bernoulli(which)
-        options = zip(blend(key, height, width), paste(key, height, width), strict=True)
-        return tuple(jnp.where(chosen, first, second) for first, second in options)
+        (share, weight), (part, rest) = blend(key, height, width), paste(key, height, width)
+        return jnp.where(chosen, share, part), jnp.where(chosen, weight, rest)
 
     return _mixed(batch, key, either)
 

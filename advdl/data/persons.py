@@ -7,6 +7,7 @@ else 0.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def scaled(points_BK2: np.ndarray, height: int) -> np.ndarray:
     return np.concatenate([points, np.ones((*points.shape[:2], 1))], -1).astype(np.float32)
 
 
-def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """uint8 (B, H, W, 3): persons who look as LOOKS numbers in [0, 1) say (skin, hair, shirt, its
     pattern and that one's color, sleeves, trousers, their length, shoes, background), in these
     poses (`skeleton`)."""

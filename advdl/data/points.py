@@ -3,7 +3,6 @@
 Axes: B batch, N points, D dimensions, K components.
 """
 
-import pathlib
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.errors import UserError, nearest
 
 
@@ -78,7 +77,7 @@ MIXTURES = {
 SPLITS = ("train", "test")
 
 
-class Points:
+class Points(Bare):
     """A source of a mixture's points: `{"point": float32 (B, D), "label": int32 (B,)}`, the label
     being the component.
 
@@ -86,8 +85,6 @@ class Points:
     own numbers, and the length means nothing. `test` is fixed: 10,000 points of a line, or 2,500,
     by which modes are counted. image_shape: (D,).
     """
-
-    broken: tuple[pathlib.Path, ...] = ()
 
     def __init__(self, name: str, split: str, mixture: Mixture):
         self.name, self.split, self.mixture = name, split, mixture

@@ -6,9 +6,9 @@ Axes: B batch, N examples, H height, W width, C channels, K classes.
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import SPLITS, digits
 from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
-from advdl.data.source import IN_MEMORY, ArraySource, Source, in_memory, numbers
+from advdl.data.source import IN_MEMORY, ArraySource, Bare, Source, in_memory, numbers
 from advdl.data.tfds import prepared, records
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
@@ -67,17 +67,15 @@ class Scenes(Source, Protocol):
     (B, H, W)}`, the mask of 0 … K-1 and void.
     """
 
-    void: int | None
-    palette: np.ndarray | None
+    @property
+    def palette(self) -> np.ndarray | None: ...
 
 
-class ArrayScenes:
+class ArrayScenes(Bare):
     """Scenes in memory: images (N, H, W, C) uint8, masks (N, H, W) uint8 of 0 … K-1 and void.
 
     Raises ValueError where the shapes do not fit, or void is a class.
     """
-
-    draws, broken = 0, ()
 
     def __init__(
         self,
@@ -111,11 +109,9 @@ class ArrayScenes:
         return {"image": self._images[rows], "mask": self._masks[rows]}
 
 
-class _Decoded:
+class _Decoded(Bare):
     """Scenes that are decoded when read, in parallel: `_files(rows)` gives (image, its name, mask,
     its name) of each."""
-
-    draws, broken = 0, ()
 
     def __init__(
         self,
@@ -137,6 +133,12 @@ class _Decoded:
         numbers(self, rows, u)
         images, masks = zip(*self._pool.map(self._pair, self._files(rows)), strict=True)
         return {"image": np.stack(images), "mask": np.stack(masks)}
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def _files(self, rows: np.ndarray) -> Iterable[tuple[Any, str, Any, str]]:
+        raise NotImplementedError
 
     def _pair(self, files) -> tuple[np.ndarray, np.ndarray]:
         image, image_name, mask, mask_name = files
@@ -477,7 +479,8 @@ def median_frequency_weights(counts: ClassPixels, with_void: bool = False) -> np
 
 def _kept(scenes: Scenes) -> Scenes:
     channels = scenes.image_shape[-1]
-    return in_memory(scenes, IN_MEMORY * channels // (channels + 1))  # a mask is one more channel
+    kept = in_memory(scenes, IN_MEMORY * channels // (channels + 1))  # a mask is one more channel
+    return cast(Scenes, kept)  # it has all that the scenes have
 
 
 def _lines(file: pathlib.Path, what: str) -> list[str]:

@@ -85,13 +85,12 @@ def _tenth(texts: Texts, seed: Sequence[int], ways: int) -> tuple[Texts, Texts]:
     ]
     taken = {distinct[number] for number in chosen}
     inside = np.array([text in taken for text in texts.texts], bool)
-    return tuple(
-        Texts(
-            tuple(text for text, keep in zip(texts.texts, side, strict=True) if keep),
-            texts.label[side],
-        )
-        for side in (~inside, inside)
-    )
+
+    def those(side):
+        kept = tuple(text for text, keep in zip(texts.texts, side, strict=True) if keep)
+        return Texts(kept, texts.label[side])
+
+    return those(~inside), those(inside)
 
 
 def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]:
@@ -138,7 +137,7 @@ def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]
         parts[part] = _texts(
             [[" ".join(" ".join(read_lines(file)).split()) for file in files] for files in inside]
         )
-    return names, parts, 0
+    return names or (), parts, 0
 
 
 def _texts(of_classes: Sequence[Sequence[str]]) -> Texts:

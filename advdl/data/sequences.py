@@ -5,12 +5,13 @@ Axes: B global batch, N examples, T steps of a sequence.
 
 import bisect
 import functools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from advdl.data.batches import EvalBatches, Shared, TrainBatches
+from advdl.data.source import Bare
 from advdl.data.transforms import Batch, Transform, compose
 from advdl.errors import UserError
 
@@ -24,7 +25,7 @@ class Padded(NamedTuple):
     cut: int
 
 
-def pad(sequences: Sequence[Sequence], length: int) -> Padded:
+def pad(sequences: Iterable[Any], length: int) -> Padded:
     """Sequences (T, …) filled up with zeros, or cut, to this length: int32 of whole numbers,
     float32 of others."""
     arrays = [np.asarray(sequence) for sequence in sequences]
@@ -46,24 +47,24 @@ def buckets(
     """The bucket of each length (N,): the first whose boundary is not below it. Raises UserError,
     about `name`, for a length of 0 or beyond the last boundary, and for boundaries that do not
     grow."""
-    lengths, ends = np.asarray(lengths, np.int64), np.asarray(boundaries, np.int64)
+    counts, ends = np.asarray(lengths, np.int64), np.asarray(boundaries, np.int64)
     if not ends.size or ends[0] < 1 or (np.diff(ends) <= 0).any():
         raise UserError(
             f"boundaries of {name} are {list(boundaries)}; expected whole numbers from 1 on, each"
             " larger than the last"
         )
-    if (lengths < 1).any():
+    if (counts < 1).any():
         raise UserError(
-            f"{(lengths < 1).sum()} of {len(lengths)} {name} are empty, first number"
-            f" {lengths.argmin()}; leave them out"
+            f"{(counts < 1).sum()} of {len(counts)} {name} are empty, first number"
+            f" {counts.argmin()}; leave them out"
         )
-    if (beyond := lengths > ends[-1]).any():
+    if (beyond := counts > ends[-1]).any():
         raise UserError(
-            f"{beyond.sum()} of {len(lengths)} {name} are longer than the last boundary,"
-            f" {ends[-1]}; the longest is number {lengths.argmax()} with {lengths.max()}; raise it,"
+            f"{beyond.sum()} of {len(counts)} {name} are longer than the last boundary,"
+            f" {ends[-1]}; the longest is number {counts.argmax()} with {counts.max()}; raise it,"
             " or cut or leave them out"
         )
-    return np.searchsorted(ends, lengths)
+    return np.searchsorted(ends, counts)
 
 
 def boundaries(lengths: Sequence[int], count: int, longest: int) -> tuple[int, ...]:
@@ -76,10 +77,13 @@ def boundaries(lengths: Sequence[int], count: int, longest: int) -> tuple[int, .
     return tuple(sorted({max(1, int(end)) for end in inner} | {longest}))
 
 
-class InBuckets(Shared):
+Line = TypeVar("Line", bound=Shared)
+
+
+class InBuckets(Shared, Generic[Line]):
     """Batches of which each is of a bucket's own line."""
 
-    _lines: list[Shared]
+    _lines: list[Line]
 
     def part(self, process: int, processes: int) -> Self:
         """See `Shared.part`."""
@@ -88,7 +92,7 @@ class InBuckets(Shared):
         return part
 
 
-class BucketBatches(InBuckets):
+class BucketBatches(InBuckets[TrainBatches]):
     """`batches(t)`: what `TrainBatches` is, of sequences: a function of the seed and the step, of
     few shapes.
 
@@ -166,7 +170,7 @@ class BucketBatches(InBuckets):
         )
 
 
-class BucketEvalBatches(InBuckets):
+class BucketEvalBatches(InBuckets[EvalBatches]):
     """A finite sequence of batches as `BucketBatches` has them, bucket after bucket in the order of
     the examples, with a `mask` (B,) float32: the last one of each bucket is filled up with its last
     example, masked by 0. Every example is there once."""
@@ -194,16 +198,16 @@ class BucketEvalBatches(InBuckets):
         return self._lines[bucket][number - (self._ends[bucket] - len(self._lines[bucket]))]
 
 
-class _Bucket:
+class _Bucket(Bare):
     """The examples of one bucket, as a source that pads them."""
 
-    draws = 0
+    name, split = "bucket", ""
 
     def __init__(
         self,
         number: int,
         rows: np.ndarray,
-        examples: Mapping[str, Sequence],
+        examples: Mapping[str, Any],
         lengths: Mapping[str, int],
     ):
         self.number, self._rows, self._examples, self._lengths = number, rows, examples, lengths

@@ -77,7 +77,8 @@ class ImageSpec(Spec):
     @classmethod
     def of(cls, source: Source, **fields: Any) -> Self:
         """The spec of a source's images and classes; further fields by name."""
-        return cls(tuple(source.image_shape), tuple(source.label_names), **fields)
+        height, width, channels = source.image_shape
+        return cls((height, width, channels), tuple(source.label_names), **fields)
 
 
 def _read(hint: Any, value: Any) -> Any:

@@ -2,20 +2,19 @@
 (`tfds.data_source`)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from advdl.data.decode import decode_view
-from advdl.data.source import numbers
+from advdl.data.source import Bare, numbers
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
 
 
-class TfdsSource:
+class TfdsSource(Bare):
     """A split of a prepared data set: records with `image` (an encoded file) and `label`, decoded
     when read, in parallel."""
-
-    broken = ()
 
     def __init__(self, name: str, split: str, records, view: View | None, channels: int | None):
         features = records.dataset_info.features
@@ -25,10 +24,8 @@ class TfdsSource:
         height, width, depth = features["image"].shape
         if view is None and (height is None or width is None):
             raise UserError(f"tfds:{name} has images of many sizes; give --image-size")
-        self.image_shape = (
-            *(view.size if view else (height, width)),
-            channels or (1 if depth == 1 else 3),
-        )
+        height, width = view.size if view else (height, width)
+        self.image_shape = (height, width, channels or (1 if depth == 1 else 3))
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
 
     def __len__(self) -> int:
@@ -72,14 +69,14 @@ def open_tfds(
     return TfdsSource(name, split, records(builder, name, split, "image"), view, channels)
 
 
-def prepared(name: str, split: str, data_dir: str | None):
+def prepared(name: str, split: str, data_dir: str | None) -> Any:
     """The builder of a data set that has this split prepared under `data_dir`. Raises UserError
     otherwise."""
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
         known = tfds.list_builders(with_community_datasets=False)
         base = name.partition("/")[0].partition(":")[0]
         if base in known:
@@ -100,7 +97,7 @@ def prepared(name: str, split: str, data_dir: str | None):
     return builder
 
 
-def records(builder, name: str, split: str, *encoded: str):
+def records(builder: Any, name: str, split: str, *encoded: str) -> Any:
     """The records of a prepared split, by row, with the features `encoded` as the files that they
     are. Raises UserError where it is not prepared as array_record."""
     import tensorflow_datasets as tfds

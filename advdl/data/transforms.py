@@ -51,15 +51,15 @@ def to_uint8(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def standardize(mean: Sequence[float], std: Sequence[float]) -> Transform:
     """(image - mean) / std by channel, float32; mean and std (C,)."""
-    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    middle, spread = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
     def apply(batch: Batch, u: np.ndarray) -> Batch:
         image_BHWC = batch["image"]
         rows = image_BHWC.reshape(
             *image_BHWC.shape[:2], -1
         )  # numpy is slow along an axis as short as that of channels
-        found = np.subtract(rows, np.resize(mean, rows.shape[-1]), dtype=np.float32)
-        found /= np.resize(std, rows.shape[-1])
+        found = np.subtract(rows, np.resize(middle, rows.shape[-1]), dtype=np.float32)
+        found /= np.resize(spread, rows.shape[-1])
         return {**batch, "image": found.reshape(image_BHWC.shape)}
 
     return Transform(0, apply)

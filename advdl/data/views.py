@@ -40,7 +40,7 @@ def cover(size: int | tuple[int, int]) -> View:
             part = height, aspect * height
         else:
             part = width / aspect, width
-        return (height - part[0]) * 0.5, (width - part[1]) * 0.5, *part
+        return (height - part[0]) * 0.5, (width - part[1]) * 0.5, part[0], part[1]
 
     return View(target, 0, box)
 
@@ -85,10 +85,10 @@ def random_resized_crop(
         )
         if not len(found):
             part = min(height, round(width / min(ratio))), min(width, round(height * max(ratio)))
-            return (height - part[0]) // 2, (width - part[1]) // 2, *part
-        part = heights[found[0]], widths[found[0]]
+            return (height - part[0]) // 2, (width - part[1]) // 2, part[0], part[1]
+        part = int(heights[found[0]]), int(widths[found[0]])
         top, left = int(u[-2] * (height - part[0] + 1)), int(u[-1] * (width - part[1] + 1))
-        return top, left, *part
+        return top, left, part[0], part[1]
 
     return View(target, 2 * TRIES + 2, box)
 
@@ -138,7 +138,7 @@ def random_sides(
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _at_least(side: int, target: tuple[int, int]) -> None:

@@ -65,7 +65,7 @@ class Vocabulary:
         return cls((*SPECIALS, *(word for _, word in found[:most])))
 
     @classmethod
-    def of_characters(cls, text: str | Iterable[str]) -> "Vocabulary":
+    def of_characters(cls, text: Iterable[Iterable[str]]) -> "Vocabulary":
         """The characters of a text, or of several, in the order of their code points."""
         return cls((*SPECIALS, *sorted(set().union(*text))))
 
@@ -165,7 +165,7 @@ class Subwords:
         for an id that no subword has."""
         return self._tokenizer.decode(_known(ids, len(self), until_eos), skip_special_tokens=False)
 
-    def unknown(self, text: str) -> list[str]:
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
         """None: as `Vocabulary.unknown`, for whom either will do."""
         return []
 
@@ -230,14 +230,14 @@ def _library():
 
 def _known(ids: Sequence[int], size: int, until_eos: bool) -> list[int]:
     """The ids to decode."""
-    ids = np.asarray(ids).tolist()
+    found: list[int] = np.asarray(ids).tolist()
     if until_eos:
-        ids = ids[: ids.index(END)] if END in ids else ids
-        ids = [number for number in ids if number not in (PAD, BEGIN)]
-    for number in ids:
+        found = found[: found.index(END)] if END in found else found
+        found = [number for number in found if number not in (PAD, BEGIN)]
+    for number in found:
         if not 0 <= number < size:
             raise ValueError(f"id {number} is none of a vocabulary of {size}")
-    return ids
+    return found
 
 
 def _decoded(content: str, name: str):
@@ -328,8 +328,10 @@ class TextSpec(Spec):
 
     def encode(self, text: str) -> np.ndarray:
         """Ids (T,) int32 of a text, however long it is."""
-        parts = self.split(text)
-        return self.vocabulary.encode(parts[0] if self.unit == "subwords" else parts)
+        parts, vocabulary = self.split(text), self.vocabulary
+        if isinstance(vocabulary, Subwords):
+            return vocabulary.encode(parts[0])
+        return vocabulary.encode(parts)
 
     def framed(self, text: str) -> np.ndarray:
         """Ids (T + 2,) int32 of a text, cut to `longest`, between the beginning and the end."""

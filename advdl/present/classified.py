@@ -53,7 +53,8 @@ def mistaken_section(
     rows = selected(len(images_NHWC), 40)
     shown = images_NHWC[rows]
     captions = [
-        f"{names[label_N[n]]} as {names[p_NK[n].argmax()]} {p_NK[n].max():.0%}" for n in rows
+        f"{names[int(label_N[n])]} as {names[int(p_NK[n].argmax())]} {p_NK[n].max():.0%}"
+        for n in rows
     ]
     draw_grid(
         shown,

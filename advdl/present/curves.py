@@ -100,7 +100,6 @@ def _draw(
                 axis.plot(
                     *one, color=color, linestyle=dash if few else "-", linewidth=0.8, alpha=0.3
                 )
-        dots = dict(marker="o", markersize=3.5) if len(at) < _SMOOTH_FROM else {}
         axis.plot(
             at,
             value if few else smooth(value),
@@ -108,12 +107,13 @@ def _draw(
             linestyle=dash,
             linewidth=1.8,
             label=label,
-            **dots,
+            marker="o" if len(at) < _SMOOTH_FROM else None,
+            markersize=3.5,
         )
     for label, value in panel.references.items():
         axis.axhline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1.5)
         figure.beside(axis, label, value)
-    if panel.log and any((line.get_ydata() > 0).any() for line in axis.lines):
+    if panel.log and any((np.asarray(line.get_ydata()) > 0).any() for line in axis.lines):
         axis.set_yscale("log", nonpositive="mask")
         axis.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: f"{value:g}")
@@ -134,7 +134,7 @@ def _draw(
 def _alone(axis: Axes, step: float) -> None:
     """Lets the axes of what was measured once begin at zero, since one point spans nothing, and
     writes the values beside it."""
-    dots = [line.get_xydata() for line in axis.lines if line.get_marker() == "o"]
+    dots = [np.asarray(line.get_xydata()) for line in axis.lines if line.get_marker() == "o"]
     for at, value in {tuple(dot) for each in dots for dot in each}:
         axis.annotate(
             f"{value:.3g}",

@@ -75,8 +75,10 @@ def draw_map(
                 *own.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, label=name
             )
             halo = [withStroke(linewidth=3, foreground="white")]
+            middle = np.median(own, 0)
             axis.text(
-                *np.median(own, 0),
+                middle[0],
+                middle[1],
                 name,
                 color=color,
                 weight="bold",

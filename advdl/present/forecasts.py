@@ -35,18 +35,20 @@ def draw_forecasts(
             for n, (origin, line) in enumerate(each):
                 at = np.arange(origin - 1, origin + len(line))
                 joined = np.concatenate([values[origin - 1 : origin], line])
-                own = dict(
+                axis.plot(
+                    at,
+                    joined,
                     color=color,
                     linestyle=dash,
                     linewidth=1.6 if number == 0 else 1.2,
                     zorder=3 if number == 0 else 2,
+                    label=None if n else label,
                 )
-                axis.plot(at, joined, label=None if n else label, **own)
                 if number == 0:
                     axis.plot(at[:1], joined[:1], "o", color=color, markersize=4, zorder=4)
         if len(labels):
-            at = np.unique(np.linspace(0, len(values) - 1, 6).astype(int))
-            axis.set_xticks(at, [labels[n] for n in at])
+            places: list[int] = np.unique(np.linspace(0, len(values) - 1, 6).astype(int)).tolist()
+            axis.set_xticks(places, [labels[n] for n in places])
         axis.margins(x=0.01)
         axis.set_ylabel(ylabel)
         axis.set_title(title)

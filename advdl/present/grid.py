@@ -155,10 +155,10 @@ def _pixels(images: np.ndarray, low: float, high: float) -> np.ndarray:
         raise ValueError(f"images of shape {images.shape}; (B, H, W, 1) or (B, H, W, 3) is needed")
     if images.dtype != np.uint8:
         images = images.astype(np.float64)
-        unknown = np.isnan(images).any(-1)
+        unknown = np.isnan(images).any(-1, keepdims=True)
         level = np.clip((images - low) / (high - low), 0, 1)
         images = np.rint(255 * np.where(np.isnan(level), 0, level)).astype(np.uint8)
-        images = np.where(unknown[..., None], np.array(NAN, np.uint8), images)
+        images = np.where(unknown, np.array(NAN, np.uint8), images)
     return np.broadcast_to(images, (*images.shape[:3], 3))
 
 

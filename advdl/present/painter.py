@@ -152,6 +152,8 @@ def photograph(
             page.goto(f"http://localhost:{server.server_port}/")
             page.wait_for_selector("body[data-state=ready]")
             box = page.locator("#canvas").bounding_box()
+            if box is None:
+                return False
             spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in line]
             page.mouse.move(*spots[0])
             page.mouse.down()

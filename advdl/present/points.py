@@ -81,14 +81,14 @@ def draw_lines(
             axis.set_ylim(-0.02, top)
             axis.set_xlim(x_N[0], x_N[-1])
             axis.set_title(panel.title)
-            if rows == 1:
+            if panel.noise_M is None or panel.image_M is None:
                 axis.set_xlabel("x")
                 continue
             axis.set_xticklabels([])
             below = axes[len(panels) + number]
             low, high = panel.noise_M.min(), panel.noise_M.max()
             start_M = x_N[0] + (panel.noise_M - low) / (high - low) * (x_N[-1] - x_N[0])
-            below.plot([start_M, panel.image_M], [0, 1], color=figure.GRAY, linewidth=0.7)
+            below.plot(np.stack([start_M, panel.image_M]), [0, 1], color=figure.GRAY, linewidth=0.7)
             below.set_xlim(x_N[0], x_N[-1])
             below.set_ylim(0, 1)
             below.set_yticks([0, 1], ["z", "x"])

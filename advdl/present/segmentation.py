@@ -8,6 +8,7 @@ of 0 … K-1; every other id is void.
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -126,7 +127,7 @@ def tile_overlays(
     ]
     scale = scale or max(1, -(-128 // max(truth_NHW.shape[1:])))
     sheet = grid.tile(rows, columns=4, scale=scale, captions=under, title=title)
-    named, colors = [*names, "void", "wrong"], [*palette, VOID, WRONG]
+    named, colors = [*names, "void", "wrong"], np.array([*palette, VOID, WRONG])
     return np.concatenate([sheet, legend(named, colors, sheet.shape[1])])
 
 
@@ -150,8 +151,11 @@ def draw_overlays(
         scores_N = image_accuracy(truth_NHW, prediction_NHW, len(names), options.get("void"))
     rows, titles = extremes(scores_N, most)
     captions = [f"{title} {scores_N[row]:.0%}" for row, title in zip(rows, titles, strict=True)]
-    shown = (np.asarray(array)[rows] for array in (images_NHWC, truth_NHW, prediction_NHW))
-    return grid.write(tile_overlays(*shown, names, **({"captions": captions} | options)), path)
+    images, truth, prediction = (
+        np.asarray(array)[rows] for array in (images_NHWC, truth_NHW, prediction_NHW)
+    )
+    given: dict[str, Any] = {"captions": captions} | options
+    return grid.write(tile_overlays(images, truth, prediction, names, **given), path)
 
 
 def image_accuracy(
@@ -199,8 +203,8 @@ def draw_receptive_field(
     height, width, _ = image_HWC.shape
     size, stride, offset = float(size), float(stride), float(offset)
     middle = [(side - 1) / 2 for side in (height, width)]
-    unit = tuple(round((place - offset) / stride) for place in middle) if unit is None else unit
-    y, x = (offset + stride * n + 0.5 for n in unit)  # from the image's edge
+    own = [round((place - offset) / stride) for place in middle] if unit is None else unit
+    y, x = (offset + stride * n + 0.5 for n in own)  # from the image's edge
     half = size / 2
     over = max(half - y, half - x, y + half - height, x + half - width, 0)
     pad = int(min(np.ceil(over), max(height, width))) + 2

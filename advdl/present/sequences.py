@@ -38,14 +38,15 @@ def draw_by_step(
                 figure.DASHES[number % len(figure.DASHES)],
             )
             for seed, line in enumerate(each):
-                own = dict(
+                axis.plot(
+                    np.arange(1, len(line) + 1),
+                    line,
                     color=color,
                     linestyle=dash,
                     linewidth=1.4,
                     alpha=0.85,
                     label=None if seed else label,
                 )
-                axis.plot(np.arange(1, len(line) + 1), line, **own)
         for label, value in references.items():
             axis.axhline(value, color="black", linewidth=1.0, linestyle=":")
             figure.beside(axis, label, value)

@@ -5,6 +5,7 @@ import pathlib
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -94,10 +95,10 @@ def _draw(
         axis.set_axis_off()
         axis.set_xlim(-2, _COLUMNS + 2)
         axis.set_ylim(height / _HEIGHT, 0)
-        at = dict(va="center", family="DejaVu Sans Mono", fontsize=_SIZE)
+        at: dict[str, Any] = dict(va="center", family="DejaVu Sans Mono", fontsize=_SIZE)
         row = 0.5
         if title:
-            axis.text(0, row, title, weight="bold", **at | {"fontsize": _SIZE + 2})
+            axis.text(0, row, title, weight="bold", **at).set_fontsize(_SIZE + 2)
             row += 1
         for text in notes:
             axis.text(0, row, text, color=figure.GRAY, **at)
