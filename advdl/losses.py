@@ -11,6 +11,7 @@ Adversarial losses are those of Goodfellow et al. 2014 (arXiv:1406.2661), D = si
 and those that came after, whose D is the logit itself. `ADVERSARIAL` has the pairs by name.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advdl.errors import UserError
 from advdl.nn import replica, softmax_cross_entropy
 
 Score = Callable[[jax.Array], jax.Array]
@@ -222,6 +224,19 @@ ADVERSARIAL: dict[str, Adversarial] = {
         relativistic_discriminator, lambda real, fake: relativistic_discriminator(fake, real)
     ),
 }
+
+
+def adversarial(name: str, real_label: float = 1.0) -> Adversarial:
+    """The pair of this name in `ADVERSARIAL`, whose discriminator is told `real_label` of data.
+
+    Raises UserError for a label other than 1 where the discriminator's loss has no labels.
+    """
+    game = ADVERSARIAL[name]
+    if real_label == 1:
+        return game
+    if not game.smooth:
+        raise UserError(f"--real-label is for the losses that have labels; --loss {name} has none")
+    return game._replace(discriminator=functools.partial(game.discriminator, real_label=real_label))
 
 
 def r1(score: Score, x: jax.Array) -> jax.Array:

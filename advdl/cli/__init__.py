@@ -15,6 +15,7 @@ from advdl.cli.config import (
     parse_units,
 )
 from advdl.cli.experiment import Experiment
+from advdl.cli.game import GameConfig
 from advdl.cli.main import main, run
 from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import say

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import jax.numpy as jnp
 import optax
@@ -106,6 +106,10 @@ class Config:
     def dtype(self) -> jnp.dtype:
         """Dtype of the computation."""
         return jnp.dtype(self.precision)
+
+    def but(self, **changes: Any) -> Self:
+        """These settings with some changed, by name."""
+        return dataclasses.replace(self, **changes)
 
     def scheduled(self, peak: float = 0.0) -> optax.Schedule:
         """The learning rate by update. peak: another one than `--learning-rate` (0: that)."""
@@ -219,14 +223,14 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
-def parse_choices(text: str, name: str, known: Collection[str]) -> tuple[str, ...]:
-    """Names of `known`, one or more, each once. Raises UserError, with the flag's name, for
+def parse_choices(text: str, name: str, known: Collection[str], least: int = 1) -> tuple[str, ...]:
+    """Names of `known`, `least` or more, each once. Raises UserError, with the flag's name, for
     others."""
     names, what = parse_names(text), name.removeprefix("--").removesuffix("s")
     for one in names:
         if one not in known:
             raise UserError(f"no {what} {one!r}; there are {', '.join(known)}{nearest(one, known)}")
-    if not names or len(set(names)) < len(names):
+    if len(names) < least or len(set(names)) < len(names):
         raise UserError(f"{name} is {text!r}; expected some of {', '.join(known)}, each once")
     return names
 

@@ -20,6 +20,7 @@ from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoin
 from advdl.cli.experiment import Build, Load, Session
 from advdl.cli.first_edition import adapt
 from advdl.cli.parse import defaults, given, parse
+from advdl.cli.ranges import check_ranges
 from advdl.errors import UserError, nearest
 from advdl.scale import cluster
 
@@ -136,6 +137,7 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
     config, options = defaults(presets, given(arguments, "preset"), stored), None
     if verb == "predict":
         options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
+        check_ranges(options)
     elif verb == "plan":
         config, as_json = parse(plan.with_planning(config), arguments, f"{file.name} {verb}", about)
     else:

@@ -39,12 +39,12 @@ from advdl.data.scenes import (
     open_scenes,
     single_digits,
 )
-from advdl.data.selection import read_blocks, selected
+from advdl.data.selection import pixel_means, read_blocks, selected
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
 from advdl.data.source import ArraySource, Columns, Source, in_memory
-from advdl.data.spec import ImageSpec, Spec, batch_of, shapes_of
+from advdl.data.spec import ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import (

@@ -48,3 +48,12 @@ def read_blocks(
     size = size or max(1, min(4096, BLOCK // math.prod(source.image_shape)))
     for first in range(0, len(rows), size):
         yield source.read(rows[first : first + size])
+
+
+def pixel_means(source: Source, size: int = 0) -> tuple[float, ...]:
+    """Mean of every pixel over all images of a source, in [0, 1]: H·W·C numbers, row by row. size:
+    of what is read at a time, see `read_blocks`."""
+    total = np.zeros(source.image_shape)
+    for block in read_blocks(source, size=size):
+        total += block["image"].sum(0, dtype=np.float64)
+    return tuple((total / (255 * len(source))).ravel().tolist())

@@ -80,6 +80,24 @@ class ImageSpec(Spec):
         height, width, channels = source.image_shape
         return cls((height, width, channels), tuple(source.label_names), **fields)
 
+    def classes(self, name: str, least: int = 2) -> int:
+        """The number of classes. Raises UserError, with the name of the flag that needs them, where
+        there are fewer than `least`."""
+        if (count := len(self.label_names)) < least:
+            raise UserError(f"{name} needs at least {least} classes, and the data has {count}")
+        return count
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelMeansSpec(ImageSpec):
+    """Images for a network that may start from their mean.
+
+    pixel_means: mean of every pixel over the training images, in [0, 1], row by row; empty where no
+      network asks for it.
+    """
+
+    pixel_means: tuple[float, ...] = ()
+
 
 def _read(hint: Any, value: Any) -> Any:
     """A JSON value as the type that is expected. Raises TypeError or ValueError."""

@@ -1,7 +1,7 @@
 """Statistics that add up: metrics merged over batches, devices and hosts, and host-side scores of
 generated images."""
 
-from advdl.metrics.adversarial import adversarial, preferences, variety
+from advdl.metrics.adversarial import adversarial, preferences, varieties
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
@@ -15,6 +15,7 @@ from advdl.metrics.density import (
     optimal_value,
     wasserstein_1,
 )
+from advdl.metrics.discriminators import descend, two_sample_accuracy
 from advdl.metrics.fidelity import (
     FeatureSet,
     Manifold,
@@ -107,6 +108,7 @@ __all__ = [
     "classifier_score",
     "compute",
     "corpus_bleu",
+    "descend",
     "detail",
     "exact_match",
     "fidelity_figures",
@@ -142,7 +144,8 @@ __all__ = [
     "tokenize",
     "top_k",
     "trivial_baselines",
-    "variety",
+    "two_sample_accuracy",
+    "varieties",
     "verdict",
     "wasserstein_1",
     "wiener",

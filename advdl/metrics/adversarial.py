@@ -37,9 +37,13 @@ def preferences(logits: Mapping[str, jax.Array], mask_B: jax.Array) -> dict[str,
     }
 
 
-def variety(images_BHWC: jax.Array) -> Mean:
-    """Mean square difference of two images that stand side by side in the batch; near 0 where all
-    are one image. The last of an odd number is left out."""
-    even = images_BHWC[: len(images_BHWC) // 2 * 2]
-    pairs = even.reshape(-1, 2, images_BHWC[0].size).astype(jnp.float32)
-    return Mean.of(jnp.square(pairs[:, 0] - pairs[:, 1]).mean(1))
+def varieties(real_BHWC: jax.Array, fake_BHWC: jax.Array) -> dict[str, Mean]:
+    """`variety_data`, `variety_samples`: the mean square difference of two images that stand side
+    by side in the batch, near 0 where all are one image. The last of an odd number is left out."""
+
+    def variety(images):
+        even = images[: len(images) // 2 * 2]
+        pairs = even.reshape(-1, 2, images[0].size).astype(jnp.float32)
+        return Mean.of(jnp.square(pairs[:, 0] - pairs[:, 1]).mean(1))
+
+    return {"variety_data": variety(real_BHWC), "variety_samples": variety(fake_BHWC)}

@@ -38,7 +38,8 @@ from advdl.models import (
 )
 from advdl.models.captioner import Captioner
 from advdl.models.forecaster import Forecaster
-from advdl.models.generators import Noise, generator
+from advdl.models.game import Game
+from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generator
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
 from advdl.models.language import LanguageModel
@@ -117,6 +118,8 @@ __all__ = [
     "SEGMENTERS",
     "Captioner",
     "Forecaster",
+    "Game",
+    "LOWEST_PIXEL",
     "Noise",
     "Variant",
     "abstract",
@@ -133,7 +136,9 @@ __all__ = [
     "dcgan",
     "dilation",
     "discogan",
+    "discriminator",
     "fcn",
+    "generator",
     "goodfellow",
     "googlenet",
     "mlp",

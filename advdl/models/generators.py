@@ -1,8 +1,9 @@
-"""Generators by name, as `gan.py` trains them and others build on them, and their noise.
+"""The networks of a GAN by name, as `gan.py` trains them and others build on them, and their noise.
 
 Axes: B batch, Z dimensions of the noise.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from advdl.errors import UserError
 from advdl.models import dcgan, goodfellow, sngan
-from advdl.nn import replica
+from advdl.nn import BatchNorm, Bias, Conv, GroupNorm, replica, spectral
 
 NOISE_BOUNDS = {"uniform": math.sqrt(3), "unit-uniform": 1.0}
 """b of the priors U(-b, b), by name: of variance 1 as in the code released by Goodfellow et al.
@@ -82,3 +83,33 @@ def generator(
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
     made = {"dcgan": dcgan.Generator, "resnet": sngan.Generator}[name]
     return made(shape, width=width, classes=classes, dtype=dtype)
+
+
+def discriminator(
+    name: str,
+    width: int,
+    classes: int = 0,
+    dtype: Any = jnp.float32,
+    normalized: bool = False,
+    penalized: bool = False,
+) -> nn.Module:
+    """The discriminator beside that generator: images (B, H, W, C) -> (logit (B,), features).
+
+    normalized: kernels are divided by their spectral norms, in place of batch normalization.
+    penalized: its gradient at single examples is penalized, which has to be a function of that
+    example alone; so dcgan's has layer normalization in place of batch normalization (Gulrajani et
+    al. 2017, section 4, "No critic batch normalization"). The others have no normalization. Raises
+    UserError for mlp with spectral norms.
+    """
+    if name == "mlp":
+        if normalized:
+            raise UserError("--network mlp knows no --spectral; take dcgan")
+        return goodfellow.Discriminator(dtype=dtype)
+    conv, dense = (spectral(Conv), spectral(nn.Dense)) if normalized else (Conv, nn.Dense)
+    if name == "resnet":
+        return sngan.Discriminator(width, classes, conv, dense, dtype)
+    norm = functools.partial(GroupNorm, groups=1) if penalized else BatchNorm
+    norm = Bias if normalized else norm
+    return dcgan.Discriminator(
+        width, classes=classes, conv=conv, dense=dense, norm=norm, dtype=dtype
+    )

@@ -4,6 +4,8 @@ One file for each kind of output. A report is tested on arrays; it trains nothin
 """
 
 from advdl.reports.comparison import ComparisonReport, Curve
+from advdl.reports.fidelity import RealImages
+from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, StatesReport
 from advdl.reports.sequences import TranslationReport

@@ -81,10 +81,10 @@ def scaled(
     return optax.chain(optax.masked(rule, others), optax.masked(optax.set_to_zero(), part))
 
 
-def divided(rate: optax.Schedule, divisor: float, lowest: float) -> optax.Schedule:
+def divided(rate: optax.Schedule, divisor: float, lowest: float = 1e-6) -> optax.Schedule:
     """The rate divided by `divisor` after every step, down to `lowest`; itself for a divisor of 1.
 
-    Pylearn2's exponential decay, by which Goodfellow et al. 2014 trained.
+    Pylearn2's exponential decay, by which Goodfellow et al. 2014 trained, with that lowest rate.
     """
     # Not powers of the divisor: the nearest float32 to their 1.000004 is 1.00000405.
     fall = math.log(divisor)

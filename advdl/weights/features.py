@@ -25,7 +25,7 @@ class Features(NamedTuple):
     sha256: str
 
 
-def open_features(spec: str, shape: tuple[int, int, int], classes: int) -> Features:
+def open_features(spec: str, shape: tuple[int, ...], classes: int) -> Features:
     """`MODEL:FILE`: the last pooled features of a classifier of these images (`classify.py predict
     --export FILE` writes the file), fed its own pixels; or `inception:FILE`: those that FID is
     defined by (converted weights of the 2015-12-05 release, fed as `inception_v3.preprocess` says).

@@ -63,3 +63,11 @@ def test_a_source_that_draws_has_no_blocks():
 def test_a_negative_count_is_refused():
     with pytest.raises(ValueError, match="count is -1"):
         data.selected(SORTED, -1)
+
+
+def test_means_of_pixels_are_the_same_whatever_is_read_at_a_time():
+    digits = data.open_source("digits", "test")
+    pixels = digits.read(np.arange(len(digits)))["image"] / 255
+    for size in (0, 7):
+        found = data.pixel_means(digits, size)
+        np.testing.assert_allclose(found, pixels.mean(0).ravel(), rtol=1e-12)

@@ -50,7 +50,7 @@ def runs(load, tmp_path_factory):
         "--ema",
         0.9,
     ]
-    cli.main(gan.build, gan.PRESETS, gan.Predict, ["train", *map(str, flags)])
+    cli.main(gan.load, gan.build, gan.PRESETS, gan.Predict, ["train", *map(str, flags)])
     flags = ["--run", folder / "edit", "--gan", folder / "gan", *SMALL]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "STEPS", 5)

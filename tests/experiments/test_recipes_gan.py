@@ -1,14 +1,11 @@
 """Every value of a recipe that carries a paper's name, beside its source. Values without a source
 (how often a run is saved, or evaluated) are not here."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl import data
 from advdl.models import goodfellow
 
 # github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py
@@ -169,41 +166,39 @@ def test_every_recipe_with_a_papers_name_is_pinned(load):
         assert set(load(experiment).PRESETS) - own == pinned, experiment
 
 
-def rates(rule, updates, params=1.0):
-    """What a gradient of 1 changes a parameter by, update after update."""
-    state, changes = rule.init(params), []
-    update = jax.jit(rule.update)
+def changes(rule, updates):
+    """What a gradient of 1 changes a parameter of 1 by, update after update."""
+    one, found = jnp.float32(1), []
+    state, update = rule.init(one), jax.jit(rule.update)
     for _ in range(updates):
-        change, state = update(1.0, state, params)
-        changes.append(float(change))
-    return np.array(changes)
+        change, state = update(one, state, one)
+        found.append(float(change))
+    return np.array(found)
 
 
-def test_the_rate_of_the_paper_is_divided_after_every_step_and_its_momentum_rises(load):
+@pytest.mark.parametrize(("player", "peak"), [("discriminator", 0.05), ("generator", 0.1)])
+def test_the_rate_of_the_paper_is_divided_after_every_step_and_its_momentum_rises(
+    load, player, peak
+):
     """Against pylearn2's rule in float64: v = m·v - η·g, of both players."""
-    gan = load("gan")
-    config = dataclasses.replace(gan.PRESETS["paper"], rate_divisor=1.004, momentum_steps=50)
-    for rate in (0.1, 0.05):
-        expected, v = [], 0.0
-        for t in range(80):
-            v = (0.5 + 0.2 * min(t / 50, 1)) * v - rate / 1.004**t
-            expected.append(v)
-        np.testing.assert_allclose(rates(gan.optimizer(config, rate), 80), expected, rtol=1e-5)
+    config = load("gan").PRESETS["paper"].but(rate_divisor=1.004, momentum_steps=50)
+    expected, v = [], 0.0
+    for t in range(80):
+        v = (0.5 + 0.2 * min(t / 50, 1)) * v - peak / 1.004**t
+        expected.append(v)
+    np.testing.assert_allclose(changes(config.rule(player), 80), expected, rtol=1e-5)
 
 
 def test_the_rate_of_the_paper_stays_above_the_least(load):
-    gan = load("gan")
-    config = dataclasses.replace(gan.PRESETS["paper"], rate_divisor=1e3, momentum=(0.0, 0.0))
-    np.testing.assert_allclose(
-        rates(gan.optimizer(config, 0.1), 4), [-1e-1, -1e-4, -1e-6, -1e-6], rtol=1e-5
-    )
+    config = load("gan").PRESETS["paper"].but(rate_divisor=1e3, momentum=(0.0, 0.0))
+    expected = [-1e-1, -1e-4, -1e-6, -1e-6]
+    np.testing.assert_allclose(changes(config.rule("generator"), 4), expected, rtol=1e-5)
 
 
 def test_after_its_steps_the_papers_rate_is_what_its_divisor_says(load):
     """1.000004 has no exact float32; what that costs over 125,000 steps must not show."""
-    gan = load("gan")
-    config = dataclasses.replace(gan.PRESETS["paper"], momentum=(0.0, 0.0))
-    rule = gan.optimizer(config, 0.1)
+    config = load("gan").PRESETS["paper"].but(momentum=(0.0, 0.0))
+    rule = config.rule("generator")
     state = jax.tree.map(
         lambda x: jnp.full_like(x, 125_000) if jnp.issubdtype(x.dtype, jnp.integer) else x,
         rule.init(1.0),
@@ -212,46 +207,34 @@ def test_after_its_steps_the_papers_rate_is_what_its_divisor_says(load):
     assert float(change) == pytest.approx(-0.1 / 1.000004**125_000, rel=1e-6)
 
 
-@pytest.mark.parametrize("updates", [1, 5])
-def test_a_player_that_is_updated_more_often_has_the_rate_of_the_step(load, updates):
-    """Both rates of sngan reach 0 with the last step, though D is updated five times a step."""
-    gan = load("gan")
-    config = dataclasses.replace(gan.PRESETS["sngan"], steps=4, betas=(0.0, 0.0), learning_rate=1.0)
-    changes = rates(gan.optimizer(config, 1.0, updates), 4 * updates)
-    np.testing.assert_allclose(changes, np.repeat([-1, -0.75, -0.5, -0.25], updates), rtol=1e-4)
+def test_both_rates_of_sngan_reach_0_with_the_last_step(load):
+    """Though D is updated five times a step."""
+    config = load("gan").PRESETS["sngan"].but(steps=4, betas=(0.0, 0.0), learning_rate=1.0)
+    expected = np.array([-1, -0.75, -0.5, -0.25])
+    np.testing.assert_allclose(changes(config.rule("generator"), 4), expected, rtol=1e-4)
+    found = changes(config.rule("discriminator"), 20)
+    np.testing.assert_allclose(found, np.repeat(expected, 5), rtol=1e-4)
 
 
-def test_an_l2_penalty_pulls_both_players(load):
-    gan = load("gan")
-    config = dataclasses.replace(
-        gan.PRESETS["dcgan"], optimizer="momentum", momentum=(0.0, 0.0), weight_decay=0.25
-    )
-    rule = gan.optimizer(config, 1.0)
-    change, _ = rule.update(jnp.float32(1.0), rule.init(jnp.float32(2.0)), jnp.float32(2.0))
-    assert float(change) == pytest.approx(-(1 + 0.25 * 2))
+def test_the_l2_penalty_of_dcgan_pulls_both_players(load):
+    config = load("gan").PRESETS["dcgan"].but(optimizer="momentum", momentum=(0.0, 0.0))
+    config = config.but(learning_rate=1.0, weight_decay=0.25)
+    for player in ("discriminator", "generator"):
+        assert changes(config.rule(player), 1) == pytest.approx(-(1 + 0.25 * 1))
 
 
-def test_the_papers_generator_starts_from_the_mean_of_all_training_images(load):
+def test_the_papers_generator_starts_from_the_mean_of_all_training_images(load, opened):
     """init_sigmoid_bias_from_marginals: the output's bias is the logit of every pixel's mean, kept
     from 0 and 1."""
-    gan = load("gan")
-    experiment = gan.build(
-        dataclasses.replace(gan.PRESETS["laptop"], network="mlp", width=8, batch=8)
-    )
-    batch = {name: jnp.asarray(x) for name, x in experiment.train(0).items()}
-    bias = jax.jit(experiment.learner.init)(jax.random.key(0), batch)["generator"].params["pixels"][
-        "bias"
-    ]
-    digits = data.open_source("digits", "train")
-    mean = (digits.read(np.arange(len(digits)))["image"] / 255).mean(0).ravel().clip(1e-7, 1 - 1e-7)
-    np.testing.assert_allclose(bias, np.log(mean / (1 - mean)), rtol=1e-5, atol=1e-5)
-
-
-def test_means_of_pixels_are_the_same_whatever_is_read_at_a_time(load):
-    digits = data.open_source("digits", "test")
-    np.testing.assert_allclose(
-        load("gan").pixel_means(digits, rows=7), load("gan").pixel_means(digits), rtol=1e-12
-    )
+    config = load("gan").PRESETS["laptop"].but(network="mlp", width=8, batch=8)
+    splits, experiment = opened("gan", config)
+    batch = {name: jnp.asarray(x) for name, x in splits.train(0).items()}
+    params = jax.jit(experiment.learner.init)(jax.random.key(0), batch)["generator"].params
+    source = splits.train.source
+    pixels = source.read(np.arange(len(source)))["image"] / 255
+    mean = pixels.mean(0).ravel().clip(1e-7, 1 - 1e-7)
+    expected = np.log(mean / (1 - mean))
+    np.testing.assert_allclose(params["pixels"]["bias"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_papers_discriminator_keeps_as_much_as_released():

@@ -118,7 +118,7 @@ def test_evaluate_agrees_with_the_end_of_training_and_writes_nothing(run, verb):
     status, out, err = verb(name, "evaluate", "--run", folder, "--json")
     assert status == 0, err
     summary = json.loads((folder / "summary.json").read_text())
-    figures = json.loads(out)
+    figures = {name.removeprefix("test/"): value for name, value in json.loads(out).items()}
     assert {k: figures[k] for k in summary["test"]} == pytest.approx(summary["test"])
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 

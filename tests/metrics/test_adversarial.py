@@ -26,8 +26,9 @@ def test_a_masked_pair_counts_for_nothing():
 
 def test_variety_is_the_mean_square_between_neighbors():
     images = jnp.arange(5.0).reshape(5, 1, 1, 1) ** 2 * jnp.ones((1, 2, 2, 3))
-    assert metrics.variety(images).compute() == pytest.approx((1**2 + (9 - 4) ** 2) / 2)
-    assert metrics.variety(jnp.ones((4, 2, 2, 1))).compute() == 0
+    found = metrics.compute(metrics.varieties(images, jnp.ones((4, 2, 2, 1))))
+    expected = {"variety_data": (1**2 + (9 - 4) ** 2) / 2, "variety_samples": 0}
+    assert found == pytest.approx(expected)
 
 
 def test_a_version_is_preferred_to_the_one_before_it_where_its_logit_is_higher():

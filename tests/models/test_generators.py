@@ -1,11 +1,11 @@
-"""Generators by name, and the noise that they are given."""
+"""The networks of a GAN by name, and the noise that a generator is given."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl import models
+from advdl import losses, models, nn
 from advdl.errors import UserError
 from advdl.models.generators import LOWEST_PIXEL
 
@@ -51,3 +51,56 @@ def test_a_generator_that_cannot_be_is_told_in_one_line():
         models.generator("mlp", (8, 8, 1), 8, classes=10)
     with pytest.raises(UserError, match="give --image-size, or --network mlp"):
         models.generator("dcgan", (9, 9, 1), 8)
+
+
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
+def test_the_penalty_of_an_example_does_not_depend_on_the_others(penalty):
+    """Gulrajani et al. 2017, section 4: no batch normalization in the critic."""
+    critic = models.discriminator("dcgan", 8, penalized=True)
+    x, fake, other = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 1))
+    variables = jax.jit(lambda: critic.init(jax.random.key(1), x, train=False))()
+    weights = {"r1": {"r1_weight": 2.0}, "gradient_penalty": {"gradient_weight": 1.0}}[penalty]
+
+    @jax.jit
+    def penalties(x, fake):
+        def score(x):
+            return critic.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]
+
+        return losses.penalties(score, x, fake, jax.random.key(2), **weights)
+
+    found = np.asarray(penalties(x, fake))
+    beside_others = np.asarray(penalties(x.at[1:].set(other[1:]), fake.at[1:].set(3 * other[1:])))
+    np.testing.assert_allclose(found[0], beside_others[0], rtol=1e-5)
+    assert not np.isclose(found[1:], beside_others[1:], rtol=1e-4).any()
+
+
+def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_are_penalized():
+    plain = models.discriminator("dcgan", 8)
+    penalized = models.discriminator("dcgan", 8, penalized=True)
+    normalized = models.discriminator("dcgan", 8, penalized=True, normalized=True)
+    assert plain.norm is nn.BatchNorm and normalized.norm is nn.Bias
+    x = 3 * jax.random.normal(jax.random.key(0), (2, 4, 4, 6)) + 5
+    y = penalized.norm().init_with_output(jax.random.key(1), x, True)[0]
+    np.testing.assert_allclose(y.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2, 3)), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+def test_kernels_of_a_normalized_discriminator_have_a_spectral_vector_each(name):
+    x, key = jnp.zeros((2, 8, 8, 1)), jax.random.key(0)
+    shapes = jax.eval_shape(
+        lambda: models.discriminator(name, 8, normalized=True).init(key, x, train=False)
+    )
+
+    def count(tree, word):
+        return sum(
+            word in jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)
+        )
+
+    vectors = count(shapes["batch_stats"], "/u'")
+    assert vectors == count(shapes["params"], "kernel") > 2
+
+
+def test_spectral_norms_of_perceptrons_are_told_in_one_line():
+    with pytest.raises(UserError, match="knows no --spectral"):
+        models.discriminator("mlp", 8, normalized=True)

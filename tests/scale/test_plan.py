@@ -664,12 +664,11 @@ def planned_for_tpu(experiment, *arguments):
     return json.loads(ran.stdout)["plans"]
 
 
-def counted(load, experiment, over=1, **settings):
+def counted(load, opened, experiment, over=1, **settings):
     """Bytes of the parameters of all players, by their shapes; of a part of so many, where a
     dimension divides."""
-    module = load(experiment)
-    built = module.build(module.Config(**settings))
-    state = jax.eval_shape(built.learner.init, jax.random.key(0), built.train(0))
+    splits, built = opened(experiment, load(experiment).Config(**settings))
+    state = jax.eval_shape(built.learner.init, jax.random.key(0), splits.train(0))
 
     def divides(leaf):
         return any(n % over == 0 for n in leaf.shape)
@@ -680,12 +679,16 @@ def counted(load, experiment, over=1, **settings):
 
 @needs_libtpu
 @pytest.mark.scale  # compiles with libtpu, in a process
-def test_a_classifier_for_eight_chips(load):
+def test_a_classifier_for_eight_chips(load, opened):
     small, large = planned_for_tpu(
         "classify", "--model", "resnet8", "--topology", "v5e:2x4", "--batches", "2048,4096"
     )
     assert (small["chips"], small["hosts"], small["mesh"]["data"]) == (8, 2, 8)
-    assert small["parameters"] == large["parameters"] == counted(load, "classify", model="resnet8")
+    assert (
+        small["parameters"]
+        == large["parameters"]
+        == counted(load, opened, "classify", model="resnet8")
+    )
     assert large["temporary"] > 1.5 * small["temporary"] and large["flops"] == pytest.approx(
         2 * small["flops"], rel=0.02
     )
@@ -695,12 +698,12 @@ def test_a_classifier_for_eight_chips(load):
 
 @needs_libtpu
 @pytest.mark.scale  # compiles with libtpu, in a process
-def test_a_classifier_for_a_pod_of_256(load):
+def test_a_classifier_for_a_pod_of_256(load, opened):
     (found,) = planned_for_tpu(
         "classify", "--model", "resnet8", "--topology", "v5e:16x16", "--batch", 1024
     )
     assert (found["chips"], found["hosts"], found["mesh"]["data"]) == (256, 64, 256)
-    assert found["parameters"] == counted(load, "classify", model="resnet8")
+    assert found["parameters"] == counted(load, opened, "classify", model="resnet8")
     (eight,) = [one for one in found["collectives"] if one["bytes"] > found["parameters"] / 2]
     assert (eight["kind"], eight["axes"], eight["size"]) == ("all-reduce", "data", 256)
 
@@ -708,18 +711,18 @@ def test_a_classifier_for_a_pod_of_256(load):
 @needs_libtpu
 @pytest.mark.scale  # compiles with libtpu, in a process
 @pytest.mark.parametrize("placement", ["mesh", "pmap"])
-def test_the_gan_for_eight_chips(load, placement):
+def test_the_gan_for_eight_chips(load, opened, placement):
     (found,) = planned_for_tpu(
         "gan", "--topology", "v5e:2x4", "--width", 16, "--placement", placement
     )
-    assert found["parameters"] == counted(load, "gan", width=16)
+    assert found["parameters"] == counted(load, opened, "gan", width=16)
     assert {one["kind"] for one in found["collectives"]} == {"all-reduce"}
     assert sum(one["bytes"] for one in found["collectives"]) >= found["parameters"]
 
 
 @needs_libtpu
 @pytest.mark.scale  # compiles with libtpu, in a process
-def test_an_lstm_for_eight_chips_whose_state_is_divided(load):
+def test_an_lstm_for_eight_chips_whose_state_is_divided(load, opened):
     """Gradients are scattered once and not at every step in time."""
     (found,) = planned_for_tpu(
         "language",
@@ -732,7 +735,7 @@ def test_an_lstm_for_eight_chips_whose_state_is_divided(load):
         "--batch",
         64,
     )
-    whole, part = (counted(load, "language", over, data="blank:512") for over in (1, 8))
+    whole, part = (counted(load, opened, "language", over, data="blank:512") for over in (1, 8))
     assert found["parameters"] == part < 1.01 * whole / 8
     assert found["optimizer"] == pytest.approx(2 * part, abs=8)
     scattered = [one for one in found["collectives"] if one["kind"] == "reduce-scatter"]

@@ -1,0 +1,150 @@
+"""Generated images beside real ones: which classes they cover, how far they are, whether they are
+copies.
+
+Axes: N images, H height, W width, C channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from advdl import data, metrics, weights
+from advdl.errors import UserError
+from advdl.reports.trained import Trained
+
+VALIDATION = 1000
+"""Number of images, at most, by which the bandwidth of the Parzen windows is chosen."""
+NEIGHBORS = 5
+"""Which neighbor of an image its ball reaches to, in precision, recall, density and coverage."""
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The real images that generated ones are compared with, of which pixels lie in [low, 1].
+
+    No figure depends on the order of the real images, which may be sorted by class: Fréchet
+    distances are of all of them and neighbors are sought among all of them, read by blocks;
+    whatever else shows or compares real images takes some that a seed draws, at most `limit`.
+    """
+
+    low: float
+    training: data.Source
+    held_out: data.Source
+    limit: int = 10_000
+
+    @classmethod
+    def of(cls, trained: Trained) -> Self:
+        """Those that a run is trained on and tested on."""
+        splits = trained.splits
+        return cls(trained.spec.low, splits.train.source, splits.evaluations["test"].source)
+
+    def to_range(self, pixels: np.ndarray) -> np.ndarray:
+        """Images uint8 in [low, 1], float32."""
+        return data.to_float(self.low, 1.0)({"image": pixels})["image"]
+
+    def draw(
+        self, source: data.Source, count: int = 0, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `count` images of a source (0: `limit`), drawn by the seed, and their labels."""
+        found = source.read(data.selected(source, count or self.limit, seed))
+        return self.to_range(found["image"]), found["label"]
+
+    def nearest(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest to each image among all training images, and how far it is, (N,)."""
+        row, distance = metrics.nearest_streamed(images, map(self.to_range, _blocks(self.training)))
+        return self.to_range(self.training.read(row)["image"]), distance
+
+    def coverage(self, samples: np.ndarray) -> metrics.Coverage | None:
+        """What a classifier of the real images makes of the samples; None where the data has too
+        few classes or images to train one."""
+        real, held_out = self.draw(self.training), self.draw(self.held_out)
+        classes = len(self.training.label_names)
+        try:
+            return metrics.class_coverage(samples, *real, *held_out, classes=classes)
+        except ValueError:
+            return None
+
+    def fidelity(self, samples: np.ndarray, features: str) -> dict[str, Any]:
+        """Samples, held-out images, a Gaussian of all pixels and noise, compared with the training
+        images in a space of features, see `weights.open_features`; Parzen-window log-likelihoods of
+        held-out images; and how near to a training image the samples come. Raises UserError where
+        there are too few images."""
+        count, fitted = len(samples), self.draw(self.training)[0]
+        sizes = {
+            "generated": count,
+            "training": len(self.training),
+            "held-out": len(self.held_out),
+        }
+        for what, number in sizes.items():
+            if number <= NEIGHBORS:
+                raise UserError(
+                    f"--features looks at {NEIGHBORS} neighbors of each image; {number} {what}"
+                    " images are too few"
+                )
+        space = weights.open_features(
+            features, self.training.image_shape, len(self.training.label_names)
+        )
+
+        def described(parts, count: int, probability: bool = True) -> metrics.FeatureSet:
+            rows = data.selected(count, self.limit)
+            return metrics.FeatureSet.streamed(map(space.of, parts), rows, probability)
+
+        noise = np.random.default_rng(0).uniform(self.low, 1, samples.shape).astype(np.float32)
+        made = {
+            "generated": samples,
+            "Gaussian fit": metrics.gaussian_fit(fitted, count, self.low, 1.0),
+            "noise": noise,
+        }
+        sets = {
+            title: described([data.to_uint8(images, self.low, 1.0)], count)
+            for title, images in made.items()
+        }
+        sets["real, held out"] = described(_blocks(self.held_out), len(self.held_out))
+        training = described(_blocks(self.training), len(self.training), probability=False)
+        found = metrics.fidelity_figures(training, sets, space.name, NEIGHBORS)
+        for title in ("generated", "Gaussian fit"):
+            found[title] |= self.likelihood(made[title])
+        found["Gaussian fit"]["training images of the fit"] = len(fitted)
+        return {
+            "features": features,
+            "sha256 of its weights": space.sha256,
+            "figures": found,
+            "least distance to a training image": self.copies(samples),
+        }
+
+    def likelihood(self, samples: np.ndarray) -> dict[str, float]:
+        """The Parzen-window log-likelihood of held-out images. Goodfellow et al. 2014 draw 10,000
+        samples, choose the bandwidth by 1,000 validation images and take the 10,000 test images;
+        here training images choose it."""
+
+        def scaled(images):
+            return ((images - self.low) / (1 - self.low)).reshape(len(images), -1)
+
+        choosing = scaled(self.draw(self.training, VALIDATION, 1)[0])
+        test = scaled(self.draw(self.held_out)[0])
+        figures = metrics.parzen(scaled(samples), choosing, test)._asdict()
+        figures |= {
+            "samples": len(samples),
+            "training images for the bandwidth": len(choosing),
+            "test images": len(test),
+        }
+        return {f"Parzen {name}": value for name, value in figures.items()}
+
+    def copies(self, samples: np.ndarray) -> dict[str, float]:
+        """The least distance of a sample to any training image, and that of as many held-out
+        images."""
+        held_out = self.draw(self.held_out, len(samples))[0]
+        _, distance = self.nearest(np.concatenate([samples, held_out]))
+        return {
+            "samples": float(distance[: len(samples)].min()),
+            "real, held out": float(distance[len(samples) :].min()),
+            "held-out images": len(held_out),
+            "training images": len(self.training),
+        }
+
+
+def _blocks(source: data.Source) -> Iterator[np.ndarray]:
+    """All images of a source, uint8, some at a time."""
+    return (part["image"] for part in data.read_blocks(source))

@@ -1,0 +1,208 @@
+"""The report of a generator of images: samples beside the nearest training images, a game of
+guessing, interpolations, the classes that are covered, and how the two players stood.
+
+Axes: N images, Z dimensions of the noise.
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from advdl import metrics, models, present, train
+from advdl.reports.fidelity import RealImages
+from advdl.reports.trained import Trained
+
+FEW = 1 / 3
+"""Share of an even share of the samples that each class has where all of them are covered."""
+
+
+def _won(figures: Mapping[str, float]) -> str | None:
+    """Whether the discriminator is sure and right of everything."""
+    value, accuracy = figures["train/value"], figures["train/d_accuracy"]
+    if value > -0.1 and accuracy > 0.99:
+        return f"V is {value:.3f}, above -0.1, and D's accuracy {accuracy:.3f}"
+    return None
+
+
+def _collapsed(figures: Mapping[str, float]) -> str | None:
+    """Whether samples hardly differ."""
+    share = figures["train/variety_samples"] / figures["train/variety_data"]
+    if share < 0.1:
+        return f"two samples differ by {share:.1%} of what two images of the data do"
+    return None
+
+
+GAME_ALARMS = (
+    train.Alarm("the discriminator has won", _won, 200),
+    train.Alarm("the samples have collapsed", _collapsed, 200),
+)
+"""What goes wrong in a game of two players on images."""
+
+
+@dataclass(frozen=True)
+class GeneratedReport:
+    """The report, the snapshots and the prediction of a learner with a function `sample` of
+    `{"z", "label"}`.
+
+    noise: the generator's prior. seed: of the samples that are shown. best: the metric by which the
+    best checkpoint is kept. What is compared with real images needs the data, see `RealImages`; a
+    prediction does so where it is asked for.
+    """
+
+    noise: models.Noise
+    seed: int
+    best: str
+
+    def draw(self, trained: Trained, z: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, C) of noise (N, Z), of the classes in turn where a class is given."""
+        label = np.arange(len(z), dtype=np.int32) % max(1, len(trained.spec.label_names))
+        return trained.apply("sample", {"z": z, "label": label}, rows=64)
+
+    def interpolate(
+        self,
+        trained: Trained,
+        seed: int,
+        rows: int,
+        folder: pathlib.Path,
+        columns: int = 10,
+    ) -> None:
+        """Draws rows of images on a line from one noise to another (figure 3 of the paper)."""
+        ends = self.noise.of_seed(seed, 2 * rows).reshape(rows, 2, 1, -1)
+        share = np.linspace(0, 1, columns, dtype=np.float32)[:, None]
+        line = ((1 - share) * ends[:, 0] + share * ends[:, 1]).reshape(rows * columns, -1)
+        path, low = folder / "interpolations.png", trained.spec.low
+        present.draw_grid(self.draw(trained, line), path, low=low, high=1.0, columns=columns)
+
+    def snapshot(self, trained: Trained) -> None:
+        """Draws a grid from the same noise every time."""
+        images, step = self.draw(trained, self.noise.of_seed(self.seed, 64)), trained.step
+        path, low = trained.frame("samples"), trained.spec.low
+        present.draw_grid(images, path, low=low, high=1.0, columns=8, title=f"step {step}")
+
+    def report(self, trained: Trained) -> present.Page:
+        """The page, and verdict.json."""
+        folder, low, lines = trained.folder, trained.spec.low, trained.lines()
+        real = RealImages.of(trained)
+        samples = self.draw(trained, self.noise.of_seed(self.seed + 1, 2000))
+        training, held_out = real.draw(real.training, len(samples))[0], real.draw(real.held_out, 64)
+        told = metrics.two_sample_accuracy(training, samples)
+        twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
+        self.interpolate(trained, self.seed + 2, 8, folder)
+        present.draw_curves(lines, folder / "curves.png", PANELS)
+        sections = [
+            present.samples_section(
+                samples[:64],
+                twins[:64],
+                distance[:64],
+                distance[64:],
+                len(real.training),
+                folder,
+                low,
+            ),
+            present.guess_section(samples, held_out[0], told, folder, low),
+            present.Section("Over training", SAME, [trained.animation("samples", 400)]),
+            present.Section("On a line between two noises", "", ["interpolations.png"]),
+            present.Section("The game", GAME, ["curves.png"]),
+        ]
+        figures = [
+            present.Figure(
+                "A new network tells real and generated images apart", told, "0.5, where it cannot"
+            )
+        ]
+        faults = train.Watch(GAME_ALARMS).over(lines)
+        if (found := real.coverage(samples)) is not None:
+            sections.append(present.coverage_section(found, real.training.label_names, folder))
+            figures += coverage_headlines(found)
+            faults += missing(found, real.training.label_names)
+        best = min((line for line in lines if self.best in line), key=lambda line: line[self.best])
+        kept = {"step of the best checkpoint": best["step"], f"its {self.best}": best[self.best]}
+        sections.append(present.Section("Alarms", "\n\n".join(faults) or "None tripped.", [], kept))
+        sentence = f"It did not work: {'; '.join(faults)}." if faults else WORKED
+        verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": told}
+        trained.run.write("verdict.json", verdict | kept)
+        return present.Page(
+            present.Picture("samples.png", "Samples, not picked."), figures, sentence, sections
+        )
+
+    def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
+        """Draws `options.count` samples and `options.interpolations` rows between two noises; with
+        `options.compare` and `options.features` they are compared with the data."""
+        images = self.draw(trained, self.noise.of_seed(options.sample_seed, options.count))
+        np.save(folder / "samples.npy", images)
+        present.draw_grid(images, folder / "samples.png", low=trained.spec.low, high=1.0)
+        self.interpolate(trained, options.sample_seed, options.interpolations, folder)
+        results = {"samples": options.count, "folder": str(folder)}
+        if options.compare or options.features:
+            real = RealImages.of(trained)
+            if (found := real.coverage(images)) is not None:
+                results |= present.coverage_figures(found, real.training.label_names)
+            if options.features:
+                results |= real.fidelity(images, options.features)
+        return results
+
+
+def coverage_headlines(found: metrics.Coverage) -> list[present.Figure]:
+    """What a classifier makes of the samples, in two figures."""
+    sure = {name: getattr(found, name).recognized.sum() for name in ("samples", "test", "gaussian")}
+    return [
+        present.Figure(
+            "Samples that a classifier recognizes",
+            f"{sure['samples']:.0%}",
+            f"{sure['gaussian']:.0%} of a Gaussian fit; {sure['test']:.0%} of real images",
+        ),
+        present.Figure(
+            "Samples of the rarest class",
+            f"{found.samples.share.min():.1%}",
+            f"{found.gaussian.share.min():.1%} of a Gaussian fit;"
+            f" {found.test.share.min():.1%} of real images",
+        ),
+    ]
+
+
+def missing(found: metrics.Coverage, names: tuple[str, ...]) -> list[str]:
+    """A sentence for each class that has too few of the samples."""
+    share = found.samples.share
+    few = np.flatnonzero(share < FEW / len(share))
+    return [f"only {share[k]:.1%} of the samples are of the class {names[k]}" for k in few]
+
+
+SAME = "The same noise at every evaluation."
+WORKED = "It worked: no alarm tripped, and no class is missing among the samples."
+PANELS = [
+    present.Panel(
+        "V(D, G)",
+        {"training": "train/value", "held out": "test/value"},
+        references={"−log 4": -math.log(4)},
+    ),
+    present.Panel(
+        "what D believes",
+        {
+            "D(x), training": "train/d_real",
+            "D(G(z)), training": "train/d_fake",
+            "D(x), held out": "test/d_real",
+            "D(G(z)), held out": "test/d_fake",
+        },
+        references={"1/2": 0.5},
+    ),
+    present.Panel(
+        "losses", {"discriminator": "train/discriminator_loss", "generator": "train/generator_loss"}
+    ),
+    present.Panel(
+        "norm of the gradient",
+        {
+            "discriminator": "train/discriminator_gradient_norm",
+            "generator": "train/generator_gradient_norm",
+        },
+        log=True,
+    ),
+]
+GAME = (
+    "At the equilibrium V = −log 4 and D = 1/2 everywhere. On the way there neither loss falls"
+    " steadily: each player's progress is the other's loss.\n\nOn held-out images both networks use"
+    " their moving batch statistics (and the generator its moving average), so those values stand"
+    " off from the training ones even where nothing is overfitted."
+)
