@@ -76,13 +76,12 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    transform = data.to_float(-1.0, 1.0, "image", "target")
-    opened = partial(data.open_pairs, config.data, size=config.image_size)
-    return data.Splits(
-        spec=lambda: data.ImageSpec((*config.image_size, 3)),
-        train=lambda _: data.TrainBatches(opened("train"), config.batch, config.seed, transform),
-        evaluations={"test": lambda _: data.EvalBatches(opened("test"), config.batch, transform)},
-    )
+    size, transform = config.image_size, data.to_float(-1.0, 1.0, "image", "target")
+    opened = {
+        split: partial(data.open_pairs, config.data, split, size) for split in ("train", "test")
+    }
+    given = opened, config.batch, config.seed, lambda spec: transform
+    return data.Splits.of_sources(lambda: data.ImageSpec((*size, 3)), *given)
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
@@ -151,7 +150,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
     report = reports.PoseReport("stage_2" if config.coarse else "stage_1", measure)
     monitor = f"test/{report.last}/l1", "min"
     return cli.Experiment(
-        learner, report.report, report.predict, report.snapshot, monitor, start, report.baselines
+        learner, report, report.predict, report.snapshot, monitor, start, report.baselines
     )
 
 

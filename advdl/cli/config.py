@@ -5,13 +5,12 @@ import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from advdl import train
 from advdl.cli.progress import say
-from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
+from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, check_ranges
 from advdl.errors import UserError, nearest
 
 Seconds = Annotated[float, Range(1)]
@@ -137,27 +136,6 @@ class Config:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class TextConfig(Config):
-    """Settings of a run whose network writes texts."""
-
-    embedding: Count = 64
-    """Number of features of a token."""
-    features: Count = 128
-    """Number of features of the recurrent states."""
-    dropout: Rate = 0.0
-    """Rate of dropout on what recurrent layers read and on what the logits are made of."""
-    sampling: Share = 0.0
-    """Probability of feeding the network its own token in place of the true one in training."""
-    least: Count = 1
-    """Number of times that a word must occur in the training part to be known."""
-
-    def growing_sampling(self, step: jax.Array) -> jax.Array | float:
-        """Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099): the probability of feeding the
-        network its own token, from 0 before the first update to `--sampling` at the last."""
-        return self.sampling and self.sampling * jnp.minimum(1.0, step / self.steps)
-
-
 SAID_ANEW = (
     "placement",
     "mesh",
@@ -215,7 +193,7 @@ class Predict:
         UserError where there is no such run, or no such checkpoint that is whole."""
         run = train.Run(self.run or pathlib.Path("runs") / experiment)
         which = parse_checkpoint(self.checkpoint)
-        stored, variables, step = train.trained_player(run.folder, experiment, player, which)
+        stored, _, variables, step = train.load_player(run.folder, experiment, player, which)
         if which == "best":
             say(f"{run.folder}: the best checkpoint is that of step {step}")
         known = {field.name for field in dataclasses.fields(kind)}

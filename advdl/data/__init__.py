@@ -11,21 +11,13 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, batches_of, prefetch
-from advdl.data.captions import (
-    Album,
-    Captioned,
-    CaptionSpec,
-    caption_parts,
-    captioned_digits,
-    open_captions,
-    read_captions,
-)
+from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, prefetch
+from advdl.data.captions import Album, Captioned, captioned_digits, open_captions, read_captions
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.corpus import Corpus, Speller, StreamBatches, StreamEvalBatches, open_text
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
 from advdl.data.digits import digits
-from advdl.data.domains import Domains, open_domains
+from advdl.data.domains import Domains, DomainSpec, DomainsSpec, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import imagenet_names
 from advdl.data.joint import border_weights, joint_elastic, joint_flip, joint_scale_crop
@@ -52,7 +44,7 @@ from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
 from advdl.data.source import ArraySource, Columns, Source, in_memory
-from advdl.data.spec import ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
+from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import (

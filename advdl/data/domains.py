@@ -3,9 +3,11 @@
 Axes: B batch, N examples, H height, W width, C channels, F factors, D dimensions of a point.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from advdl.data.catalog import open_source
 from advdl.data.digits import SPLITS
 from advdl.data.points import Mixture, Points, grid, ring
 from advdl.data.source import ArraySource, Bare, Of, Source, numbers
+from advdl.data.spec import Spec
+from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError, nearest
 
 FACTORS = ("hue", "size", "height")
@@ -67,6 +71,48 @@ class Domains(Bare):
     @property
     def _drawn(self) -> str:
         return "b" if len(self.a) >= len(self.b) else "a"
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainSpec(Spec):
+    """One of two domains: its name and the shape of an example; of points, (D,), also the mean and
+    the standard deviation of each coordinate."""
+
+    name: str
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, source: Source) -> Self:
+        """The spec of a source's examples."""
+        known = (source.mixture.mean, source.mixture.std) if isinstance(source, Points) else ()
+        return cls(name, tuple(source.image_shape), *(tuple(x.tolist()) for x in known))
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainsSpec(Spec):
+    """Two domains between which is translated. factors: the names of what examples were made from,
+    where that is known."""
+
+    a: DomainSpec
+    b: DomainSpec
+    factors: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, domains: Domains) -> Self:
+        """The spec of both."""
+        a, b = zip(domains.names, (domains.a, domains.b), strict=True)
+        return cls(DomainSpec.of(*a), DomainSpec.of(*b), tuple(domains.factor_names))
+
+    @property
+    def points(self) -> bool:
+        """Whether the examples are points, not images."""
+        return len(self.a.shape) == 1
+
+    def transform(self) -> Transform | None:
+        """How networks see the examples: pixels in [-1, 1], and points as they are."""
+        return None if self.points else to_float(-1.0, 1.0, "a", "b")
 
 
 class Chosen(Of):

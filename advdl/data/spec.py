@@ -99,6 +99,19 @@ class PixelMeansSpec(ImageSpec):
     pixel_means: tuple[float, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class GeneratorSpec(ImageSpec):
+    """Images, and the generator of another run that draws them, see `models.generator`.
+
+    network, width: its name and width. z, noise: the dimensions and the prior of its noise.
+    """
+
+    network: str = "dcgan"
+    width: int = 64
+    z: int = 64
+    noise: str = "normal"
+
+
 def _read(hint: Any, value: Any) -> Any:
     """A JSON value as the type that is expected. Raises TypeError or ValueError."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)

@@ -1,12 +1,12 @@
 """The data of an experiment: a spec, batches to train on, and batches to evaluate on by name."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from advdl.data.batches import EvalBatches, TrainBatches
 from advdl.data.source import Source
 from advdl.data.spec import Spec
+from advdl.data.transforms import Transform
 
 
 class Splits:
@@ -36,26 +36,21 @@ class Splits:
         sources: Mapping[str, Callable[[], Source]],
         batch_size: int,
         seed: int,
+        transform: Callable[[Any], Transform | None] = lambda spec: None,
     ) -> "Splits":
-        """Splits of sources that are used as they are: `train` is trained on, and the others are
-        evaluated on."""
+        """Splits of sources: `train` is trained on, and the others are evaluated on.
+
+        transform: what changes the batches of all of them, a function of the spec.
+        """
+
+        def training(spec):
+            return TrainBatches(sources["train"](), batch_size, seed, transform(spec))
 
         def evaluated(source):
-            return lambda spec: EvalBatches(source(), batch_size)
+            return lambda spec: EvalBatches(source(), batch_size, transform(spec))
 
         others = {name: evaluated(source) for name, source in sources.items() if name != "train"}
-        return cls(spec, lambda spec: TrainBatches(sources["train"](), batch_size, seed), others)
-
-    @classmethod
-    def of(
-        cls,
-        spec: Callable[[], Spec],
-        batches: Callable[[str, Any], Any],
-        parts: Iterable[str] = ("train", "val", "test"),
-    ) -> Self:
-        """Splits whose parts are opened by one function, `batches(part, spec)`."""
-        opened = {part: functools.partial(batches, part) for part in parts}
-        return cls(spec, opened.pop("train"), opened)
+        return cls(spec, training, others)
 
     def given(self, spec: Spec | None) -> "Splits":
         """The same with a spec that was stored, if there is one: it is not made again."""

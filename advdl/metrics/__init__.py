@@ -5,6 +5,7 @@ from advdl.metrics.adversarial import adversarial, preferences, varieties
 from advdl.metrics.base import Mean, compute, merge
 from advdl.metrics.classic import classic_methods
 from advdl.metrics.classification import Confusion, top_k
+from advdl.metrics.correspondence import correlation, factor_correlations, mode_targets
 from advdl.metrics.density import (
     Divergence,
     Modes,
@@ -71,7 +72,7 @@ from advdl.metrics.text import (
     tokenize,
     word_error_rate,
 )
-from advdl.metrics.verdict import Bounds, Figures, Order, Rule, Verdict, all_hold, verdict
+from advdl.metrics.verdict import Bounds, Figures, Order, Ratio, Rule, Verdict, all_hold, verdict
 
 __all__ = [
     "BASELINES",
@@ -89,14 +90,15 @@ __all__ = [
     "Order",
     "Parzen",
     "PixelDistance",
+    "Ratio",
     "Recognition",
     "RootByStep",
     "RootMean",
     "Rule",
     "Spread",
     "Verdict",
-    "all_hold",
     "adversarial",
+    "all_hold",
     "bleu",
     "bounding_box",
     "caption_figures",
@@ -109,8 +111,10 @@ __all__ = [
     "compute",
     "corpus_bleu",
     "descend",
+    "correlation",
     "detail",
     "exact_match",
+    "factor_correlations",
     "fidelity_figures",
     "foreground_similarity",
     "frechet_distance",
@@ -123,6 +127,7 @@ __all__ = [
     "merge",
     "mode_figures",
     "mode_metrics",
+    "mode_targets",
     "naive_scale",
     "nearest",
     "nearest_streamed",
@@ -135,10 +140,10 @@ __all__ = [
     "pixel_accuracy",
     "preferences",
     "rouge_l",
-    "segmentation_figures",
-    "segmentation_metrics",
     "seasonal_drift",
     "seasonal_naive",
+    "segmentation_figures",
+    "segmentation_metrics",
     "skill",
     "ssim",
     "tokenize",

@@ -77,6 +77,29 @@ class Order(NamedTuple):
         return Verdict(sentence, kept if self.low != self.high and len(high) > 2 else None)
 
 
+class Ratio(NamedTuple):
+    """A rule: every seed's value of a metric is for `high` at least so many times that of every
+    seed of `low`."""
+
+    metric: str
+    low: str
+    high: str
+    at_least: float
+
+    def __call__(self, figures: Figures, labels: Mapping[str, str] = {}) -> Verdict:
+        low = float(np.max(figures[self.metric][self.low]))
+        high = float(np.min(figures[self.metric][self.high]))
+        ratio = high / low if low else float("inf")
+        kept = ratio >= self.at_least
+        missed = "" if kept else ", missed"
+        label = labels.get(self.metric, self.metric)
+        return Verdict(
+            f"{label.capitalize()}, {self.high} to {self.low}: {ratio:.3g} times"
+            f" (at least {self.at_least:g}{missed}).",
+            kept,
+        )
+
+
 def verdict(
     name: str,
     figures: Mapping[str, Sequence[float]],

@@ -5,7 +5,7 @@ Axes: B batch, H height, W width, C channels. Pixels lie in [-1, 1]; those of th
 in [0, 1], its sigmoid is this tanh, (1 + tanh(x))/2 = σ(2x).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advdl.models.dcgan import NORMAL, check_halves, gain, leaky_relu, levels_of
+from advdl.errors import as_user_error
+from advdl.models import mlp
+from advdl.models.dcgan import NORMAL, Discriminator, check_halves, gain, leaky_relu, levels_of
 from advdl.models.variant import Variant
-from advdl.nn import BatchNorm, Conv, ConvTranspose
+from advdl.nn import BatchNorm, Conv, ConvTranspose, GroupNorm
 
 
 class Generator(nn.Module):
@@ -56,6 +58,30 @@ class Generator(nn.Module):
             x = ConvTranspose(self.width << (level - 1), name=f"double{level}", **geometry)(x)
             x = nn.relu(norm(name=f"up{level}")(x, train))
         return jnp.tanh(ConvTranspose(self.channels, name="double0", **geometry)(x))
+
+
+def networks(
+    domain: Any,
+    width: int = 64,
+    norm: str = "batch",
+    hidden: Sequence[int] = (128, 128, 128),
+    dtype: Any = jnp.float32,
+) -> tuple[nn.Module, nn.Module]:
+    """The generator that draws a domain, and the discriminator that judges what it draws.
+
+    domain: its `shape` is (H, W, C) of images, for which the networks are the paper's, with `width`
+    and normalization over the batch or, with "group", over groups of an example's own channels; or
+    (D,) of points, with their `mean` and `std`, for which they are perceptrons with `hidden` units.
+    Raises UserError for images that do not halve often enough.
+    """
+    if len(domain.shape) == 1:
+        draw = mlp.Generator(domain.shape[0], hidden, nn.relu, dtype)
+        return draw, mlp.Discriminator(domain.mean, domain.std, hidden, dtype)
+    with as_user_error("give --image-size"):
+        levels = levels_of(*domain.shape[:2])
+    normalization = {"batch": BatchNorm, "group": GroupNorm}[norm]
+    draw = Generator(domain.shape[2], width, levels, normalization, dtype)
+    return draw, Discriminator(width, levels, norm=normalization, dtype=dtype)
 
 
 VARIANTS: Mapping[str, Variant] = {

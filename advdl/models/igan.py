@@ -1,27 +1,132 @@
 """Generative visual manipulation on the natural image manifold: Zhu et al. 2016 (arXiv:1609.03552),
-iGAN: what an edit asks of a generated image, and how it is carried over to the original. The
-encoder is `dcgan.Encoder`.
+iGAN: the search for the noise of an image and of an edit, what an edit asks of a generated image,
+and how it is carried over to the original. The encoder is `dcgan.Encoder`.
 
-Axes: B batch, H height, W width, C channels, O orientations, G places of a coarse grid. Pixels lie
-  in [-1, 1] or [0, 1].
+Axes: B batch, Z dimensions of the noise, H height, W width, C channels, O orientations, G places of
+a coarse grid. Pixels lie in [-1, 1] or [0, 1].
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.stats
 
+from advdl import losses
+from advdl.models.generators import Noise
 from advdl.nn import resize_bilinear
 
 ORIENTATIONS = 8
 SKETCH = 0.2  # weight of the edges beside the colors, as in the released code
+FAR = 0.01
+"""The share of normal noise, that farthest from 0, in which no noise is sought."""
+RATE, EDIT_RATE = 0.05, 0.1
+"""Step sizes of Adam, of a projection and of an edit."""
+
+
+class LatentSpace(NamedTuple):
+    """The images that a generator draws of noise, and the search for the noise of one.
+
+    The search is by gradient descent, every example by itself. variables: the generator's. low: the
+    lowest value of a pixel; the highest is 1.
+    """
+
+    generator: nn.Module
+    noise: Noise
+    low: float
+
+    def generate(self, variables: Any, z_BZ: jax.Array) -> jax.Array:
+        """Images (B, H, W, C) of noise."""
+        return self.generator.apply(variables, z_BZ, train=False).astype(jnp.float32)
+
+    def inside(self, z_BZ: jax.Array) -> jax.Array:
+        """The nearest noise that the generator has been trained with: in the cube of uniform noise,
+        in the ball in which normal noise lies but for the `FAR` farthest."""
+        if self.noise.bound is not None:
+            return z_BZ.clip(-self.noise.bound, self.noise.bound)
+        radius = float(np.sqrt(scipy.stats.chi2.isf(FAR, self.noise.dimensions)))
+        length = jnp.sqrt(jnp.square(z_BZ).sum(-1, keepdims=True) + 1e-12)
+        return z_BZ * jnp.minimum(1, radius / length)
+
+    def error(self, variables: Any, z_BZ: jax.Array, x_BHWC: jax.Array) -> jax.Array:
+        """Mean square error (B,) of the pixels that noise gives."""
+        return losses.mean_squared_error(self.generate(variables, z_BZ), x_BHWC)
+
+    def project(
+        self, variables: Any, x_BHWC: jax.Array, z_BZ: jax.Array, steps: int = 200
+    ) -> jax.Array:
+        """The noise (B, Z) that comes nearest to images, sought from `z_BZ` on (equation 3)."""
+
+        def cost(z):
+            error = self.error(variables, z, x_BHWC)
+            return error.sum(), error
+
+        return self._descend(cost, z_BZ, RATE, steps)[0]
+
+    def edit(
+        self,
+        variables: Any,
+        z_BZ: jax.Array,
+        before_BZ: jax.Array,
+        wanted: "Wanted",
+        smoothness_B: jax.Array,
+        steps: int = 60,
+    ) -> dict[str, jax.Array]:
+        """The noise `z` (B, Z), sought from `z_BZ` on, of an image that has what is wanted and
+        stays near that of `before_BZ` (equation 5); and the `error` (B,) of what is wanted there,
+        and the `first` one, where the search began.
+
+        smoothness: weight of the mean square distance from `before_BZ`.
+        """
+        cell = cell_of(wanted.edges.shape[1:])
+
+        def cost(z):
+            image = (self.generate(variables, z) - self.low) / (1 - self.low)
+            error = edit_error(image, wanted, cell)
+            return (error + smoothness_B * jnp.square(z - before_BZ).mean(1)).sum(), error
+
+        z, errors = self._descend(cost, z_BZ, EDIT_RATE, steps)
+        return {"z": z, "error": cost(z)[1], "first": errors[0]}
+
+    def functions(self, name: str) -> Mapping[str, Callable[..., Any]]:
+        """`sample`, `project` and `edit` as functions of a learner, whose generator is
+        `variables["frozen"][name]`."""
+
+        def sample(variables, batch):
+            return self.generate(variables["frozen"][name], batch["z"])
+
+        def project(variables, batch, steps):
+            return self.project(variables["frozen"][name], batch["image"], batch["z"], steps)
+
+        def edit(variables, batch, steps):
+            wanted = Wanted(*(batch[part] for part in Wanted._fields))
+            given = batch["z"], batch["before"], wanted, batch["smoothness"]
+            return self.edit(variables["frozen"][name], *given, steps=steps)
+
+        return {"sample": sample, "project": project, "edit": edit}
+
+    def _descend(self, cost, z, rate, steps):
+        """(the noise after these steps of Adam, the errors (steps, B) before each).
+        `cost(z) -> (sum of the costs of all examples, errors (B,))`."""
+        rule = optax.adam(rate)
+
+        def step(carry, _):
+            z, state = carry
+            gradient, errors = jax.grad(cost, has_aux=True)(z)
+            updates, state = rule.update(gradient, state)
+            return (self.inside(optax.apply_updates(z, updates)), state), errors
+
+        (z, _), errors = jax.lax.scan(step, (z, rule.init(z)), length=steps)
+        return z, errors
 
 
 class Wanted(NamedTuple):
-    """Colors (H, W, C) where `colored` (H, W) is 1, and edges (H, W) where `sketched` (H, W) is
-    1."""
+    """What an edit asks for: colors (B, H, W, C) where `colored` (B, H, W) is 1, and edges
+    (B, H, W) where `sketched` (B, H, W) is 1. B is 1 where all images are asked for the same."""
 
     color: jax.Array
     colored: jax.Array
@@ -54,17 +159,28 @@ def edge_histogram(x_BHW: jax.Array, cell: int) -> jax.Array:
 def edit_error(x_BHWC: jax.Array, wanted: Wanted, cell: int) -> jax.Array:
     """(B,): the mean square error of the colors where they are asked for, and SKETCH times that of
     the edges' histograms in the cells that a sketch touches (equation 5)."""
-    apart = jnp.square(x_BHWC - wanted.color[None]).mean(-1) * wanted.colored[None]
-    error = apart.sum((1, 2)) / (wanted.colored.sum() + 1e-5)
-    height, width = (side // cell for side in wanted.edges.shape)
+    apart = jnp.square(x_BHWC - wanted.color).mean(-1) * wanted.colored
+    error = apart.sum((1, 2)) / (wanted.colored.sum((1, 2)) + 1e-5)
+    height, width = (side // cell for side in wanted.edges.shape[1:])
     touched = (
-        wanted.sketched[: height * cell, : width * cell]
-        .reshape(height, cell, width, cell)
-        .max((1, 3))
+        wanted.sketched[:, : height * cell, : width * cell]
+        .reshape(-1, height, cell, width, cell)
+        .max((2, 4))
     )
-    seen, drawn = edge_histogram(x_BHWC.mean(-1), cell), edge_histogram(wanted.edges[None], cell)
-    edges = jnp.square(seen - drawn).sum(-1) * touched[None]
-    return error + SKETCH * edges.sum((1, 2)) / (touched.sum() + 1e-5)
+    seen, drawn = edge_histogram(x_BHWC.mean(-1), cell), edge_histogram(wanted.edges, cell)
+    edges = jnp.square(seen - drawn).sum(-1) * touched
+    return error + SKETCH * edges.sum((1, 2)) / (touched.sum((1, 2)) + 1e-5)
+
+
+def wanted_by(strokes: Any, image_HWC: np.ndarray) -> Wanted:
+    """What strokes ask of an image, pixels in [0, 1]: where something is moved, its colors, moved.
+
+    strokes: a `data.Edit`. The arrays have B = 1.
+    """
+    shifted = np.asarray(moved(jnp.asarray(image_HWC), jnp.asarray(strokes.offset)))
+    color = np.where(strokes.colored[..., None] > 0, strokes.color, shifted)
+    colored = np.maximum(strokes.colored, strokes.moved)
+    return Wanted(*(x[None] for x in (color, colored, strokes.edges, strokes.sketched)))
 
 
 def moved(x_HWC: jax.Array, offset_HW2: jax.Array) -> jax.Array:
@@ -139,6 +255,40 @@ def change_between(
 
     (change, _), _ = jax.lax.scan(step, (start, rule.init(start)), length=steps)
     return change
+
+
+def around(z_Z: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Noise (count, Z) from which an edit is sought: first the image's own, then places near it."""
+    offset = np.random.default_rng(seed).uniform(-1, 1, (count, len(z_Z))).astype(np.float32)
+    offset[0] = 0
+    return z_Z + 0.5 * offset
+
+
+def ranked(cost_N: np.ndarray, most: int = 16) -> np.ndarray:
+    """Which results of a search are shown, the best first: at most so many, of no more than twice
+    the mean cost of the better half."""
+    order = np.argsort(cost_N)
+    limit = 2 * cost_N[order[: len(order) // 2]].mean()
+    return order[cost_N[order] <= limit][:most]
+
+
+def between(first_Z: np.ndarray, last_Z: np.ndarray, count: int) -> np.ndarray:
+    """Noise (count, Z) on the line from one to another, both ends with it."""
+    share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    line = (1 - share) * first_Z + share * last_Z
+    line[-1] = last_Z
+    return line
+
+
+_change_between = jax.jit(change_between)
+
+
+def transfer(
+    before_HWC: np.ndarray, after_HWC: np.ndarray, original_HWC: np.ndarray, low: float
+) -> np.ndarray:
+    """The original, of any size, changed as `before` became `after`; pixels from `low` to 1."""
+    change = _change_between(jnp.asarray(before_HWC), jnp.asarray(after_HWC))
+    return np.asarray(change.of(jnp.asarray(original_HWC))).clip(low, 1)
 
 
 def cell_of(size: tuple[int, int]) -> int:

@@ -81,6 +81,18 @@ def serve(
     return server
 
 
+def serve_forever(server: ThreadingHTTPServer) -> None:
+    """Says where the page is, and answers until interrupted."""
+    address = f"http://localhost:{server.server_address[1]}"
+    print(f"paint at {address}, end with Ctrl-C", file=sys.stderr, flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+
+
 def data_url(pixels_HWC: np.ndarray) -> str:
     """uint8 (H, W, 1 or 3) as a PNG in a data URL."""
     buffer = io.BytesIO()

@@ -4,10 +4,12 @@ One file for each kind of output. A report is tested on arrays; it trains nothin
 """
 
 from advdl.reports.comparison import ComparisonReport, Curve
+from advdl.reports.domains import ImagesReport, PointsReport
+from advdl.reports.edits import EditReport
 from advdl.reports.fidelity import RealImages
 from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, StatesReport
-from advdl.reports.sequences import CaptionReport, TranslationReport
+from advdl.reports.sequences import TranslationReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport

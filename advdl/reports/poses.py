@@ -35,7 +35,8 @@ says how sharp, or how noisy, an image is."""
 
 
 class PoseReport:
-    """Reports on the last of the stages, `"stage_1"` or `"stage_2"`.
+    """The report of the last of the stages, `"stage_1"` or `"stage_2"`; it is called with a
+    `Trained` and returns the page. `snapshot`, `predict` and `baselines` are the experiment's.
 
     measure: `(images (B, H, W, 3), batch) -> mergeable metrics`.
     """
@@ -96,8 +97,7 @@ class PoseReport:
             truth = floats(np.stack([test.source.posed(rows, one) for one in points]))
         self.walk(trained, images, persons.scaled(points, images.shape[1]), path, truth)
 
-    def report(self, trained: Trained) -> present.Page:
-        """Pictures, curves and the verdict."""
+    def __call__(self, trained: Trained) -> present.Page:
         folder, figures = trained.folder, trained.figures
         found = {
             "SSIM above the condition's": (

@@ -152,14 +152,6 @@ def _absent(folder: str | pathlib.Path, experiment: str, what: str) -> str:
     return f"{folder} holds no {what}; first: {first}"
 
 
-def trained_player(
-    folder: str | pathlib.Path, experiment: str, player: str, which: Which = "latest"
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """`load_player` without the spec."""
-    config, _, variables, step = load_player(folder, experiment, player, which)
-    return config, variables, step
-
-
 class Log:
     """Writes metrics.jsonl and TensorBoard events of a run that goes on from `step`.
 

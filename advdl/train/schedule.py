@@ -56,10 +56,8 @@ def schedule(
 
 
 def decayed(rate: optax.Schedule, factor: float, every: int, after: int = 1) -> optax.Schedule:
-    """A learning rate that is multiplied by `factor` after every `every` updates, again and again
-    (0: never); for the first time after `after` times as many."""
-    if not every:
-        return rate
+    """A learning rate that is multiplied by `factor` after every `every` updates, again and again;
+    for the first time after `after` times as many."""
     return lambda n: rate(n) * factor ** jnp.maximum(jnp.asarray(n) // every + 1 - after, 0)
 
 

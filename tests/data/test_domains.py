@@ -1,5 +1,7 @@
 """Two sets that nobody has paired."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,3 +150,11 @@ def test_an_empty_side_is_told(tmp_path):
     (tmp_path / "B").rmdir()
     with pytest.raises(UserError, match="no images of B2 in train"):
         data.open_domains(f"folder:{tmp_path}", "train")
+
+
+def test_the_spec_of_two_domains_comes_back_as_it_was_stored():
+    for name, points in (("modes", True), ("bags_shoes", False)):
+        spec = data.DomainsSpec.of(data.open_domains(name, "test"))
+        stored = json.loads(json.dumps(spec.to_json()))
+        assert data.DomainsSpec.from_json(stored) == spec and spec.points is points
+    assert spec.factors == domains.FACTORS and (spec.a.name, spec.b.shape) == ("bags", (16, 16, 3))

@@ -67,3 +67,11 @@ def test_one_rule_that_is_broken_breaks_all_and_an_open_one_leaves_the_rest_open
 
     assert all_of(True, True) is True and all_of() is True
     assert all_of(True, None) is None and all_of(None, False) is False
+
+
+@pytest.mark.parametrize(("low", "kept"), [([0.1, 0.2], True), ([0.1, 0.3], False), ([0.0], True)])
+def test_a_ratio_holds_for_the_worst_of_one_beside_the_best_of_the_other(low, kept):
+    rule = metrics.Ratio("a/spread", "low", "high", 5.0)
+    found = rule({"a/spread": {"low": low, "high": [2.0, 1.0]}}, {"a/spread": "spread"})
+    assert found.holds is kept and ("missed" in found.sentence) is not kept
+    assert found.sentence.startswith("Spread, high to low: ")

@@ -2,11 +2,13 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advdl import data, models
 from advdl.models import dcgan, igan
 
 RANDOM = np.random.default_rng(0)
@@ -14,8 +16,9 @@ SIZE = 16
 
 
 def wanted(**changes):
+    """The same of every image."""
     nothing = igan.Wanted(*(jnp.zeros((SIZE, SIZE, *rest)) for rest in ((3,), (), (), ())))
-    return nothing._replace(**changes)
+    return igan.Wanted(*(x[None] for x in nothing._replace(**changes)))
 
 
 def line(turned):
@@ -38,6 +41,19 @@ def test_colors_count_where_they_are_asked_for():
     np.testing.assert_allclose(
         jax.jit(igan.edit_error, static_argnums=2)(x, asked, 4), [1, 0, 7 / 8], atol=1e-4
     )
+
+
+def test_each_image_may_be_asked_for_something_else():
+    x = jnp.asarray(RANDOM.random((3, SIZE, SIZE, 3)), jnp.float32)
+    masks = jnp.asarray(RANDOM.random((2, 3, SIZE, SIZE)) < 0.1, jnp.float32)
+    each = [
+        wanted(color=x[n - 1], colored=masks[0, n], edges=x[n, ..., 0], sketched=masks[1, n])
+        for n in range(3)
+    ]
+    error = jax.jit(igan.edit_error, static_argnums=2)
+    together = igan.Wanted(*(jnp.concatenate(parts) for parts in zip(*each, strict=True)))
+    alone = [error(x[n : n + 1], one, 4)[0] for n, one in enumerate(each)]
+    np.testing.assert_allclose(error(x, together, 4), alone, rtol=1e-5)
 
 
 def test_an_edge_is_told_by_its_direction_and_not_by_its_sign():
@@ -122,6 +138,96 @@ def test_a_change_is_found_and_holds_for_a_larger_image(after):
 def test_no_change_is_no_change():
     x = blob((0.5, 0.5), (1, 0, 0))
     np.testing.assert_allclose(jax.jit(igan.change_between)(x, x).of(x), x, atol=1e-3)
+
+
+class Generator(nn.Module):
+    """A smooth image of 8 by 8 pixels for each noise."""
+
+    @nn.compact
+    def __call__(self, z, train):
+        h = jnp.tanh(nn.Dense(32)(z))
+        return jnp.tanh(nn.Dense(64)(h)).reshape(-1, 8, 8, 1)
+
+
+def space_of(prior="normal"):
+    """(a latent space, the variables of its generator, its search compiled)."""
+    space = igan.LatentSpace(Generator(), models.Noise(prior, 8), -1.0)
+    variables = space.generator.init(jax.random.key(0), jnp.zeros((1, 8)), train=False)
+    return space, variables, jax.jit(space.project, static_argnames="steps")
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_optimization_comes_nearer_and_stays_where_the_noise_lies(prior):
+    space, variables, project = space_of(prior)
+    outside = 4 * space.noise.of_seed(1, 8)
+    x, start = space.generate(variables, outside), outside / 8
+    found = project(variables, x, start, steps=100)
+    nearer = space.error(variables, found, x) < space.error(variables, start, x)
+    assert np.asarray(nearer).all()
+    length = np.linalg.norm(found, axis=1)
+    if prior == "normal":  # the chi-squared quantile of 99 % with 8 degrees of freedom
+        assert (length <= np.sqrt(20.09) * 1.0001).all() and length.max() > np.sqrt(20.09) * 0.99
+    else:
+        assert np.abs(found).max() == pytest.approx(np.sqrt(3))
+    alone = project(variables, x[:1], start[:1], steps=100)
+    np.testing.assert_allclose(alone, found[:1], atol=1e-4)  # nobody sees the others
+
+
+def test_the_noise_of_a_generated_image_is_found():
+    space, variables, project = space_of()
+    z = space.noise.of_seed(3, 4)
+    x = space.generate(variables, z)
+    found = project(variables, x, 0.5 * z, steps=200)
+    assert space.error(variables, found, x).max() < 1e-3
+
+
+def test_an_edit_of_the_first_step_is_where_it_began():
+    space, variables, _ = space_of()
+    z = space.noise.of_seed(1, 3)
+    asked = igan.Wanted(*(jnp.ones((1, 8, 8, *rest)) for rest in ((1,), (), (), ())))
+    found = space.edit(variables, z, z, asked, jnp.zeros(3), steps=1)
+    image = (space.generate(variables, z) + 1) / 2
+    np.testing.assert_allclose(found["first"], igan.edit_error(image, asked, 2), rtol=1e-5)
+    assert (found["error"] < found["first"]).all()
+
+
+def test_starts_lie_around_the_image_itself():
+    z = RANDOM.normal(size=8).astype(np.float32)
+    starts = igan.around(z, 64, seed=1)
+    np.testing.assert_array_equal(starts[0], z)
+    assert np.abs(starts - z).max() <= 0.5 and np.abs(starts[1:] - z).min(1).max() > 0
+
+
+def test_the_best_are_shown_first_and_bad_ones_not():
+    cost = np.array([5.0, 1.0, 1.2, 0.9, 1.9, 2.3])
+    assert igan.ranked(cost).tolist() == [3, 1, 2, 4]  # twice the mean of .9, 1 and 1.2 is 2.07
+    assert igan.ranked(cost, most=2).tolist() == [3, 1]
+
+
+def test_a_line_has_its_ends():
+    first, last = RANDOM.normal(size=(2, 8)).astype(np.float32)
+    line = igan.between(first, last, 5)
+    np.testing.assert_array_equal(line[[0, -1]], [first, last])
+    np.testing.assert_allclose(line[2], (first + last) / 2, rtol=1e-6)
+
+
+def test_what_is_moved_is_asked_for_where_it_goes():
+    image = RANDOM.random((8, 8, 3)).astype(np.float32)
+    stroke = {"kind": "warp", "from": [2, 4], "to": [5, 4], "radius": 1.2}
+    strokes = data.parse_strokes({"strokes": [stroke]}, "here", (8, 8, 3))
+    asked = igan.wanted_by(strokes, image)
+    at = asked.colored[0] > 0
+    assert at[:, 3:7].any() and not at[:, :3].any()
+    rows, columns = np.nonzero(at)
+    np.testing.assert_allclose(asked.color[0][at], image[rows, columns - 3], atol=1e-6)
+
+
+def test_an_original_of_any_size_is_changed_as_the_small_image_was():
+    before, after = blob((0.45, 0.5), (1, 0.5, 0.2)), blob((0.45, 0.5), (0.2, 0.5, 1))
+    large = [np.kron(x, np.ones((3, 3, 1), np.float32)) for x in (before, after)]
+    found = igan.transfer(before, after, large[0], 0.0)
+    assert np.square(found - large[1]).mean() < 0.35 * np.square(large[0] - large[1]).mean()
+    assert found.min() >= 0 and found.max() <= 1
 
 
 def test_the_encoder_is_the_discriminator_with_more_outputs():
