@@ -67,8 +67,8 @@ Build = Callable[[Any, Any], Experiment]
 def spec_of(build: Build, stored: Mapping[str, Any], file: Any = SPEC) -> data.Spec:
     """The spec that was stored, of the kind that `build` is annotated with. Raises UserError."""
     kind = typing.get_type_hints(build).get("spec")
-    known = isinstance(kind, type) and issubclass(kind, data.Spec)
-    return (kind if known else data.Spec).from_json(stored.get("spec"), file)
+    kind = kind if isinstance(kind, type) and issubclass(kind, data.Spec) else data.Spec
+    return kind.from_json(stored.get("spec"), file)
 
 
 class Session:
@@ -191,16 +191,17 @@ class Session:
 
     def evaluated(self, state: train.State) -> train.State:
         """What a state is evaluated and used as; the one that is given stays as it is."""
-        if self.experiment.statistics is None:
+        if self._measuring is None:
             return state
-        return train.recompute_statistics(
-            self._measuring, state, self.part(self.splits.train), self.experiment.statistics[1]
-        )
+        placed, count = self._measuring
+        return train.recompute_statistics(placed, state, self.part(self.splits.train), count)
 
     @functools.cached_property
-    def _measuring(self) -> train.Placed:
-        measure = self.experiment.statistics[0]
-        return self.placement(train.measuring(self.experiment.learner, measure))
+    def _measuring(self) -> tuple[train.Placed, int] | None:
+        if self.experiment.statistics is None:
+            return None
+        measure, count = self.experiment.statistics
+        return self.placement(train.measuring(self.experiment.learner, measure)), count
 
     def evaluate(self, state: train.State) -> dict[str, Any]:
         """Figures of a state on every evaluation, `"test/accuracy"`."""

@@ -174,9 +174,9 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
                 results = verbs.run_train(session)
             case "evaluate":
                 results = verbs.run_evaluate(session, which)
-            case "predict":
+            case "predict" if options is not None:
                 results = verbs.run_predict(session, options, which)
-            case "bench":
+            case _:
                 results = bench.run_bench(session, Session(file.stem, config, run, load, build))
         if train.leads():
             _print(results, as_json)
@@ -203,7 +203,8 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
 
 def _settle() -> None:
     """Compiled programs are kept between runs; libraries speak up only when something is wrong."""
-    if jax.config.jax_compilation_cache_dir is None:
+    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]: set as JAX is imported
+    if cache is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
     train.keep_memory()

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -58,7 +57,7 @@ def given(arguments: Sequence[str], name: str) -> str | None:
     """The value of `--name VALUE` or `--name=VALUE` before everything is parsed; None where it is
     not given."""
     value = None
-    for word, after in itertools.pairwise([*arguments, None]):
+    for word, after in zip(arguments, [*arguments, None][1:], strict=True):
         if word == f"--{name}":
             value = after
         elif word.startswith(f"--{name}="):

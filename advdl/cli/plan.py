@@ -194,9 +194,9 @@ def _row(one: Plan) -> list[str]:
         ",".join(f"{axis}={size}" for axis, size in one.mesh.items() if size > 1)
         or next(iter(one.mesh)) + "=1"
     )
-    bound = max(one.seconds, key=one.seconds.get) if one.seconds else ""
+    seconds, known = one.seconds or {}, one.flops is not None
+    bound = max(seconds, key=lambda resource: seconds[resource], default="")
     sent = sum(each.sent for each in one.collectives)
-    known = one.flops is not None
     return [
         one.topology,
         str(one.chips),
@@ -211,10 +211,10 @@ def _row(one: Plan) -> list[str]:
         bytes_(one.total),
         bytes_(one.memory),
         "yes" if one.fits else "no",
-        f"{one.flops / 1e9:.4g}" if known else "",
+        "" if one.flops is None else f"{one.flops / 1e9:.4g}",
         bytes_(one.bytes),
         bytes_(sent if known else None),
-        f"{one.seconds[bound] * 1e3:.3g}" if bound else "",
+        f"{seconds[bound] * 1e3:.3g}" if bound else "",
         bound,
         f"{one.rate:.3g}" if one.rate else "",
         f"{one.compile_seconds:.1f}" if known else "",

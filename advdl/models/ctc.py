@@ -67,13 +67,15 @@ def matches(
     return (said_BL == label_BL).all(1) & (count_B == label_length_B)
 
 
-def likeliest_label(logits_BTK: jax.Array, frames_B: jax.Array, labels: Sequence[int]) -> jax.Array:
+def likeliest_label(
+    logits_BTK: jax.Array, frames_B: jax.Array | np.ndarray, labels: Sequence[int]
+) -> jax.Array:
     """(B,): which of these labels is the likeliest to be the whole string."""
     batch = len(logits_BTK)
 
     def loss_B(label):
         string_B1, length_B = jnp.full((batch, 1), label), jnp.ones(batch, jnp.int32)
-        return losses.ctc(logits_BTK, frames_B, string_B1, length_B)
+        return losses.ctc(logits_BTK, jnp.asarray(frames_B), string_B1, length_B)
 
     candidates = jnp.asarray(labels, jnp.int32)
     return candidates[jax.lax.map(loss_B, candidates).argmin(0)]

@@ -400,7 +400,7 @@ def test_checkpoints_lie_where_they_are_told_and_are_found_there(verb, tmp_path)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], ["--placement jit", "--placement mesh"]),
+        (["--placement", "jit"], ["--placement jit", "--placement mesh"]),
         (["--placement", "mesh", "--coordinator", "h:1"], ["--processes N", "give all three"]),
         (
             ["--placement", "mesh", "--coordinator", "here", "--processes", 2, "--process", 0],
