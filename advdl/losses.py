@@ -42,8 +42,9 @@ def token_cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of every token of sequences and whether it counts, (B, T) each, float32, for
     `Mean.of(*token_cross_entropy(…))`, which is a mean over the first `length` tokens of each,
-    whatever the padding holds."""
-    counted_BT = (jnp.arange(target_BT.shape[-1])[None] < length_B[:, None]).astype(jnp.float32)
+    whatever the padding holds. B may be several axes."""
+    place_BT = jax.lax.broadcasted_iota(length_B.dtype, target_BT.shape, target_BT.ndim - 1)
+    counted_BT = (place_BT < length_B[..., None]).astype(jnp.float32)
     return cross_entropy(logits_BTV, jnp.where(counted_BT > 0, target_BT, 0)), counted_BT
 
 

@@ -1,6 +1,7 @@
-"""From one language to another: an encoder reads, a decoder writes, and attention says where it
-looks meanwhile. Bahdanau, Cho & Bengio 2014 (arXiv:1409.0473); `--attention dot|general` is Luong,
-Pham & Manning 2015 (arXiv:1508.04025). Departures from them: `advdl/models/seq2seq.py`.
+"""From one language to another: an encoder reads, a decoder writes and looks back by attention.
+
+Multiple to multiple. Bahdanau, Cho & Bengio 2014 (arXiv:1409.0473); `--attention dot|general` is
+Luong, Pham & Manning 2015 (arXiv:1508.04025). Departures from them: `advdl/models/seq2seq.py`.
 
     python experiments/translate.py train                       # laptop: English numbers to Spanish
     python experiments/translate.py train --attention none      # by the last state alone
@@ -26,7 +27,7 @@ from advdl.models import decoding, seq2seq
 
 
 @dataclass(frozen=True)
-class Config(cli.Config):
+class Config(cli.TextConfig):
     data: str = "numbers"
     """numbers, in words; or folder:PATH with PATH/train.SOURCE, PATH/train.TARGET and the same of
     val and test."""
@@ -36,16 +37,6 @@ class Config(cli.Config):
     """Language that is written."""
     attention: Literal["additive", "dot", "general", "none"] = "additive"
     """How the decoder looks at what was read."""
-    embedding: cli.Count = 64
-    """Number of features of a word."""
-    features: cli.Count = 128
-    """Number of features of the recurrent states."""
-    dropout: cli.Rate = 0.0
-    """Rate of dropout on embeddings and on what the logits are made of."""
-    sampling: cli.Share = 0.0
-    """Probability of feeding the decoder its own word at the end of training; it grows from 0."""
-    least: cli.Count = 1
-    """Number of times that a word must occur in the training part to be known."""
     longest: cli.Count = 30
     """Number of words of the longest sentence; longer ones are left out of training, or cut."""
     buckets: cli.Count = 1
@@ -87,8 +78,7 @@ def load(config: Config) -> data.Splits:
         metrics.corpus_bleu(["one"], ["one"])  # a missing library is told before the training
         return texts().batches(part, spec, config.buckets, config.batch, config.seed)
 
-    parts = {part: functools.partial(batches, part) for part in ("train", "val", "test")}
-    return data.Splits(lambda: texts().spec(config.least), parts.pop("train"), parts)
+    return data.Splits.of(lambda: texts().spec(config.least), batches)
 
 
 def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
@@ -107,8 +97,7 @@ def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
         return Mean.of(error, counted), Mean.of(right, counted), exact
 
     def loss(variables, batch, rng):
-        """Scheduled sampling: Bengio et al. 2015, arXiv:1506.03099."""
-        own = config.sampling and config.sampling * jnp.minimum(1.0, rng.step / config.steps)
+        own = config.growing_sampling(rng.step)
         keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
         (logits, _), _ = train.training(network, variables, *given(batch), sampling=own, rngs=keys)
         nats, right, _ = compared(logits, batch, jnp.ones(len(logits)))

@@ -8,6 +8,7 @@ folder, is here.
 from advdl.cli.config import (
     Config,
     Predict,
+    TextConfig,
     at_least,
     parse_checkpoint,
     parse_choices,

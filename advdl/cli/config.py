@@ -5,12 +5,13 @@ import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from advdl import train
 from advdl.cli.progress import say
-from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, check_ranges
+from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 from advdl.errors import UserError, nearest
 
 Seconds = Annotated[float, Range(1)]
@@ -134,6 +135,27 @@ class Config:
         return train.Player(
             init, loss, optimizer, decay or None, self.accumulate, self.remat, frozen
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(Config):
+    """Settings of a run whose network writes texts."""
+
+    embedding: Count = 64
+    """Number of features of a token."""
+    features: Count = 128
+    """Number of features of the recurrent states."""
+    dropout: Rate = 0.0
+    """Rate of dropout on what recurrent layers read and on what the logits are made of."""
+    sampling: Share = 0.0
+    """Probability of feeding the network its own token in place of the true one in training."""
+    least: Count = 1
+    """Number of times that a word must occur in the training part to be known."""
+
+    def growing_sampling(self, step: jax.Array) -> jax.Array | float:
+        """Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099): the probability of feeding the
+        network its own token, from 0 before the first update to `--sampling` at the last."""
+        return self.sampling and self.sampling * jnp.minimum(1.0, step / self.steps)
 
 
 SAID_ANEW = (

@@ -36,6 +36,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
     if summary is not None and step >= config.steps:
         say(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
+    _ = session.batches, session.evaluations  # what is wrong with the data is told before a file
     train.agreed(lambda: _begin(session))
     if not train.everywhere((run.folder / "config.json").exists()):
         raise UserError(

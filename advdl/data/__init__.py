@@ -11,8 +11,16 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, prefetch
-from advdl.data.captions import Album, Captioned, captioned_digits, open_captions, read_captions
+from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, batches_of, prefetch
+from advdl.data.captions import (
+    Album,
+    Captioned,
+    CaptionSpec,
+    caption_parts,
+    captioned_digits,
+    open_captions,
+    read_captions,
+)
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.corpus import Corpus, Speller, StreamBatches, StreamEvalBatches, open_text
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size

@@ -151,6 +151,15 @@ class EvalBatches(Shared):
         return batch if self._transform is None else self._transform(batch)
 
 
+def batches_of(
+    part: str, source: Source, size: int, seed: int, transform: Transform | None = None
+) -> TrainBatches | EvalBatches:
+    """Batches of a part of the data: endless ones of `train`, a finite sequence of any other."""
+    if part == "train":
+        return TrainBatches(source, size, seed, transform)
+    return EvalBatches(source, size, transform)
+
+
 class Several:
     """`batches(n)`: those of steps n·count … n·count + count - 1 in one, where example i of step
     n·count + j is at place i·count + j. So dealing it into `count` hands, as `train.repeated` does,

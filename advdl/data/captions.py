@@ -5,9 +5,10 @@ Axes: B batch, N images, R captions of an image, T tokens, H height, W width, C 
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -18,9 +19,10 @@ from advdl.data.folder import ENDINGS, image_files
 from advdl.data.scenes import draw_counter, grainy, ground
 from advdl.data.sequences import pad
 from advdl.data.source import ArraySource, Bare, Of, Source, in_memory, numbers
+from advdl.data.spec import Spec
 from advdl.data.text import read_json
 from advdl.data.views import View, cover
-from advdl.data.vocabulary import BEGIN, END, Vocabulary
+from advdl.data.vocabulary import BEGIN, END, TextSpec
 from advdl.errors import UserError, nearest
 
 PARTS = ("train", "val", "test")
@@ -40,37 +42,50 @@ class Album(NamedTuple):
     captions: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True)
+class CaptionSpec(Spec):
+    """Images with captions, as a network gets them. shape: (H, W, C). text: the captions; of those
+    with more than `text.longest` words as many are read."""
+
+    shape: tuple[int, int, int]
+    text: TextSpec
+
+    def __post_init__(self):
+        if min(self.shape) < 1 or not self.text.longest:
+            raise ValueError("its images or captions have no size")
+
+    @classmethod
+    def of(cls, album: Album, least: int, longest: int) -> Self:
+        """The spec of these images. least: number of times that a word must occur to be known."""
+        captions = (caption for own in album.captions for caption in own)
+        text = TextSpec.of("captions", captions, least, longest=longest)
+        return cls(tuple(album.images.image_shape), text)
+
+
 class Captioned(Of):
     """A source of an album's images with captions as ids: the beginning, the words that are known
     or `UNKNOWN`, the end, and padding. Of captions longer than `longest` words as many are read,
-    and no end.
+    and no end. cut: how many of them there are.
 
-    words: from a caption to its words. drawn: an image comes with one of its captions, chosen by
+    drawn: an image comes with one of its captions, chosen by
     the example's own number: `{"image", "caption" (B, longest + 2), "caption_length" (B,)}`, the
     beginning counted. Else with all: `{"image", "caption" (B, R, longest + 2), "caption_length" (B,
     R)}`, of length 0 where an image has fewer than another.
     """
 
-    def __init__(
-        self,
-        album: Album,
-        vocabulary: Vocabulary,
-        words: Callable[[str], list[str]],
-        longest: int,
-        drawn: bool = False,
-    ):
+    def __init__(self, album: Album, spec: TextSpec, drawn: bool = False):
         super().__init__(album.images)
-        self.drawn, self.draws = drawn, album.images.draws + drawn
-        self.longest, self.cut = longest, 0
+        self.album, self.drawn, self.draws = album, drawn, album.images.draws + drawn
+        self.longest, self.cut = spec.longest, 0
         self._ids, self._lengths = [], []
         for own in album.captions:
-            spelled = [vocabulary.encode(words(caption)) for caption in own]
-            self.cut += sum(len(ids) > longest for ids in spelled)
+            spelled = [spec.encode(caption) for caption in own]
+            self.cut += sum(len(ids) > self.longest for ids in spelled)
             rows = [
-                [BEGIN, *ids, END] if len(ids) <= longest else [BEGIN, *ids[:longest]]
+                [BEGIN, *ids, END][: self.longest + 1 if len(ids) > self.longest else None]
                 for ids in spelled
             ]
-            padded = pad(rows, longest + 2)
+            padded = pad(rows, self.longest + 2)
             self._ids.append(padded.ids)
             self._lengths.append(padded.lengths)
 
@@ -118,17 +133,24 @@ class Photographs(Bare):
         return decode_view(pathlib.Path(file), file, self.image_shape, self._view, u)
 
 
-def open_captions(spec: str, size: int = 0) -> dict[str, Album]:
-    """The images and captions that a person named: train, val and, where there are some, test.
+def caption_parts(name: str) -> tuple[str, ...]:
+    """The parts that there are of the data called so; nothing is read."""
+    kind, _, rest = name.partition(":")
+    there = kind != "folder" or (pathlib.Path(rest).expanduser() / "captions_test.json").exists()
+    return PARTS if there else PARTS[:2]
 
-    spec: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and
+
+def open_captions(name: str, part: str, size: int = 0) -> Album:
+    """The images and captions of a part that a person named.
+
+    name: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and
     captions_val.json as COCO has them and the images in PATH/train and PATH/val, and the same of
     test if one likes. size: the side that images have, of photographs the middle square; by default
     64 pixels.
 
     Raises UserError for what is not there or cannot be read.
     """
-    kind, _, rest = spec.partition(":")
+    kind, _, rest = name.partition(":")
     if kind == "folder" and rest:
         root = pathlib.Path(rest).expanduser()
         if not root.is_dir():
@@ -136,12 +158,11 @@ def open_captions(spec: str, size: int = 0) -> dict[str, Album]:
                 f"no folder {root}; expected {root}/captions_train.json and {root}/train/*.jpg, the"
                 " same of val"
             )
-        parts = [part for part in PARTS if part != "test" or (root / "captions_test.json").exists()]
-        return {part: _folder(root, part, size or SIZE) for part in parts}
-    if spec != "digit_scenes":
+        return _folder(root, part, size or SIZE)
+    if name != "digit_scenes":
         known = ["digit_scenes", "folder:PATH"]
-        raise UserError(f"no captions {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
-    return {part: captioned_digits(part, size or SIZE) for part in PARTS}
+        raise UserError(f"no captions {name!r}; there are {', '.join(known)}{nearest(name, known)}")
+    return captioned_digits(part, size or SIZE)
 
 
 def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> Album:

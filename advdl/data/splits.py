@@ -1,7 +1,8 @@
 """The data of an experiment: a spec, batches to train on, and batches to evaluate on by name."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
 from advdl.data.batches import EvalBatches, TrainBatches
 from advdl.data.source import Source
@@ -51,6 +52,17 @@ class Splits:
 
         others = {name: evaluated(source) for name, source in sources.items() if name != "train"}
         return cls(spec, training, others)
+
+    @classmethod
+    def of(
+        cls,
+        spec: Callable[[], Spec],
+        batches: Callable[[str, Any], Any],
+        parts: Iterable[str] = ("train", "val", "test"),
+    ) -> Self:
+        """Splits whose parts are opened by one function, `batches(part, spec)`."""
+        opened = {part: functools.partial(batches, part) for part in parts}
+        return cls(spec, opened.pop("train"), opened)
 
     def given(self, spec: Spec | None) -> "Splits":
         """The same with a spec that was stored, if there is one: it is not made again."""

@@ -206,8 +206,9 @@ def cider_d(
 def caption_figures(
     candidates: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of captions as text, one for each image, with its
-    references, by `tokenize`.
+    """BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and the share that equals a reference, of captions as
+    text, one for each image, with its references, by `tokenize`. Of a single image there is no
+    CIDEr-D, which would be 0 whatever the caption.
 
     Raises ValueError for different numbers of candidates and references, for none, and for an image
     without references.
@@ -215,8 +216,12 @@ def caption_figures(
     _check(candidates, references)
     mine = [tokenize(caption) for caption in candidates]
     theirs = [[tokenize(caption) for caption in own] for own in references]
-    found = {f"BLEU-{n}": value for n, value in enumerate(bleu(mine, theirs), 1)}
-    return found | {"ROUGE-L": rouge_l(mine, theirs), "CIDEr-D": cider_d(mine, theirs)}
+    found = {f"bleu_{n}": value for n, value in enumerate(bleu(mine, theirs), 1)}
+    found["rouge_l"] = rouge_l(mine, theirs)
+    if len(mine) > 1:
+        found["cider_d"] = cider_d(mine, theirs)
+    right = sum(own in several for own, several in zip(mine, theirs, strict=True))
+    return found | {"exact_match": right / len(mine)}
 
 
 def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[float, str]:

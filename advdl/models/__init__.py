@@ -7,6 +7,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 
@@ -45,7 +46,13 @@ from advdl.models.inference import in_portions, probabilities
 from advdl.models.language import LanguageModel
 from advdl.models.reader import Reader, Window, at_end
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
-from advdl.models.variant import Variant, abstract, count_multiply_adds, count_parameters
+from advdl.models.variant import (
+    Variant,
+    abstract,
+    check_shape,
+    count_multiply_adds,
+    count_parameters,
+)
 
 CLASSIFIERS: Mapping[str, Variant] = {
     **alexnet.VARIANTS,
@@ -112,6 +119,16 @@ def classifier(name: str) -> Variant:
     )
 
 
+def encoder(name: str, width: int = 0, dtype: Any = None) -> nn.Module:
+    """The network of `classifier(name)` without its last layers, to see with. width: number of
+    channels of a residual network's first stage (0: its own). Raises UserError for another name,
+    and for the width of a network that is not residual."""
+    network = classifier(name).build(num_classes=None, dtype=dtype)
+    if width and not isinstance(network, resnet.ResNet):
+        raise UserError(f"--width is for residual networks, and {name} is none")
+    return network.clone(width=width) if width else network
+
+
 __all__ = [
     "CLASSIFIERS",
     "NETWORKS",
@@ -123,6 +140,8 @@ __all__ = [
     "Noise",
     "Variant",
     "abstract",
+    "check_shape",
+    "encoder",
     "classifier",
     "grad_cam",
     "in_portions",

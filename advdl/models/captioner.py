@@ -35,10 +35,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.errors import UserError, nearest
 from advdl.models import googlenet, vgg
 from advdl.models.feeding import feed, forced
+from advdl.models.gradcam import last_maps
 from advdl.models.seq2seq import Memory
-from advdl.models.variant import Variant, tokens
+from advdl.models.variant import Variant, abstract, check_shape, tokens
 from advdl.nn import LSTM, Additive, Dense, Dropout
 
 Carry = tuple[Memory, Any]
@@ -105,6 +107,10 @@ class Captioner(nn.Module):
         values = values.reshape(len(values), -1, values.shape[-1])
         return jax.lax.stop_gradient(values) if self.frozen else values
 
+    def features_of(self, image_BHWC: jax.Array) -> jax.Array:
+        """The mean (B, D) of what is seen."""
+        return self.see(image_BHWC).mean(1)
+
     def encode(self, image_BHWC: jax.Array, train: bool = False) -> Carry:
         """What the decoder starts from."""
         values = self.see(image_BHWC, train)
@@ -141,6 +147,13 @@ class Captioner(nn.Module):
         )
         return self.answer(said), weights
 
+    def tell_each(self, carry: Carry, token_BRT: jax.Array) -> jax.Array:
+        """Logits (B, R, T, V) of R captions of each image, from what `encode` gave."""
+        several = token_BRT.shape[1]
+        each = jax.tree.map(lambda x: jnp.repeat(x, several, 0), carry)
+        logits, _ = self.tell(each, token_BRT.reshape(-1, token_BRT.shape[-1]))
+        return logits.reshape(*token_BRT.shape, -1)
+
     def read(self, token: jax.Array, train: bool = False) -> jax.Array:
         """Tokens (…) as words (…, embedding)."""
         return self.drop(self.words(token), train)
@@ -164,6 +177,31 @@ class Captioner(nn.Module):
         memory, cell = carry
         said, cell, _ = self.advance(memory, cell, self.read(token_B))
         return self.answer(said), (memory, cell)
+
+
+def looked_at(
+    name: str, encoder: nn.Module, shape: tuple[int, ...], layer: str, attention: bool
+) -> tuple[str, tuple[int, ...]]:
+    """(the intermediate of an encoder that a captioner looks at, the shape (h, w) of its maps).
+
+    name: what the encoder is called. shape: (H, W, C) of the images. layer: the intermediate's
+    name; "" for the last maps, and for attention the last of at least 4 by 4. Raises UserError for
+    images that the encoder does not take, and for a layer that is not there, or has no maps for
+    attention.
+    """
+    check_shape(name, encoder, shape)
+    seen = jax.eval_shape(
+        lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((1, *shape)), False)[0][1]
+    )
+    least = 4 if attention else 1
+    layer = layer or last_maps(encoder, abstract(encoder, shape), shape, least)
+    known = [name for name, x in seen.items() if len(x.shape) == 4 or not attention]
+    if layer not in known:
+        raise UserError(
+            f"{name} has no layer {layer!r} to look at; there are"
+            f" {', '.join(known)}{nearest(layer, known)}"
+        )
+    return layer, seen[layer].shape[1:3]
 
 
 VARIANTS: Mapping[str, Variant] = {

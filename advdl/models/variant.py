@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from advdl.errors import UserError
 from advdl.nn import tracing
 
 
@@ -81,6 +82,16 @@ def abstract(model: nn.Module, *inputs: Shape) -> Any:
     return jax.eval_shape(
         lambda key, *x: model.init(key, *x, **named), jax.random.key(0), *map(_one, inputs)
     )
+
+
+def check_shape(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raises UserError, with the network's name, where it does not take images of this shape."""
+    try:
+        abstract(model, shape)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{name} does not take images of {shape[0]} by {shape[1]}: {error}"
+        ) from error
 
 
 def count_parameters(model: nn.Module, *inputs: Shape) -> int:

@@ -10,6 +10,6 @@ from advdl.reports.fidelity import RealImages
 from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, StatesReport
-from advdl.reports.sequences import TranslationReport
+from advdl.reports.sequences import CaptionReport, TranslationReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport

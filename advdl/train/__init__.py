@@ -24,6 +24,7 @@ from advdl.train.learner import (
 from advdl.train.loop import Every, Hooks, Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
+from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer
 from advdl.train.placement import Placed, place
 from advdl.train.run import Log, Run, load_player, stored_config, told
 from advdl.train.schedule import (

@@ -56,8 +56,10 @@ def schedule(
 
 
 def decayed(rate: optax.Schedule, factor: float, every: int, after: int = 1) -> optax.Schedule:
-    """A learning rate that is multiplied by `factor` after every `every` updates, again and again;
-    for the first time after `after` times as many."""
+    """A learning rate that is multiplied by `factor` after every `every` updates, again and again
+    (0: never); for the first time after `after` times as many."""
+    if not every:
+        return rate
     return lambda n: rate(n) * factor ** jnp.maximum(jnp.asarray(n) // every + 1 - after, 0)
 
 

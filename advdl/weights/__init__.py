@@ -1,6 +1,13 @@
 """Published weights: read into a network name by name, with a strict report, and written back."""
 
-from advdl.weights.backbone import backbone, encoder_mask, in_encoder, load_backbone, place_backbone
+from advdl.weights.backbone import (
+    backbone,
+    encoder_mask,
+    in_encoder,
+    load_backbone,
+    place_backbone,
+    warm_start,
+)
 from advdl.weights.features import Features, open_features
 from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load
@@ -20,6 +27,7 @@ __all__ = [
     "load_backbone",
     "open_features",
     "place_backbone",
+    "warm_start",
     "read",
     "styles",
     "write",

@@ -12,6 +12,7 @@ import numpy as np
 from advdl.errors import UserError
 from advdl.models import abstract, captioner, dilation, fcn, resnet, segnet, vgg
 from advdl.nn import BatchNorm
+from advdl.train import say
 from advdl.weights import files
 from advdl.weights.load import Report, load
 
@@ -54,6 +55,20 @@ def load_backbone(
             f"{path} is of a network for other images than these: the first layer's channels differ"
         )
     return result, report
+
+
+def warm_start(
+    path: str, model: nn.Module, shape: tuple[int, int, int]
+) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """What `load_backbone` does to the variables of the player `model` before the first update, as
+    `cli.Experiment` takes it; nothing where there is no path."""
+
+    def start(variables):
+        new, report = load_backbone(path, model, variables, shape)
+        say(f"{path}: {report}")
+        return new
+
+    return {"model": start} if path else {}
 
 
 def backbone(model: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, metrics
+from advdl import data
 from advdl.errors import UserError
 
 SENTENCE = re.compile(
@@ -100,19 +100,23 @@ def test_digits_of_the_parts_have_none_in_common(monkeypatch):
     )
 
 
-def vocabulary(album):
-    return data.Vocabulary.of_words(
-        [metrics.tokenize(text) for own in album.captions for text in own]
-    )
+def spec(album, longest):
+    return data.CaptionSpec.of(album, 1, longest).text
 
 
 def test_a_folder_is_read_with_all_its_captions(tmp_path):
     write(tmp_path), write(tmp_path, "val", (("a  cat\n",),))
-    albums = data.open_captions(f"folder:{tmp_path}", 6)
-    assert list(albums) == ["train", "val"] and albums["val"].captions == (("a cat",),)
-    album = albums["train"]
-    assert album.captions == (("a cat", "the cat sits"), ("two dogs",))
-    source = data.Captioned(album, vocabulary(album), metrics.tokenize, 2)
+    name = f"folder:{tmp_path}"
+    assert data.caption_parts(name) == ("train", "val")
+    album, held_out = (data.open_captions(name, part, 6) for part in ("train", "val"))
+    write(tmp_path, "test")
+    assert data.caption_parts(name) == data.caption_parts("digit_scenes") == data.captions.PARTS
+    assert held_out.captions == (("a cat",),) and album.captions == (
+        ("a cat", "the cat sits"),
+        ("two dogs",),
+    )
+    words = spec(album, 2)
+    source = data.Captioned(album, words, False)
     batch = data.EvalBatches(source, 4)[0]
     assert batch["image"].shape == (4, 6, 6, 3) and (batch["image"][:2, 0, 0, 0] == [40, 80]).all()
     assert (
@@ -120,8 +124,7 @@ def test_a_folder_is_read_with_all_its_captions(tmp_path):
         and batch["mask"].tolist() == [1, 1, 0, 0]
         and source.cut == 1
     )
-    words = vocabulary(album)
-    a, cat, the, two, dogs = words.encode(["a", "cat", "the", "two", "dogs"])
+    a, cat, the, two, dogs = words.encode("a cat the two dogs")
     assert batch["caption"][0].tolist() == [
         [data.BEGIN, a, cat, data.END],
         [data.BEGIN, the, cat, 0],
@@ -136,16 +139,14 @@ def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_s
     album = data.Album(images, captions)
 
     def make():
-        return data.TrainBatches(
-            data.Captioned(album, vocabulary(album), metrics.tokenize, 3, drawn=True), 6, seed=1
-        )
+        return data.TrainBatches(data.Captioned(album, spec(album, 3), drawn=True), 6, seed=1)
 
     first, second = make(), make()
-    words, seen = vocabulary(album), set()
+    words, seen = spec(album, 3), set()
     for t in range(40):
         batch = first(t)
         for row, ids in zip(batch["index"], batch["caption"], strict=True):
-            text = " ".join(words.decode(ids))
+            text = words.decode(ids)
             assert text in captions[row]
             seen.add(text)
     assert seen == {text for own in captions for text in own}
@@ -184,7 +185,7 @@ def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_s
 def test_what_is_not_cocos_json_is_told_in_one_line(tmp_path, changes, line):
     write(tmp_path, "val")
     with pytest.raises(UserError, match=re.escape(line)) as told:
-        data.open_captions(f"folder:{write(tmp_path, **changes)}")
+        data.open_captions(f"folder:{write(tmp_path, **changes)}", "train")
     assert "\n" not in str(told.value) and "captions_train.json" in str(told.value)
 
 
@@ -201,28 +202,28 @@ def test_broken_files_are_told_in_one_line(tmp_path):
     for damage, line in wrong.items():
         file.write_bytes(damage)
         with pytest.raises(UserError, match=line):
-            data.open_captions(f"folder:{tmp_path}")
+            data.open_captions(f"folder:{tmp_path}", "train")
     file.write_text(whole)
     (tmp_path / "train" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    source = data.open_captions(f"folder:{tmp_path}")["train"].images
+    source = data.open_captions(f"folder:{tmp_path}", "train").images
     with pytest.raises(UserError, match="1.png does not decode"):
         source.read(np.arange(2))
     (tmp_path / "train" / "0.png").unlink()
     with pytest.raises(UserError, match="'0.png', which is not in"):
-        data.open_captions(f"folder:{tmp_path}")
+        data.open_captions(f"folder:{tmp_path}", "train")
     file.unlink()
     with pytest.raises(UserError, match="cannot read .*captions_train.json"):
-        data.open_captions(f"folder:{tmp_path}")
+        data.open_captions(f"folder:{tmp_path}", "train")
 
 
 @pytest.mark.parametrize(
-    ("spec", "size", "line"),
+    ("name", "size", "line"),
     [
         ("digit_scene", 0, "nearest: digit_scenes"),
         ("folder:/nowhere", 0, "no folder /nowhere"),
         ("digit_scenes", 32, "no room for two digits"),
     ],
 )
-def test_what_is_not_there_is_told(spec, size, line):
+def test_what_is_not_there_is_told(name, size, line):
     with pytest.raises(UserError, match=line):
-        data.open_captions(spec, size)
+        data.open_captions(name, "train", size)

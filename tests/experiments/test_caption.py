@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, models, weights
+from advdl import models, weights
+from advdl.models import captioner
 
 TINY = [
     "--encoder",
@@ -75,6 +76,7 @@ def finished(load, flags, tmp_path_factory):
 
     module, folder = load("caption"), tmp_path_factory.mktemp("caption") / "run"
     cli.main(
+        module.load,
         module.build,
         module.PRESETS,
         module.Predict,
@@ -86,35 +88,15 @@ def finished(load, flags, tmp_path_factory):
 @pytest.mark.experiments
 def test_a_run_is_scored_and_drawn(finished):
     judged = json.loads((finished / "verdict.json").read_text())
-    names = {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "captions right as a whole"}
-    assert names <= judged["greedy"].keys() and judged["verdict"].startswith("val, 6 images")
+    names = {"bleu_1", "bleu_4", "rouge_l", "cider_d", "exact_match"}
+    assert names <= judged["greedy"].keys() and "of 6 images of val" in judged["verdict"]
     assert {"the commonest caption", "a person against the others"} <= judged.keys()
-    assert judged["a person against the others"]["BLEU-1"] == pytest.approx(
+    assert judged["a person against the others"]["bleu_1"] == pytest.approx(
         4 / 5
     )  # red for blue, in five words
     for name in ("curves.png", "other.png", "learned.png", "looks.png", "report.html"):
         assert (finished / "report" / name).exists()
-    assert json.loads((finished / "vocabulary.json").read_text())["image_shape"] == [16, 16, 3]
-
-
-def test_images_are_shown_from_everywhere_with_their_own_captions(load, monkeypatch, tmp_path):
-    module, shown = load("caption"), []
-    monkeypatch.setattr(
-        module.present,
-        "draw_grid",
-        lambda images, path, captions, **_: shown.append((images, captions)),
-    )
-    images = np.arange(90, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
-    module.draw(
-        images,
-        [f"a {n}" for n in range(90)],
-        [[f"b {n}"] for n in range(90)],
-        tmp_path / "some.png",
-    )
-    ((pictures, captions),) = shown
-    rows = pictures[:, 0, 0, 0]
-    assert len(rows) == 18 and np.histogram(rows, 3, (0, 90))[0].min() > 0
-    assert captions == [f"a {n} (b {n})" for n in rows]
+    assert json.loads((finished / "spec.json").read_text())["spec"]["shape"] == [16, 16, 3]
 
 
 @pytest.mark.experiments
@@ -137,8 +119,8 @@ def test_evaluation_has_baselines_beside_it(verb, finished):
     status, out, err = verb("caption", "evaluate", "--run", finished, "--baselines", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert found["nats a word"] > 0 and 0 <= found["captions right as a whole"] <= 1
-    assert "CIDEr-D" in found["the caption of the nearest training image, by pixels"]
+    assert found["val/nats_per_word"] > 0 and 0 <= found["val/exact_match"] <= 1
+    assert "cider_d" in found["the caption of the nearest training image, by pixels"]
 
 
 @pytest.mark.experiments
@@ -167,18 +149,21 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
     for asked, line in wrong:
         status, _, err = verb("caption", "predict", *asked, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
-    damaged = (
-        ('{"vocabulary": ["a"]}', "names no image_shape"),
-        ('{"image_shape": [1, 1, 1]}', "is not a vocabulary"),
-    )
-    for damage, line in damaged:
-        (run / "vocabulary.json").write_text(damage)
+    stored = json.loads((run / "spec.json").read_text())
+    for damage, line in (
+        ({"shape": [16, 16]}, "shape is no"),
+        ({"shape": [16, 16, -3]}, "have no size"),
+        ({"text": stored["spec"]["text"] | {"longest": 0}}, "have no size"),
+        ({"text": stored["spec"]["text"] | {"tokens": ["a"]}}, "begins with"),
+        ({"kind": "TranslationSpec"}, "its kind is 'TranslationSpec'"),
+    ):
+        (run / "spec.json").write_text(json.dumps(stored | {"spec": stored["spec"] | damage}))
         status, _, err = verb("caption", "predict", *files, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
 
 
 @pytest.mark.experiments
-def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_path):
+def test_a_frozen_encoder_is_the_files_after_training(load, opened, photographs, tmp_path):
     """Parameters and statistics, bit for bit, while the decoder learns."""
     module = load("caption")
     whole = models.classifier("resnet8").build(num_classes=3).clone(width=2)
@@ -200,8 +185,8 @@ def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_pat
         init=str(tmp_path / "eye.safetensors"),
         encoder_rate=0.0,
     )
-    experiment = module.build(config)
-    batch = experiment.train(0)
+    splits, experiment = opened("caption", config)
+    batch = splits.train(0)
     shapes = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     state = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0, 1, x.shape).astype(x.dtype)), shapes)
     before = experiment.warm_start["model"](jax.device_get(state["model"].variables))
@@ -227,12 +212,22 @@ def test_a_frozen_encoder_is_the_files_after_training(load, photographs, tmp_pat
         (["--stochastic", 1, "--no-attention"], "give --attention too"),
         (["--encoder-rate", 0], "give --init FILE"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--dropout", 1], "--dropout is 1"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
     status, _, err = verb("caption", "train", "--run", tmp_path / "run", *flags)
     assert status == 2 and line in err and err.count("\n") == 1, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_part_is_told_before_the_training(verb, photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "coco")
+    (tmp_path / "coco" / "captions_val.json").write_text("[]")
+    run, folder = tmp_path / "run", f"folder:{tmp_path / 'coco'}"
+    status, _, err = verb("caption", "train", "--run", run, "--data", folder, *TINY)
+    assert status == 2 and "captions_val.json is not captions" in err and err.count("\n") == 1, err
+    assert not run.exists()
 
 
 def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp_path):
@@ -256,8 +251,7 @@ def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp
     ],
 )
 def test_presets_look_at_maps_that_their_networks_have(load, preset, shape, places):
-    module = load("caption")
-    vocabulary = data.Vocabulary.of_words([["a", "cat"]])
-    config = module.PRESETS[preset]
-    assert config.preset == preset
-    assert module.Narrator(config, vocabulary, shape).map_shape == places
+    config = load("caption").PRESETS[preset]
+    encoder = models.encoder(config.encoder, config.width)
+    given = config.encoder, encoder, shape, config.layer, config.attention
+    assert config.preset == preset and captioner.looked_at(*given)[1] == places

@@ -281,9 +281,12 @@ def test_figures_of_captions_as_text_by_their_names():
     candidates = ["A man's dog runs.", "Two cats sit on a bench"]
     references = [["a man 's dog runs", "The dog!"], ["two cats, on a bench"]]
     found = metrics.caption_figures(candidates, references)
-    assert list(found) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
+    names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "exact_match"]
+    assert list(found) == names
     tokens = [[metrics.tokenize(text) for text in own] for own in references]
-    assert tuple(found.values()) == figures([metrics.tokenize(text) for text in candidates], tokens)
+    mine = [metrics.tokenize(text) for text in candidates]
+    assert tuple(found.values()) == (*figures(mine, tokens), 0.5)
+    assert "cider_d" not in metrics.caption_figures(candidates[:1], references[:1])
 
 
 def test_bleu_of_translations_comes_with_its_signature():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from advdl import data, metrics, present, reports, train
 from advdl.errors import UserError
@@ -103,3 +104,131 @@ def test_sentences_are_translated_and_what_is_not_read_is_said(translated, capsy
         with pytest.raises(UserError, match="is empty; give words"):
             options = SimpleNamespace(sentences=empty, width=5)
             report.predict(translated, options, translated.folder)
+
+
+# ---- captions ----
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A network that says the brightness of an image by a beam, and greedily the same of all; it
+    looks at one place after the other."""
+    bright = {20: "a dark cat", 120: "a gray cat", 220: "a light cat"}
+
+    def album(count, several):
+        values = [list(bright)[n % 3] for n in range(count)]
+        images = np.array(values, np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+        source = data.ArraySource("some", "train", images, np.zeros(count), ())
+        captions = [(bright[value], f"{bright[value]} here")[: 1 + several] for value in values]
+        return data.Album(source, tuple(captions))
+
+    spec = data.CaptionSpec.of(album(9, True), 1, 6)
+    normalize = data.to_float(0.0, 255.0)
+
+    def apply(name, inputs, rows, width=None):
+        values = inputs["image"].mean((1, 2, 3)).round().astype(int)
+        if name == "features":
+            return values[:, None].astype(np.float32)
+        if name == "attend":
+            return np.broadcast_to(np.eye(7, 4), (len(values), 7, 4))
+        out = np.zeros((len(values), 7), np.int32)
+        for row, value in zip(out, values, strict=True):
+            ids = spec.text.framed(bright[20 if width == 1 else int(value)])[1:]
+            row[: len(ids)] = ids
+        return out
+
+    run = train.Run(tmp_path / "run")
+    run.report.mkdir(parents=True)
+    (run.folder / "metrics.jsonl").write_text(
+        json.dumps({"step": 1, "train/nats_per_word": 1.0, "val/nats_per_word": 1.0})
+        + "\n"
+        + json.dumps({"step": 2, "val/exact_match": 0.5})
+        + "\n"
+    )
+
+    def batches(part, count, several=True):
+        source = data.Captioned(album(count, several), spec.text, drawn=part == "train")
+        return data.batches_of(part, source, 4, 0, normalize)
+
+    splits = SimpleNamespace(
+        train=batches("train", 9), evaluations={"val": batches("val", 30), "test": batches("t", 40)}
+    )
+    return SimpleNamespace(
+        spec=spec,
+        normalize=normalize,
+        splits=splits,
+        apply=apply,
+        run=run,
+        folder=run.report,
+        lines=lambda: present.read_metrics(run.folder / "metrics.jsonl"),
+        batches=batches,
+    )
+
+
+def test_captions_are_scored_beside_trivial_ones(captioned):
+    report = reports.CaptionReport(captioned.spec, captioned.normalize, (2, 2), paper="27.7, there")
+    page = report(captioned)
+    found = json.loads((captioned.run.folder / "verdict.json").read_text())
+    assert found["beam of 3"]["bleu_3"] == pytest.approx(found["beam of 3"]["exact_match"]) == 1
+    assert found["greedy"]["exact_match"] == pytest.approx(14 / 40)
+    assert found["the commonest caption"]["exact_match"] == pytest.approx(14 / 40)
+    for nearest in ("by pixels", "by features"):
+        assert found[f"the caption of the nearest training image, {nearest}"]["exact_match"] == 1
+    assert found["a person against the others"]["exact_match"] == 0
+    assert found["9 training images, beam of 3"]["exact_match"] == 1
+    assert page.sentence.startswith("100.0% of 40 images of test")
+    assert page.picture.path == "looks.png" and page.figures[1].paper == "27.7, there"
+    names = {path.name for path in captioned.folder.iterdir()}
+    assert names == {f"{n}.png" for n in ("right", "learned", "looks", "looks_learned", "curves")}
+    assert report.baselines(captioned.splits).keys() == {
+        "the commonest caption",
+        "the caption of the nearest training image, by pixels",
+        "a person against the others",
+    }
+
+
+def test_without_attention_or_a_test_part_captions_are_of_val(captioned):
+    del captioned.splits.evaluations["test"]
+    page = reports.CaptionReport(captioned.spec, captioned.normalize)(captioned)
+    assert page.sentence.startswith("100.0% of 30 images of val")
+    assert page.picture.path == "right.png" and not (captioned.folder / "looks.png").exists()
+
+
+def test_looks_are_of_the_words_that_were_written(captioned, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(present, "draw_looks", lambda *given: drawn.append(given))
+    reports.CaptionReport(captioned.spec, captioned.normalize, (2, 2))(captioned)
+    images, sentences, maps, path = drawn[0]
+    assert path.name == "looks.png" and len(images) == len(sentences) == len(maps) == 6
+    assert {tuple(words) for words in sentences} <= {("a", n, "cat") for n in DARKNESS}
+    for own in maps:
+        np.testing.assert_array_equal(own, np.eye(3, 4).reshape(3, 2, 2))
+
+
+DARKNESS = ("dark", "gray", "light")
+
+
+def test_images_are_shown_from_everywhere_with_their_own_captions(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(
+        present, "draw_grid", lambda images, path, captions, **_: shown.append((images, captions))
+    )
+    images = np.arange(90, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    captions = [(f"a {n}", [f"b {n}"]) for n in range(90)]
+    reports.sequences.draw_captioned(images, captions, tmp_path / "some.png")
+    ((pictures, captions),) = shown
+    rows = pictures[:, 0, 0, 0]
+    assert len(rows) == 18 and np.histogram(rows, 3, (0, 90))[0].min() > 0
+    assert captions == [f"a {n} (b {n})" for n in rows]
+
+
+def test_images_are_captioned_without_the_data(captioned, tmp_path):
+    captioned.splits = None
+    file = tmp_path / "gray.png"
+    Image.fromarray(np.full((20, 30), 120, np.uint8)).save(file)
+    report = reports.CaptionReport(captioned.spec, captioned.normalize, (2, 2))
+    options = SimpleNamespace(files=(file,), width=3)
+    assert report.predict(captioned, options, tmp_path) == {str(file): "a gray cat"}
+    assert (tmp_path / "gray_looks.png").exists()
+    with pytest.raises(UserError, match="needs image files"):
+        report.predict(captioned, SimpleNamespace(files=(), width=3), tmp_path)
