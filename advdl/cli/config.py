@@ -257,15 +257,16 @@ def parse_choices(text: str, name: str, known: Collection[str], least: int = 1) 
     return names
 
 
-def parse_units(text: str, name: str) -> tuple[int, ...]:
+def parse_units(text: str, name: str, least: int = 1) -> tuple[int, ...]:
     """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of
-    units."""
+    units, or of `least` at least."""
     try:
         units = tuple(map(int, text.split(",")))
     except ValueError:
         units = (0,)
-    if min(units) < 1:
-        raise UserError(f"{name} is {text!r}; expected numbers of units, as in 32,32")
+    if min(units) < least:
+        expected = "numbers of units" if least == 1 else f"numbers of at least {least}"
+        raise UserError(f"{name} is {text!r}; expected {expected}, as in 32,32")
     return units
 
 

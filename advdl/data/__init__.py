@@ -56,7 +56,9 @@ from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batc
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import (
+    TASKS,
     Beside,
+    Task,
     TaskSpec,
     adding,
     bits,

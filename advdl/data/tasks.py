@@ -5,7 +5,8 @@ drawn from its own numbers, and the length of the source means nothing; `test` i
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -126,9 +127,9 @@ SYMBOLS = 6
 
 
 def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
-    """`{"sequence": float32 (B, T, 6), "label": int32 (B,)}`: four kinds of distractors, one of six
-    each, and somewhere in the second tenth and again in the sixth an X or a Y (the last two); the
-    label is their order, XX, XY, YX or YY. Hochreiter & Schmidhuber 1997, experiment 6a, whose
+    """`{"sequence": float32 (B, T, 6), "target": int32 (B,)}`: four kinds of distractors, one of
+    six each, and somewhere in the second tenth and again in the sixth an X or a Y (the last two);
+    the target is their order, XX, XY, YX or YY. Hochreiter & Schmidhuber 1997, experiment 6a, whose
     places these are in proportion to its lengths of 100 to 110."""
 
     def make(u):
@@ -140,10 +141,33 @@ def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
             symbol[rows, place] = 4 + chosen[:, n]
         return {
             "sequence": np.eye(SYMBOLS, dtype=np.float32)[symbol],
-            "label": (2 * chosen[:, 0] + chosen[:, 1]).astype(np.int32),
+            "target": (2 * chosen[:, 0] + chosen[:, 1]).astype(np.int32),
         }
 
     return Made("temporal_order", split, steps + 4, make, count)
+
+
+class Task(NamedTuple):
+    """A task whose answer lies far back.
+
+    make: `(split, steps) -> source`. outputs: those of a network, one number or the logits of
+    classes. error: what is measured. blind: the error of a network that ignores the input.
+    """
+
+    make: Callable[[str, int], Made]
+    outputs: int
+    error: str
+    blind: float
+
+    def at(self, split: str, lags: Sequence[int]) -> "Beside":
+        """The task at several lengths: `sequence/50` and `target/50`, and so on."""
+        return Beside({str(lag): self.make(split, lag) for lag in lags})
+
+
+TASKS: Mapping[str, Task] = {
+    "adding": Task(adding, 1, "mean square error", 1 / 6),
+    "temporal_order": Task(temporal_order, 4, "share of wrong answers", 3 / 4),
+}
 
 
 class Beside(Bare):

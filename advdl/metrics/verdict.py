@@ -44,7 +44,8 @@ class Bounds(NamedTuple):
             if self.names is not None and name not in self.names:
                 continue
             own = {metric: each[name] for metric, each in figures.items()}
-            found.append(_bounded(name, own, self.at_least, self.at_most, self.best, labels))
+            holds, of, told = _bounded(own, self.at_least, self.at_most, self.best, labels)
+            found.append(Verdict(f"For {name} the {of} seeds has {told}.", holds))
         kept = [one.holds for one in found]
         holds = (any(kept) or not kept) if self.best else all(kept)
         return Verdict(" ".join(one.sentence for one in found), holds)
@@ -108,7 +109,8 @@ def verdict(
 ) -> str:
     """Whether the worst of every figure, which has a number for each seed, keeps its bound, in a
     sentence; a bound of a figure that is not there does not count."""
-    return _bounded(name, figures, at_least, at_most).sentence
+    holds, of, told = _bounded(figures, at_least, at_most)
+    return f"{name} {'passes' if holds else 'fails'}; {of}: {told}."
 
 
 def all_hold(verdicts: Sequence[Verdict]) -> bool | None:
@@ -118,14 +120,14 @@ def all_hold(verdicts: Sequence[Verdict]) -> bool | None:
 
 
 def _bounded(
-    name: str,
     figures: Mapping[str, Sequence[float]],
     at_least: Mapping[str, float],
     at_most: Mapping[str, float],
     best: bool = False,
     labels: Mapping[str, str] = {},
-) -> Verdict:
-    said, holds, seeds = [], True, 0
+) -> tuple[bool, str, str]:
+    """(Whether all bounds are kept, "worst of 3", the figures beside their bounds.)"""
+    told, holds, seeds = [], True, 0
     for bounds, sign, words in ((at_least, 1, "at least"), (at_most, -1, "at most")):
         for figure, bound in bounds.items():
             if figure in figures:
@@ -133,7 +135,6 @@ def _bounded(
                 value = (np.max if (sign > 0) == best else np.min)(figures[figure])  # NaN is kept
                 kept = bool(sign * value >= sign * bound)
                 holds &= kept
-                words_of = f"{labels.get(figure, figure)} {value:.3g}"
-                said.append(f"{words_of} ({words} {bound:g}{'' if kept else ', missed'})")
-    which = f"{'best' if best else 'worst'} of {seeds}"
-    return Verdict(f"{name} {'passes' if holds else 'fails'}; {which}: {', '.join(said)}.", holds)
+                missed = "" if kept else ", missed"
+                told.append(f"{labels.get(figure, figure)} {value:.3g} ({words} {bound:g}{missed})")
+    return holds, f"{'best' if best else 'worst'} of {seeds}", ", ".join(told)

@@ -44,7 +44,7 @@ from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generato
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, probabilities
 from advdl.models.language import LanguageModel
-from advdl.models.reader import Reader, Window, at_end
+from advdl.models.reader import Reader, Window, at_end, gradient_norms
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
 from advdl.models.variant import (
     Variant,

@@ -79,6 +79,13 @@ def at_end(y_BTK: jax.Array, length_B: jax.Array | None = None) -> jax.Array:
     return jnp.where(length_B[:, None] > 0, last, 0)
 
 
+def gradient_norms(errors: Callable[[jax.Array], jax.Array], x_BTD: jax.Array) -> jax.Array:
+    """(B, T): the norm of the gradient of each sequence's own error by its input, by how many steps
+    that lies before the end. errors: (B, T, D) -> (B,)."""
+    gradient_BTD = jax.grad(lambda x: errors(x).sum())(x_BTD)
+    return jnp.sqrt(jnp.square(gradient_BTD).sum(-1))[:, ::-1]
+
+
 VARIANTS: Mapping[str, Variant] = {
     "rnn": Variant(partial(Reader, 2, "rnn", 256), "Elman 1990", (40, 2), 66_818, 2_662_400),
     "lstm": Variant(

@@ -369,7 +369,12 @@ class GRU(Recurrent):
         return (1 - z) * n + z * carry
 
 
-CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+CELLS: dict[str, Callable[..., Recurrent]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "lstm1997": partial(LSTM, forget=False),
+    "gru": GRU,
+}
 
 
 class Stack(nn.Module):

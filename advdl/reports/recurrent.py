@@ -1,4 +1,5 @@
-"""Recurrent networks: answers by length, and states while a sequence is read."""
+"""Recurrent networks: answers by length, states while a sequence is read, and how far back the
+error reaches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advdl import present, train
+from advdl import data, metrics, present, train
 from advdl.errors import UserError
+from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.trained import Trained
 
 
@@ -81,7 +83,84 @@ class StatesReport(NamedTuple):
         return found
 
 
+class MemoryReport(NamedTuple):
+    """A section on how far back the error of a `data.Task` reaches: the norm of its gradient by the
+    input against the distance from the end, of the first seeds at the longest lag.
+
+    comparison: learners `name-lag` with functions `outputs`, batch -> (B, 1 or classes), and
+    `gradient_norms`, batch -> (B, T), see `models.gradient_norms`. task, names, lags: what is
+    compared.
+    """
+
+    comparison: train.Comparison
+    task: data.Task
+    names: Sequence[str]
+    lags: Sequence[int]
+
+    def comparison_report(self, claim: str, rules: Sequence[metrics.Rule]) -> ComparisonReport:
+        """The report on the errors at every lag, with this section; see `ComparisonReport`."""
+        error, blind = self.task.error, {"ignoring the input": self.task.blind}
+        log = self.task.outputs == 1
+        return ComparisonReport(
+            self.comparison,
+            claim,
+            rules,
+            {"test/error": error},
+            blind,
+            shown=[f"{name}-{max(self.lags)}" for name in self.names],
+            sections=[self],
+            curves=[Curve(error, {"": "test/error"}, log, blind)],
+            groups={
+                f"over {lag} steps": {f"{name}-{lag}": name for name in self.names}
+                for lag in self.lags
+            },
+        )
+
+    def apply(self, trained: Trained, function: str, count: int) -> dict[str, np.ndarray]:
+        """The results of a function on held-out sequences, by network; `truth` are the answers."""
+        lag = max(self.lags)
+        batch = self.task.at("test", (lag,)).read(np.arange(count))
+        return {"truth": batch[f"target/{lag}"]} | {
+            name: trained.apply(f"{name}-{lag}-s0/{function}", batch) for name in self.names
+        }
+
+    def snapshot(self, trained: Trained) -> None:
+        """Draws the norms at this step of the training."""
+        norms = self.apply(trained, "gradient_norms", 128)
+        del norms["truth"]
+        low, high = 1e-12, 1e1
+        present.draw_by_step(
+            {name: [np.maximum(norm.mean(0), low)] for name, norm in norms.items()},
+            trained.folder / "frames" / f"{trained.step:07}.png",
+            f"step {trained.step:,}",
+            "steps before the end",
+            "norm of the error's gradient by the input",
+            log=True,
+            limits=(low, high),
+        )
+
+    def __call__(self, trained: Trained) -> present.Section:
+        frames = sorted((trained.folder / "frames").glob("*.png"))
+        present.animate(frames, trained.folder / "gradients.gif", milliseconds=400)
+        pictures = [
+            present.Picture(frames[-1], "At the end of the training."),
+            present.Picture(frames[0], "Before it."),
+            present.Picture("gradients.gif", "In between."),
+        ]
+        return present.Section("How far back the error reaches", GRADIENTS, pictures)
+
+    def predict(self, trained: Trained, options: Any, folder: Path) -> Mapping[str, Any]:
+        """Answers to the first `options.count` held-out sequences."""
+        found = self.apply(trained, "outputs", options.count)
+        return {"truth": found.pop("truth").tolist()} | {
+            name: (output[:, 0] if output.shape[1] == 1 else output.argmax(1)).tolist()
+            for name, output in found.items()
+        }
+
+
 LENGTHS = """The test sequences are random, and the answer after every step of them is right or \
 wrong. So the answers at step T are those to random sequences of length T."""
 STATES = """Units are in the order of how they go with the right answer: a state that carries it \
 changes sign with it. Below are the input and the answer of each network after every step."""
+GRADIENTS = """How strongly the error at the end depends on what was read so many steps before: \
+the mean over 128 held-out sequences, of the first seed of each network at the longest lag."""

@@ -44,14 +44,14 @@ def test_what_is_to_be_added_is_marked_in_either_half():
     assert np.square(target - 1).mean() == pytest.approx(1 / 6, rel=0.03)  # who knows nothing
 
 
-def test_the_order_of_two_symbols_is_the_label():
+def test_the_order_of_two_symbols_is_the_target():
     found = drawn(data.temporal_order("train", 100))
     symbol = found["sequence"].argmax(-1)
-    for one, label in zip(symbol, found["label"], strict=True):
+    for one, label in zip(symbol, found["target"], strict=True):
         first, second = np.flatnonzero(one >= 4)
         assert 10 <= first < 20 and 50 <= second < 60
         assert label == 2 * (one[first] - 4) + one[second] - 4
-    assert np.bincount(found["label"], minlength=4).min() > 50
+    assert np.bincount(found["target"], minlength=4).min() > 50
 
 
 def test_a_test_split_is_fixed_and_a_training_split_is_not():

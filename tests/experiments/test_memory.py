@@ -2,9 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from advdl import metrics
 
 EVERY = ["--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2, "--batch", 8]
 PARITY = [
@@ -39,7 +42,7 @@ def test_parity_is_trained_compared_drawn_and_asked(verb, load, tmp_path, monkey
     assert {name: len(values) for name, values in unseen.items()} == dict.fromkeys(
         ("rnn", "lstm", "window"), 2
     )
-    assert verdict["holds"] is False and "rnn fails" in verdict["verdict"]
+    assert verdict["holds"] is False and "For rnn the best of 2 seeds" in verdict["verdict"]
     assert all(
         (run / "report" / name).exists() for name in ("lengths.png", "states.png", "curves.png")
     )
@@ -81,14 +84,14 @@ def test_parity_needs_one_seed_of_one_network_with_a_state_and_every_window_at_c
 @pytest.mark.parametrize(
     "flags", [[], ["--preset", "order", "--networks", "lstm1997,gru"]], ids=["adding", "order"]
 )
-def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
+def test_long_memory_is_trained_compared_drawn_and_asked(verb, tmp_path, flags):
     run = tmp_path / "run"
     status, _, err = verb("long_memory", "train", "--run", run, *MEMORY, *flags)
     assert status == 0, err
-    judged = json.loads((run / "verdict.json").read_text())
-    assert "who knows nothing" in judged["verdict"] and "has not solved" in judged["verdict"]
+    verdict = json.loads((run / "verdict.json").read_text())
     names = ("lstm1997", "gru") if flags else ("rnn", "lstm")
-    assert all(set(judged[name]) == {"over 10 steps", "over 20 steps"} for name in names)
+    assert verdict["holds"] is False and f"{names[1]}-20 the worst of 1" in verdict["verdict"]
+    assert set(verdict["test/error"]) == {f"{name}-{lag}" for name in names for lag in (10, 20)}
     assert (
         len(list((run / "report" / "frames").glob("*.png"))) == 3
         and (run / "report" / "gradients.gif").exists()
@@ -96,20 +99,22 @@ def test_long_memory_is_trained_judged_drawn_and_asked(verb, tmp_path, flags):
     status, _, err = verb("long_memory", "train", "--run", run, *longer(MEMORY), *flags)
     assert status == 0 and "resuming" in err, err
     status, out, err = verb("long_memory", "predict", "--run", run, "--count", 3, "--json")
-    assert status == 0 and {len(values) for values in json.loads(out).values()} == {3}, err
+    assert status == 0, err
+    answers = json.loads(out)
+    assert set(answers) == {"truth", *names} and {len(own) for own in answers.values()} == {3}
 
 
-def test_the_gradient_against_the_distance_is_that_of_the_error(load):
+def test_the_gradient_against_the_distance_is_that_of_the_error(load, opened):
     """By finite differences of one sequence's error."""
-    module = load("long_memory")
-    config = module.Config(features=3, lags="10")
-    recall = module.Recall(config, "rnn", 10)
-    batch = module.data.Beside({"10": module.data.adding("test", 10)}).read(np.arange(1))
-    variables = recall.module.init(module.jax.random.key(0), batch["sequence/10"])
-    norms = np.asarray(recall.gradient_norms(variables, batch))
+    config = load("long_memory").Config(features=3, lags="10", networks="rnn", batch=1)
+    splits, experiment = opened("long_memory", config)
+    batch, functions = splits.evaluations["test"][0], experiment.learner.functions
+    state = experiment.learner.init(jax.random.key(0), batch)
+    norms = functions["rnn-10-s0/gradient_norms"](state, batch)[0]
 
     def error(x):
-        return float(recall.errors(variables, batch, x)[0][0])
+        output = functions["rnn-10-s0/outputs"](state, {"sequence/10": x})
+        return float(np.square(output[0, 0] - batch["target/10"][0]))
 
     for distance in (0, 4):
         slopes = []
@@ -120,6 +125,22 @@ def test_the_gradient_against_the_distance_is_that_of_the_error(load):
                 (error(batch["sequence/10"] + shift) - error(batch["sequence/10"] - shift)) / 2e-2
             )
         assert norms[distance] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
+
+
+def test_long_memory_needs_gated_networks_to_solve_the_longest_lag_and_basic_ones_not_to(
+    load, opened
+):
+    config = load("long_memory").Config(lags="10,20", networks="rnn,lstm,gru")
+    rules = opened("long_memory", config)[1].report.rules
+
+    def holds(**errors):
+        found = {f"{name}-20": values for name, values in errors.items()}
+        found |= {"rnn-10": (0.5,), "lstm-10": (0.5,), "gru-10": (0.5,)}
+        return metrics.all_hold([rule({"test/error": found}, {}) for rule in rules])
+
+    assert holds(rnn=(0.1, 0.2), lstm=(0.01, 0.001), gru=(0.005, 0.002)) is True
+    assert holds(rnn=(0.1, 0.2), lstm=(0.02, 0.001), gru=(0.005, 0.002)) is False
+    assert holds(rnn=(0.1, 0.005), lstm=(0.01, 0.001), gru=(0.005, 0.002)) is False
 
 
 @pytest.mark.parametrize(

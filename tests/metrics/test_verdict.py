@@ -35,11 +35,11 @@ def test_bounds_hold_for_every_seed_or_for_the_best(rule, holds):
 def test_bounds_say_the_worst_seed_of_every_name():
     said = Bounds(at_most={"test/error": 0.1})(FIGURES, {"test/error": "the error"}).sentence
     assert said == (
-        "rnn fails; worst of 3: the error 0.4 (at most 0.1, missed)."
-        " lstm passes; worst of 3: the error 0.03 (at most 0.1)."
+        "For rnn the worst of 3 seeds has the error 0.4 (at most 0.1, missed)."
+        " For lstm the worst of 3 seeds has the error 0.03 (at most 0.1)."
     )
     said = Bounds(at_least={"test/accuracy": 0.9}, names=["rnn"], best=True)(FIGURES).sentence
-    assert said == "rnn passes; best of 3: test/accuracy 0.9 (at least 0.9)."
+    assert said == "For rnn the best of 3 seeds has test/accuracy 0.9 (at least 0.9)."
 
 
 def test_a_seed_that_is_no_number_keeps_no_bound():

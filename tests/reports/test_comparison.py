@@ -51,7 +51,7 @@ def test_the_page_and_the_verdict_have_every_figure_by_name_and_seed(tmp_path):
     assert page.figures == [present.Figure(label, "0.96 (0.95 … 0.97)", "chance 0.1")]
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["holds"] is True and verdict["verdict"].startswith(page.sentence)
-    assert "worst of 2: accuracy on the test set 0.95 (at least 0.9)" in verdict["verdict"]
+    assert "worst of 2 seeds has accuracy on the test set 0.95 (at least 0.9)" in verdict["verdict"]
     assert verdict["test/accuracy"] == {"a": [0.95, 0.97], "b": [0.5, 0.6]}
     assert verdict["train/loss"] == {"a": [1 / 20] * 2, "b": [1 / 20] * 2}
     assert page.sections[-1].figures["b"]["accuracy on the test set"] == "0.55 (0.5 … 0.6)"
@@ -64,7 +64,7 @@ def test_a_claim_that_fails_or_is_not_decided_is_said_to(tmp_path):
     low = trained(tmp_path / "low", {"a": (0.95, 0.8), "b": (0.5, 0.6)})
     assert report()(low).sentence.endswith("This does not hold.")
     assert (
-        "fails; worst of 2: accuracy on the test set 0.8 (at least 0.9, missed)"
+        "has accuracy on the test set 0.8 (at least 0.9, missed)"
         in (tmp_path / "low" / "verdict.json").read_text()
     )
     order = [metrics.Order("test/accuracy", "b", "a")]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from advdl import data, train
 from advdl.errors import UserError
-from advdl.reports import LengthReport, StatesReport
+from advdl.reports import LengthReport, MemoryReport, StatesReport
 
 COMPARISON = train.Comparison({"good": None, "bad": None}, 2)
 
@@ -61,3 +61,31 @@ def test_sections_show_what_was_read_and_answered_and_the_accuracy_by_length(tmp
     assert section.figures["good"] == "".join(map(str, data.parity(bits))) and len(bits) == 60
     LengthReport(COMPARISON, "test/accuracy_by_length", 10)(given)
     assert (tmp_path / "states.png").exists() and (tmp_path / "lengths.png").exists()
+
+
+def test_memory_is_drawn_at_every_snapshot_and_answers_stand_beside_the_truth(tmp_path):
+    task, lags = data.TASKS["adding"], (10, 20)
+    learners = {f"{name}-{lag}": None for name in ("rnn", "lstm") for lag in lags}
+    report = MemoryReport(train.Comparison(learners, 1), task, ("rnn", "lstm"), lags)
+
+    def apply(function, batch):
+        member, _, kind = function.partition("/")
+        assert member in ("rnn-20-s0", "lstm-20-s0") and set(batch) == {"sequence/20", "target/20"}
+        count = len(batch["target/20"])
+        if kind == "gradient_norms":
+            return np.full((count, 20), 0.5 ** np.arange(20))
+        return batch["target/20"][:, None] if member.startswith("lstm") else np.ones((count, 1))
+
+    for step in (0, 5):
+        given = SimpleNamespace(apply=apply, folder=tmp_path, step=step)
+        report.snapshot(given)
+    section = report(given)
+    assert [picture.path for picture in section.pictures[:2]] == [
+        tmp_path / "frames" / f"{step:07}.png" for step in (5, 0)
+    ]
+    assert (tmp_path / "gradients.gif").exists()
+    whole = report.comparison_report("It is solved.", [])
+    assert whole.shown == ["rnn-20", "lstm-20"] and whole.references.popitem()[1] == 1 / 6
+    assert whole.groups["over 10 steps"] == {"rnn-10": "rnn", "lstm-10": "lstm"}
+    found = report.predict(given, SimpleNamespace(count=3), tmp_path)
+    assert found["truth"] == found["lstm"] and found["rnn"] == [1.0] * 3
