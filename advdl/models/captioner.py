@@ -37,6 +37,7 @@ import jax.numpy as jnp
 
 from advdl.errors import UserError, nearest
 from advdl.models import googlenet, vgg
+from advdl.models.backbone import Backbone
 from advdl.models.feeding import feed, forced
 from advdl.models.gradcam import last_maps
 from advdl.models.seq2seq import Memory
@@ -90,6 +91,16 @@ class Captioner(nn.Module):
             )
         else:
             self.picture = dense(self.embedding)
+
+    @property
+    def published_backbone(self) -> Backbone:
+        """The whole classifier that the encoder is the beginning of."""
+
+        def place(own, learned):
+            return {**own, "encoder": {name: learned[name] for name in own["encoder"]}}
+
+        network = self.encoder.clone(num_classes=1000)
+        return Backbone(network, place, lambda path: path[0] == "encoder", network)
 
     def __call__(
         self,

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advdl.models import vgg
+from advdl.models.backbone import Backbone
 from advdl.models.variant import Variant
 from advdl.nn import Conv, Dropout, Layer, bilinear_upsample, max_pool, receptive_field, tap
 from advdl.nn.elementwise import relu
@@ -194,6 +195,19 @@ class Dilation(nn.Module):
             x = Context(self.context, self.dilations, self.padding, name="context", **dtypes)(x)
         x = bilinear_upsample(x, 8, 16)[:, 4:, 4:]  # padding 4: the release's k16 s8 p4
         return x[:, : size[0], : size[1]], seen
+
+    @property
+    def published_backbone(self) -> Backbone:
+        """VGG-16 as the front end: its convolutions, and fc6 and fc7 as convolutions."""
+
+        def place(own, learned):
+            dense = vgg.as_convolutions(learned)
+            return {**own, "front": {**own["front"], **learned["trunk"], **dense}}
+
+        def holds(path):
+            return path[0] == "front" and path[1].startswith("conv")
+
+        return Backbone(vgg.VGG(), place, holds)
 
 
 def reflect(x_BHWC: jax.Array) -> jax.Array:

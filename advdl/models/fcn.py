@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import resnet, vgg
+from advdl.models.backbone import Backbone
 from advdl.models.variant import Variant
 from advdl.nn import (
     BatchNorm,
@@ -123,6 +124,16 @@ class FCN(nn.Module):
         x = self._up(x, 32 >> len(cuts), "upscore", self.learned == "all", dtypes)
         return x[:, cut : cut + height, cut : cut + width], seen
 
+    @property
+    def published_backbone(self) -> Backbone:
+        """VGG-16: its convolutions, and fc6 and fc7 as convolutions (section 3.1)."""
+
+        def place(own, learned):
+            trunk = {**own.get("trunk", {}), **learned["trunk"]}
+            return {**own, "trunk": trunk, **vgg.as_convolutions(learned)}
+
+        return Backbone(vgg.VGG(), place, lambda path: path[0] == "trunk")
+
     def _up(self, x, stride, name, learned, dtypes):
         if not learned:
             return bilinear_upsample(x, stride)
@@ -194,6 +205,17 @@ class FCNResNet(nn.Module):
         if self.auxiliary and (train or self.is_initializing()):
             seen["aux"] = resize_bilinear(head(name="auxiliary")(seen["stage3"], train), size)
         return resize_bilinear(head(name="classifier")(x, train), size), seen
+
+    @property
+    def published_backbone(self) -> Backbone:
+        """A ResNet without its classifier."""
+
+        def place(own, learned):
+            kept = {name: module for name, module in learned.items() if name != "classify"}
+            return {**own, "backbone": kept}
+
+        network = resnet.ResNet(self.blocks, resnet.Bottleneck, stride_on="3x3")
+        return Backbone(network, place, lambda path: path[0] == "backbone", network)
 
 
 # As released: with fixed interpolation.

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from advdl.models import vgg
+from advdl.models.backbone import Backbone
 from advdl.models.variant import Variant
 from advdl.nn import (
     BatchNorm,
@@ -92,6 +93,18 @@ class SegNet(nn.Module):
             )
             x = drop(x, train or sample) if stage > max(1, stages - 3) else x
         return Conv(self.num_classes, 3, padding=1, kernel_init=HE, name="score", **dtypes)(x), seen
+
+    @property
+    def published_backbone(self) -> Backbone:
+        """VGG-16's convolutions, with its normalizations where a file has them."""
+
+        def place(own, learned):
+            return {**own, **learned["trunk"]}
+
+        def holds(path):
+            return path[0] != "score" and not path[0].endswith("_up")
+
+        return Backbone(vgg.VGG(), place, holds, vgg.VGG(norm=BatchNorm))
 
 
 class SegNetBasic(nn.Module):

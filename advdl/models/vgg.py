@@ -94,6 +94,19 @@ class Probed(nn.Module):
         )
 
 
+def as_convolutions(modules: Mapping[str, Any]) -> dict[str, Any]:
+    """VGG's fully connected layers fc6 and fc7, those that are there, as convolutions of 7×7 and
+    1×1 (Long et al. 2015, section 3.1)."""
+    return {
+        name: {
+            **layer,
+            "kernel": layer["kernel"].reshape(side, side, -1, layer["kernel"].shape[-1]),
+        }
+        for name, side in (("fc6", 7), ("fc7", 1))
+        if (layer := modules.get(name))
+    }
+
+
 class VGG(nn.Module):
     """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the
     paper, any from 32 on.

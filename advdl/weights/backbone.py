@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from advdl.errors import UserError
-from advdl.models import abstract, captioner, dilation, fcn, resnet, segnet, vgg
-from advdl.nn import BatchNorm
+from advdl.models import abstract
+from advdl.models.backbone import Backbone
 from advdl.train import say
 from advdl.weights import files
 from advdl.weights.load import Report, load
@@ -26,26 +26,20 @@ def load_backbone(
     """(variables with the backbone's numbers, the classifier's report): VGG-16's or a ResNet's
     published ImageNet weights.
 
-    FCN and the dilated front end take VGG-16's convolutions and its fc6 and fc7 as convolutions
-    (Long et al. 2015, section 3.1); SegNet takes the convolutions, and the normalizations where the
-    file has them; FCNResNet takes the ResNet; a captioner its encoder, which is a classifier
-    without its last layers. shape: (H, W, C) of the images that the classifier is for. Everything
-    else stays as it is in `variables`. Raises UserError for a file that does not fit, a network
-    without a published backbone, or one whose width is not the published one.
+    What is read, and where it goes, is what the network declares (`models.backbone.Backbone`).
+    shape: (H, W, C) of the images that the classifier is for. Everything else stays as it is in
+    `variables`. Raises UserError for a file that does not fit, a network without a published
+    backbone, or one whose width is not the published one.
     """
     network = backbone(model)
-    if isinstance(network, vgg.VGG) and any(
-        name.endswith("running_mean") for name in files.read(path)
-    ):
-        if not isinstance(model, segnet.SegNet):
-            raise UserError(
-                f"{path} has normalizations, and {type(model).__name__} starts from VGG-16 without"
-            )
-        network = network.clone(norm=BatchNorm)
-    if getattr(model, "width", 1) != 1:
+    if any(name.endswith("running_mean") for name in files.read(path)):
+        network = _declared(model).normalized
+    if network is None:
         raise UserError(
-            f"published weights are of the full width; take --width 1, not {model.width}"
+            f"{path} has normalizations, and {type(model).__name__} starts from weights without"
         )
+    if (width := getattr(model, "width", 1)) != 1:
+        raise UserError(f"published weights are of the full width; take --width 1, not {width}")
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, shape))
     read, report = load(path, network, zeros, new_head=True)
     result = place_backbone(model, variables, read)
@@ -77,52 +71,24 @@ def backbone(model: nn.Module) -> nn.Module:
 
     Raises UserError for a network without one.
     """
-    if isinstance(model, captioner.Captioner):
-        return model.encoder.clone(num_classes=1000)
-    if isinstance(model, fcn.FCNResNet):
-        return resnet.ResNet(model.blocks, resnet.Bottleneck, stride_on="3x3")
-    if isinstance(model, fcn.FCN | dilation.Dilation | segnet.SegNet):
-        return vgg.VGG()
-    raise UserError(f"no published backbone fits {type(model).__name__}; it starts from scratch")
+    if not hasattr(model, "published_backbone"):
+        raise UserError(
+            f"no published backbone fits {type(model).__name__}; it starts from scratch"
+        )
+    return _declared(model).classifier
 
 
 def place_backbone(
     model: nn.Module, variables: Mapping[str, Any], backbone: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`variables` of a network for dense prediction, or of a captioner, with a classifier's in the
-    place of its encoder.
+    """`variables` of a network, with a classifier's in the place of its encoder.
 
-    backbone: variables of a ResNet for FCNResNet, of the encoder, with its classifier or without,
-    for a captioner, else of `vgg.VGG` or anything with its `trunk`; fc6 and fc7 are taken where it
-    has them. Raises ValueError for a network that has no such place.
+    backbone: variables of the classifier that the network declares, or of anything with the same
+    convolutions, such as `vgg.Probed`. Raises ValueError for a network that has no such place.
     """
-    if not isinstance(
-        model, captioner.Captioner | fcn.FCNResNet | segnet.SegNet | fcn.FCN | dilation.Dilation
-    ):
-        raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
-    result = jax.tree.map(lambda leaf: leaf, dict(variables))
-    for collection, modules in backbone.items():
-        own = result[collection]
-        if isinstance(model, captioner.Captioner):
-            own["encoder"] = {name: modules[name] for name in own["encoder"]}
-        elif isinstance(model, fcn.FCNResNet):
-            own["backbone"] = {
-                name: module for name, module in modules.items() if name != "classify"
-            }
-        elif isinstance(model, segnet.SegNet):
-            own |= modules["trunk"]
-        else:
-            inner = own["front"] if isinstance(model, dilation.Dilation) else own
-            place = inner if isinstance(model, dilation.Dilation) else inner.setdefault("trunk", {})
-            place |= modules["trunk"]
-            for name, side in (("fc6", 7), ("fc7", 1)):
-                if name in modules:
-                    kernel = modules[name]["kernel"]
-                    inner[name] = {
-                        "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
-                        "bias": modules[name]["bias"],
-                    }
-    return result
+    place = _declared(model).place
+    placed = {name: place(variables[name], modules) for name, modules in backbone.items()}
+    return {**variables, **placed}
 
 
 def encoder_mask(model: nn.Module) -> Callable[[Any], Any]:
@@ -143,15 +109,10 @@ def in_encoder(model: nn.Module, path: Sequence[str]) -> bool:
 
     Raises ValueError for a network that has no such place.
     """
-    first = path[0]
-    if isinstance(model, captioner.Captioner):
-        return first == "encoder"
-    if isinstance(model, fcn.FCNResNet):
-        return first == "backbone"
-    if isinstance(model, segnet.SegNet):
-        return first != "score" and not first.endswith("_up")
-    if isinstance(model, fcn.FCN):
-        return first == "trunk"
-    if isinstance(model, dilation.Dilation):
-        return first == "front" and path[1].startswith("conv")
-    raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
+    return _declared(model).holds(path)
+
+
+def _declared(model: Any) -> Backbone:
+    if not hasattr(model, "published_backbone"):
+        raise ValueError(f"{type(model).__name__} has no place for a classifier's encoder")
+    return model.published_backbone

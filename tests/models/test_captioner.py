@@ -12,6 +12,7 @@ import pytest
 from advdl import losses, models, weights
 from advdl.metrics import Mean
 from advdl.models import decoding
+from advdl.nn import BatchNorm
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -311,3 +312,17 @@ def test_the_encoder_starts_from_a_file_and_nothing_else_does(tmp_path):
     assert weights.in_encoder(network, ("encoder", "conv", "kernel")) and not weights.in_encoder(
         network, ("words",)
     )
+
+
+def test_an_encoder_with_normalizations_starts_from_a_file_with_them(tmp_path):
+    whole = models.vgg.VGG(norm=BatchNorm, width=1 / 32)
+    shapes = models.abstract(whole, (32, 32, 3))
+    learned = jax.tree.map(lambda x: RNG.normal(size=x.shape).astype(x.dtype), shapes)
+    weights.export(tmp_path / "eye.safetensors", whole, learned)
+    network = models.Captioner(whole.clone(num_classes=None), "pool5", 9, 6, 7)
+    began = jax.eval_shape(network.init, KEY, jnp.zeros((1, 32, 32, 3)), CAPTION[:1])
+    began = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), began)
+    new, _ = weights.load_backbone(tmp_path / "eye.safetensors", network, began, (32, 32, 3))
+    for part in ("params", "batch_stats"):
+        found, wanted = (tree[part] for tree in (new, learned))
+        jax.tree.map(np.testing.assert_array_equal, found["encoder"]["trunk"], wanted["trunk"])
