@@ -20,4 +20,4 @@ from advdl.cli.game import GameConfig
 from advdl.cli.main import main, run
 from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import say
-from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share
+from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

@@ -11,7 +11,7 @@ import optax
 
 from advdl import train
 from advdl.cli.progress import say
-from advdl.cli.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
+from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 from advdl.errors import UserError, nearest
 
 Seconds = Annotated[float, Range(1)]
