@@ -1,4 +1,4 @@
-"""Image classification: AlexNet, GoogLeNet, VGG, ResNet and plain nets, trained as their papers say.
+"""Image classification: AlexNet, GoogLeNet, VGG, ResNet and plain nets, trained as in their papers.
 
     python experiments/classify.py train                           # laptop: handwritten digits
     python experiments/classify.py train --preset resnet-2015 --data-dir TFDS        # ImageNet
@@ -10,13 +10,10 @@
 RECORDED All recorded results: README.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import jax
-import numpy as np
 import tyro
 
 from advdl import cli, data, losses, metrics, models, train, weights
@@ -96,7 +93,7 @@ RESNET = replace(IMAGENET, preset="resnet-2015", model="resnet50", steps=600_000
                  learning_rate=0.1, schedule="thirds", view="scale", color=0.1,
                  evaluate_every=5000, save_every=5000)
 # torchvision's second weights of ResNet-50: 600 epochs on 8 GPUs, 80.858 % top-1, 95.434 % top-5.
-# The decay 0.99998 of their average, of every 32nd update of 8 · 128 images, is 0.999966 an update.
+# The decay 0.99998 of their average, of every 32nd update of 8 · 128 images, is 0.999966 here.
 # Departures: no repeated augmentation (theirs: 4); the average takes in every update; the last
 # layer's bias does not decay; the warmup rises from 1 / 6250 of the rate (theirs: from 1 / 100).
 MODERN = replace(IMAGENET, preset="resnet-modern", model="resnet50_v1_5", steps=750_000, batch=1024,
@@ -133,15 +130,68 @@ class Predict(cli.Predict):
 def load(config: Config) -> data.Splits:
     row = models.classifier(config.model)
     look = config.preprocessing(row.photographs, row.build().pixels)
-    classes.check_images(config, row, look)
-    parts = data.LabeledImages(
-        config, look, 3 if row.photographs else None, cli.say, "" if config.weights else "train"
-    )
-    return data.Splits(parts.spec, parts.train, parts.evaluations)
+    if row.photographs and config.data == "digits":
+        raise UserError(f"{config.model} takes photographs; give --data folder:PATH or tfds:NAME")
+    if config.ten_crop and look.kind == "whole":
+        raise UserError("--ten-crop cuts crops out of larger images; --view whole shows no more")
+    return data.labeled_splits(config, look, 3 if row.photographs else None, cli.say)
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
-    pass
+    row, kinds = models.classifier(config.model), len(spec.label_names)
+    network = models.build_classifier(config, kinds, spec.shape)
+    look = config.preprocessing(row.photographs, network.pixels)
+    crop = look.test_size if config.ten_crop else 0
+    mixes = bool(config.mixup or config.cutmix)
+
+    def loss(variables, batch, rng):
+        batch = data.mix(batch, rng("mix"), config.mixup, config.cutmix) if mixes else batch
+        (logits, seen), collections = train.training(
+            network, variables, batch["image"], rngs={"dropout": rng("dropout")}
+        )
+
+        def error(logits):
+            own = losses.cross_entropy(logits, batch["label"], config.label_smoothing)
+            if not mixes:
+                return own
+            other = losses.cross_entropy(logits, batch["other"], config.label_smoothing)
+            return batch["weight"] * own + (1 - batch["weight"]) * other
+
+        auxiliary = sum(error(seen[name]) for name in ("aux1", "aux2") if name in seen)
+        total = error(logits) + models.googlenet.AUXILIARY_WEIGHT * auxiliary
+        figures = {"accuracy": top_k(logits, batch["label"], 1)}
+        return train.Loss(Mean.of(total), figures, collections)
+
+    def evaluate(variables, batch):
+        logits = models.crop_logits(network, variables, batch["image"], crop)
+        label, mask = batch["label"], batch["mask"]
+        return {
+            "loss": Mean.of(losses.cross_entropy(logits, label), mask),
+            "accuracy": top_k(logits, label, 1, mask),
+            "top_5_accuracy": top_k(logits, label, min(5, kinds), mask),
+            "confusion": metrics.Confusion.of(logits, label, kinds, mask),
+        }
+
+    player = config.player(
+        lambda key, batch: network.init(key, batch["image"], train=False),
+        loss,
+        train.optimizer(
+            config.optimizer, config.scheduled(), config.momentum, clip=config.clip,
+            decay=config.weight_decay, decayed=config.decay, bias_rate=config.bias_rate,
+        ),
+    )  # fmt: skip
+    report = classes.ClassesReport(network, look)
+    return cli.Experiment(
+        train.minimize(player, evaluate, functions=classes.functions(network, spec.shape)),
+        report=report.report,
+        predict=report.predict,
+        monitor=("val/accuracy", "max") if config.validation else None,
+        rules=row.rules,
+        warm_start=weights.warm_start(config.init, config.weights, network, cli.say),
+        ready=bool(config.weights),
+        baselines=lambda splits: classes.classic_baselines(splits, config.seed),
+        bench=classes.decoding if row.photographs else None,
+    )
 
 
 if __name__ == "__main__":

@@ -205,6 +205,11 @@ class Predict:
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
 
+    def without_run(self) -> Config | None:
+        """The settings of an experiment that needs no run, as where published weights are used;
+        None where a run is needed."""
+        return None
+
     def alone(self) -> Mapping[str, Any] | None:
         """Results, where these options suffice, as where nothing of the run but what it learned is
         needed (`trained`); else None, and the experiment is built with its data."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from advdl import data, present, reports, train
 from advdl.cli.config import Config
@@ -165,7 +166,10 @@ class Session:
 
     def new(self) -> train.State:
         """The state before the first update."""
-        state = self.placed.init(self.key_init, self.batch)
+        if self.experiment.ready:  # whatever is drawn would be written over
+            state = jax.tree.map(_zeros, self.abstract())
+        else:
+            state = self.placed.init(self.key_init, self.batch)
         players = dict(state.players)
         for name, start in self.experiment.warm_start.items():
             players[name] = state[name].starting_from(
@@ -237,3 +241,8 @@ class Session:
     def examples(self) -> int:
         """Examples that one step uses, over all processes."""
         return self.splits.train.batch_size
+
+
+def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros of this shape where its sharding says."""
+    return jax.device_put(jnp.zeros(shape.shape, shape.dtype), shape.sharding)

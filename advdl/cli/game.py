@@ -8,8 +8,8 @@ import optax
 
 from advdl import losses, models, train
 from advdl.cli.config import Config
-from advdl.cli.ranges import Count, Natural, NonNegative, Range, Rate
 from advdl.errors import UserError
+from advdl.ranges import Count, Natural, NonNegative, Range, Rate
 
 
 @dataclasses.dataclass(frozen=True)

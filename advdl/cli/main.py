@@ -20,8 +20,8 @@ from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoin
 from advdl.cli.experiment import Build, Load, Session
 from advdl.cli.first_edition import adapt
 from advdl.cli.parse import defaults, given, parse
-from advdl.cli.ranges import check_ranges
 from advdl.errors import UserError, nearest
+from advdl.ranges import check_ranges
 from advdl.scale import cluster
 
 VERBS = {
@@ -153,6 +153,8 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
     if options is not None and (results := options.alone()) is not None:
         _print(results, as_json)
         return
+    if published and options is not None and (own := options.without_run()) is not None:
+        config = own
     check(config)
     if verb == "plan":
         plans = plan.run_plan(

@@ -127,13 +127,18 @@ def run_predict(
     error."""
     if session.experiment.predict is None:
         raise UserError(f"{session.name} has no predict")
-    out = pathlib.Path(options.out or session.run.folder / "predict")
-    step, state = session.restored(which)
+    ready = session.experiment.ready
+    out = pathlib.Path(options.out or ("." if ready else session.run.folder / "predict"))
+    if ready:
+        step, state = 0, session.evaluated(session.new())
+    else:
+        step, state = session.restored(which)
     with train.told(f"folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
     with session.trained(state, step, {}) as trained:
         results = session.experiment.predict(trained, options, out)
-    say(f"{session.run.folder}: by the checkpoint of step {step}")
+    if not ready:
+        say(f"{session.run.folder}: by the checkpoint of step {step}")
     return results
 
 

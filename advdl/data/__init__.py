@@ -27,9 +27,10 @@ from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape
 from advdl.data.digits import digits
 from advdl.data.domains import Domains, DomainSpec, DomainsSpec, open_domains
 from advdl.data.folder import FolderSource
-from advdl.data.imagenet import imagenet_names
+from advdl.data.imagenet import cifar10_names, imagenet_names
 from advdl.data.joint import border_weights, joint_elastic, joint_flip, joint_scale_crop
 from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
+from advdl.data.labeled import labeled_splits
 from advdl.data.languages import ParallelTexts, TranslationSpec, open_parallel
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
@@ -51,6 +52,7 @@ from advdl.data.selection import pixel_means, read_blocks, selected
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
+from advdl.data.settings import AugmentationSettings, Rows, ViewSettings, hold_out
 from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits

@@ -42,7 +42,7 @@ from advdl.models.forecaster import Forecaster
 from advdl.models.game import Game
 from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generator
 from advdl.models.gradcam import grad_cam, last_maps
-from advdl.models.inference import in_portions, probabilities
+from advdl.models.inference import crop_logits, in_portions, probabilities
 from advdl.models.language import LanguageModel
 from advdl.models.reader import Reader, Window, at_end, gradient_norms
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
@@ -168,3 +168,29 @@ __all__ = [
     "unet",
     "vgg",
 ]
+
+
+def blank_images(name: str) -> str:
+    """The stand-in data, `blank:224x224x3:1000`, of the images that a classifier was published
+    for."""
+    row = classifier(name)
+    classes = 1000 if row.photographs else 10
+    return f"blank:{'x'.join(map(str, row.input))}:{classes}"
+
+
+def build_classifier(config: Any, classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """The classifier `config.model` for so many classes and images of this shape, with the
+    configuration's `dtype`, `shortcut` and `scan`. Raises UserError where they do not fit it."""
+    network = classifier(config.model).build(num_classes=classes, dtype=config.dtype)
+    for name in ("shortcut", "scan"):
+        if value := getattr(config, name):
+            if not isinstance(network, resnet.ResNet) or network.shortcut is None:
+                raise UserError(f"--{name} is for residual networks, and {config.model} is none")
+            network = network.clone(**{name: value})
+    try:
+        abstract(network, shape)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}"
+        ) from error
+    return network

@@ -57,6 +57,11 @@ class Variant(NamedTuple):
     weights: tuple[str, ...] = ()
 
     @property
+    def photographs(self) -> bool:
+        """Whether it is one of ImageNet's networks, for photographs in color."""
+        return self.input[0] > 32
+
+    @property
     def inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """All that the network is called with, one example's."""
         return jax.ShapeDtypeStruct(self.input, self.dtype), *self.others

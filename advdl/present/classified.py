@@ -4,7 +4,8 @@ Images are uint8, as a person sees them.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,17 +15,19 @@ from advdl.data.selection import selected
 from advdl.present.confusion import draw_confusion
 from advdl.present.curves import Panel, draw_curves
 from advdl.present.grid import draw_grid
-from advdl.present.report import Section, read_metrics
+from advdl.present.report import Section
 
 
-def learning_section(metrics: pathlib.Path, folder: pathlib.Path) -> Section:
-    """Cross-entropy and accuracy on training batches and test data against the update."""
+def learning_section(
+    lines: Sequence[Mapping[str, Any]], folder: pathlib.Path, splits: Sequence[str]
+) -> Section:
+    """Cross-entropy and accuracy on training batches and on evaluations against the update."""
 
     def both(name):
-        return {"training batches": f"train/{name}", "test": f"test/{name}"}
+        return {"training batches": f"train/{name}"} | {one: f"{one}/{name}" for one in splits}
 
     panels = [Panel("cross-entropy", both("loss"), log=True), Panel("accuracy", both("accuracy"))]
-    draw_curves(read_metrics(metrics), folder / "curves.png", panels)
+    draw_curves(lines, folder / "curves.png", panels)
     return Section("Learning", "", ["curves.png"])
 
 

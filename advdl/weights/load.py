@@ -1,7 +1,7 @@
 """A file of weights into a network's variables, and back."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from advdl.errors import UserError
 from advdl.models import resnet
 from advdl.weights import files
+from advdl.weights.files import check
 from advdl.weights.names import entries, heads, styles
 
 IGNORED = (
@@ -126,3 +127,27 @@ def _dense_size(entry, tensor) -> int | None:
         len(entry.torch_shape) == 2 and tensor.ndim == 4 and tensor.shape[0] == entry.torch_shape[0]
     )
     return int(np.prod(entry.torch_shape)) if whole else None
+
+
+def warm_start(
+    init: str, published: str, model: nn.Module, log: Callable[[str], None]
+) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+    """For the player `model`, a function that puts a file's weights in the place of its variables:
+    those of `published` as they are, or those of `init`, where another number of classes gets a new
+    last layer. Empty without a file.
+
+    Raises UserError where both are given, or a file is not there.
+    """
+    for file in filter(None, (init, published)):
+        check(file)
+    if init and published:
+        raise UserError(
+            "--weights are measured as they are and --init is where training starts; give one"
+        )
+
+    def start(variables):
+        new, report = load(published or init, model, variables, new_head=not published)
+        log(f"{published or init}: {report}")
+        return new
+
+    return {"model": start} if init or published else {}

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ RECIPE = [
     "--ema",
     0.9,
     "--flip",
-    "--nesterov",
+    "--optimizer", "nesterov",
 ]
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]
@@ -88,10 +89,10 @@ def test_photographs_of_every_kind_train_with_the_whole_recipe(photographs, trai
     ]
     status, out, err = verb("classify", "train", *flags)
     assert status == 0, err
-    for picture in ("curves", "confusion", "heat", "filters"):
+    for picture in ("predictions", "curves", "confusion", "heat", "filters"):
         assert (trained / "report" / f"{picture}.png").stat().st_size > 500
     status, out, err = verb("classify", "evaluate", "--run", trained, "--ten-crop", "--json")
-    assert status == 0 and 0 <= json.loads(out)["accuracy"] <= 1, err
+    assert status == 0 and 0 <= json.loads(out)["test/accuracy"] <= 1, err
 
 
 @pytest.mark.experiments
@@ -203,7 +204,7 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
         init=str(tmp_path / "net.safetensors"),
     )
     state = Session.open(
-        "classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.build
+        "classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.load, module.build
     ).new()
     for started in (state["model"].variables, state["model"].average):
         head = started["params"]["classify"]["kernel"]
@@ -220,15 +221,17 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
 def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_path):
     run, file = tmp_path / "run", tmp_path / "net.safetensors"
     assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
-    status, _, err = verb("classify", "predict", "--run", run, "--export", file)
-    assert status == 0 and "net.safetensors" in err
+    status, out, err = verb("classify", "predict", "--run", run, "--export", file)
+    assert status == 0 and "net.safetensors" in out
     tensors = weights.read(file)
     assert tensors["linear.weight"].shape == (10, 64) and tensors[
         "layer2.0.conv1.weight"
     ].shape == (32, 16, 3, 3)
     module = load("classify")
     config = dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=4, init=str(file))
-    started = Session.open("classify", config, train.Run(tmp_path / "other"), module.build).new()
+    started = Session.open(
+        "classify", config, train.Run(tmp_path / "other"), module.load, module.build
+    ).new()
     np.testing.assert_array_equal(
         started["model"].params["classify"]["kernel"].T, tensors["linear.weight"]
     )
@@ -236,24 +239,54 @@ def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_pa
     assert status == 2 and ".safetensors" in err
 
 
-def test_val_serves_where_a_folder_has_no_test(load, tmp_path):
-    held_out = load("classify").held_out_split
-    (tmp_path / "val").mkdir()
-    assert held_out(f"folder:{tmp_path}") == "val" and held_out("tfds:imagenet2012") == "validation"
-    (tmp_path / "test").mkdir()
-    assert held_out(f"folder:{tmp_path}") == held_out("digits") == "test"
+def test_the_parts_of_a_folder_are_its_own(load, photographs, tmp_path):
+    """`val` serves for both where there is no `test`; with both each is itself; else `val` is drawn
+    from the training images, which are then not trained on."""
+    module = load("classify")
+
+    def parts(*names, **settings):
+        root = tmp_path / "-".join(names)
+        for name in names:
+            shutil.copytree(photographs / ("train" if name == "train" else "test"), root / name)
+        config = module.Config(data=f"folder:{root}", model="resnet8", image_size=8, **settings)
+        return module.load(config)
+
+    own = parts("train", "val")
+    assert list(own.evaluations) == ["val"] and own.evaluations["val"].source.split == "val"
+    own = parts("train", "val", "test")
+    assert [e.source.split for e in own.evaluations.values()] == ["val", "test"]
+    assert len(own.train.source) == len(data.open_source(f"folder:{photographs}", "train", None))
+    drawn = parts("train", "test", validation=0.25)
+    whole = parts("train", "test", "x", validation=0.0)
+    assert list(drawn.evaluations) == ["val", "test"] and list(whole.evaluations) == ["test"]
+    sizes = len(drawn.train.source), len(drawn.evaluations["val"].source)
+    assert sum(sizes) == len(whole.train.source) and sizes[1] == round(sum(sizes) / 4)
+
+
+def test_what_is_held_out_is_not_trained_on(load):
+    module = load("classify")
+    splits = module.load(module.PRESETS["laptop"])
+    images = [
+        {row.tobytes() for row in source.read(np.arange(len(source)))["image"]}
+        for source in (splits.train.source, splits.evaluations["val"].source)
+    ]
+    assert len(images[1]) > 100 and not images[0] & images[1]
+    again = module.load(module.PRESETS["laptop"]).evaluations["val"].source
+    assert (
+        again.read(np.arange(9))["label"]
+        == splits.evaluations["val"].source.read(np.arange(9))["label"]
+    ).all()
 
 
 @pytest.mark.experiments
-def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror(load):
+def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror():
     network = models.resnet.cifar(8, num_classes=4)
     x = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
     v = jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(x)
-    module = load("classify")
     p, mirrored = (
-        jax.nn.softmax(module.test_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1])
+        jax.nn.softmax(models.crop_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1])
     )
-    crops = jnp.exp(module.test_logits(network, v, x, 8))
+    crops = jnp.exp(models.crop_logits(network, v, x, 8))
     np.testing.assert_allclose(crops, (p + mirrored) / 2, rtol=1e-5)
 
 
@@ -283,14 +316,15 @@ def test_every_imagenet_preset_builds_and_its_step_can_be_traced(load, photograp
     """On a folder in place of ImageNet, a small batch, nothing compiled."""
     module = load("classify")
     config = dataclasses.replace(module.PRESETS[preset], data=f"folder:{photographs}", batch=4)
-    experiment = module.build(config)
-    batch = experiment.train(0)
+    splits = module.load(config)
+    experiment = module.build(config, splits.spec)
+    batch = splits.train(0)
     side = config.image_size or 224
     assert batch["image"].shape == (4, side, side, 3) and batch["image"].dtype == np.float32
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     _, metrics = jax.eval_shape(experiment.learner.step, state, batch, jax.random.key(0))
     assert {"loss", "accuracy", "gradient_norm"} <= set(metrics)
-    jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
+    jax.eval_shape(experiment.learner.evaluate, state, splits.evaluations["test"][0])
 
 
 def test_ten_crops_need_more_than_the_network_sees(verb, tmp_path):
@@ -373,8 +407,8 @@ def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(
     status, out, err = verb("classify", "evaluate", *flags, "--batch", 32, "--json")
     assert status == 0, err
     right = int((called == np.arange(60) % 10).sum())
-    assert json.loads(out)["accuracy"] == pytest.approx(right / 60, abs=1e-6)
-    confusion = np.array(json.loads(out)["confusion"])
+    assert json.loads(out)["test/accuracy"] == pytest.approx(right / 60, abs=1e-6)
+    confusion = np.array(json.loads(out)["test/confusion"])
     np.testing.assert_array_equal(confusion.sum(0), np.bincount(called, minlength=10))
 
 

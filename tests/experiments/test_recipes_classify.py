@@ -4,6 +4,8 @@ source."""
 import numpy as np
 import pytest
 
+from advdl import data, models
+
 from advdl.train import schedule
 
 RECIPES = {
@@ -15,7 +17,7 @@ RECIPES = {
         steps=64_000,
         learning_rate=0.1,
         momentum=0.9,
-        nesterov=False,
+        optimizer="momentum",
         weight_decay=1e-4,
         decay="all",
         crop=4,
@@ -33,7 +35,7 @@ RECIPES = {
         batch=128,
         learning_rate=0.01,
         momentum=0.9,
-        nesterov=False,
+        optimizer="momentum",
         weight_decay=5e-4,
         decay="all",
         view="crop",
@@ -58,7 +60,7 @@ RECIPES = {
         schedule="poly",
         power=0.5,
         momentum=0.9,
-        nesterov=False,
+        optimizer="momentum",
         weight_decay=2e-4,
         decay="kernels",
         bias_rate=2.0,
@@ -75,7 +77,7 @@ RECIPES = {
         steps=600_000,
         learning_rate=0.1,
         momentum=0.9,
-        nesterov=False,
+        optimizer="momentum",
         weight_decay=1e-4,
         decay="all",
         view="scale",
@@ -94,7 +96,7 @@ RECIPES = {
         learning_rate=0.5,
         schedule="cosine",
         momentum=0.9,
-        nesterov=False,
+        optimizer="momentum",
         weight_decay=2e-5,
         decay="kernels",
         image_size=176,
@@ -160,7 +162,8 @@ def test_the_average_decays_by_torchvisions_rule(load):
 def test_alexnets_crops_are_of_images_whose_shorter_side_is_256(load):
     """Section 4.1; the look that the preset gives, on an image of 512 by 600."""
     module = load("classify")
-    view = module.preprocessing(module.PRESETS["alexnet-2012"]).train()
+    pixels = models.classifier("alexnet").build().pixels
+    view = module.PRESETS["alexnet-2012"].preprocessing(True, pixels).train()
     assert view.size == (224, 224)
     assert {view.box(512, 600, u)[2] for u in np.random.default_rng(0).random((9, view.draws))} == {
         448
@@ -169,13 +172,15 @@ def test_alexnets_crops_are_of_images_whose_shorter_side_is_256(load):
 
 def test_biases_of_caffes_recipe_learn_at_twice_the_rate_and_do_not_decay(load, monkeypatch):
     """train_val.prototxt: lr_mult 1, decay_mult 1 of kernels; lr_mult 2, decay_mult 0 of biases."""
-    module, seen = load("classify"), []
-    monkeypatch.setattr(module.train, "Player", lambda init, loss, rule, *rest: seen.append(rule))
-    monkeypatch.setattr(module.train, "minimize", lambda *_: None)
-    recipe = {name: RECIPES["googlenet-2014"][name] for name in ("decay", "bias_rate", "nesterov")}
-    module.build(
-        module.Config(model="resnet8", learning_rate=0.01, weight_decay=0.5, momentum=0.0, **recipe)
+    module = load("classify")
+    recipe = {name: RECIPES["googlenet-2014"][name] for name in ("decay", "bias_rate", "optimizer")}
+    config = module.Config(
+        model="resnet8", learning_rate=0.01, weight_decay=0.5, momentum=0.0, **recipe
     )
+    seen = []
+    player = module.Config.player
+    monkeypatch.setattr(module.Config, "player", lambda self, init, loss, rule: seen.append(rule) or player(self, init, loss, rule))
+    module.build(config, data.ImageSpec((8, 8, 1), ("a", "b")))
     params = {"layer": {"kernel": np.ones((1, 1)), "bias": np.ones(1)}}
     gradient = {"layer": {"kernel": np.zeros((1, 1)), "bias": np.ones(1)}}
     update, _ = seen[0].update(gradient, seen[0].init(params), params)
