@@ -11,8 +11,8 @@ import optax
 
 from advdl import train
 from advdl.cli.progress import say
-from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 from advdl.errors import UserError, nearest
+from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 
 Seconds = Annotated[float, Range(1)]
 

@@ -35,7 +35,8 @@ RECIPE = [
     "--ema",
     0.9,
     "--flip",
-    "--optimizer", "nesterov",
+    "--optimizer",
+    "nesterov",
 ]
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = ["--batch", 4, "--steps", 1, "--evaluate-every", 0, "--log-every", 1]

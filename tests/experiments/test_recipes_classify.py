@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from advdl import data, models
-
 from advdl.train import schedule
 
 RECIPES = {
@@ -179,7 +178,11 @@ def test_biases_of_caffes_recipe_learn_at_twice_the_rate_and_do_not_decay(load, 
     )
     seen = []
     player = module.Config.player
-    monkeypatch.setattr(module.Config, "player", lambda self, init, loss, rule: seen.append(rule) or player(self, init, loss, rule))
+    monkeypatch.setattr(
+        module.Config,
+        "player",
+        lambda self, init, loss, rule: seen.append(rule) or player(self, init, loss, rule),
+    )
     module.build(config, data.ImageSpec((8, 8, 1), ("a", "b")))
     params = {"layer": {"kernel": np.ones((1, 1)), "bias": np.ones(1)}}
     gradient = {"layer": {"kernel": np.zeros((1, 1)), "bias": np.ones(1)}}
