@@ -17,7 +17,6 @@ from typing import Literal
 import tyro
 
 from advdl import cli, data, losses, metrics, models, train, weights
-from advdl.errors import UserError
 from advdl.metrics import Mean, top_k
 from advdl.reports import classes
 
@@ -130,11 +129,7 @@ class Predict(cli.Predict):
 def load(config: Config) -> data.Splits:
     row = models.classifier(config.model)
     look = config.preprocessing(row.photographs, row.build().pixels)
-    if row.photographs and config.data == "digits":
-        raise UserError(f"{config.model} takes photographs; give --data folder:PATH or tfds:NAME")
-    if config.ten_crop and look.kind == "whole":
-        raise UserError("--ten-crop cuts crops out of larger images; --view whole shows no more")
-    return data.labeled_splits(config, look, 3 if row.photographs else None, cli.say)
+    return data.labeled_splits(config, look, row.photographs, cli.say)
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
@@ -187,7 +182,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         predict=report.predict,
         monitor=("val/accuracy", "max") if config.validation else None,
         rules=row.rules,
-        warm_start=weights.warm_start(config.init, config.weights, network, cli.say),
+        warm_start=weights.start_from(config.init, config.weights, network, cli.say),
         ready=bool(config.weights),
         baselines=lambda splits: classes.classic_baselines(splits, config.seed),
         bench=classes.decoding if row.photographs else None,

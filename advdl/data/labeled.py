@@ -14,22 +14,28 @@ from advdl.data.settings import Rows, hold_out
 from advdl.data.source import Source
 from advdl.data.spec import ImageSpec
 from advdl.data.splits import Splits
+from advdl.errors import UserError
 
 
 def labeled_splits(
-    config: Any, look: Preprocessing, channels: int | None, log: Callable[[str], None]
+    config: Any, look: Preprocessing, photographs: bool, log: Callable[[str], None]
 ) -> Splits:
     """The splits of a classifier's configuration.
 
     config: has `data`, `data_dir`, `batch`, `seed`, `validation`, `skip_broken`, `ten_crop`,
-    `weights` and the settings of augmentation. look: what the network is shown of an image, in so
-    many channels. log: takes a line about files that were left out.
+    `weights`, `model` and the settings of augmentation. look: what the network is shown of an
+    image. photographs: whether it takes photographs in color. log: takes a line about files that
+    were left out.
 
     The evaluations are `val` and `test`. Of a folder, the folders of these names; of a folder with
     only one of both, and of other data, `val` is a share of the training part that is drawn by the
     seed, and not trained on. With `weights` there is no training part, and `blank` data has the
     classes that published weights have.
     """
+    if photographs and config.data == "digits":
+        raise UserError(f"{config.model} takes photographs; give --data folder:PATH or tfds:NAME")
+    if config.ten_crop and look.kind == "whole":
+        raise UserError("--ten-crop cuts crops out of larger images; --view whole shows no more")
     test, held_out = _parts(config.data, bool(config.weights))
     chosen_by = held_out is not None or test == "val" or config.weights
     share = 0.0 if chosen_by else config.validation
@@ -41,7 +47,7 @@ def labeled_splits(
             config.data,
             split,
             config.data_dir,
-            channels=channels,
+            channels=3 if photographs else None,
             view=view,
             skip_broken=config.skip_broken,
         )

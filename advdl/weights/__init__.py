@@ -10,7 +10,7 @@ from advdl.weights.backbone import (
 )
 from advdl.weights.features import Features, open_features
 from advdl.weights.files import check, read, write
-from advdl.weights.load import Report, export, load, warm_start
+from advdl.weights.load import Report, export, load, start_from
 from advdl.weights.names import Entry, entries, styles
 
 __all__ = [
@@ -30,6 +30,6 @@ __all__ = [
     "warm_start",
     "read",
     "styles",
-    "warm_start",
+    "start_from",
     "write",
 ]

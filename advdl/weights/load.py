@@ -129,7 +129,7 @@ def _dense_size(entry, tensor) -> int | None:
     return int(np.prod(entry.torch_shape)) if whole else None
 
 
-def warm_start(
+def start_from(
     init: str, published: str, model: nn.Module, log: Callable[[str], None]
 ) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
     """For the player `model`, a function that puts a file's weights in the place of its variables:
