@@ -41,15 +41,16 @@ class Config(cli.GameConfig):
     """Show data and samples to D in one batch, with one set of batch statistics."""
     generator_batches: cli.Count = 1
     """The generator's minibatch in multiples of --batch, the discriminator's."""
+    validation: cli.Rate = 0.1
+    """Share of the training images by which the best checkpoint and the bandwidth of Parzen windows
+    are chosen (0: none; then no checkpoint is kept as the best)."""
     image_size: cli.Natural = 0
     """Side to which a folder's images are brought (0: the size they have)."""
 
 
-LONG = Config(evaluate_every=5000, save_every=5000, log_every=500)
+LONG = Config(validation=0.0, evaluate_every=5000, save_every=5000, log_every=500)
 PRESETS = {
-    "laptop": Config(steps=4000, batch=64, ema=0.998).but(
-        evaluate_every=400, save_every=1000, log_every=40
-    ),
+    "laptop": Config(steps=4000, batch=64, ema=0.998, evaluate_every=400, log_every=40),
     "fashion": Config(preset="fashion", data="tfds:fashion_mnist", steps=8000, batch=64).but(
         learning_rate=3e-4, ema=0.999, evaluate_every=1000, save_every=2000, log_every=100
     ),
@@ -82,13 +83,12 @@ PRESETS = {
     # sum, hence half of the rate for D. Other than there: D and G take turns, G with samples of its
     # own, where both gradients are taken at the same point with the same samples and dropout; the
     # momentum changes with every step, there after every epoch; training ends after the steps in
-    # which the momentum rises, there no rule ends it; all 60,000 training images are trained on and
-    # counted in the bias, there the first 50,000; the bandwidth of the Parzen windows is chosen by
-    # images that were trained on, there by 1,000 of the other 10,000.
+    # which the momentum rises, there no rule ends it; which 50,000 of the 60,000 training images
+    # are trained on is drawn, there they are the first.
     "paper": LONG.but(preset="paper", data="tfds:mnist", network="mlp", width=1200, batch=100)
     .but(optimizer="momentum", learning_rate=0.1, discriminator_learning_rate=0.05)
     .but(rate_divisor=1.000004, momentum=(0.5, 0.7), momentum_steps=125_000)
-    .but(z=100, noise="uniform", steps=125_000),
+    .but(z=100, noise="uniform", steps=125_000, validation=1 / 6),
 }
 
 
@@ -108,22 +108,17 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    low = models.LOWEST_PIXEL[config.network]
-    size, transform = config.image_size or None, data.to_float(low, 1.0)
-    source = functools.cache(
-        lambda split: data.open_source(config.data, split, config.data_dir, image_size=size)
-    )
+    def opened(split):
+        return data.open_source(config.data, split, config.data_dir, config.image_size or None)
 
     def spec():
-        means = data.pixel_means(source("train")) if config.network == "mlp" else ()
-        return data.PixelMeansSpec.of(source("train"), low=low, pixel_means=means)
+        source, low = parts["train"](), models.LOWEST_PIXEL[config.network]
+        means = data.pixel_means(source) if config.network == "mlp" else ()
+        return data.PixelMeansSpec.of(source, low=low, pixel_means=means)
 
-    count = config.batch * config.discriminator_steps
-    return data.Splits(
-        spec,
-        lambda spec: data.TrainBatches(source("train"), count, config.seed, transform),
-        {"test": lambda spec: data.EvalBatches(source("test"), config.batch, transform)},
-    )
+    parts = data.open_parts(opened, config.validation)
+    given = config.batch, config.seed, data.ImageSpec.transform, config.discriminator_steps
+    return data.Splits.of_sources(spec, parts, *given)
 
 
 def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
@@ -144,21 +139,19 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
 
     def discriminator_loss(own, opponent, batch, rng):
         """The negative of E log D(x) + E log(1 - D(G(z))), or another loss, with penalties."""
-        x, keys = batch["image"], jax.random.split(rng.key, 4)
-        fake, _ = game.sample(opponent, batch, keys[0])
-        real_logit, fake_logit, seen = game.judge_both(own, batch, fake, keys[1:3])
+        x, (fake, _) = batch["image"], game.sample(opponent, batch, rng)
+        real_logit, fake_logit, seen = game.judge_both(own, batch, fake, rng)
         value = loss.discriminator(real_logit, fake_logit)
-        value += config.penalties(lambda x: game.judge(own, batch, x, keys[1])[0], x, fake, keys[3])
+        value += config.penalties(lambda x: game.judge(own, batch, x, rng)[0], x, fake, rng)
         figures = metrics.adversarial(real_logit, fake_logit) | metrics.varieties(x, fake)
         return train.Loss(Mean.of(value), figures, seen)
 
     def generator_loss(own, opponent, batch, rng):
         """E log(1 - D(G(z))), -E log D(G(z)), or another loss, with samples of its own."""
         batch = jax.tree.map(lambda rows: jnp.repeat(rows, config.generator_batches, 0), batch)
-        keys = jax.random.split(rng.key, 3)
-        fake, seen = game.sample(own, batch, keys[0])
+        fake, seen = game.sample(own, batch, rng)
         # What the loss does not use of the data's logits the compiler leaves out.
-        real_logit, fake_logit, _ = game.judge_both(opponent, batch, fake, (keys[2], keys[1]))
+        real_logit, fake_logit, _ = game.judge_both(opponent, batch, fake, rng)
         return train.Loss(Mean.of(loss.generator(real_logit, fake_logit)), {}, seen)
 
     def sample(variables, batch):
@@ -168,25 +161,21 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
         """Held-out images against as many samples, from noise that belongs to each image."""
         x, mask = batch["image"], batch["mask"]
         fake = sample(variables, {**batch, "z": config.prior.by_index(batch["index"])})
-        real_logit, fake_logit = (
-            game.logits(variables["discriminator"], batch, each) for each in (x, fake)
-        )
-        distance = metrics.PixelDistance.of(x, fake, mask)
-        return metrics.adversarial(real_logit, fake_logit, mask) | {"fd_pixels": distance}
+        judge = functools.partial(game.logits, variables["discriminator"], batch)
+        figures = metrics.adversarial(judge(x), judge(fake), mask)
+        return figures | {"fd_pixels": metrics.PixelDistance.of(x, fake, mask)}
 
-    rules = config.rule("discriminator"), config.rule("generator")
-    discriminator = config.player(game.init_discriminator, discriminator_loss, rules[0], ema=0)
-    generator = config.player(game.init_generator, generator_loss, rules[1])
-    learner = train.alternate(
-        discriminator, generator, evaluate, config.discriminator_steps, {"sample": sample}
+    learner = config.alternate(
+        game, discriminator_loss, generator_loss, evaluate, {"sample": sample}
     )
-    report = reports.GeneratedReport(config.prior, config.seed, "test/fd_pixels")
+    best = "val/fd_pixels" if config.validation else ""
+    report = reports.GeneratedReport(config.prior, config.seed, best)
     return cli.Experiment(
         learner,
         report.report,
         report.predict,
         report.snapshot,
-        (report.best, "min"),
+        monitor=(best, "min") if best else None,
         alarms=reports.GAME_ALARMS,
     )
 

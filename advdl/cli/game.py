@@ -1,7 +1,8 @@
 """Settings of every experiment in which a generator learns against a discriminator."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 import jax
 import optax
@@ -73,10 +74,31 @@ class GameConfig(Config):
         return losses.adversarial(self.loss, self.real_label)
 
     def penalties(
-        self, score: losses.Score, real: jax.Array, fake: jax.Array, key: jax.Array
+        self, score: losses.Score, real: jax.Array, fake: jax.Array, rng: train.Rng
     ) -> jax.Array:
         """The penalties on the discriminator's gradient, (B,), see `losses.penalties`."""
-        return losses.penalties(score, real, fake, key, self.r1, self.gradient_penalty)
+        places = rng("gradient penalty")
+        return losses.penalties(score, real, fake, places, self.r1, self.gradient_penalty)
+
+    def alternate(
+        self,
+        game: models.Game,
+        discriminator_loss: Callable[..., train.Loss],
+        generator_loss: Callable[..., train.Loss],
+        evaluate: Callable[..., dict[str, Any]],
+        functions: Mapping[str, Callable[..., Any]],
+    ) -> train.Learner:
+        """The learner of both players, by these losses, see `train.alternate`. The moving average
+        is the generator's."""
+        return train.alternate(
+            self.player(
+                game.init_discriminator, discriminator_loss, self.rule("discriminator"), ema=0
+            ),
+            self.player(game.init_generator, generator_loss, self.rule("generator")),
+            evaluate,
+            self.discriminator_steps,
+            functions,
+        )
 
     def rule(self, player: Literal["discriminator", "generator"]) -> optax.GradientTransformation:
         """The update rule of a player. Its schedules are those of the step, however often the

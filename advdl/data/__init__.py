@@ -48,7 +48,13 @@ from advdl.data.scenes import (
     open_scenes,
     single_digits,
 )
-from advdl.data.selection import pixel_means, read_blocks, selected
+from advdl.data.selection import (
+    open_parts,
+    pixel_means,
+    read_blocks,
+    selected,
+    split_validation,
+)
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series

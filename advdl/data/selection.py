@@ -4,12 +4,14 @@ A source may be sorted, by class or by time, so its first rows are no sample of 
 or measures "some examples" takes the rows that `selected` draws.
 """
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 
 import numpy as np
 
-from advdl.data.source import Source
+from advdl.data.source import Of, Source
+from advdl.errors import UserError
 
 BLOCK = 2**23  # values of images that are held at a time: 64 MiB of them in float64
 
@@ -57,3 +59,52 @@ def pixel_means(source: Source, size: int = 0) -> tuple[float, ...]:
     for block in read_blocks(source, size=size):
         total += block["image"].sum(0, dtype=np.float64)
     return tuple((total / (255 * len(source))).ravel().tolist())
+
+
+class Rows(Of):
+    """Some rows of a source, as a source of its own."""
+
+    def __init__(self, source: Source, rows: np.ndarray, split: str):
+        super().__init__(source)
+        self.split, self._rows = split, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
+        """See `Source.read`."""
+        rows = self._rows[rows]
+        return self._source.read(rows) if u is None else self._source.read(rows, u)
+
+
+def split_validation(source: Source, share: float, seed: int = 0) -> tuple[Source, Source]:
+    """A source in two: (what is left to train on, a validation part to choose by).
+
+    The part is a share of the examples, at least one, drawn by the seed; both keep the order of the
+    source. Raises UserError where nothing is left.
+    """
+    count = max(1, round(share * len(source)))
+    if count >= len(source):
+        raise UserError(
+            f"{source.name} has {len(source)} examples in {source.split}; {count} of them for"
+            " validation leave none to train on"
+        )
+    chosen = selected(source, count, seed)
+    rest = np.setdiff1d(np.arange(len(source)), chosen)
+    return Rows(source, rest, source.split), Rows(source, chosen, "val")
+
+
+def open_parts(
+    opened: Callable[[str], Source], validation: float = 0.0, seed: int = 0
+) -> dict[str, Callable[[], Source]]:
+    """Functions that open the parts of a data set, each when it is first called, for `Splits`.
+
+    opened: gives the source of "train" or of "test". validation: share of the training part that
+    becomes `val`, see `split_validation`; 0 leaves it whole.
+    """
+    opened = functools.cache(opened)
+    parts = {split: functools.partial(opened, split) for split in ("train", "test")}
+    if not validation:
+        return parts
+    halves = functools.cache(lambda: split_validation(opened("train"), validation, seed))
+    return {"train": lambda: halves()[0], "val": lambda: halves()[1], "test": parts["test"]}

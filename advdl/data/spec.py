@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from advdl.data.source import Source
+from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError
 
 
@@ -79,6 +80,10 @@ class ImageSpec(Spec):
         """The spec of a source's images and classes; further fields by name."""
         height, width, channels = source.image_shape
         return cls((height, width, channels), tuple(source.label_names), **fields)
+
+    def transform(self) -> Transform:
+        """Brings pixels of bytes to the range that a network is given."""
+        return to_float(self.low, 1.0)
 
     def classes(self, name: str, least: int = 2) -> int:
         """The number of classes. Raises UserError, with the name of the flag that needs them, where

@@ -38,14 +38,17 @@ class Splits:
         batch_size: int,
         seed: int,
         transform: Callable[[Any], Transform | None] = lambda spec: None,
+        minibatches: int = 1,
     ) -> "Splits":
         """Splits of sources: `train` is trained on, and the others are evaluated on.
 
-        transform: what changes the batches of all of them, a function of the spec.
+        transform: what changes the batches of all of them, a function of the spec. minibatches: of
+        `batch_size` examples that one step is trained on.
         """
 
         def training(spec):
-            return TrainBatches(sources["train"](), batch_size, seed, transform(spec))
+            count = batch_size * minibatches
+            return TrainBatches(sources["train"](), count, seed, transform(spec))
 
         def evaluated(source):
             return lambda spec: EvalBatches(source(), batch_size, transform(spec))

@@ -3,7 +3,7 @@
 Axes: B batch, Z dimensions of the noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -25,7 +25,8 @@ class Game(NamedTuple):
       samples are distorted alike before the discriminator sees them. joint: whether it sees data
       and samples in one batch, with one set of batch statistics, or in two.
 
-    What runs in training mode returns the mutable collections of its network afterwards, too.
+    What runs in training mode draws from `rng(use)`, a key for each use, and returns the mutable
+    collections of its network afterwards, too.
     """
 
     generator: nn.Module
@@ -39,12 +40,12 @@ class Game(NamedTuple):
     def init_generator(self, key: jax.Array, batch: Variables) -> Variables:
         """The generator's variables before the first update."""
         z = jnp.zeros((len(batch[self.example]), self.noise.dimensions))
-        return self.generator.init(key, z, train=False, **self._given(batch))
+        return dict(self.generator.init(key, z, train=False, **self._given(batch)))
 
     def init_discriminator(self, key: jax.Array, batch: Variables) -> Variables:
         """The discriminator's variables before the first update."""
         x = batch[self.example]
-        return self.discriminator.init(key, x, train=False, **self._given(batch))
+        return dict(self.discriminator.init(key, x, train=False, **self._given(batch)))
 
     def draw(self, variables: Variables, batch: Variables) -> jax.Array:
         """Examples of the noise `batch["z"]`."""
@@ -56,41 +57,48 @@ class Game(NamedTuple):
         return self.discriminator.apply(variables, x, train=False, **self._given(batch))[0]
 
     def sample(
-        self, variables: Variables, batch: Variables, key: jax.Array
+        self, variables: Variables, batch: Variables, rng: Callable[[str], jax.Array]
     ) -> tuple[jax.Array, Variables]:
         """As many new samples as the batch has examples, in training mode."""
-        z = self.noise.sample(key, len(batch[self.example]))
-        return _training(self.generator, variables, z, key, **self._given(batch))
+        z = self.noise.sample(rng("noise"), len(batch[self.example]))
+        return _training(self.generator, variables, z, rng("generator"), self._given(batch))
 
     def judge(
-        self, variables: Variables, batch: Variables, x: jax.Array, key: jax.Array
+        self, variables: Variables, batch: Variables, x: jax.Array, rng: Callable[[str], jax.Array]
     ) -> tuple[jax.Array, Variables]:
         """Logits (B,) of examples, distorted first, in training mode."""
-        return self._judge(variables, x, key, self._given(batch))
+        return self._judge(variables, x, self._given(batch), rng, "data")
 
     def judge_both(
-        self, variables: Variables, batch: Variables, fake: jax.Array, keys: Sequence[jax.Array]
+        self,
+        variables: Variables,
+        batch: Variables,
+        fake: jax.Array,
+        rng: Callable[[str], jax.Array],
     ) -> tuple[jax.Array, jax.Array, Variables]:
         """Logits of the batch's examples and of as many samples, (B,) each, in training mode."""
         real, given = batch[self.example], self._given(batch)
         if self.joint:  # by turns, so that no example moves to another device
             both = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
             twice = {name: jnp.repeat(x, 2, 0) for name, x in given.items()}
-            logit, seen = self._judge(variables, both, keys[0], twice)
+            logit, seen = self._judge(variables, both, twice, rng, "both")
             return logit[::2], logit[1::2], seen
-        real_logit, seen = self._judge(variables, real, keys[0], given)
-        fake_logit, seen = self._judge({**variables, **seen}, fake, keys[1], given)
+        real_logit, seen = self._judge(variables, real, given, rng, "data")
+        fake_logit, seen = self._judge({**variables, **seen}, fake, given, rng, "samples")
         return real_logit, fake_logit, seen
 
-    def _judge(self, variables, x, key, given):
-        x = differentiable_augment(x, key, tuple(self.policies))
-        (logit, _), seen = _training(self.discriminator, variables, x, key, **given)
+    def _judge(self, variables, x, given, rng, use):
+        x = differentiable_augment(x, rng(f"distortion of {use}"), tuple(self.policies))
+        (logit, _), seen = _training(self.discriminator, variables, x, rng(use), given)
         return logit, seen
 
     def _given(self, batch):
         return {"label_B": batch["label"]} if self.conditional else {}
 
 
-def _training(module, variables, x, key, **given):
-    mutable = [name for name in variables if name != "params"]
-    return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **given)
+def _training(
+    module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array, given: Variables
+) -> tuple[Any, Variables]:
+    mutable, rngs = [name for name in variables if name != "params"], {"dropout": key}
+    output: Any = module.apply(variables, x, train=True, rngs=rngs, mutable=mutable, **given)
+    return output

@@ -32,13 +32,16 @@ class RealImages:
     low: float
     training: data.Source
     held_out: data.Source
+    validation: data.Source | None = None
     limit: int = 10_000
 
     @classmethod
     def of(cls, trained: Trained) -> Self:
-        """Those that a run is trained on and tested on."""
-        splits = trained.splits
-        return cls(trained.spec.low, splits.train.source, splits.evaluations["test"].source)
+        """Those that a run is trained on, tested on, and chosen by where it is."""
+        parts = trained.splits.evaluations
+        validation = parts["val"].source if "val" in parts else None
+        held_out = parts["test"].source
+        return cls(trained.spec.low, trained.splits.train.source, held_out, validation)
 
     def to_range(self, pixels: np.ndarray) -> np.ndarray:
         """Images uint8 in [low, 1], float32."""
@@ -116,18 +119,21 @@ class RealImages:
 
     def likelihood(self, samples: np.ndarray) -> dict[str, float]:
         """The Parzen-window log-likelihood of held-out images. Goodfellow et al. 2014 draw 10,000
-        samples, choose the bandwidth by 1,000 validation images and take the 10,000 test images;
-        here training images choose it."""
+        samples, choose the bandwidth by 1,000 validation images and take the 10,000 test images.
+        Where there is no validation part, training images choose it."""
 
         def scaled(images):
             return ((images - self.low) / (1 - self.low)).reshape(len(images), -1)
 
-        choosing = scaled(self.draw(self.training, VALIDATION, 1)[0])
+        kind, source = "validation", self.validation
+        if source is None:
+            kind, source = "training", self.training
+        choosing = scaled(self.draw(source, VALIDATION, 1)[0])
         test = scaled(self.draw(self.held_out)[0])
         figures = metrics.parzen(scaled(samples), choosing, test)._asdict()
         figures |= {
             "samples": len(samples),
-            "training images for the bandwidth": len(choosing),
+            f"{kind} images for the bandwidth": len(choosing),
             "test images": len(test),
         }
         return {f"Parzen {name}": value for name, value in figures.items()}

@@ -6,7 +6,7 @@ Axes: N images, Z dimensions of the noise.
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,14 @@ class GeneratedReport:
     """The report, the snapshots and the prediction of a learner with a function `sample` of
     `{"z", "label"}`.
 
-    noise: the generator's prior. seed: of the samples that are shown. best: the metric by which the
-    best checkpoint is kept. What is compared with real images needs the data, see `RealImages`; a
-    prediction does so where it is asked for.
+    noise: the generator's prior. seed: of the samples that are shown. best: the metric by which a
+    checkpoint is kept as the best; empty where none is. What is compared with real images needs the
+    data, see `RealImages`; a prediction does so where it is asked for.
     """
 
     noise: models.Noise
     seed: int
-    best: str
+    best: str = ""
 
     def draw(self, trained: Trained, z: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C) of noise (N, Z), of the classes in turn where a class is given."""
@@ -118,15 +118,21 @@ class GeneratedReport:
             sections.append(present.coverage_section(found, real.training.label_names, folder))
             figures += coverage_headlines(found)
             faults += missing(found, real.training.label_names)
-        best = min((line for line in lines if self.best in line), key=lambda line: line[self.best])
-        kept = {"step of the best checkpoint": best["step"], f"its {self.best}": best[self.best]}
+        kept = self.kept(lines)
         sections.append(present.Section("Alarms", "\n\n".join(faults) or "None tripped.", [], kept))
         sentence = f"It did not work: {'; '.join(faults)}." if faults else WORKED
         verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": told}
         trained.run.write("verdict.json", verdict | kept)
-        return present.Page(
-            present.Picture("samples.png", "Samples, not picked."), figures, sentence, sections
-        )
+        picture = present.Picture("samples.png", "Samples, not picked.")
+        return present.Page(picture, figures, sentence, sections)
+
+    def kept(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The step of the checkpoint that is kept as the best, and its figure."""
+        measured = [line for line in lines if self.best in line]
+        if not measured:
+            return {}
+        best = min(measured, key=lambda line: line[self.best])
+        return {"best_step": best["step"], self.best: best[self.best]}
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
         """Draws `options.count` samples and `options.interpolations` rows between two noises; with
@@ -163,11 +169,13 @@ def coverage_headlines(found: metrics.Coverage) -> list[present.Figure]:
     ]
 
 
-def missing(found: metrics.Coverage, names: tuple[str, ...]) -> list[str]:
-    """A sentence for each class that has too few of the samples."""
+def missing(found: metrics.Coverage, names: Sequence[str]) -> list[str]:
+    """Which classes have too few of the samples, in at most one sentence."""
     share = found.samples.share
-    few = np.flatnonzero(share < FEW / len(share))
-    return [f"only {share[k]:.1%} of the samples are of the class {names[k]}" for k in few]
+    few = [names[int(k)] for k in np.flatnonzero(share < FEW / len(share))]
+    return [f"fewer than {FEW / len(share):.1%} of the samples are of each of {', '.join(few)}"] * (
+        len(few) > 0
+    )
 
 
 SAME = "The same noise at every evaluation."

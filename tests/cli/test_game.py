@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from advdl import cli
+from advdl import cli, train
 from advdl.errors import UserError
 
+RNG = train.Rng(jax.random.key(1), jnp.int32(0))
 SGD = cli.GameConfig(optimizer="momentum", learning_rate=1.0, momentum=(0.0, 0.0))
 
 
@@ -66,9 +67,9 @@ def test_penalties_have_the_weights_that_are_given():
     def score(x):
         return jnp.square(x).sum(1) / 2  # whose gradient is x
 
-    found = cli.GameConfig(r1=3.0).penalties(score, x, fake, jax.random.key(1))
+    found = cli.GameConfig(r1=3.0).penalties(score, x, fake, RNG)
     np.testing.assert_allclose(found, 1.5 * jnp.square(x).sum(1), rtol=1e-5)
-    np.testing.assert_array_equal(cli.GameConfig().penalties(score, x, fake, None), np.zeros(3))
+    np.testing.assert_array_equal(cli.GameConfig().penalties(score, x, fake, RNG), np.zeros(3))
 
 
 @pytest.mark.parametrize(

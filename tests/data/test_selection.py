@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advdl import data
+from advdl.errors import UserError
 
 PIXELS = (np.arange(900) % 256).astype(np.uint8).repeat(4).reshape(900, 2, 2, 1)
 SORTED = data.ArraySource("sorted", "train", PIXELS, np.repeat([0, 1, 2], 300), ("a", "b", "c"))
@@ -71,3 +72,56 @@ def test_means_of_pixels_are_the_same_whatever_is_read_at_a_time():
     for size in (0, 7):
         found = data.pixel_means(digits, size)
         np.testing.assert_allclose(found, pixels.mean(0).ravel(), rtol=1e-12)
+
+
+def test_a_validation_part_and_the_rest_are_the_source_each_in_its_order():
+    digits = data.open_source("digits", "train")
+    rest, part = data.split_validation(digits, 0.1)
+    assert (len(rest), len(part), part.split) == (1290, 143, "val")
+    assert part.image_shape == digits.image_shape and part.label_names == digits.label_names
+    found = [source.read(np.arange(len(source))) for source in (digits, rest, part)]
+    images = [each["image"].reshape(len(each["image"]), -1) for each in found]
+    places = [[row.tobytes() for row in each] for each in images]
+    inside = set(places[2])
+    assert [row for row in places[0] if row not in inside] == [
+        row for row in places[1] if row not in inside
+    ]
+    assert sorted(places[1] + places[2]) == sorted(places[0])
+    assert set(found[2]["label"]) == set(range(10))  # drawn, where the first tenth might be sorted
+
+
+def test_a_validation_part_is_a_function_of_its_seed():
+    digits = data.open_source("digits", "train")
+    parts = [data.split_validation(digits, 0.1, seed)[1].read(np.arange(9)) for seed in (0, 0, 1)]
+    assert (parts[0]["image"] == parts[1]["image"]).all()
+    assert (parts[0]["image"] != parts[2]["image"]).any()
+
+
+def test_a_sixth_of_60_000_is_10_000_and_of_a_few_at_least_one():
+    many, few = (np.zeros((count, 1, 1, 1), np.uint8) for count in (60_000, 3))
+    sizes = [
+        tuple(map(len, data.split_validation(in_order(images), share)))
+        for images, share in ((many, 1 / 6), (few, 0.1))
+    ]
+    assert sizes == [(50_000, 10_000), (2, 1)]
+    with pytest.raises(UserError, match="leave none to train on"):
+        data.split_validation(in_order(few[:1]), 0.1)
+
+
+def in_order(images):
+    return data.ArraySource("some", "train", images, np.zeros(len(images)), ("a",))
+
+
+def test_parts_are_opened_when_they_are_asked_for_and_once():
+    asked = []
+
+    def opened(split):
+        asked.append(split)
+        return data.open_source("digits", split)
+
+    parts = data.open_parts(opened, 0.1)
+    assert list(parts) == ["train", "val", "test"] and not asked
+    assert (len(parts["train"]()), len(parts["val"]())) == (1290, 143) and asked == ["train"]
+    assert len(parts["test"]()) == len(parts["test"]()) == 364 and asked == ["train", "test"]
+    assert list(data.open_parts(opened)) == ["train", "test"]
+    assert len(data.open_parts(opened)["train"]()) == 1433

@@ -10,6 +10,7 @@ from advdl.models import goodfellow
 
 # github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py
 DCGAN = dict(
+    validation=0.0,  # none
     network="dcgan",
     image_size=64,  # npx
     width=128,  # ngf, ndf
@@ -41,6 +42,7 @@ DCGAN = dict(
 # train.py
 SNGAN = dict(
     data="tfds:cifar10",  # dataset_name: CIFAR10Dataset
+    validation=0.0,  # none
     network="resnet",  # gen_models/resnet_32.py, dis_models/snresnet_32.py
     width=64,  # ch: 256 of G is four of these, ch: 128 of D two
     z=128,  # dim_z
@@ -72,6 +74,7 @@ SNGAN = dict(
 # github.com/goodfeli/adversarial: mnist.yaml and AdversaryCost2 of __init__.py
 GOODFELLOW = dict(
     data="tfds:mnist",
+    validation=1 / 6,  # 10,000 of 60,000
     network="mlp",
     width=1200,  # dim of h0 and h1
     z=100,  # nvis of the generator

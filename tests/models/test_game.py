@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl import models
+from advdl import models, train
 from advdl.nn import BatchNorm, Bias
 
 
@@ -31,7 +31,7 @@ class Judge(nn.Module):
 
 
 BATCH = {"image": jnp.arange(12.0).reshape(4, 3), "label": jnp.arange(4)}
-KEYS = jax.random.split(jax.random.key(7))
+RNG = train.Rng(jax.random.key(7), jnp.int32(0))
 
 
 def game(norm=BatchNorm, **options):
@@ -41,16 +41,16 @@ def game(norm=BatchNorm, **options):
 def played(own):
     """(variables of both, new samples)."""
     variables = {
-        "generator": own.init_generator(KEYS[0], BATCH),
-        "discriminator": own.init_discriminator(KEYS[1], BATCH),
+        "generator": own.init_generator(RNG("a"), BATCH),
+        "discriminator": own.init_discriminator(RNG("b"), BATCH),
     }
-    return variables, own.sample(variables["generator"], BATCH, KEYS[0])[0]
+    return variables, own.sample(variables["generator"], BATCH, RNG)[0]
 
 
 def test_as_many_samples_are_drawn_as_there_are_examples_from_the_noise_of_a_batch():
     own = game()
     variables, fake = played(own)
-    z = own.noise.sample(KEYS[0], 4)
+    z = own.noise.sample(RNG("noise"), 4)
     np.testing.assert_allclose(fake, own.draw(variables["generator"], {"z": z}), rtol=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_a
     one, two = game(norm, joint=True), game(norm)
     variables, fake = played(two)
     logits = [
-        own.judge_both(variables["discriminator"], BATCH, fake, KEYS)[:2] for own in (one, two)
+        own.judge_both(variables["discriminator"], BATCH, fake, RNG)[:2] for own in (one, two)
     ]
     assert np.allclose(logits[0], logits[1], rtol=1e-5) == same
 
@@ -67,9 +67,9 @@ def test_data_and_samples_in_one_batch_or_in_two_differ_by_batch_normalization_a
 def test_statistics_of_samples_come_after_those_of_the_data():
     own = game()
     variables, fake = played(own)
-    _, _, seen = own.judge_both(variables["discriminator"], BATCH, fake, KEYS)
-    first = own.judge(variables["discriminator"], BATCH, BATCH["image"], KEYS[0])[1]
-    both = own.judge({**variables["discriminator"], **first}, BATCH, fake, KEYS[1])[1]
+    _, _, seen = own.judge_both(variables["discriminator"], BATCH, fake, RNG)
+    first = own.judge(variables["discriminator"], BATCH, BATCH["image"], RNG)[1]
+    both = own.judge({**variables["discriminator"], **first}, BATCH, fake, RNG)[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), seen, both)
 
 
@@ -77,12 +77,12 @@ def test_statistics_of_samples_come_after_those_of_the_data():
 def test_each_example_and_each_sample_is_judged_with_its_class(joint):
     own = game(Bias, joint=joint, conditional=True)
     variables, fake = played(own)
-    real_logit, fake_logit, _ = own.judge_both(variables["discriminator"], BATCH, fake, KEYS)
+    real_logit, fake_logit, _ = own.judge_both(variables["discriminator"], BATCH, fake, RNG)
     classes = 10.0 * np.arange(4)
     np.testing.assert_allclose(real_logit, BATCH["image"].sum(1) + classes, rtol=1e-5)
     np.testing.assert_allclose(fake_logit, fake.sum(1) + classes, rtol=1e-4)
     zeros = {**BATCH, "label": jnp.zeros(4, int)}
-    plain = own.sample(variables["generator"], zeros, KEYS[0])[0]
+    plain = own.sample(variables["generator"], zeros, RNG)[0]
     np.testing.assert_allclose(fake, plain * (1 + np.arange(4))[:, None], rtol=1e-6)
 
 
@@ -96,10 +96,10 @@ def test_evaluation_changes_no_statistics_and_distorts_nothing():
 
 def test_all_that_the_discriminator_sees_in_training_is_distorted():
     own = models.Game(Draw(), Judge(Bias), models.Noise("normal", 5), policies=("color",))
-    x = jax.random.uniform(KEYS[0], (4, 4, 4, 1))
+    x = jax.random.uniform(RNG("c"), (4, 4, 4, 1))
     batch = {"image": x}
-    variables = own.init_discriminator(KEYS[0], batch)
-    real_logit, fake_logit, _ = own.judge_both(variables, batch, x, KEYS)
+    variables = own.init_discriminator(RNG("a"), batch)
+    real_logit, fake_logit, _ = own.judge_both(variables, batch, x, RNG)
     exact = own.logits(variables, batch, x)
     assert not np.isclose(real_logit, exact).any() and not np.isclose(fake_logit, exact).any()
     assert not np.isclose(real_logit, fake_logit).any()

@@ -111,6 +111,14 @@ def test_images_of_one_class_have_no_recognizer(real):
     assert real(pixels[:20], labels[:20]).coverage(in_range(pixels)) is None
 
 
+def test_a_validation_part_chooses_the_bandwidth_where_there_is_one(real):
+    samples, part = in_range(drawn(30, 2)[0]), source_of(*drawn(20, 3), "val")
+    whole = real(*drawn(50, 0)).likelihood(samples)
+    assert whole["Parzen training images for the bandwidth"] == 100
+    found = real(*drawn(50, 0), validation=part).likelihood(samples)
+    assert found["Parzen validation images for the bandwidth"] == 40
+
+
 def test_too_few_images_for_neighborhoods_are_told_in_one_line(real):
     with pytest.raises(UserError, match="5 neighbors of each image; 4 generated images are too"):
         real(*drawn(20, 0)).fidelity(in_range(drawn(2, 2)[0]), "")

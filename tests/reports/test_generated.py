@@ -15,7 +15,7 @@ LINE = {"train/value": -1.2, "train/d_accuracy": 0.6, "train/d_real": 0.6, "trai
 LINE |= {f"train/{player}_loss": 1.0 for player in ("discriminator", "generator")}
 LINE |= {f"train/{player}_gradient_norm": 1.0 for player in ("discriminator", "generator")}
 LINE |= {"train/variety_data": 1.0, "train/variety_samples": 0.9}
-TESTED = {"test/value": -1.3, "test/d_real": 0.5, "test/d_fake": 0.5, "test/fd_pixels": 2.0}
+TESTED = {"test/value": -1.3, "test/d_real": 0.5, "test/d_fake": 0.5, "val/fd_pixels": 2.0}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def trained(digits, tmp_path):
 def report(monkeypatch):
     """Without the training of a network that tells samples from data."""
     monkeypatch.setattr(metrics, "two_sample_accuracy", lambda real, fake: 0.75)
-    return reports.GeneratedReport(NOISE, 0, "test/fd_pixels")
+    return reports.GeneratedReport(NOISE, 0, "val/fd_pixels")
 
 
 def real_digits(digits):
@@ -70,6 +70,10 @@ def real_digits(digits):
     return sample
 
 
+def test_a_run_that_chooses_no_checkpoint_says_of_none():
+    assert reports.GeneratedReport(NOISE, 0).kept([{"step": 400} | TESTED]) == {}
+
+
 def test_noise_of_a_seed_is_drawn_of_the_classes_in_turn(report, trained):
     asked = {}
     report.draw(trained(lambda inputs: asked.update(inputs)), NOISE.of_seed(3, 25))
@@ -83,7 +87,7 @@ def test_a_generator_of_real_digits_has_worked(report, trained, digits, tmp_path
     assert page.sentence == generated.WORKED and len(page.figures) == 3
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["holds"] and verdict["two_sample_accuracy"] == 0.75
-    assert "step of the best checkpoint" in verdict
+    assert (verdict["best_step"], verdict["val/fd_pixels"]) == (400, 2.0)
     titles = [section.title for section in page.sections]
     assert {"Samples", "Classes", "The game", "Alarms"} <= set(titles)
     present.write_report(tmp_path / "report", "gan", page)  # every picture is there
@@ -98,7 +102,7 @@ def test_a_generator_of_one_image_has_not_worked(report, trained, digits, tmp_pa
     )
     page = report.report(stub)
     assert "samples have collapsed" in page.sentence
-    assert "only 0.0% of the samples are of the class" in page.sentence
+    assert "fewer than 3.3% of the samples are of each of" in page.sentence
     assert json.loads((tmp_path / "verdict.json").read_text())["holds"] is False
 
 

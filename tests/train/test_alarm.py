@@ -7,7 +7,7 @@ import pytest
 
 from advdl import reports, train
 
-METRIC = "test/fd_pixels"
+METRIC = "val/fd_pixels"
 
 
 def high(figures):
@@ -69,7 +69,7 @@ def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(
     assert len(told) == 1 and "above -0.1" in told[0]
     html = (folder / "report" / "report.html").read_text()
     assert "the discriminator has won since step" in html
-    assert "step of the best checkpoint" in html
+    assert "best_step" in html
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     measured = [line for line in lines if METRIC in line]
     best = min(measured, key=lambda line: line[METRIC])
