@@ -173,9 +173,9 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
             decay=config.weight_decay, decayed=config.decay, bias_rate=config.bias_rate,
         ),
     )  # fmt: skip
-    report = classes.ClassesReport(network, look)
+    functions, report = classes.functions(network, spec.shape), classes.ClassesReport(network, look)
     return cli.Experiment(
-        train.minimize(player, evaluate, functions=classes.functions(network, spec.shape)),
+        train.minimize(player, evaluate, functions=functions),
         report=report.report,
         predict=report.predict,
         monitor=("val/accuracy", "max") if config.validation else None,
