@@ -11,5 +11,6 @@ from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.poses import PoseReport
 from advdl.reports.recurrent import LengthReport, MemoryReport, StatesReport
 from advdl.reports.sequences import CaptionReport, TranslationReport
+from advdl.reports.texts import LanguageReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport
