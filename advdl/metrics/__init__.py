@@ -49,7 +49,7 @@ from advdl.metrics.generative import (
     nearest,
     nearest_streamed,
 )
-from advdl.metrics.linear import pca, pca_reconstruction, wiener
+from advdl.metrics.linear import linear_reconstructions, pca, pca_reconstruction, wiener
 from advdl.metrics.segmentation import (
     class_accuracy,
     class_iou,
@@ -66,11 +66,8 @@ from advdl.metrics.text import (
     bleu,
     caption_figures,
     cider_d,
-    compressed_bits,
     corpus_bleu,
-    counted_nats,
     exact_match,
-    place_features,
     rouge_l,
     tokenize,
     word_error_rate,
@@ -111,10 +108,8 @@ __all__ = [
     "class_iou",
     "classic_methods",
     "classifier_score",
-    "compressed_bits",
     "compute",
     "corpus_bleu",
-    "counted_nats",
     "descend",
     "correlation",
     "detail",
@@ -127,6 +122,7 @@ __all__ = [
     "gaussian_fit",
     "js_divergence",
     "kernel_distance",
+    "linear_reconstructions",
     "manifold",
     "mean_iou",
     "merge",
@@ -143,7 +139,6 @@ __all__ = [
     "pca_reconstruction",
     "persistence",
     "pixel_accuracy",
-    "place_features",
     "preferences",
     "rouge_l",
     "seasonal_drift",

@@ -37,3 +37,19 @@ def wiener(training_ND: np.ndarray, noisy_MD: np.ndarray, noise: float) -> np.nd
     mean, covariance = training_ND.mean(0), np.cov(training_ND, rowvar=False)
     gain = np.linalg.solve(covariance + noise**2 * np.eye(len(covariance)), covariance).T
     return (mean + (noisy_MD - mean) @ gain.T).clip(0, 1)
+
+
+def linear_reconstructions(
+    training: np.ndarray, given: np.ndarray, components: int, noise: float = 0.0
+) -> dict[str, np.ndarray]:
+    """What methods without a network make of images `given` (M, …), by name, (M, …) each: the mean
+    of the training images (N, …), PCA with so many components and, where the images have white
+    noise of a standard deviation `noise`, the Wiener filter."""
+    training_ND, given_MD = training.reshape(len(training), -1), given.reshape(len(given), -1)
+    found = {
+        "mean_image": np.broadcast_to(training_ND.mean(0), given_MD.shape),
+        "pca": pca_reconstruction(training_ND, given_MD, components),
+    }
+    if noise:
+        found["wiener"] = wiener(training_ND, given_MD, noise)
+    return {name: made.reshape(given.shape) for name, made in found.items()}

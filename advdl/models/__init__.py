@@ -42,7 +42,7 @@ from advdl.models.forecaster import Forecaster
 from advdl.models.game import Game
 from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generator
 from advdl.models.gradcam import grad_cam, last_maps
-from advdl.models.inference import crop_logits, in_portions, probabilities
+from advdl.models.inference import crop_logits, in_portions, interpolate, probabilities
 from advdl.models.language import LanguageModel
 from advdl.models.reader import Reader, Window, at_end, gradient_norms
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
@@ -145,6 +145,7 @@ __all__ = [
     "classifier",
     "grad_cam",
     "in_portions",
+    "interpolate",
     "last_maps",
     "probabilities",
     "alexnet",

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
+from advdl.errors import UserError
 from advdl.models import dcgan
 from advdl.models.variant import Variant
 from advdl.nn import Conv, ConvTranspose, replica
@@ -231,6 +232,37 @@ def _checked(x_BHWC: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
 
 def _flat(x_BHWC: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     return _checked(x_BHWC, shape).reshape(len(x_BHWC), -1)
+
+
+def network(
+    name: Literal["dense", "conv", "vae"],
+    shape: tuple[int, int, int],
+    code: int,
+    hidden: Sequence[int] = (),
+    activation: str = "gelu",
+    tied: bool = False,
+    width: int = 32,
+    up: Literal["transpose", "resize"] = "transpose",
+    dtype: Any = None,
+) -> nn.Module:
+    """The auto-encoder of this name, see the classes.
+
+    activation: a function of `flax.linen`, by name. hidden is not used by conv, tied by dense
+    alone, width and up by conv alone. Raises UserError for tied weights of another network, and for
+    a shape that does not halve often enough for conv.
+    """
+    act: Callable[[jax.Array], jax.Array] = getattr(nn, activation)
+    if tied and name != "dense":
+        raise UserError(f"--tied is for --network dense, and this is {name}")
+    if name == "dense":
+        return Dense(shape, hidden, code, tied, act, dtype)
+    if name == "vae":
+        return Variational(shape, hidden, code, act, dtype)
+    try:
+        dcgan.levels_of(*shape[:2])
+    except ValueError as error:
+        raise UserError(f"{error}; give --image-size, or --network dense") from error
+    return Convolutional(shape, width, code, None, up, act, dtype)
 
 
 VARIANTS: Mapping[str, Variant] = {

@@ -39,6 +39,14 @@ def in_portions(apply: Callable[..., Any], *arrays: np.ndarray, rows: int = 100)
     return jax.tree.map(lambda *ys: np.concatenate(ys), *parts)
 
 
+def interpolate(start_NZ: np.ndarray, end_NZ: np.ndarray, count: int) -> np.ndarray:
+    """Codes that lie evenly on the straight line from each start to its end, both among them:
+    (N·count, Z), line after line."""
+    share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    between = (1 - share) * start_NZ[:, None] + share * end_NZ[:, None]
+    return between.reshape(-1, start_NZ.shape[1])
+
+
 def probabilities(
     predict: Scores,
     image_BHWC: jax.Array,

@@ -4,6 +4,7 @@ from advdl.nn import pixels, remat, replica, towers, tracing
 from advdl.nn.attention import Additive, Dot, attend
 from advdl.nn.bilinear import bilinear_init, bilinear_upsample, bilinear_weights, resize_bilinear
 from advdl.nn.convolution import Conv, ConvTranspose, conv, conv_transpose
+from advdl.nn.corruption import Corruption
 from advdl.nn.dense import Dense
 from advdl.nn.diffaugment import POLICIES, differentiable_augment
 from advdl.nn.dropout import Dropout
@@ -35,6 +36,7 @@ __all__ = [
     "ConditionalBatchNorm",
     "Conv",
     "ConvTranspose",
+    "Corruption",
     "Dense",
     "Dot",
     "Dropout",

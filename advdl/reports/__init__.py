@@ -9,8 +9,8 @@ from advdl.reports.edits import EditReport
 from advdl.reports.fidelity import RealImages
 from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.poses import PoseReport
+from advdl.reports.reconstructions import ReconstructionsReport
 from advdl.reports.recurrent import LengthReport, MemoryReport, StatesReport
 from advdl.reports.sequences import CaptionReport, TranslationReport
-from advdl.reports.texts import LanguageReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport

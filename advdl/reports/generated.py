@@ -71,9 +71,8 @@ class GeneratedReport:
         columns: int = 10,
     ) -> None:
         """Draws rows of images on a line from one noise to another (figure 3 of the paper)."""
-        ends = self.noise.of_seed(seed, 2 * rows).reshape(rows, 2, 1, -1)
-        share = np.linspace(0, 1, columns, dtype=np.float32)[:, None]
-        line = ((1 - share) * ends[:, 0] + share * ends[:, 1]).reshape(rows * columns, -1)
+        ends = self.noise.of_seed(seed, 2 * rows)
+        line = models.interpolate(ends[::2], ends[1::2], columns)
         path, low = folder / "interpolations.png", trained.spec.low
         present.draw_grid(self.draw(trained, line), path, low=low, high=1.0, columns=columns)
 

@@ -83,7 +83,7 @@ class Player(NamedTuple):
       them; they are zeros until `PlayerState.starting_from` gives them values.
     """
 
-    init: Callable[[Key, Batch], Variables]
+    init: Callable[[Key, Batch], Mapping[str, Any]]
     loss: Callable[..., Loss]
     optimizer: optax.GradientTransformation
     ema: float | None = None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from advdl import cli, data, train
 from advdl.cli.experiment import Session
+from advdl.models import autoencoder
 
 SPLITS = (("train", 1433), ("test", 364))
 TINY = ["--hidden", "24", "--width", 4, "--batch", 16, "--evaluate-every", 2, "--log-every", 1]
@@ -40,7 +41,8 @@ def finished(load, tmp_path_factory):
                 "--schedule",
                 "constant",
             ]
-            cli.main(module.build, module.PRESETS, module.Predict, ["train", *map(str, flags)])
+            arguments = ["train", *map(str, flags)]
+            cli.main(module.load, module.build, module.PRESETS, module.Predict, arguments)
         return folders[kind]
 
     return finished
@@ -59,7 +61,7 @@ def test_a_run_draws_what_its_network_has(run):
     assert ("map" in pictures) == (kind != "conv")  # a single number has no map
     assert ("samples" in pictures) == ("plane" in pictures) == (kind == "vae")
     figures = json.loads((folder / "summary.json").read_text())["test"]
-    assert ("noise's MSE" in figures) == (kind == "denoise") and ("ELBO" in figures) == (
+    assert ("noisy_mse" in figures) == (kind == "denoise") and ("elbo" in figures) == (
         kind == "vae"
     )
     html = (folder / "report" / "report.html").read_text()
@@ -80,22 +82,14 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(run, verb, tmp_pa
 def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, verb, load):
     """By a plain forward pass over all of them, the noise included; and PCA by its own least
     squares."""
-    status, out, err = verb(
-        "autoencode",
-        "evaluate",
-        "--run",
-        finished("denoise"),
-        "--baselines",
-        "--batch",
-        23,
-        "--json",
-    )
+    flags = ["--run", finished("denoise"), "--baselines", "--batch", 23, "--json"]
+    status, out, err = verb("autoencode", "evaluate", *flags)
     assert status == 0, err
     figures, module = json.loads(out), load("autoencode")
     records = train.Run(finished("denoise"))
     config = module.Config(**records.config("autoencode"))
-    session = Session.open("autoencode", config, records, module.build)
-    network = module.build_network(config, (8, 8, 1))
+    session = Session("autoencode", config, records, module.load, module.build)
+    network = autoencoder.network("dense", (8, 8, 1), config.code, (24,))
     fit, clean = (
         data.digits(split).read(np.arange(n))["image"] / np.float32(255) for split, n in SPLITS
     )
@@ -104,62 +98,32 @@ def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, v
         for n in range(len(clean))
     ]
     given = clean + 0.25 * np.stack(noise)
-    logits, _ = network.apply(session.trained()[1]["model"].average, given)
+    logits, _ = network.apply(session.restored()[1]["model"].average, given)
 
     def mse(made):
         return np.square(np.asarray(made, np.float64) - clean).mean()
 
-    assert figures["MSE"] == pytest.approx(mse(jax.nn.sigmoid(logits)), rel=1e-4)
-    assert figures["noise's MSE"] == pytest.approx(mse(given), rel=1e-4)
-    assert figures["noise's MSE"] == pytest.approx(0.25**2, rel=0.05)
+    assert figures["test/mse"] == pytest.approx(mse(jax.nn.sigmoid(logits)), rel=1e-4)
+    assert figures["test/noisy_mse"] == pytest.approx(mse(given), rel=1e-4)
+    assert figures["test/noisy_mse"] == pytest.approx(0.25**2, rel=0.05)
 
     rows, mean = fit.reshape(len(fit), -1).astype(np.float64), fit.reshape(len(fit), -1).mean(0)
     basis = np.linalg.svd(rows - mean, full_matrices=False)[2][: config.code]
     projected = mean + (given.reshape(len(clean), -1) - mean) @ basis.T @ basis
-    assert figures[f"PCA of {config.code}'s MSE"] == pytest.approx(
-        mse(projected.clip(0, 1).reshape(clean.shape)), rel=1e-3
-    )
-    assert figures["mean image's MSE"] == pytest.approx(mse(mean.reshape(8, 8, 1)), rel=1e-4)
-    assert (
-        figures["Wiener filter's MSE"]
-        < figures[f"PCA of {config.code}'s MSE"]
-        < figures["mean image's MSE"]
-    )
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_pepper"])
-def test_noise_is_of_the_kind_and_share_that_is_asked_for(load, kind):
-    """Vincent et al. 2008 replace a fixed number of values, νd, and leave the others untouched."""
-    module, shape, noise = load("autoencode"), (9, 7, 3), 0.3
-    config = dataclasses.replace(module.PRESETS["denoise"], noise_kind=kind, noise=noise)
-    x = np.random.default_rng(0).uniform(0.1, 0.9, (200, *shape)).astype(np.float32)
-    made = np.asarray(jax.jit(lambda x: module.noisy(x, jnp.arange(len(x)), config))(x))
-    again = module.noisy(x[50:], jnp.arange(50, len(x)), config)
-    np.testing.assert_allclose(again, made[50:], atol=1e-6)  # a function of the image's place
-    changed = made != x
-    if kind == "gaussian":
-        assert (made - x).std() == pytest.approx(noise, rel=0.02) and (
-            made - x
-        ).mean() == pytest.approx(0, abs=0.01)
-        return
-    assert (changed.sum((1, 2, 3)) == round(noise * 9 * 7 * 3)).all()
-    np.testing.assert_allclose(
-        changed.mean(0), noise, atol=5 * np.sqrt(noise * (1 - noise) / len(x))
-    )  # every place alike
-    assert not np.array_equal(changed[0], changed[1])
-    values = made[changed]
-    assert set(values) == ({0.0} if kind == "masking" else {0.0, 1.0})
-    assert kind == "masking" or values.mean() == pytest.approx(0.5, abs=0.02)
+    pca, black = figures["pca"]["mse"], figures["mean_image"]["mse"]
+    assert pca == pytest.approx(mse(projected.clip(0, 1).reshape(clean.shape)), rel=1e-3)
+    assert black == pytest.approx(mse(mean.reshape(8, 8, 1)), rel=1e-4)
+    assert figures["wiener"]["mse"] < pca < black
 
 
 @pytest.mark.parametrize("kind", ["masking", "salt_pepper"])
-def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, kind):
+def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, opened, kind):
     module = load("autoencode")
     config = dataclasses.replace(
         module.PRESETS["denoise"], noise_kind=kind, noise=1.0, hidden="4", code=2, batch=8
     )
-    experiment = module.build(config)
-    batch = experiment.train(0)
+    splits, experiment = opened("autoencode", config)
+    batch = splits.train(0)
     other = {**batch, "image": batch["image"] / 2}
     state = jax.jit(experiment.learner.init)(jax.random.key(0), batch)
     step = jax.jit(experiment.learner.step)
@@ -168,7 +132,7 @@ def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, kind
         return float(step(state, batch, jax.random.key(1))[1]["loss"].total)
 
     if kind == "masking":  # all that is encoded is black, and the loss is by the clean images
-        network = module.build_network(config, (8, 8, 1))
+        network = autoencoder.network("dense", (8, 8, 1), 2, (4,))
         logits, _ = network.apply(
             state["model"].variables, jnp.zeros_like(batch["image"]), train=True
         )
@@ -180,8 +144,11 @@ def test_training_corrupts_what_is_encoded_and_not_what_is_to_be_made(load, kind
 
 
 @pytest.mark.experiments
-def test_predict_writes_reconstructions_and_codes(run, verb, tmp_path):
+def test_predict_needs_no_data_and_writes_reconstructions_and_codes(
+    run, verb, tmp_path, monkeypatch
+):
     kind, folder = run
+    monkeypatch.setattr(data, "open_source", lambda *_, **__: pytest.fail("data was opened"))
     rng = np.random.default_rng(0)
     files = [tmp_path / "gray.png", tmp_path / "color.jpg"]
     Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(files[0])
@@ -201,37 +168,38 @@ def test_predict_writes_reconstructions_and_codes(run, verb, tmp_path):
         Image.open(files[0]) as given,
     ):
         error = np.square((np.asarray(made, np.float64) - np.asarray(given)) / 255).mean()
-    assert error == pytest.approx(answer[str(files[0])]["MSE"], rel=0.02)
+    assert error == pytest.approx(answer[str(files[0])]["mse"], rel=0.02)
     assert (tmp_path / "out" / "color_reconstruction.png").exists()
 
 
 @pytest.mark.parametrize("preset", ["laptop", "denoise", "vae", "paper"])
-def test_the_step_of_every_preset_can_be_traced(load, preset):
+def test_the_step_of_every_preset_can_be_traced(load, opened, preset):
     module = load("autoencode")
-    experiment = module.build(dataclasses.replace(module.PRESETS[preset], data="digits", batch=4))
-    batch = experiment.train(0)
+    config = dataclasses.replace(module.PRESETS[preset], data="digits", batch=4)
+    splits, experiment = opened("autoencode", config)
+    batch = splits.train(0)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     _, metrics = jax.eval_shape(experiment.learner.step, state, batch, jax.random.key(0))
-    assert {"loss", "MSE", "gradient_norm"} <= set(metrics)
+    assert {"loss", "mse", "gradient_norm"} <= set(metrics)
     assert module.PRESETS[preset].preset == preset
 
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("preset", ["laptop", "denoise"])
-def test_it_beats_pca_and_halves_the_noise(load, preset):
+def test_it_beats_pca_and_halves_the_noise(load, opened, preset):
     """The claims of the docstring after a fourth of the steps, on the test digits."""
-    module = load("autoencode")
-    config = dataclasses.replace(module.PRESETS[preset], steps=1000)
-    experiment = module.build(config)
+    config = dataclasses.replace(load("autoencode").PRESETS[preset], steps=1000)
+    splits, experiment = opened("autoencode", config)
     placed = train.place("jit")(experiment.learner)
-    state = placed.init(jax.random.key(0), placed.put(experiment.train(0)))
+    state = placed.init(jax.random.key(0), placed.put(splits.train(0)))
     for t in range(config.steps):
-        state, _ = placed.step(state, placed.put(experiment.train(t)), jax.random.key(1))
-    figures, linear = train.evaluate(placed, state, experiment.test), experiment.baselines()
-    assert figures["MSE"] < linear[f"PCA of {config.code}'s MSE"]
+        state, _ = placed.step(state, placed.put(splits.train(t)), jax.random.key(1))
+    figures = train.evaluate(placed, state, splits.evaluations["test"])
+    linear = {name: own["mse"] for name, own in experiment.baselines(splits).items()}
+    assert figures["mse"] < linear["pca"]
     if config.noise:
-        assert figures["MSE"] < figures["noise's MSE"] / 2
-        assert figures["MSE"] < linear["Wiener filter's MSE"]
+        assert figures["mse"] < figures["noisy_mse"] / 2
+        assert figures["mse"] < linear["wiener"]
 
 
 def photographs(folder, width, height):
@@ -291,24 +259,3 @@ def test_predict_needs_files_that_do_not_overwrite_each_other(finished, verb, tm
     assert status == 2 and "image files" in err
     status, _, err = verb("autoencode", "predict", "--run", finished("dense"), "a/x.png", "b/x.png")
     assert status == 2 and "same file" in err
-
-
-def test_examples_are_of_every_class_where_they_are_sorted_by_class_and_keep_their_rows(load):
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 2, 2, 1), dtype=np.uint8)
-    source = data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), ("a", "b", "c"))
-    images, label, row = load("autoencode").Coder(None, None, source, source).images(source, 60)
-    assert np.bincount(label, minlength=3).min() > 8
-    np.testing.assert_allclose(
-        images, pixels[row] / 255, atol=1e-6
-    )  # so that each gets the noise of its own row
-
-
-def test_a_line_leads_to_another_half_of_the_codes(load, monkeypatch, tmp_path):
-    """Codes of images sorted by class: neighbors would be of one class."""
-    module = load("autoencode")
-    coder, drawn = module.Coder(None, None, None, None), []
-    coder.decode = lambda variables, z: z
-    monkeypatch.setattr(module.present, "draw_grid", lambda images, *_, **__: drawn.append(images))
-    codes = np.arange(8.0)[:, None]
-    coder.line(None, codes, tmp_path, columns=3)
-    np.testing.assert_allclose(drawn[0].reshape(4, 3), [[n, n + 2, n + 4] for n in range(4)])

@@ -45,3 +45,15 @@ def test_what_leaves_the_range_of_pixels_is_clipped():
     x = images(50, 1)
     for made in (metrics.pca_reconstruction(x, 9 * x - 4, 3), metrics.wiener(x, 9 * x - 4, 0.01)):
         assert made.min() == 0 and made.max() == 1
+
+
+def test_linear_methods_keep_the_shape_and_have_a_filter_for_white_noise_alone():
+    fit, given = images(50, 3).reshape(50, 4, 3, 1), images(20, 4).reshape(20, 4, 3, 1)
+    found = metrics.linear_reconstructions(fit, given, 2)
+    assert set(found) == {"mean_image", "pca"}
+    np.testing.assert_allclose(found["mean_image"], np.broadcast_to(fit.mean(0), given.shape))
+    flat = metrics.pca_reconstruction(fit.reshape(50, 12), given.reshape(20, 12), 2)
+    np.testing.assert_array_equal(found["pca"], flat.reshape(given.shape))
+    noisy = metrics.linear_reconstructions(fit, given, 2, noise=0.1)["wiener"]
+    flat = metrics.wiener(fit.reshape(50, 12), given.reshape(20, 12), 0.1)
+    np.testing.assert_array_equal(noisy, flat.reshape(given.shape))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import in_portions, probabilities
+from advdl.models import in_portions, interpolate, probabilities
 
 
 def pixelwise(x_BHWC):
@@ -44,3 +44,9 @@ def test_portions_are_the_whole_whatever_their_size():
         found = in_portions(apply, x, k, rows=rows)
         np.testing.assert_array_equal(found["square"], x**2)
         np.testing.assert_allclose(found["both"], x[:, 0] + k)
+
+
+def test_codes_lie_evenly_from_start_to_end():
+    start, end = np.float32([[0, 1], [4, 4]]), np.float32([[2, 5], [4, 0]])
+    found = interpolate(start, end, 3)
+    np.testing.assert_allclose(found, [[0, 1], [1, 3], [2, 5], [4, 4], [4, 2], [4, 0]])

@@ -1,0 +1,212 @@
+"""Reconstructions by an auto-encoder, and its codes: as a map, on lines, and drawn from a prior.
+
+Axes: N images, Z numbers of a code. Pixels lie in [0, 1].
+"""
+
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+from scipy.stats import norm
+
+from advdl import data, metrics, models, present, train
+from advdl.errors import UserError
+from advdl.nn import Corruption, replica
+from advdl.reports.trained import Trained
+
+MOST = 10_000  # test images that are shown to the linear methods, and on the map
+LARGEST = 2**28  # numbers of all training images that PCA is fitted on
+
+
+@dataclass(frozen=True)
+class ReconstructionsReport:
+    """The report of an auto-encoder; it is called with a `Trained` and returns the page.
+
+    The learner's functions are `encode`, `image` -> code (N, Z), and `decode`, `code` -> image.
+
+    code: Z, which linear methods get too. variational: whether codes can be drawn from N(0, I).
+    seed: that of the codes that are drawn. noise: that with which images are encoded.
+    """
+
+    code: int
+    variational: bool = False
+    seed: int = 0
+    noise: Corruption = Corruption()
+
+    def __call__(self, trained: Trained) -> present.Page:
+        folder, test = trained.folder, self.examples(trained.splits)
+        codes = trained.apply("encode", {"image": test["given"]})
+        made = {"the network": trained.apply("decode", {"code": codes})}
+        linear = self.linear(trained.splits, test)
+        names = {"pca": f"PCA of {self.code}", "wiener": "Wiener filter"}
+        made |= {names[name]: images for name, images in linear.items() if name in names}
+        given = {"noisy": test["given"]} if self.noise.amount else {}
+        shown = data.selected(len(codes), 32)
+        rows = {"original": test["image"], **given, **made}
+        rows = {name: images[shown] for name, images in rows.items()}
+        present.draw_rows(rows, folder / "reconstructions.png")
+
+        own = ("mse", "noisy_mse", "elbo", "kl")
+        figures = {n: trained.figures[f"test/{n}"] for n in own if f"test/{n}" in trained.figures}
+        errors = {name: mean_squared_error(images, test) for name, images in linear.items()}
+        compared = {names[name]: error for name, error in errors.items() if name in names}
+        sentence = f"The mean squared error of a pixel of test images is {figures['mse']:.4g}"
+        if compared:
+            best = min(compared, key=lambda name: compared[name])
+            sentence += f", and that of the best linear method, {best}, {compared[best]:.4g}"
+        trained.run.write("verdict.json", {"verdict": f"{sentence}.", **figures, "linear": errors})
+
+        beside = "; ".join(f"{error:.3g}, {name}" for name, error in compared.items())
+        headlines = [present.Figure("mean squared error of a pixel", figures["mse"], beside)]
+        for name, label in (("noisy_mse", "that of the noise"), ("elbo", "ELBO in nats")):
+            if name in figures:
+                headlines.append(present.Figure(label, figures[name]))
+        pairs = {
+            "reconstructions": figures["mse"],
+            **({"noise": figures["noisy_mse"]} if given else {}),
+        }
+        table = pairs | {"mean image": errors["mean_image"], **compared} if compared else pairs
+        sections = [
+            present.Section("Mean squared errors", ERRORS, [], table),
+            self.learning(trained, compared),
+        ]
+        if self.code > 1:
+            sections.append(self.map(codes, test["label"], trained.spec.label_names, folder))
+        ends = codes[data.selected(len(codes), 16)]
+        sections.append(self.line(trained, ends))
+        if self.variational:
+            sections.append(self.samples(trained))
+        about = f"{len(shown)} test images, drawn at random."
+        picture = present.Picture("reconstructions.png", about)
+        return present.Page(picture, headlines, f"{sentence}.", sections)
+
+    def examples(self, splits: data.Splits, count: int = MOST) -> dict[str, np.ndarray]:
+        """Up to so many test images, drawn at random: `image`, `label`, `index`, and `given`, as
+        they are encoded."""
+        test = splits.evaluations["test"]
+        found = test.examples(data.selected(test.source, count))
+        given = replica.sample_by_index(self.noise, found["index"], found["image"])
+        return {**found, "given": np.asarray(given)}
+
+    def linear(self, splits: data.Splits, test: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What linear methods make of test images; nothing where there are too many pixels."""
+        source = splits.train.source
+        if len(source) * math.prod(source.image_shape) > LARGEST:
+            return {}
+        pixels = source.read(np.arange(len(source)))["image"]
+        fit = data.to_float(0.0, 1.0)({"image": pixels})["image"]
+        return metrics.linear_reconstructions(fit, test["given"], self.code, self.noise.deviation)
+
+    def baselines(self, splits: data.Splits) -> dict[str, dict[str, float]]:
+        """Errors of linear methods on the same test images, as noisy as the network's; of more than
+        10,000, on so many drawn at random."""
+        test = self.examples(splits)
+        if not (found := self.linear(splits, test)):
+            raise UserError(
+                "the baselines fit PCA to all pixels in memory; give a smaller --image-size, or"
+                " fewer images"
+            )
+        return {name: {"mse": mean_squared_error(made, test)} for name, made in found.items()}
+
+    def learning(self, trained: Trained, references: dict[str, float]) -> present.Section:
+        """Errors over training, beside those of linear methods."""
+        both = {"training": "train/mse", "test": "test/mse"}
+        title, text = "mean squared error of a pixel", ""
+        panels = [present.Panel(title, both, references=references, log=True)]
+        if self.variational:
+            text = "The squared error is of codes drawn in training and of their means in the test."
+            both = {"training": "train/elbo", "test": "test/elbo"}
+            panels.append(present.Panel("evidence lower bound, nats", both))
+        present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
+        return present.Section("Learning", text, ["curves.png"])
+
+    def map(
+        self, codes: np.ndarray, label: np.ndarray, names: tuple[str, ...], folder: pathlib.Path
+    ) -> present.Section:
+        """Where the test images lie, in the plane of the code's first principal components unless
+        it is a plane."""
+        points, text, axes = codes, "The codes of test images.", ("code 1", "code 2")
+        if codes.shape[1] > 2:
+            found = metrics.pca(codes, 2)
+            points, share = found.transform(codes), found.explained_variance_ratio_
+            text = (
+                f"The codes of test images, {codes.shape[1]} numbers each, on their first two"
+                f" principal components, which have {share.sum():.0%} of the variance. What is"
+                " apart there is apart; what overlaps need not."
+            )
+            first, second = (f"component {n + 1}, {share[n]:.0%} of the variance" for n in (0, 1))
+            axes = first, second
+        present.draw_map(points, label, names, folder / "map.png", axes=axes)
+        return present.Section("Where the classes lie", text, ["map.png"])
+
+    def line(self, trained: Trained, ends: np.ndarray, columns: int = 12) -> present.Section:
+        """Pictures on a line from each code of the first half to one of the second."""
+        half = len(ends) // 2
+        codes = models.interpolate(ends[:half], ends[half : 2 * half], columns)
+        self.grid(trained, codes, "line.png", columns=columns)
+        text = (
+            "In each row the codes lie evenly on the straight line between those of two test"
+            " images."
+        )
+        return present.Section("On a line between two codes", text, ["line.png"])
+
+    def samples(self, trained: Trained) -> present.Section:
+        """Codes from the prior; of two numbers, also a grid of its quantiles (Kingma & Welling
+        2013, figure 4)."""
+        key = jax.random.key(self.seed + 1)
+        codes = replica.sample(lambda key: jax.random.normal(key, (self.code,)), key, 64)
+        self.grid(trained, np.asarray(codes), "samples.png", columns=8, scale=6)
+        about = "Codes from N(0, I), not picked; pixels are the decoder's means."
+        pictures = [present.Picture("samples.png", about)]
+        if self.code == 2:
+            at = norm.ppf((np.arange(20) + 0.5) / 20).astype(np.float32)
+            plane = np.stack(np.meshgrid(at, at[::-1]), -1).reshape(-1, 2)
+            self.grid(trained, plane, "plane.png", columns=20, margin=2)
+            about = (
+                "The plane of codes at the quantiles of the prior, code 1 to the right and code"
+                " 2 up."
+            )
+            pictures.append(present.Picture("plane.png", about))
+        return present.Section("Samples", "", pictures)
+
+    def grid(self, trained: Trained, codes: np.ndarray, name: str, **options: int) -> None:
+        """Draws what codes are decoded to."""
+        images = trained.apply("decode", {"code": codes})
+        present.draw_grid(images, trained.folder / name, low=0.0, high=1.0, **options)
+
+    def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
+        """Writes the reconstruction of each of `options.files`, and all codes as codes.npz; returns
+        the mean squared error of each."""
+        files = options.files
+        if not files:
+            raise UserError("predict needs image files, as in: predict photo.png")
+        names = [path.stem for path in files]
+        if twice := [path for path in files if names.count(path.stem) > 1]:
+            raise UserError(
+                f"{twice[0]} and {twice[1]} would be written to the same file; give each its own"
+                " --out"
+            )
+        pixels = np.stack([data.decode(path, trained.spec.shape) for path in files])
+        given = data.to_float(0.0, 1.0)({"image": pixels})["image"]
+        codes = trained.apply("encode", {"image": given})
+        made = trained.apply("decode", {"code": codes})
+        with train.told(f"folder {folder}"):
+            for name, image in zip(names, data.to_uint8(made, 0.0, 1.0), strict=True):
+                image = image[..., 0] if image.shape[-1] == 1 else image
+                Image.fromarray(image).save(folder / f"{name}_reconstruction.png")
+            np.savez(folder / "codes.npz", **dict(zip(map(str, files), codes, strict=True)))
+        error = np.square(made - given).mean((1, 2, 3))
+        return {str(path): {"mse": float(e)} for path, e in zip(files, error, strict=True)}
+
+
+def mean_squared_error(made: np.ndarray, test: dict[str, np.ndarray]) -> float:
+    """That of a pixel, of images and what was made of them."""
+    return float(np.square(made - test["image"]).mean())
+
+
+ERRORS = """Of a pixel, black to white being 1. Linear methods are fitted on the training images \
+and measured on the same test images."""
