@@ -15,11 +15,9 @@ recorded results: experiments/README.md.
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 import tyro
 
 from advdl import cli, data, losses, models, reports, train, weights
@@ -51,8 +49,6 @@ class Config(cli.TextConfig):
     """Without attention: the mean of the maps is read, and not all of their places in a row."""
     stochastic: cli.NonNegative = 0.0
     """Weight of the penalty on places that are looked at more or less than once in all."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """The update rule."""
     halve_every: cli.Natural = 0
     """Number of updates after which the learning rate is halved, again and again (0: never)."""
     longest: cli.Count = 20
@@ -140,8 +136,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         nats = Mean.of(error, counted * mask[:, None, None])
         return {"nats_per_word": nats, "exact_match": Mean.of(right, mask)}
 
-    rate = train.decayed(config.scheduled(), 0.5, config.halve_every)
-    rule = train.chain({"adam": optax.adam, "sgd": optax.sgd}[config.optimizer](rate), config.clip)
+    rule = config.rule(train.decayed(config.scheduled(), 0.5, config.halve_every))
     rule = train.scaled(rule, config.encoder_rate, weights.encoder_mask(network))
     player = config.player(train.initial(network, "image", "caption"), loss, rule)
     functions = search.functions("image")

@@ -7,7 +7,7 @@
     python experiments/classify.py predict --model resnet50_v1_5 --weights FILE.pth photo.jpg
     python experiments/classify.py evaluate --baselines            # beside SVM and random forest
 
-RECORDED All recorded results: README.md.
+All recorded results: README.md.
 """
 
 from dataclasses import dataclass, replace
@@ -66,9 +66,8 @@ LAPTOP = Config(steps=600, learning_rate=0.1, schedule="cosine", warmup=50, eval
 PAPER = Config(preset="paper", data="tfds:cifar10", steps=64_000, learning_rate=0.1,
                schedule="step", crop=4, flip=True, evaluate_every=2000, save_every=2000,
                log_every=100)
-# Shared by the recipes of ImageNet, none of which was run here: the official validation images are
-# the test part, and nothing is chosen. Departures: images are resized with an antialiased bilinear
-# filter; the intervals of evaluation, saving and logging are ours.
+# Shared by the recipes of ImageNet, none of which was run here; the official validation images are
+# the test part, nothing is chosen. Departure: images are resized with antialiased bilinear filters.
 IMAGENET = Config(data="tfds:imagenet2012", validation=0.0, crop=0, flip=True, threads=16,
                   evaluate_every=10_000, save_every=10_000, log_every=100)
 # Krizhevsky et al. 2012, sections 2, 4, 5: 90 epochs on two GTX 580; 40.7 % top-1 and 18.2 % top-5
@@ -120,10 +119,9 @@ class Predict(cli.Predict):
     """File to write the network's weights to, .safetensors under published names."""
 
     def without_run(self) -> Config | None:
-        if not self.weights:
-            return None
         blank = models.blank_images(self.model)
-        return Config(model=self.model, weights=self.weights, data=blank, batch=1)
+        own = Config(model=self.model, weights=self.weights, data=blank, batch=1)
+        return own if self.weights else None
 
 
 def load(config: Config) -> data.Splits:
@@ -136,7 +134,6 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
     row, kinds = models.classifier(config.model), len(spec.label_names)
     network = models.build_classifier(config, kinds, spec.shape)
     look = config.preprocessing(row.photographs, network.pixels)
-    crop = look.test_size if config.ten_crop else 0
     mixes = bool(config.mixup or config.cutmix)
 
     def loss(variables, batch, rng):
@@ -158,6 +155,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         return train.Loss(Mean.of(total), figures, collections)
 
     def evaluate(variables, batch):
+        crop = look.test_size * config.ten_crop
         logits = models.crop_logits(network, variables, batch["image"], crop)
         label, mask = batch["label"], batch["mask"]
         return {
@@ -175,9 +173,9 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
             decay=config.weight_decay, decayed=config.decay, bias_rate=config.bias_rate,
         ),
     )  # fmt: skip
-    report = classes.ClassesReport(network, look)
+    functions, report = classes.functions(network, spec.shape), classes.ClassesReport(network, look)
     return cli.Experiment(
-        train.minimize(player, evaluate, functions=classes.functions(network, spec.shape)),
+        train.minimize(player, evaluate, functions=functions),
         report=report.report,
         predict=report.predict,
         monitor=("val/accuracy", "max") if config.validation else None,

@@ -18,7 +18,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 import tyro
 
 from advdl import cli, data, losses, metrics, reports, train
@@ -117,9 +116,8 @@ def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
     search = decoding.Search(network, data.BEGIN, data.END, spec.target.longest + 1, alpha=1.0)
     functions = search.functions("source", "source_length")
     init = train.initial(network, "source", "source_length", "target")
-    rule = train.chain(optax.adam(config.scheduled()), config.clip)
     return cli.Experiment(
-        train.minimize(config.player(init, loss, rule), evaluate, functions=functions),
+        train.minimize(config.player(init, loss, config.rule()), evaluate, functions=functions),
         report,
         report.predict,
         monitor=("val/nats_per_word_teacher_forced", "min"),

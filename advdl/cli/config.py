@@ -151,6 +151,12 @@ class TextConfig(Config):
     """Probability of feeding the network its own token in place of the true one in training."""
     least: Count = 1
     """Number of times that a word must occur in the training part to be known."""
+    optimizer: train.Optimizer = "adam"
+    """The update rule."""
+
+    def rule(self, rate: optax.Schedule | None = None) -> optax.GradientTransformation:
+        """The optimizer of these settings. rate: another learning rate than `scheduled()`."""
+        return train.optimizer(self.optimizer, rate or self.scheduled(), clip=self.clip)
 
     def growing_sampling(self, step: jax.Array) -> jax.Array | float:
         """Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099): the probability of feeding the

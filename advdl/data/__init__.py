@@ -22,7 +22,14 @@ from advdl.data.captions import (
     read_captions,
 )
 from advdl.data.catalog import open_source, same_classes
-from advdl.data.corpus import Corpus, Speller, StreamBatches, StreamEvalBatches, open_text
+from advdl.data.corpus import (
+    Corpus,
+    CorpusSpec,
+    StreamBatches,
+    StreamEvalBatches,
+    open_text,
+    stream_batches,
+)
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
 from advdl.data.digits import digits
 from advdl.data.domains import Domains, DomainSpec, DomainsSpec, open_domains

@@ -5,20 +5,18 @@ Axes: N tokens of a text, B streams that are read side by side, T tokens of a wi
 
 import pathlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from advdl.data.batches import Shared
 from advdl.data.blank import blank_text
-from advdl.data.text import join, read_lines, words
+from advdl.data.spec import Spec
+from advdl.data.text import read_lines
 from advdl.data.transforms import Batch
-from advdl.data.vocabulary import END, Subwords, Vocabulary
+from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
-
-SPELLINGS = ("characters", "words", "spaces", "subwords")
 
 
 class Corpus(NamedTuple):
@@ -26,7 +24,7 @@ class Corpus(NamedTuple):
 
     name: str
     train: str
-    validation: str
+    val: str
     test: str
 
 
@@ -98,88 +96,32 @@ def _parted(text: str, name: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Speller:
-    """Texts as tokens. kind: one of SPELLINGS: characters; words and punctuation, or what stands
-    between spaces (as in Penn Treebank), where each line that is not blank ends with `END`; or
-    subwords. Only characters and subwords keep all of a text.
-    """
+class CorpusSpec(Spec):
+    """A long text, as a network gets it. train_tokens: number of tokens of the part to train on."""
 
-    kind: str
-    vocabulary: Vocabulary | Subwords
+    text: TextSpec
+    train_tokens: int
 
     @classmethod
-    def of(cls, kind: str, text: str, least: int = 1, size: int = 2000) -> "Speller":
-        """From the text to learn from. least: times that a word must occur to be known. size: of a
-        vocabulary of subwords."""
-        if kind == "characters":
-            return cls(kind, Vocabulary.of_characters(text))
-        if kind == "subwords":
-            return cls(kind, Subwords.train(text.splitlines(keepends=True), size))
-        return cls(
-            kind, Vocabulary.of_words((cls._words(kind, line) for line in text.split("\n")), least)
-        )
+    def of(cls, corpus: Corpus, unit: str, least: int, size: int) -> Self:
+        """The spec of a corpus; see `TextSpec.of`."""
+        text = TextSpec.of(unit, corpus.train.splitlines(keepends=True), least, size)
+        return cls(text, len(text.encode_lines(corpus.train)))
 
-    @staticmethod
-    def _words(kind: str, line: str) -> list[str]:
-        return words(line, lower=False) if kind == "words" else line.split()
+    def updates(self, batch: int, window: int) -> int:
+        """Number of updates of an epoch, at least 1."""
+        return max(1, (self.train_tokens - 1) // (batch * window))
 
-    @property
-    def keeps_all(self) -> bool:
-        """Whether the text can be had back from its tokens."""
-        return self.kind in ("characters", "subwords")
 
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-    def encode(self, text: str) -> np.ndarray:
-        """Ids (N,) int32."""
-        if self.keeps_all:
-            return self.vocabulary.encode(text)
-        lines = filter(None, (self._words(self.kind, line) for line in text.split("\n")))
-        return np.array(
-            [number for line in lines for number in (*self.vocabulary.encode(line), END)], np.int32
-        )
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """A text to read."""
-        if self.kind == "subwords":
-            return self.vocabulary.decode(ids, until_eos=False)
-        tokens = self.vocabulary.decode(ids, until_eos=False)
-        if self.kind == "characters":
-            return "".join(tokens)
-        text, line = "", []
-        for token, number in zip(tokens, np.asarray(ids).tolist(), strict=True):
-            if number == END:
-                text, line = text + self._line(line) + "\n", []
-            else:
-                line.append(token)
-        return text + self._line(line)
-
-    def _line(self, tokens: Sequence[str]) -> str:
-        return join(tokens) if self.kind == "words" else " ".join(tokens)
-
-    def unknown(self, text: str) -> list[str]:
-        """What of a text is not known, each once."""
-        if self.keeps_all:
-            return self.vocabulary.unknown(text)
-        return self.vocabulary.unknown(
-            word for line in text.split("\n") for word in self._words(self.kind, line)
-        )
-
-    def to_json(self) -> dict[str, str]:
-        """As `from_json` reads it."""
-        return {"kind": self.kind, "vocabulary": self.vocabulary.to_json()}
-
-    @classmethod
-    def from_json(cls, content: object, name: str) -> "Speller":
-        """What `to_json` made. Raises UserError, about `name`, for anything else."""
-        kind = content.get("kind") if isinstance(content, dict) else None
-        if kind not in SPELLINGS or not isinstance(content.get("vocabulary"), str):
-            raise UserError(
-                f"{name} is no vocabulary of {', '.join(SPELLINGS)}; train the run anew"
-            )
-        kept = Subwords if kind == "subwords" else Vocabulary
-        return cls(kind, kept.from_json(content["vocabulary"], name))
+def stream_batches(
+    corpus: Corpus, part: str, spec: CorpusSpec, size: int, window: int, seed: int
+) -> "StreamBatches | StreamEvalBatches":
+    """Batches of a part of a corpus, in `size` streams: endless ones of `train`."""
+    text = getattr(corpus, part)
+    ids = spec.text.encode_lines(text)
+    if part == "train":
+        return StreamBatches(ids, size, window, seed)
+    return StreamEvalBatches(ids, size, window, len(text) / max(1, len(ids)))
 
 
 class StreamBatches(Shared):
@@ -194,7 +136,7 @@ class StreamBatches(Shared):
     """
 
     def __init__(self, ids: np.ndarray, batch_size: int, length: int, seed: int):
-        self._ids, self.batch_size, self._length, self._seed = (
+        self.ids, self.batch_size, self._length, self._seed = (
             np.asarray(ids, np.int32),
             batch_size,
             length,
@@ -211,10 +153,10 @@ class StreamBatches(Shared):
     def __call__(self, t: int) -> Batch:
         epoch, number = divmod(t, self.windows)
         stream = self.windows * self._length
-        left_over = len(self._ids) - 1 - self.batch_size * stream
+        left_over = len(self.ids) - 1 - self.batch_size * stream
         offset = int(np.random.default_rng([self._seed, epoch, 0x74657874]).integers(left_over + 1))
         first = offset + (self._first + np.arange(self._count)) * stream + number * self._length
-        tokens = self._ids[first[:, None] + np.arange(self._length + 1)]
+        tokens = self.ids[first[:, None] + np.arange(self._length + 1)]
         fresh = np.full(self._count, number == 0, np.float32)
         return {
             "inputs": tokens[:, :-1],
@@ -227,9 +169,10 @@ class StreamBatches(Shared):
 class StreamEvalBatches(Shared):
     """A finite sequence of one batch: a text (N,) as B streams of whole windows, `inputs` and
     `targets` (B, n·T) and `counted` (B, n·T) float32, which is 1 for every token but the first of
-    the text, once, and 0 for what fills up."""
+    the text, once, and 0 for what fills up. characters: how many a token has on average, which
+    `characters` (B,) float32 repeats."""
 
-    def __init__(self, ids: np.ndarray, batch_size: int, length: int):
+    def __init__(self, ids: np.ndarray, batch_size: int, length: int, characters: float = 0.0):
         targets = len(ids) - 1
         if targets < 1:
             raise UserError(f"a text to evaluate on has {len(ids)} tokens; give a longer one")
@@ -239,11 +182,12 @@ class StreamEvalBatches(Shared):
         counted = (np.arange(whole)[None] < own) & (place < targets)
         place = np.minimum(place, targets - 1)
         self.batch_size, self._first, self._count = batch_size, 0, batch_size
-        ids = np.asarray(ids, np.int32)
+        self.ids = ids = np.asarray(ids, np.int32)
         self._whole = {
             "inputs": ids[place],
             "targets": ids[place + 1],
             "counted": counted.astype(np.float32),
+            "characters": np.full(batch_size, characters, np.float32),
         }
 
     def __len__(self) -> int:

@@ -169,18 +169,6 @@ class Subwords:
         """None: as `Vocabulary.unknown`, for whom either will do."""
         return []
 
-    def to_json(self) -> str:
-        """As `from_json` reads it."""
-        return self.content
-
-    @classmethod
-    def from_json(cls, content: str, name: str = "the text") -> "Subwords":
-        """What `to_json` wrote. Raises UserError, about `name`, for anything else."""
-        try:
-            return cls(content)
-        except ValueError as error:
-            raise UserError(f"{name} is not a vocabulary of subwords: {error}") from None
-
     @functools.cached_property
     def _tokenizer(self):
         library = _library()

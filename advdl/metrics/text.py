@@ -10,10 +10,14 @@ A caption is a sequence of tokens here; candidates are one caption for each imag
 more.
 """
 
+import bz2
+import lzma
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 from advdl.errors import UserError
 
@@ -275,6 +279,49 @@ def word_error_rate(references: Sequence[str], candidates: Sequence[str]) -> flo
         [reference for reference, _ in spoken], [candidate for _, candidate in spoken]
     )
     return (found.substitutions + found.deletions + found.insertions + inserted) / words
+
+
+def counted_nats(known: np.ndarray, wanted: np.ndarray, size: int) -> dict[str, float]:
+    """Nats per token of a text (N,) by how often each of `size` tokens occurs in a known text, and
+    by how often it does after the token before it (Witten & Bell 1991)."""
+    single = (np.bincount(known, minlength=size) + 1.0) / (len(known) + size)
+    pairs = np.zeros((size, size), np.float32)
+    np.add.at(pairs, (known[:-1], known[1:]), 1)
+    kinds, seen = (pairs > 0).sum(1), pairs.sum(1)
+    before, after = wanted[:-1], wanted[1:]
+    weight = kinds[before] / np.maximum(kinds[before] + seen[before], 1)  # of the single one
+    of_pair = pairs[before, after] / np.maximum(seen[before], 1)
+    p = np.where(seen[before] > 0, (1 - weight) * of_pair + weight * single[after], single[after])
+    return {
+        "counts of single tokens": float(-np.log(single[after]).mean()),
+        "counts of pairs": float(-np.log(p).mean()),
+    }
+
+
+def compressed_bits(known: str, wanted: str) -> dict[str, float]:
+    """Bits per character of a text by compressors that have seen another."""
+    found = {}
+    for name, pack in (("bz2", bz2.compress), ("lzma", lzma.compress)):
+        extra = len(pack((known + wanted).encode())) - len(pack(known.encode()))
+        found[name] = 8 * extra / len(wanted)
+    return found
+
+
+def place_features(text: str) -> dict[str, np.ndarray]:
+    """(N,) each, of every place of a text, up to and with its character: the column, whether a
+    quotation is open, whether the line is indented."""
+    column, quoted, indented = np.zeros(len(text)), np.zeros(len(text)), np.zeros(len(text))
+    at = opened = inside = 0
+    for place, character in enumerate(text):
+        at = 0 if character == "\n" else at + 1
+        inside = 0 if character == "\n" else (character == " " if at == 1 else inside)
+        opened = 0 if character == "\n" else opened ^ (character == '"')
+        column[place], quoted[place], indented[place] = at, opened, inside
+    return {
+        "the place in the line": column,
+        "an open quotation": quoted,
+        "an indented line": indented,
+    }
 
 
 def _ngrams(tokens: Tokens, n: int) -> Counter:

@@ -5,7 +5,7 @@ Zaremba, Sutskever & Vinyals 2014 (arXiv:1409.2329): embedding, LSTM layers, sof
 what goes up, on nothing that goes on in time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.losses import cross_entropy
+from advdl.models.decoding import sample
 from advdl.models.feeding import feed, forced
 from advdl.models.variant import Variant
 from advdl.nn import CELLS, Dense, Dropout, Stack
@@ -117,6 +119,61 @@ def _uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 0.1
 ) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -scale, scale)
+
+
+def compare(logits_BTV: jax.Array, target_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(nats of every target, whether it is the likeliest), (B, T) each."""
+    flat = logits_BTV.reshape(-1, logits_BTV.shape[-1])
+    nats_BT = cross_entropy(flat, target_BT.reshape(-1)).reshape(target_BT.shape)
+    return nats_BT, logits_BTV.argmax(-1) == target_BT
+
+
+def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., Any]]:
+    """Functions of a learner.
+
+    `read`: `inputs` and `targets` (B, T), T a multiple of the window, in windows of which each goes
+      on where the one before stopped: {"nats", "right": (B, T), "states": (B, T, H)}.
+    `go_on`: `tokens` (B, T): {"nats", "right": (B, T - context - 1)} of those after the first
+      `context` + 1, fed the true ones or, with the probability `sampling`, its own likeliest.
+    `write`: (B, steps) tokens after those of `beginning` (B, T), drawn as `decoding.sample` does,
+      by the key of which `key` (B, 2) has the data in every row.
+    """
+
+    def read(variables, batch):
+        rows = len(batch["inputs"])
+
+        def advance(carry, item):
+            logits, found = network.apply(variables, item[0], carry)
+            return found["carry"], (*compare(logits, item[1]), found["states"])
+
+        parts = [
+            batch[name].reshape(rows, -1, window).swapaxes(0, 1) for name in ("inputs", "targets")
+        ]
+        _, found = jax.lax.scan(advance, network.begin(rows), tuple(parts))
+        whole = [x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]) for x in found]
+        return dict(zip(("nats", "right", "states"), whole, strict=True))
+
+    def go_on(variables, batch, context, sampling):
+        tokens, keys = batch["tokens"], {"sampling": jax.random.key(0)}
+        carry = network.apply(variables, tokens[:, :context])[1]["carry"]
+        given = tokens[:, context:-1], carry
+        logits, _ = network.apply(variables, *given, sampling=sampling, rngs=keys)
+        nats, right = compare(logits, tokens[:, context + 1 :])
+        return {"nats": nats, "right": right}
+
+    def write(variables, batch, steps, temperature=0.0, top_k=0, top_p=1.0):
+        beginning, key = batch["beginning"], jax.random.wrap_key_data(batch["key"][0])
+        carry = network.begin(len(beginning))
+        if beginning.shape[1] > 1:
+            carry = network.apply(variables, beginning[:, :-1], carry)[1]["carry"]
+
+        def step(carry, token):
+            return network.apply(variables, carry, token, method="next")
+
+        drawn = steps, -1, key, temperature, top_k, top_p
+        return sample(step, carry, beginning[:, -1], *drawn).token
+
+    return {"read": read, "go_on": go_on, "write": write}
 
 
 VARIANTS: Mapping[str, Variant] = {

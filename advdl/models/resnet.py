@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.errors import UserError
 from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, remat, replica, tap
 from advdl.nn.elementwise import add_relu, relu
@@ -318,6 +319,15 @@ def cifar(depth: int = 20, num_classes: int = 10, **fields: Any) -> ResNet:
         num_classes=num_classes,
         **{"shortcut": "A", "width": 16, "stem": "cifar", **fields},
     )
+
+
+def parse_depths(text: str, name: str) -> list[int]:
+    """`"56,20"` -> [20, 56]. Raises UserError, with the flag's name, for what are not different
+    depths of CIFAR networks."""
+    depths = [int(word) if word.strip().isdigit() else 0 for word in text.split(",")]
+    if any(depth < 8 or depth % 6 != 2 for depth in depths) or len(set(depths)) < len(depths):
+        raise UserError(f"{name} is {text!r}; expected different numbers 6n + 2, as in 20,56")
+    return sorted(depths)
 
 
 DEEP = {

@@ -12,5 +12,6 @@ from advdl.reports.poses import PoseReport
 from advdl.reports.reconstructions import ReconstructionsReport
 from advdl.reports.recurrent import LengthReport, MemoryReport, StatesReport
 from advdl.reports.sequences import CaptionReport, TranslationReport
+from advdl.reports.texts import LanguageReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport

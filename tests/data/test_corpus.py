@@ -1,12 +1,21 @@
 """A long text: its parts, its tokens, and windows of it in turn."""
 
+import json
+
 import numpy as np
 import pytest
 
-from advdl.data import END, UNKNOWN, Speller, StreamBatches, StreamEvalBatches, open_text
+from advdl.data import (
+    END,
+    UNKNOWN,
+    Corpus,
+    CorpusSpec,
+    StreamBatches,
+    StreamEvalBatches,
+    open_text,
+    stream_batches,
+)
 from advdl.errors import UserError
-
-TEXT = 'The "for" loop.\n\n  it isn\'t <pad> 3.5\n'
 
 
 def test_the_reference_is_parted_without_a_paragraph_twice():
@@ -49,48 +58,16 @@ def test_another_name_is_told(tmp_path):
         open_text(f"folder:{tmp_path}")
 
 
-@pytest.mark.parametrize("kind", ["characters", "subwords"])
-def test_what_keeps_all_gives_the_text_back(kind):
-    speller = Speller.of(kind, TEXT, size=270)
-    assert speller.decode(speller.encode(TEXT)) == TEXT
-    again = Speller.from_json(speller.to_json(), "a file")
-    np.testing.assert_array_equal(again.encode(TEXT), speller.encode(TEXT))
-
-
-@pytest.mark.parametrize(
-    ("kind", "lines"),
-    [
-        (
-            "words",
-            [
-                ["The", '"', "for", '"', "loop", "."],
-                ["it", "isn't", "<", "pad", ">", "3", ".", "5"],
-            ],
-        ),
-        ("spaces", [["The", '"for"', "loop."], ["it", "isn't", "<pad>", "3.5"]]),
-    ],
-)
-def test_lines_of_words_end(kind, lines):
-    speller = Speller.of(kind, TEXT)
-    ids = speller.encode(TEXT + "\nnever\n")
-    assert list(ids[-2:]) == [UNKNOWN, END] and (ids == END).sum() == 3
-    ends = np.flatnonzero(ids == END)
-    tokens = [speller.vocabulary.tokens[n] for n in ids]
-    assert [tokens[: ends[0]], tokens[ends[0] + 1 : ends[1]]] == lines
-    assert speller.unknown("The never 3.5") == (["never"] if kind == "spaces" else ["never"])
-    assert Speller.of(kind, TEXT + "The\n", least=2).unknown("The loop")[-1] == "loop"
-
-
-def test_no_vocabulary_is_told():
-    for content in (
-        None,
-        [],
-        {},
-        {"kind": "letters", "vocabulary": "{}"},
-        {"kind": "words", "vocabulary": 3},
-    ):
-        with pytest.raises(UserError, match="a file"):
-            Speller.from_json(content, "a file")
+def test_a_spec_counts_the_tokens_and_the_batches_are_its_own():
+    corpus = Corpus("some", "one two\n" * 40, "two\n" * 9, "two three\n" * 5)
+    spec = CorpusSpec.of(corpus, "words", least=1, size=0)
+    assert (spec.train_tokens, spec.updates(3, 4), spec.updates(1000, 4)) == (120, 9, 1)
+    assert CorpusSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    learned = stream_batches(corpus, "train", spec, 3, 4, seed=0)
+    assert learned.windows == 9 and len(learned.ids) == 120
+    held_out = stream_batches(corpus, "test", spec, 2, 4, seed=0)
+    assert held_out.ids.tolist() == [spec.text.tokens.index("two"), UNKNOWN, END] * 5
+    np.testing.assert_allclose(held_out[0]["characters"], len(corpus.test) / 15)
 
 
 def test_streams_go_on_where_they_stopped_and_use_the_text_once_an_epoch():

@@ -49,7 +49,7 @@ def finished(load, text, tmp_path_factory):
 
     module, folder = load("language"), tmp_path_factory.mktemp("language") / "run"
     flags = ["train", "--run", folder, "--data", f"folder:{text}", *TINY]
-    cli.main(module.build, module.PRESETS, module.Predict, list(map(str, flags)))
+    cli.main(module.load, module.build, module.PRESETS, module.Predict, list(map(str, flags)))
     return folder
 
 
@@ -65,11 +65,11 @@ def test_a_run_is_reported(finished):
     ]
     verdict = json.loads((finished / "verdict.json").read_text())
     found = verdict["test"]
-    assert found["perplexity"] == pytest.approx(np.exp(found["nats a token"]))
-    assert found["bits a character"] < np.log2(60) and verdict["bz2"]["bits a character"] < 3
+    assert found["perplexity"] == pytest.approx(np.exp(found["nats_per_token"]))
+    assert found["bits_per_character"] < np.log2(60) and verdict["bz2"]["bits_per_character"] < 3
     assert (
-        verdict["counts of pairs"]["bits a character"]
-        < verdict["counts of single tokens"]["bits a character"]
+        verdict["counts of pairs"]["bits_per_character"]
+        < verdict["counts of single tokens"]["bits_per_character"]
     )
 
 
@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(verb, finished, text,
 
 
 @pytest.mark.experiments
-def test_replicas_carry_the_same_state_as_one_device(load, text):
+def test_replicas_carry_the_same_state_as_one_device(load, opened, text):
     module, found = load("language"), []
     config = module.Config(
         data=f"folder:{text}",
@@ -100,16 +100,17 @@ def test_replicas_carry_the_same_state_as_one_device(load, text):
         dropout=0.3,
         accumulate=2,
     )
-    experiment, key = module.build(config), jax.random.key(1)
+    splits, experiment = opened("language", config)
+    key = jax.random.key(1)
     for name in ("jit", "pmap"):
         placed = train.place(name)(experiment.learner)
-        state = placed.init(key, placed.put(experiment.train(0)))
+        state = placed.init(key, placed.put(splits.train(0)))
         for t in range(4):
-            state, _ = placed.step(state, placed.put(experiment.train(t)), key)
+            state, _ = placed.step(state, placed.put(splits.train(t)), key)
         found.append(
             (
                 jax.device_get((state.carried, state["model"].params)),
-                train.evaluate(placed, state, experiment.test),
+                train.evaluate(placed, state, splits.evaluations["val"]),
             )
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found[0][0], found[1][0])
@@ -128,8 +129,8 @@ def test_texts_of_other_tokens_go_on_in_free_running(verb, text, tmp_path, token
     )
     assert (
         status == 0
-        and "perplexity" in err
-        and ("bits a character" in err) == (tokens == "subwords")
+        and ("perplexity on the test part" in err) == (tokens == "words")
+        and ("bits per character on the test part" in err) == (tokens == "subwords")
     ), err
     status, out, err = verb(
         "language", "predict", "the zebra", "--run", run, "--length", 5, "--json"
@@ -155,9 +156,16 @@ def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
     _, again, _ = verb("language", *asked, "--seed", 1)
     _, other, _ = verb("language", *asked, "--seed", 2)
     assert again == out != other
-    (run / "vocabulary.json").unlink()
-    status, _, err = verb("language", "predict", "--run", run)
-    assert status == 2 and "vocabulary.json is no vocabulary" in err and err.count("\n") == 1, err
+    stored = json.loads((run / "spec.json").read_text())
+    for change, line in (
+        ({"unit": "letters"}, "its unit is 'letters'"),
+        ({"tokens": 3}, "text is no TextSpec"),
+    ):
+        broken = {**stored["spec"], "text": stored["spec"]["text"] | change}
+        (run / "spec.json").write_text(json.dumps(stored | {"spec": broken}))
+        status, _, err = verb("language", "predict", "--run", run)
+        assert status == 2 and "spec.json describes no data" in err and line in err, err
+        assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

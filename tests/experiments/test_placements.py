@@ -95,5 +95,6 @@ def test_every_placement_gives_the_same_state(load, opened, name):
             assert worst <= max(1e-5 * scale, 1e-7), where
         # A logit that is zero but for its last bits decides for either.
         near = {"d_accuracy": 0.01}
-        for name, value in figures.items():
-            assert others[name] == pytest.approx(value, rel=1e-4, abs=near.get(name, 1e-6)), name
+        for figure, value in figures.items():
+            near_to = pytest.approx(value, rel=1e-4, abs=near.get(figure, 1e-6))
+            assert others[figure] == near_to, figure

@@ -342,3 +342,32 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, 
 def test_what_does_not_fit_is_refused(wrong, text):
     with pytest.raises(ValueError, match=text):
         wrong()
+
+
+def test_counts_of_tokens_foresee_what_they_have_seen():
+    known, wanted = np.array([0, 1, 0, 1, 0, 2, 0, 1]), np.array([0, 1, 0, 1])
+    found = metrics.counted_nats(known, wanted, 4)
+    single = (np.array([4, 3, 1, 0]) + 1) / 12
+    assert found["counts of single tokens"] == pytest.approx(-np.log(single[[1, 0, 1]]).mean())
+    # After 0: 1 three times, 2 once, two kinds; after 1: 0 twice, one kind.
+    after = [4 / 6 * 3 / 4 + 2 / 6 * single[1], 2 / 3 * 1 + 1 / 3 * single[0]]
+    wanted_nats = -np.log([after[0], after[1], after[0]]).mean()
+    assert found["counts of pairs"] == pytest.approx(wanted_nats)
+    never = metrics.counted_nats(known, np.array([3, 1]), 4)
+    assert never["counts of pairs"] == never["counts of single tokens"]
+
+
+def test_compressors_pay_little_for_what_they_have_seen():
+    rng = np.random.default_rng(0)
+    text = "".join(map(chr, rng.integers(97, 123, 4000)))
+    again, new = metrics.compressed_bits(text, text), metrics.compressed_bits("", text)
+    assert new.keys() == {"bz2", "lzma"} and all(4 < bits < 7 for bits in new.values())
+    assert again["lzma"] < 1 < again["bz2"] < new["bz2"]
+
+
+def test_places_of_a_text_are_told_up_to_their_character():
+    found = metrics.place_features('a "b"\n c"d')
+    column, quoted, indented = found.values()
+    assert column.tolist() == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
+    assert quoted.tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1]
+    assert indented.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl.models import LanguageModel, decoding
+from advdl.models import LanguageModel, decoding, language
 
 KEY = jax.random.key(5)
 TOKENS = np.random.default_rng(0).integers(0, 11, (3, 12)).astype(np.int32)
@@ -96,3 +96,47 @@ def test_born_uniform_with_no_gate_open():
     values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(variables)])
     assert np.abs(values).max() <= 0.05 and np.abs(values).max() > 0.049
     assert not variables["params"]["stack"]["layer0"]["bias"].any()
+
+
+def test_reading_in_windows_is_one_reading_of_every_row():
+    module, variables = network()
+    batch = {"inputs": TOKENS, "targets": np.roll(TOKENS, -1, 1)}
+    found = jax.jit(language.functions(module, 4)["read"])(variables, batch)
+    logits, whole = module.apply(variables, TOKENS)
+    nats, right = language.compare(logits, batch["targets"])
+    np.testing.assert_allclose(found["nats"], nats, atol=1e-5)
+    np.testing.assert_array_equal(found["right"], right)
+    np.testing.assert_allclose(found["states"], whole["states"], atol=1e-6)
+    p = jax.nn.softmax(logits)[1, 5, batch["targets"][1, 5]]
+    assert nats[1, 5] == pytest.approx(-np.log(p), rel=1e-5)
+
+
+def test_going_on_is_judged_from_the_token_after_the_context():
+    module, variables = network()
+    go_on = language.functions(module, 4)["go_on"]
+    truth = go_on(variables, {"tokens": TOKENS}, context=5, sampling=0.0)
+    logits, _ = module.apply(variables, TOKENS[:, :-1])
+    nats, right = language.compare(logits, TOKENS[:, 1:])
+    np.testing.assert_allclose(truth["nats"], nats[:, 5:], atol=1e-5)
+    own = go_on(variables, {"tokens": TOKENS}, context=5, sampling=1.0)
+    np.testing.assert_allclose(own["nats"][:, 0], truth["nats"][:, 0], atol=1e-5)
+    assert np.abs(own["nats"][:, 1:] - truth["nats"][:, 1:]).max() > 1e-4
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_what_is_written_follows_its_beginning_and_its_key(length):
+    module, variables = network()
+    write = language.functions(module, 4)["write"]
+    beginning = TOKENS[:, :length]
+
+    def written(seed, **drawing):
+        key = np.broadcast_to(jax.random.key_data(jax.random.key(seed)), (3, 2))
+        return write(variables, {"beginning": beginning, "key": key}, steps=6, **drawing)
+
+    likeliest, text = written(0), beginning
+    for _ in range(6):
+        text = np.c_[text, module.apply(variables, text)[0][:, -1].argmax(-1)]
+    np.testing.assert_array_equal(likeliest, text[:, length:])
+    drawn = written(1, temperature=2.0)
+    np.testing.assert_array_equal(drawn, written(1, temperature=2.0))
+    assert (drawn != written(2, temperature=2.0)).any()

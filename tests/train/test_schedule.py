@@ -74,7 +74,7 @@ def test_the_gradient_alone_is_clipped_and_decay_is_added_to_what_is_left(decaye
 
 
 @pytest.mark.parametrize("name", ["classify", "segment", "depth", "gan_translate"])
-def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name, load):
+def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name, load, opened):
     """With a clip of almost nothing, what is left of the update is the decay."""
     module = load(name)
     small = {
@@ -91,7 +91,7 @@ def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name
             "chain",
             lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule,
         )
-        module.build(replace(config, clip=0.25, weight_decay=0.125))
+        opened(name, replace(config, clip=0.25, weight_decay=0.125))
     assert set(seen) == {(0.25, 0.125)}
 
 
