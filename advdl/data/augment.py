@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.special import ndtri
 
@@ -112,8 +113,8 @@ def random_erasing(
 
 def pca_color(
     sigma: float = 0.1,
-    eigenvalues: Sequence[float] = IMAGENET_EIGENVALUES,
-    eigenvectors: Sequence[Sequence[float]] = IMAGENET_EIGENVECTORS,
+    eigenvalues: ArrayLike = IMAGENET_EIGENVALUES,
+    eigenvectors: ArrayLike = IMAGENET_EIGENVECTORS,
 ) -> Transform:
     """Adds [p₁ p₂ p₃] [a₁λ₁ a₂λ₂ a₃λ₃]ᵀ to all pixels of an image, aᵢ ~ N(0, sigma²) once an image
     (Krizhevsky et al. 2012, section 4.1).

@@ -59,7 +59,8 @@ class CaptionSpec(Spec):
         """The spec of these images. least: number of times that a word must occur to be known."""
         captions = (caption for own in album.captions for caption in own)
         text = TextSpec.of("captions", captions, least, longest=longest)
-        return cls(tuple(album.images.image_shape), text)
+        height, width, channels = album.images.image_shape
+        return cls((height, width, channels), text)
 
 
 class Captioned(Of):

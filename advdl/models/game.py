@@ -54,7 +54,8 @@ class Game(NamedTuple):
 
     def logits(self, variables: Variables, batch: Variables, x: jax.Array) -> jax.Array:
         """Logits (B,) of examples."""
-        return self.discriminator.apply(variables, x, train=False, **self._given(batch))[0]
+        seen: Any = self.discriminator.apply(variables, x, train=False, **self._given(batch))
+        return seen[0]
 
     def sample(
         self, variables: Variables, batch: Variables, rng: Callable[[str], jax.Array]

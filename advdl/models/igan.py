@@ -6,7 +6,7 @@ Axes: B batch, Z dimensions of the noise, H height, W width, C channels, O orien
 a coarse grid. Pixels lie in [-1, 1] or [0, 1].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -41,7 +41,8 @@ class LatentSpace(NamedTuple):
 
     def generate(self, variables: Any, z_BZ: jax.Array) -> jax.Array:
         """Images (B, H, W, C) of noise."""
-        return self.generator.apply(variables, z_BZ, train=False).astype(jnp.float32)
+        image: Any = self.generator.apply(variables, z_BZ, train=False)
+        return image.astype(jnp.float32)
 
     def inside(self, z_BZ: jax.Array) -> jax.Array:
         """The nearest noise that the generator has been trained with: in the cube of uniform noise,
@@ -118,7 +119,7 @@ class LatentSpace(NamedTuple):
             z, state = carry
             gradient, errors = jax.grad(cost, has_aux=True)(z)
             updates, state = rule.update(gradient, state)
-            return (self.inside(optax.apply_updates(z, updates)), state), errors
+            return (self.inside(jax.tree.map(jnp.add, z, updates)), state), errors
 
         (z, _), errors = jax.lax.scan(step, (z, rule.init(z)), length=steps)
         return z, errors
@@ -128,13 +129,13 @@ class Wanted(NamedTuple):
     """What an edit asks for: colors (B, H, W, C) where `colored` (B, H, W) is 1, and edges
     (B, H, W) where `sketched` (B, H, W) is 1. B is 1 where all images are asked for the same."""
 
-    color: jax.Array
-    colored: jax.Array
-    edges: jax.Array
-    sketched: jax.Array
+    color: jax.Array | np.ndarray
+    colored: jax.Array | np.ndarray
+    edges: jax.Array | np.ndarray
+    sketched: jax.Array | np.ndarray
 
 
-def edge_histogram(x_BHW: jax.Array, cell: int) -> jax.Array:
+def edge_histogram(x_BHW: jax.Array | np.ndarray, cell: int) -> jax.Array:
     """(B, H / cell, W / cell, O): how strong edges of each orientation are in each cell, divided by
     all of that cell; the histogram of oriented gradients in a form that has derivatives (section
     4.1, "sketch"). A pixel's gradient is its difference from the pixels above and to the left; at
@@ -291,6 +292,6 @@ def transfer(
     return np.asarray(change.of(jnp.asarray(original_HWC))).clip(low, 1)
 
 
-def cell_of(size: tuple[int, int]) -> int:
+def cell_of(size: Sequence[int]) -> int:
     """Pixels of a cell's side: the paper's 8 at 64 pixels, in proportion, and at least 2."""
     return int(np.clip(min(size) // 8, 2, 8))

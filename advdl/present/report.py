@@ -162,7 +162,8 @@ def _card(figure: Figure) -> str:
     )
     return (
         f'<li><p class="label">{_text(figure.label)}</p>'
-        f'<p class="value">{_text(_value(figure.value))}</p>'
+        f'<p class="value{" long" if len(_value(figure.value)) > 12 else ""}">'
+        f"{_text(_value(figure.value))}</p>"
         f"{f'<dl>{beside}</dl>' if beside else ''}</li>"
     )
 
