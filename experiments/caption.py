@@ -16,7 +16,6 @@ import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import tyro
 
@@ -117,7 +116,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
     def loss(variables, batch, rng):
         """Cross-entropy of every word, and equation 14 of Xu et al. 2015."""
         own = config.growing_sampling(rng.step)
-        keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
+        keys = {use: rng(use) for use in ("dropout", "sampling")}
         fed, label = (batch["image"], batch["caption"][:, :-1]), batch["caption"][:, 1:]
         (logits, looks), new = train.training(network, variables, *fed, sampling=own, rngs=keys)
         error, counted = losses.token_cross_entropy(logits, label, batch["caption_length"] - 1)

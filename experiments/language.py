@@ -108,7 +108,7 @@ def build(config: Config, spec: data.CorpusSpec) -> cli.Experiment:
 
     def loss(variables, batch, rng):
         """Cross-entropy of every token, the state carried on but for the first of an epoch."""
-        keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
+        keys = {use: rng(use) for use in ("dropout", "sampling")}
         kept = 1 - batch["fresh"]
         carry = jax.tree.map(lambda x: x * kept.astype(x.dtype)[:, None], batch["carried"])
         (logits, found), _ = training(variables, batch["inputs"], carry, rngs=keys)

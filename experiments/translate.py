@@ -97,7 +97,7 @@ def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
 
     def loss(variables, batch, rng):
         own = config.growing_sampling(rng.step)
-        keys = dict(zip(("dropout", "sampling"), jax.random.split(rng.key), strict=True))
+        keys = {use: rng(use) for use in ("dropout", "sampling")}
         (logits, _), _ = train.training(network, variables, *given(batch), sampling=own, rngs=keys)
         nats, right, _ = compared(logits, batch, jnp.ones(len(logits)))
         return train.Loss(nats, {} if config.sampling else {"accuracy_teacher_forced": right})

@@ -7,7 +7,6 @@ A learner that translates or captions has the functions of `models.decoding.Sear
 import math
 import pathlib
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,8 @@ BRIGHT = """Bright is where it looked for the word below, by the word's own larg
 @dataclass(frozen=True)
 class TranslationReport:
     """Translations of the part `test`, greedily and by a beam, beside the source as it is and the
-    commonest sentence of the training part; and where attention looked.
+    commonest training sentence (of equally common ones, the best on `val`); and where attention
+    looked.
 
     attention: whether there is some. width: of the beam. paper: the published BLEU, and where it
     stands.
@@ -43,14 +43,21 @@ class TranslationReport:
         learned, tested = trained.splits.train.examples, trained.splits.evaluations["test"].examples
         source, target = zip(*tested.pairs, strict=True)
         said = [self.spec.source.normalized(text) for text in source]
-        wanted = [self.spec.target.normalized(text) for text in target]
-        often = Counter(self.spec.target.normalized(text) for _, text in learned.pairs)
+        normalized = self.spec.target.normalized
+        wanted = [normalized(text) for text in target]
+        held_out = [
+            normalized(text) for _, text in trained.splits.evaluations["val"].examples.pairs
+        ]
+        often = metrics.constant_answer(
+            (normalized(text) for _, text in learned.pairs),
+            lambda text: metrics.corpus_bleu([text] * len(held_out), held_out)[0],
+        )
         title, ids = f"beam of {self.width}", self.write(trained, source, self.width)
         answers = {
             "greedy": self.texts(self.write(trained, source, 1)),
             title: self.texts(ids),
             "the source as it is": said,
-            "the commonest sentence": [often.most_common(1)[0][0]] * len(said),
+            "the commonest sentence": [often] * len(said),
         }
         found, signature = {}, ""
         for name, texts in answers.items():
@@ -175,7 +182,7 @@ class CaptionReport:
         found = {
             "greedy": metrics.caption_figures(self.texts(greedy), captions),
             beam: metrics.caption_figures(written, captions),
-            **trivial_captions(known, test),
+            **trivial_captions(trained.splits, part),
         }
         rows = neighbors(known)
         features = [self.apply(trained, "features", x) for x in (images, read_images(known, rows))]
@@ -254,7 +261,7 @@ class CaptionReport:
 
     def baselines(self, splits: data.Splits) -> dict[str, dict[str, float]]:
         """Scores of captions of `val` that need no network."""
-        return trivial_captions(splits.train.source, splits.evaluations["val"].source)
+        return trivial_captions(splits, "val")
 
     def apply(self, trained: Trained, name: str, images: np.ndarray, **settings: Any) -> np.ndarray:
         """A function of the learner, of images (N, H, W, C) uint8, a thousand at a time."""
@@ -311,12 +318,20 @@ def neighbors(source: data.Captioned) -> np.ndarray:
     return data.selected(len(source), 2**27 // math.prod(source.image_shape))
 
 
-def trivial_captions(train: data.Captioned, test: data.Captioned) -> dict[str, dict[str, float]]:
-    """Scores of captions that need no network; and of a person's, where there are several."""
-    known, captions = train.album.captions, test.album.captions
-    often = Counter(caption for own in known for caption in own).most_common(1)[0][0]
-    rows = neighbors(train)
-    near = rows[metrics.nearest(read_images(test), read_images(train, rows))[0]]
+def trivial_captions(splits: data.Splits, part: str) -> dict[str, dict[str, float]]:
+    """Scores of captions of a part that need no network: the commonest one (of equally common ones,
+    the best on `val`), that of the nearest image; and of a person's, where there are several."""
+    source, test = splits.train.source, splits.evaluations[part].source
+    known, captions = source.album.captions, test.album.captions
+    said = [
+        list(map(metrics.tokenize, own)) for own in splits.evaluations["val"].source.album.captions
+    ]
+    often = metrics.constant_answer(
+        (caption for own in known for caption in own),
+        lambda text: metrics.rouge_l([metrics.tokenize(text)] * len(said), said),
+    )
+    rows = neighbors(source)
+    near = rows[metrics.nearest(read_images(test), read_images(source, rows))[0]]
     found = {
         "the commonest caption": metrics.caption_figures([often] * len(captions), captions),
         "the caption of the nearest training image, by pixels": metrics.caption_figures(

@@ -70,7 +70,7 @@ class LanguageReport:
                 present.Section("Fed the truth, fed its own", FREE, ["free_running.png"], ends)
             )
         if self.spec.text.unit == "characters":
-            self.draw(read, self.spec.text.decode_lines(ids[1:]), trained.folder)
+            self.draw(read, self.spec.text.decode_lines(ids), trained.folder)
             picture = present.Picture("surprise.png", SURPRISE)
             sections.append(present.Section("What units keep", UNITS, ["units.png"]))
         verdict = {"verdict": sentence, "test": found, **beside, "unknown": unknown}
@@ -149,12 +149,12 @@ class LanguageReport:
         return found
 
     def draw(self, read: dict[str, np.ndarray], text: str, folder: Path, shown: int = 700) -> None:
-        """Draws characters of a text that was read, colored by their surprise, and by the units
-        that go best with what the text before says."""
+        """Draws characters of a text (N + 1) that was read, colored by their surprise, and by the
+        units that go best with what can be told of the text up to there."""
         begin = text.find("\n", len(text) // 2) + 1
-        part = slice(begin, begin + shown)
+        part, following, text = slice(begin, begin + shown), text[1:], text[:-1]
         title, bits = "bits of each character, given all before it", read["nats"] / math.log(2)
-        present.draw_characters([(title, text[part], bits[part])], folder / "surprise.png")
+        present.draw_characters([(title, following[part], bits[part])], folder / "surprise.png")
         states, rows = read["states"] - read["states"].mean(0), []
         for name, known in metrics.place_features(text).items():
             known = known - known.mean()

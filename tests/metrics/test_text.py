@@ -371,3 +371,10 @@ def test_places_of_a_text_are_told_up_to_their_character():
     assert column.tolist() == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
     assert quoted.tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1]
     assert indented.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_the_constant_answer_is_the_commonest_and_among_equals_the_best():
+    assert metrics.constant_answer(["a", "b", "b"], lambda text: -1 / 0) == "b"
+    texts = [str(number) for number in range(1000)]
+    assert metrics.constant_answer(texts, float) == "980"
+    assert metrics.constant_answer([*texts[:7], *texts[:5]], float) == "4"

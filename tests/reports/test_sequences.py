@@ -12,8 +12,8 @@ from advdl import data, metrics, present, reports, train
 from advdl.errors import UserError
 
 PAIRS = {
-    "train": [("one two three four", "a b c d"), ("two", "b"), ("two four", "b d")] * 3,
-    "val": [("one", "a")],
+    "train": [("two", "b"), ("one two three four", "a b c d"), ("two four", "b d")] * 3,
+    "val": [("one two three", "a b c")],
     "test": [("one two three four", "a b c d"), ("four three two one", "d c b a"), ("two", "b")],
 }
 WORDS = dict(zip(("one", "two", "three", "four"), "abcd", strict=True))
@@ -45,7 +45,7 @@ def translated(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(present, "draw_attention", lambda pairs, path: drawn.extend(pairs))
     monkeypatch.setattr(present, "draw_curves", lambda *given: None)
-    evaluations = {"test": texts.batches("test", spec, 1, 2)}
+    evaluations = {part: texts.batches(part, spec, 1, 2) for part in ("val", "test")}
     return SimpleNamespace(
         spec=spec,
         splits=SimpleNamespace(train=texts.batches("train", spec, 1, 2), evaluations=evaluations),

@@ -37,7 +37,7 @@ def model(tmp_path):
                 right[:, 1:] = not settings["sampling"]
                 return {"nats": np.where(right, 0.5, 3.0), "right": right}
             targets = inputs["targets"]
-            column = (np.arange(targets.shape[1]) + 2) % len(spec.text.encode_lines(LINE))
+            column = (np.arange(targets.shape[1]) + 1) % len(spec.text.encode_lines(LINE))
             states = np.stack([np.sin(np.arange(len(column)) * 7.0), column], -1)
             return {
                 "nats": np.full(targets.shape, np.log(2)),
@@ -115,7 +115,8 @@ def test_units_that_are_drawn_go_best_with_the_place(model, monkeypatch):
     reports.LanguageReport(trained.spec, 8)(trained)
     surprise, units = drawn
     np.testing.assert_allclose(surprise[0][2], 1)
-    assert surprise[0][1].startswith("the") and len(surprise[0][1]) == len(surprise[0][2])
+    assert surprise[0][1].startswith("he") and len(surprise[0][1]) == len(surprise[0][2])
+    assert units[0][1].startswith("the") and units[0][2][0] < 0 < units[0][2][len(LINE) - 2]
     assert units[0][0].startswith("unit 1, which goes best with the place in the line: r = 1.00")
 
 
