@@ -60,8 +60,9 @@ class ClassesReport:
             present.confusion_section(counts_KK, names, folder),
         ]
         if wrong := self.mistakes(trained, split):
+            images, labels, p_NK = wrong
             total = int(counts_KK.sum())
-            sections.append(present.mistaken_section(*wrong, names, total, folder))
+            sections.append(present.mistaken_section(images, labels, p_NK, names, total, folder))
         sections.append(self.looks(trained, split))
         kernels = (leaf for leaf in jax.tree.leaves(trained.variables()["params"]) if leaf.ndim > 3)
         first = next(leaf for leaf in kernels if leaf.shape[-2] == trained.spec.shape[-1])

@@ -219,19 +219,17 @@ def test_bench_prints_every_figure(name, verb, tmp_path, monkeypatch):
 
 
 @pytest.mark.experiments
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, verb, tmp_path):
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(load, opened, verb, tmp_path):
     status, _, err = verb(
         "classify", "train", "--run", tmp_path / "run", *TINY["classify"], "--precision", "bfloat16"
     )
     assert status == 0, err
-    module = load("classify")
-    experiment = module.build(
-        dataclasses.replace(
-            module.PRESETS["laptop"], model="resnet8", batch=16, precision="bfloat16"
-        )
+    preset = load("classify").PRESETS["laptop"]
+    splits, experiment = opened(
+        "classify", dataclasses.replace(preset, model="resnet8", batch=16, precision="bfloat16")
     )
     placed = train.place("jit")(experiment.learner)
-    batch = placed.put(experiment.train(0))
+    batch = placed.put(splits.train(0))
     state = placed.abstract(jax.random.key(0), batch)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} <= {"float32", "int32"}
     text = jax.jit(experiment.learner.step).lower(state, batch, jax.random.key(0)).as_text()

@@ -35,8 +35,8 @@ def reported(whether):
     alone."""
     experiment = cli.Experiment
     if not whether:
-        cli.Experiment = lambda **given: experiment(
-            **given | {"report": lambda *_: [], "snapshot": None}
+        cli.Experiment = lambda *given, **named: experiment(*given, **named)._replace(
+            report=lambda *_: [], snapshot=None
         )
     try:
         yield

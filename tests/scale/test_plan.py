@@ -579,9 +579,7 @@ def test_made_up_data_looks_like_the_real(load):
     """Shapes and types of a batch of blank digits are those of the digits."""
     module = load("classify")
     config = functools.partial(module.Config, batch=4, model="resnet8")
-    real, blank = (
-        module.build(config(data=data)).train(0) for data in ("digits", "blank:8x8x1:10")
-    )
+    real, blank = (module.load(config(data=data)).train(0) for data in ("digits", "blank:8x8x1:10"))
     assert {name: (x.shape, x.dtype) for name, x in real.items()} == {
         name: (x.shape, x.dtype) for name, x in blank.items()
     }

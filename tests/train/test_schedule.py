@@ -11,7 +11,7 @@ import pytest
 from advdl import train
 from advdl.errors import UserError
 from advdl.nn import tracing
-from advdl.train import SCHEDULES, schedule
+from advdl.train import SCHEDULES, optimizers, schedule
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,12 @@ def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name
     config = replace(module.PRESETS["laptop"], **small[name])
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            train,
-            "chain",
-            lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule,
-        )
+        for module in (train, optimizers):
+            patch.setattr(
+                module,
+                "chain",
+                lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule,
+            )
         opened(name, replace(config, clip=0.25, weight_decay=0.125))
     assert set(seen) == {(0.25, 0.125)}
 
