@@ -12,7 +12,7 @@ and those that came after, whose D is the logit itself. `ADVERSARIAL` has the pa
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,7 +52,7 @@ def pixel_cross_entropy(
     logits_BHWK: jax.Array,
     mask_BHW: jax.Array,
     void: int | None = None,
-    class_weights: jax.Array | None = None,
+    class_weights: jax.Array | Sequence[float] | None = None,
     over: str = "pixels",
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of every pixel and its weight, (B, H, W) each, float32, for

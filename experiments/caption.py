@@ -148,7 +148,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         report,
         report.predict,
         monitor=("val/nats_per_word", "min"),
-        warm_start=weights.warm_start(config.init, network, spec.shape),
+        warm_start=weights.encoder_start(config.init, network, spec.shape),
         baselines=report.baselines,
         units=lambda batch: {"tokens": (batch["caption_length"] - 1).sum()},
     )

@@ -12,7 +12,9 @@ from advdl.cli.config import (
     at_least,
     parse_checkpoint,
     parse_choices,
+    parse_factors,
     parse_names,
+    parse_size,
     parse_units,
 )
 from advdl.cli.experiment import Experiment
@@ -20,4 +22,5 @@ from advdl.cli.game import GameConfig
 from advdl.cli.main import main, run
 from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import say
+from advdl.cli.settings import EncoderSettings, OptimizerSettings, SceneSettings
 from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

@@ -281,6 +281,27 @@ def parse_units(text: str, name: str, least: int = 1) -> tuple[int, ...]:
     return units
 
 
+def parse_size(text: str, name: str = "--size") -> tuple[int, int] | None:
+    """`"180x240"` -> (180, 240), `""` -> None. Raises UserError, with the flag's name, for anything
+    else."""
+    words = text.split("x")
+    if text and not (len(words) == 2 and all(word.isdigit() and int(word) for word in words)):
+        raise UserError(f"{name} is {text!r}; expected HEIGHTxWIDTH in pixels, as 180x240")
+    return (int(words[0]), int(words[1])) if text else None
+
+
+def parse_factors(text: str, name: str) -> tuple[float, ...]:
+    """`"0.75,1"` -> (0.75, 1.0). Raises UserError, with the flag's name, for what are not numbers
+    from 0.1 to 10."""
+    try:
+        factors = tuple(map(float, text.split(",")))
+    except ValueError:
+        factors = ()
+    if not factors or not all(0.1 <= factor <= 10 for factor in factors):
+        raise UserError(f"{name} is {text!r}; expected factors from 0.1 to 10, as 0.75,1,1.25")
+    return factors
+
+
 def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
     """`"latest"` and `"best"` as they are, `"200"` -> 200. Raises UserError, with the flag's name,
     for anything else."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advdl import data, present, reports, train
 from advdl.cli.config import Config
@@ -37,7 +38,8 @@ class Experiment(NamedTuple):
     ready: whether the players, as `warm_start` leaves them, are what `evaluate` measures; no run is
       read.
     statistics: `(measure, count)` where a state is evaluated and used with statistics that are
-      averaged over so many training batches, see `advdl.train.statistics`.
+      averaged over so many training batches, see `advdl.train.statistics`. They are written beside
+      each checkpoint.
     """
 
     learner: train.Learner
@@ -92,6 +94,7 @@ class Session:
         self.key_init, self.key = jax.random.split(jax.random.key(config.seed))
         self.placement = train.place(config.placement, config.mesh, self.experiment.rules)
         self.placed = self.placement(train.repeated(self.experiment.learner, config.per_call))
+        self._measured: tuple[int, dict[str, Any]] = -1, {}
 
     @classmethod
     def open(
@@ -188,24 +191,40 @@ class Session:
     def restored(self, which: train.Which = "latest") -> tuple[int, train.State]:
         """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none
         that is whole."""
-        found = self.checkpoints().restore(self.abstract(), which=which)
+        checkpoints = self.checkpoints()
+        found = checkpoints.restore(self.abstract(), which=which)
         if found is None:
             raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
-        return found[0], self.evaluated(found[1])
+        step, state = found
+        if self.experiment.statistics is not None:
+            stored = checkpoints.derived(step)
+            if stored is not None and stored["batches"] == self.experiment.statistics[1]:
+                self._measured = step, stored
+        return step, self.evaluated(step, state)
 
-    def evaluated(self, state: train.State) -> train.State:
-        """What a state is evaluated and used as; the one that is given stays as it is."""
-        if self._measuring is None:
-            return state
-        placed, count = self._measuring
-        return train.recompute_statistics(placed, state, self.part(self.splits.train), count)
+    def evaluated(self, step: int, state: train.State) -> train.State:
+        """What the state of a step is evaluated and used as; the one that is given stays as it
+        is."""
+        found = self.derived(step, state)
+        return train.with_statistics(state, found["collections"]) if found else state
+
+    def derived(self, step: int, state: train.State) -> dict[str, Any]:
+        """What is measured for the state of a step and written beside its checkpoint: the
+        statistics, and over how many batches. It is measured once, and not at all where it was
+        restored."""
+        if self.experiment.statistics is None:
+            return {}
+        if self._measured[0] != step:
+            count, batches = self.experiment.statistics[1], self.part(self.splits.train)
+            collections = train.measure_statistics(self._measuring, state, batches, count)
+            self._measured = step, {"collections": collections, "batches": np.array([count])}
+        return self._measured[1]
 
     @functools.cached_property
-    def _measuring(self) -> tuple[train.Placed, int] | None:
-        if self.experiment.statistics is None:
-            return None
-        measure, count = self.experiment.statistics
-        return self.placement(train.measuring(self.experiment.learner, measure)), count
+    def _measuring(self) -> train.Placed:
+        assert self.experiment.statistics is not None
+        measure = self.experiment.statistics[0]
+        return self.placement(train.measuring(self.experiment.learner, measure))
 
     def evaluate(self, state: train.State) -> dict[str, Any]:
         """Figures of a state on every evaluation, `"test/accuracy"`."""

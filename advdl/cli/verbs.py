@@ -50,7 +50,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
     latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
-        latest.take(step, session.evaluate(session.evaluated(state)))
+        latest.take(step, session.evaluate(session.evaluated(step, state)))
         log(step, latest.scalars(step))
         draw(step, state)
 
@@ -60,7 +60,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
                 experiment.snapshot(trained)
 
     def save(step: int, state: train.State) -> None:
-        checkpoints.save(step, state, latest.scalars(step))
+        checkpoints.save(step, state, latest.scalars(step), session.derived(step, state))
 
     if not step:
         draw(0, state)
@@ -97,7 +97,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
             " there"
         )
         return {"stopped": step}
-    summary = _report(session, step, session.evaluated(state), latest)
+    summary = _report(session, step, session.evaluated(step, state), latest)
     say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
     return summary
 
@@ -105,7 +105,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
 def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str, Any]:
     """Figures of the trained state on the test data, and the step of its checkpoint."""
     if session.experiment.ready:
-        said, state = {}, session.evaluated(session.new())
+        said, state = {}, session.evaluated(0, session.new())
     else:
         step, state = session.restored(which)
         said = {"checkpoint step": step}
@@ -130,7 +130,7 @@ def run_predict(
     ready = session.experiment.ready
     out = pathlib.Path(options.out or ("." if ready else session.run.folder / "predict"))
     if ready:
-        step, state = 0, session.evaluated(session.new())
+        step, state = 0, session.evaluated(0, session.new())
     else:
         step, state = session.restored(which)
     with train.told(f"folder {out}"):

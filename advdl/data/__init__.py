@@ -49,6 +49,7 @@ from advdl.data.scenes import (
     ClassPixels,
     FolderScenes,
     Scenes,
+    SceneSpec,
     class_pixels,
     digit_scenes,
     median_frequency_weights,

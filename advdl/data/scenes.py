@@ -4,11 +4,12 @@ prepared data sets.
 Axes: B batch, N examples, H height, W width, C channels, K classes.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ from advdl.data.digits import SPLITS, digits
 from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
 from advdl.data.source import IN_MEMORY, ArraySource, Bare, Source, in_memory, numbers
+from advdl.data.spec import Spec
 from advdl.data.tfds import prepared, records
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
@@ -69,6 +71,45 @@ class Scenes(Source, Protocol):
 
     @property
     def palette(self) -> np.ndarray | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSpec(Spec):
+    """Scenes, as a network gets them.
+
+    shape: (height, width, channels) of the images. label_names: the K classes. void: the id of
+      pixels that do not count, or None. palette: a color (r, g, b) for each class, or None.
+      class_weights: what each class weighs in the loss; empty where all weigh the same.
+    """
+
+    shape: tuple[int, int, int]
+    label_names: tuple[str, ...]
+    void: int | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    class_weights: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, scenes: Scenes, balance: bool = False, balance_void: bool = False) -> Self:
+        """The spec of a source. balance, balance_void: with `median_frequency_weights`, for which
+        all of its masks are read. Raises UserError for the second without the first, or without
+        void."""
+        if balance_void and (not balance or scenes.void is None):
+            raise UserError("--balance-void is for --balance, and for data that have a void")
+        colors = None if scenes.palette is None else tuple(map(tuple, scenes.palette.tolist()))
+        weights = median_frequency_weights(class_pixels(scenes), balance_void) if balance else None
+        known = () if weights is None else tuple(weights.tolist())
+        height, width, channels = scenes.image_shape
+        names = tuple(scenes.label_names)
+        return cls((height, width, channels), names, scenes.void, colors, known)
+
+    def accept(self, scenes: Scenes) -> Scenes:
+        """The same source, which is made of these classes. Raises UserError for another."""
+        if (tuple(scenes.label_names), scenes.void) != (self.label_names, self.void):
+            raise UserError(
+                f"{scenes.name} has other classes in {scenes.split} than the run was trained with:"
+                f" {', '.join(scenes.label_names)} instead of {', '.join(self.label_names)}"
+            )
+        return scenes
 
 
 class ArrayScenes(Bare):

@@ -11,9 +11,18 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from advdl.metrics.base import Mean
 from advdl.metrics.classification import Confusion
+
+
+def mask_accuracy(logits_BHWK: jax.Array, mask_BHW: jax.Array, void: int | None = None) -> Mean:
+    """Share of the pixels of a batch that have the right class, of those that have one."""
+    mask_BHW = mask_BHW.astype(jnp.int32)
+    counted_BHW = (mask_BHW < logits_BHWK.shape[-1]) & (mask_BHW != (-1 if void is None else void))
+    return Mean.of((logits_BHWK.argmax(-1) == mask_BHW).astype(jnp.float32), counted_BHW)
 
 
 def pixel_accuracy(counts: Confusion | np.ndarray) -> float:
@@ -73,6 +82,12 @@ def segmentation_figures(counts: Confusion | np.ndarray) -> dict[str, float]:
     """The four figures by name, shares of 1."""
     functions = (pixel_accuracy, class_accuracy, mean_iou, frequency_weighted_iou)
     return {name: function(counts) for name, function in zip(FIGURES, functions, strict=True)}
+
+
+def most_frequent_class(counts: Confusion | np.ndarray) -> Confusion:
+    """The confusion of a method that calls every pixel by the class of which there are most."""
+    pixels_K = _of(counts).compute().sum(1)
+    return Confusion(np.outer(pixels_K, np.arange(len(pixels_K)) == pixels_K.argmax()))
 
 
 def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:

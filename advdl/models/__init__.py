@@ -44,6 +44,12 @@ from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generato
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import crop_logits, in_portions, interpolate, probabilities
 from advdl.models.language import LanguageModel
+from advdl.models.masks import (
+    mask_functions,
+    mask_predictor,
+    predict_classes,
+    receptive_pixels,
+)
 from advdl.models.reader import Reader, Window, at_end, gradient_norms
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions
 from advdl.models.variant import (
@@ -96,6 +102,23 @@ SEGMENTERS: Mapping[str, Callable[..., nn.Module]] = {
 }
 """From images to logits of every pixel, by name; each takes num_classes, width and dtype."""
 
+
+def segmenter(name: str, num_classes: int, learned: str = "none", **fields: Any) -> nn.Module:
+    """The network of `SEGMENTERS` called so. learned: which transposed convolutions of an FCN
+    learn. Raises UserError for another name, and for `learned` with a network that has no such
+    choice."""
+    if name not in SEGMENTERS:
+        raise UserError(
+            f"no network {name!r}; there are {', '.join(SEGMENTERS)}{nearest(name, SEGMENTERS)}"
+        )
+    network = SEGMENTERS[name](num_classes=num_classes, **fields)
+    if learned == "none":
+        return network
+    if not isinstance(network, fcn.FCN):
+        raise UserError(f"--learned {learned} is for the FCNs on VGG-16, and the network is {name}")
+    return network.clone(learned=learned)
+
+
 CIFAR = re.compile(r"(resnet|plain)(\d+)$")
 
 
@@ -147,7 +170,12 @@ __all__ = [
     "in_portions",
     "interpolate",
     "last_maps",
+    "mask_functions",
+    "mask_predictor",
+    "predict_classes",
     "probabilities",
+    "receptive_pixels",
+    "segmenter",
     "alexnet",
     "autoencoder",
     "captioner",

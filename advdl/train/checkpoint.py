@@ -98,10 +98,18 @@ class Checkpoints:
                 f"{self._folder} is a bucket, and {error}; install what reads it, or give a folder"
             ) from error
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        metrics: Mapping[str, float] | None = None,
+        derived: Mapping[str, Any] | None = None,
+    ) -> None:
         """Starts writing the state after `step` updates; returns once it is copied off the devices.
 
-        Raises UserError where the checkpoint before it could not be written (a full disk, say).
+        derived: arrays on the host that were computed from the state and are written beside it, the
+        same on every process, for `derived`. Raises UserError where the checkpoint before it could
+        not be written (a full disk, say).
         """
         self._wait()
         if self._manager is None:
@@ -112,14 +120,15 @@ class Checkpoints:
             "layout": layout(state),
             "best": self._best,
             "figures": metrics,
+            "derived": digest(derived) if derived else None,
         }
         if self._best is not None and metrics:
             self._kept.worth[step] = worth(self._best, metrics)
-        item = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)
-        )
+        items = {"state": ocp.args.StandardSave(state), "facts": ocp.args.JsonSave(facts)}
+        if derived:
+            items["derived"] = ocp.args.StandardSave(dict(derived))
         try:
-            self._manager.save(step, args=item, force=True)
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
             raise self._failed(error) from error
 
@@ -157,6 +166,13 @@ class Checkpoints:
         arrays on the host, whatever else the run was made of; None where there is no checkpoint.
         Raises UserError as `restore` does, and where there is no such player."""
         return self._find(lambda step: self._read_player(step, name), which)
+
+    def derived(self, step: int) -> dict[str, Any] | None:
+        """What was written beside the state of a step, as arrays on the host; None where there is
+        nothing. Raises UserError where it is damaged."""
+        with self._told(step, self.steps()):
+            known = self._facts(step).get("derived")
+            return None if known is None else self._read_item(step, "derived", known)
 
     def _find(
         self, read: Callable[[int], Any], which: Which, set_aside: bool = False
@@ -251,15 +267,20 @@ class Checkpoints:
                 folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             ).state
         if checked:
-            _same_digest(facts, state)
+            _same_digest(facts["digest"], state)
         return state
 
     def _read_here(self, step: int, abstract: Any = None) -> Any:
         """By this process alone, all of it: nested dicts of arrays on the host, of the layout of
         `abstract` if it is given."""
-        folder, facts, own = self._folder / str(step), self._facts(step), jax.process_index()
+        facts = self._facts(step)
         if abstract is not None:
-            same_layout(facts["layout"], layout(abstract), folder)
+            same_layout(facts["layout"], layout(abstract), self._folder / str(step))
+        return self._read_item(step, "state", facts["digest"])
+
+    def _read_item(self, step: int, item: str, known: str) -> Any:
+        """By this process alone, one of the trees of a checkpoint, whose digest is known."""
+        folder, own = self._folder / str(step) / item, jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}"
         )
@@ -268,13 +289,11 @@ class Checkpoints:
             ocp.Checkpointer(handler, multiprocessing_options=alone) as reader,
             _quiet_siblings(),
         ):
-            tree = reader.metadata(folder / "state").item_metadata.tree
+            tree = reader.metadata(folder).item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            state = reader.restore(
-                folder / "state", args=ocp.args.PyTreeRestore(restore_args=on_host)
-            )
-        _same_digest(facts, state)
-        return state
+            found = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=on_host))
+        _same_digest(known, found)
+        return found
 
     def _facts(self, step: int) -> Mapping[str, Any]:
         """By this process alone, what lies beside the state."""
@@ -355,8 +374,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _same_digest(facts: Mapping[str, Any], state: Any) -> None:
-    if facts["digest"] != digest(state):
+def _same_digest(known: str, tree: Any) -> None:
+    if known != digest(tree):
         raise ValueError("its contents do not have the SHA-256 written beside them")
 
 

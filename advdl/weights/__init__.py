@@ -3,15 +3,16 @@
 from advdl.weights.backbone import (
     backbone,
     encoder_mask,
+    encoder_start,
     in_encoder,
     load_backbone,
     place_backbone,
-    warm_start,
 )
 from advdl.weights.features import Features, open_features
 from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load, start_from
 from advdl.weights.names import Entry, entries, styles
+from advdl.weights.pretraining import digits_start, learn_digits
 
 __all__ = [
     "Entry",
@@ -19,15 +20,17 @@ __all__ = [
     "Report",
     "backbone",
     "check",
+    "digits_start",
+    "encoder_mask",
+    "encoder_start",
     "entries",
     "export",
-    "encoder_mask",
     "in_encoder",
+    "learn_digits",
     "load",
     "load_backbone",
     "open_features",
     "place_backbone",
-    "warm_start",
     "read",
     "styles",
     "start_from",

@@ -51,11 +51,14 @@ def load_backbone(
     return result, report
 
 
-def warm_start(
-    path: str, model: nn.Module, shape: tuple[int, int, int]
+def encoder_start(
+    path: str, model: nn.Module, shape: tuple[int, int, int] = (224, 224, 3)
 ) -> dict[str, Callable[[Any], dict[str, Any]]]:
     """What `load_backbone` does to the variables of the player `model` before the first update, as
-    `cli.Experiment` takes it; nothing where there is no path."""
+    `cli.Experiment` takes it; nothing without a path. The file is read when training starts. Raises
+    UserError for a network without a published backbone."""
+    if path:
+        backbone(model)
 
     def start(variables):
         new, report = load_backbone(path, model, variables, shape)

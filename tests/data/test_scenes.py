@@ -2,6 +2,7 @@
 frequencies of classes."""
 
 import io
+import json
 import os
 import pathlib
 import types
@@ -477,6 +478,35 @@ def test_scales_and_images_that_make_no_sense_are_refused():
         data.joint_scale_crop(8)(
             {**batch, "image": batch["image"].astype(np.float32)}, uniforms(64, 3)
         )
+
+
+def test_a_spec_has_what_a_network_and_its_loss_must_know_and_comes_back_exactly():
+    images, masks = noise(3, 4, 5, 3), noise(3, 4, 5, below=3)
+    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    source = data.ArrayScenes("made", "train", images, masks, ("a", "b"), 2, palette)
+    spec = data.SceneSpec.of(source, balance=True)
+    assert spec.shape == (4, 5, 3) and spec.label_names == ("a", "b") and spec.void == 2
+    assert spec.palette == ((1, 2, 3), (4, 5, 6))
+    weights = data.median_frequency_weights(data.class_pixels(source))
+    assert spec == data.SceneSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    np.testing.assert_array_equal(np.asarray(spec.class_weights, np.float32), weights)
+    assert data.SceneSpec.of(source).class_weights == ()
+    with_void = data.SceneSpec.of(source, balance=True, balance_void=True).class_weights
+    assert with_void != spec.class_weights
+
+
+def test_scenes_of_other_classes_than_the_spec_says_are_refused():
+    def made(*names, void=None):
+        return data.ArrayScenes("made", "test", noise(1, 4, 5, 3), noise(1, 4, 5), names, void)
+
+    spec = data.SceneSpec.of(made("a", "b"))
+    other_size = data.ArrayScenes("made", "test", noise(1, 6, 5, 3), noise(1, 6, 5), ("a", "b"))
+    assert spec.accept(other_size) is other_size
+    for other in (made("a", "c"), made("a"), made("a", "b", void=2)):
+        with pytest.raises(UserError, match="made has other classes in test than the run"):
+            spec.accept(other)
+    with pytest.raises(UserError, match="--balance-void is for --balance, and for data that have"):
+        data.SceneSpec.of(made("a", "b"), balance=True, balance_void=True)
 
 
 def test_frequencies_are_of_the_images_with_the_class():

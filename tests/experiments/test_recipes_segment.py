@@ -18,7 +18,7 @@ HOUSEKEEPING = {
     "log_every",
 }  # which change no number of the training
 SEGNET_TUTORIAL = {  # alexgkendall/SegNet-Tutorial, Models/
-    "optimizer": "sgd",  # *_solver.prototxt: Caffe's default solver
+    "optimizer": "momentum",  # *_solver.prototxt: Caffe's default solver
     "momentum": 0.9,  # *_solver.prototxt
     "weight_decay": 5e-4,  # *_solver.prototxt; decay_mult 0 for biases in *_train.prototxt
     "schedule": "constant",  # *_solver.prototxt: step with gamma 1
@@ -62,7 +62,7 @@ RECIPES = {
     "fcn8s_release": {  # shelhamer/fcn.berkeleyvision.org, voc-fcn8s-atonce/
         "model": "fcn8s_at_once",
         "learned": "none",  # net.py: lr_mult 0 for all Deconvolution layers
-        "optimizer": "sgd",  # solve.py: SGDSolver
+        "optimizer": "momentum",  # solve.py: SGDSolver
         "momentum": 0.99,  # solver.prototxt
         "learning_rate": 1e-10,  # solver.prototxt
         "schedule": "constant",  # solver.prototxt: fixed
@@ -80,7 +80,7 @@ RECIPES = {
     },
     "unet_paper": {  # arXiv:1505.04597
         "model": "unet_valid",
-        "optimizer": "sgd",  # section 3
+        "optimizer": "momentum",  # section 3
         "momentum": 0.99,  # section 3
         "batch": 1,  # section 3
         "loss_per": "pixel",

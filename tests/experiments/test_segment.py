@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import types
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -18,6 +17,7 @@ from advdl.nn import BatchNorm, Conv, Dropout
 from advdl.nn.pixels import BYTES, IMAGENET, UNIT
 
 SMALL = ["--data", "digit_scenes:16", "--size", "20x20"]
+NARROW = ["--model", "fcn32s", "--width", 1 / 64]
 TINY = [
     "--model",
     "segnet_basic",
@@ -39,6 +39,7 @@ def finished(load, tmp_path_factory):
 
     module, folder = load("segment"), tmp_path_factory.mktemp("segment") / "run"
     cli.main(
+        module.load,
         module.build,
         module.PRESETS,
         module.Predict,
@@ -48,7 +49,7 @@ def finished(load, tmp_path_factory):
 
 
 @pytest.mark.experiments
-def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
+def test_a_run_writes_pictures_figures_and_a_verdict(finished):
     for picture in ("curves", "overlays", "confusion", "receptive_field"):
         with Image.open(finished / "report" / f"{picture}.png") as image:
             assert min(image.size) > 64
@@ -60,36 +61,9 @@ def test_a_run_writes_curves_overlays_confusion_and_receptive_field(finished):
         "frequency weighted IoU",
         "loss",
     } <= set(figures)
-
-
-def test_worst_and_best_are_of_all_test_images(load, monkeypatch, tmp_path):
-    """Of more than are looked at, from all of them and not from the first."""
-    module, shown = load("segment"), {}
-    masks = np.zeros((900, 4, 4), np.uint8)
-    pixels = np.arange(900)[:, None, None, None] // 4 + np.zeros((1, 4, 4, 1), int)
-    source = data.ArrayScenes("sorted", "test", pixels.astype(np.uint8), masks, ("one", "two"))
-    monkeypatch.setattr(module.present, "draw_curves", lambda *_: None)
-    monkeypatch.setattr(module.present, "read_metrics", lambda *_: None)
-    monkeypatch.setattr(module.present, "draw_confusion", lambda *_: None)
-    monkeypatch.setattr(
-        module.present, "draw_overlays", lambda *given, **_: shown.update(images=given[0])
-    )
-    monkeypatch.setattr(
-        module,
-        "draw_seen",
-        lambda network, variables, image, x, path: shown.update(seen=(image, x)) or 1,
-    )
-    state = {"model": types.SimpleNamespace(average={})}
-    run = types.SimpleNamespace(report=tmp_path, folder=tmp_path)
-    test = data.EvalBatches(source, 50, data.to_float(-1.0, 1.0))
-    network = types.SimpleNamespace(apply=lambda variables, x, train: (x,))
-    sections = module.report(network, state, source, test, UNIT, run, {"confusion": None})
-    assert "Of 256 test images, drawn at random." in [section.text for section in sections]
-    assert (
-        len(shown["images"]) == 256
-        and np.histogram(shown["images"][:, 0, 0, 0], 5, (0, 225))[0].min() > 20
-    )
-    np.testing.assert_array_equal(UNIT.to_bytes(shown["seen"][1])[0], shown["seen"][0])
+    verdict = json.loads((finished / "verdict.json").read_text())
+    assert verdict["network"]["mean IoU"] == figures["mean IoU"]
+    assert verdict["verdict"] in (finished / "report" / "report.html").read_text()
 
 
 @pytest.mark.experiments
@@ -129,7 +103,7 @@ def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(fin
     status, out, err = verb("segment", "evaluate", "--run", finished, *flags)
     assert status == 0, err
     figures = json.loads(out)
-    assert 0 <= figures["mean IoU"] <= 1
+    assert 0 <= figures["test/mean IoU"] <= 1
     assert (
         0
         < figures["most frequent class"]["pixel accuracy"]
@@ -137,10 +111,16 @@ def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(fin
     )
 
 
+def photograph(folder):
+    """A file of 37 by 21 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 21, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.jpg")
+    return folder / "photo.jpg"
+
+
 @pytest.mark.experiments
 def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
-    photo = tmp_path / "photo.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 21, 3), np.uint8)).save(photo)
+    photo = photograph(tmp_path)
     status, out, err = verb(
         "segment", "predict", "--run", finished, "--out", tmp_path / "out", photo, "--json"
     )
@@ -153,19 +133,19 @@ def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("model", sorted(models.SEGMENTERS))
-def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load, model):
+def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load, opened, model):
     module = load("segment")
     preset = next(config for config in module.PRESETS.values() if config.model == model)
     assert preset.width < 1 and preset.data.startswith("digit_scenes")
     config = dataclasses.replace(
         preset, data="digit_scenes:16", batch=2, size="32x32", balance=True
     )
-    experiment = module.build(config)
-    batch = experiment.train(0)
+    splits, experiment = opened("segment", config)
+    batch = splits.train(0)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     _, metrics = jax.eval_shape(experiment.learner.step, state, batch, jax.random.key(0))
     assert {"loss", "pixel accuracy", "gradient_norm"} <= set(metrics)
-    jax.eval_shape(experiment.learner.evaluate, state, experiment.test[0])
+    jax.eval_shape(experiment.learner.evaluate, state, splits.evaluations["test"][0])
 
 
 class Mini(nn.Module):
@@ -188,11 +168,11 @@ class Mini(nn.Module):
 
 
 @pytest.fixture
-def mini(load, monkeypatch):
-    """`mini(bias_rate=2.0)` -> the experiment with `Mini` and these settings, plain SGD on made-up
-    scenes."""
+def mini(load, opened, monkeypatch):
+    """`mini(bias_rate=2.0)` -> data and experiment with `Mini` and these settings, plain SGD on
+    made-up scenes."""
 
-    def build(**settings):
+    def open_mini(**settings):
         dropout = settings.pop("dropout", 0.0)
         monkeypatch.setitem(models.SEGMENTERS, "mini", functools.partial(Mini, dropout=dropout))
         plain = {
@@ -202,14 +182,14 @@ def mini(load, monkeypatch):
             "momentum": 0.0,
             "weight_decay": 0.0,
         }
-        return load("segment").build(load("segment").Config(**plain | settings))
+        return opened("segment", load("segment").Config(**plain | settings))
 
-    return build
+    return open_mini
 
 
-def updated(experiment):
+def updated(splits, experiment):
     """(Gradient norm, change of each parameter) of the first update."""
-    batch, key = experiment.train(0), jax.random.key(0)
+    batch, key = splits.train(0), jax.random.key(0)
     state = jax.jit(experiment.learner.init)(key, batch)
     new, metrics = jax.jit(experiment.learner.step)(state, batch, key)
     change = jax.tree.map(
@@ -220,7 +200,7 @@ def updated(experiment):
 
 def test_a_loss_per_image_is_as_many_times_that_per_pixel_as_an_image_has_pixels(mini):
     """Here every pixel counts."""
-    per_pixel, per_image = (updated(mini(loss_per=what))[0] for what in ("pixel", "image"))
+    per_pixel, per_image = (updated(*mini(loss_per=what))[0] for what in ("pixel", "image"))
     assert per_image == pytest.approx(20 * 20 * per_pixel, rel=1e-4)
 
 
@@ -229,8 +209,10 @@ def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
     """The loss with border weights is that without and their product with the cross-entropy."""
     batch, key, losses = None, jax.random.key(0), []
     for weight in (0.0, 10.0):
-        experiment = mini(data="digit_scenes:16", size="40x40", batch=4, border_weight=weight)
-        batch = experiment.train(0)
+        splits, experiment = mini(
+            data="digit_scenes:16", size="40x40", batch=4, border_weight=weight
+        )
+        batch = splits.train(0)
         state = jax.jit(experiment.learner.init)(key, batch)
         losses.append(jax.jit(experiment.learner.step)(state, batch, key)[1]["loss"].compute())
     network = Mini(num_classes=11)
@@ -247,7 +229,7 @@ def test_pixels_between_objects_weigh_more_by_what_the_border_says(mini):
 
 def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
     (_, once), (_, twice) = (
-        updated(mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0)
+        updated(*mini(bias_rate=rate, learning_rate=0.1)) for rate in (1.0, 2.0)
     )
     for layer, leaves in once.items():
         for name, change in leaves.items():
@@ -257,20 +239,39 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
 
 
 @pytest.mark.experiments
-def test_a_run_that_recomputes_statistics_is_evaluated_again_as_it_was(verb, tmp_path):
-    """Its checkpoint has the moving ones, from which the same follows."""
+def test_a_run_that_recomputes_statistics_is_evaluated_and_used_again_as_it_was(
+    load, verb, tmp_path, monkeypatch
+):
+    """Without its training data: the statistics lie beside its checkpoint. The checkpoint itself
+    has the moving ones."""
     flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]
     status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *flags)
     assert status == 0, err
     trained = json.loads(out)["test"]
-    again = json.loads(verb("segment", "evaluate", "--run", tmp_path / "run", "--json")[1])
-    assert {name: again[name] for name in trained} == trained
-    moving = json.loads(
-        verb(
-            "segment", "evaluate", "--run", tmp_path / "run", "--recompute-statistics", 0, "--json"
-        )[1]
+    held_out = data.open_scenes("digit_scenes:16", "test", size=(20, 20))
+
+    def open_scenes(spec, split, *_):
+        assert split == "test", "training data were opened"
+        return held_out
+
+    monkeypatch.setattr(data, "open_scenes", open_scenes)
+    evaluate = "segment", "evaluate", "--run", tmp_path / "run", "--json"
+    again = json.loads(verb(*evaluate)[1])
+    assert {name: again[f"test/{name}"] for name in trained} == trained
+    moving = json.loads(verb(*evaluate, "--recompute-statistics", 0)[1])
+    assert moving["test/loss"] != pytest.approx(trained["loss"], rel=1e-3)
+
+
+@pytest.mark.experiments
+def test_predict_needs_no_data(finished, load, verb, tmp_path, monkeypatch):
+    def open_scenes(*_):
+        raise AssertionError("data were opened")
+
+    monkeypatch.setattr(data, "open_scenes", open_scenes)
+    status, out, err = verb(
+        "segment", "predict", "--run", finished, "--out", tmp_path / "out", photograph(tmp_path)
     )
-    assert moving["loss"] != pytest.approx(trained["loss"], rel=1e-3)
+    assert status == 0, err
 
 
 @pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
@@ -287,11 +288,14 @@ def test_statistics_are_recomputed_for_evaluation_and_not_for_training(
         "flip": True,
     }
     config = load("segment").Config(model="mini", placement=placement, **settings)
-    session = Session.open("segment", config, train.Run(tmp_path), lambda config: mini(**settings))
+    splits, experiment = mini(**settings)
+    session = Session(
+        "segment", config, train.Run(tmp_path), lambda _: splits, lambda config, spec: experiment
+    )
     before = session.new()
-    after = session.evaluated(before)
+    after = session.evaluated(0, before)
     kernel = np.asarray(before["model"].params["conv"]["kernel"]).transpose(3, 2, 0, 1)
-    images = (session.experiment.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
+    images = (splits.train(n)["image"].transpose(0, 3, 1, 2) for n in range(3))
     maps = [np.asarray(jax.lax.conv(x, kernel, (1, 1), "SAME")) for x in images]
     found = after["model"].collections["batch_stats"]["norm"]
     np.testing.assert_allclose(
@@ -305,17 +309,17 @@ def test_statistics_are_recomputed_for_evaluation_and_not_for_training(
 
 
 @pytest.mark.experiments
-def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monkeypatch):
+def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opened, monkeypatch):
     """And without samples, of the network without dropout."""
     tiny = functools.partial(models.segnet.SegNetBasic, features=2, levels=2, dropout=0.5)
     monkeypatch.setitem(models.SEGMENTERS, "tiny", tiny)
     config = load("segment").Config(
         data="digit_scenes:16", size="20x20", batch=4, model="tiny", samples=3
     )
-    sampling, averaging = (
-        load("segment").build(dataclasses.replace(config, samples=count)) for count in (3, 0)
+    (splits, sampling), (_, averaging) = (
+        opened("segment", dataclasses.replace(config, samples=count)) for count in (3, 0)
     )
-    batch = sampling.test[0]
+    batch = splits.evaluations["test"][0]
     batch["image"] /= 255  # of bytes an untrained network is too sure
     state = jax.jit(sampling.learner.init)(jax.random.key(0), batch)
 
@@ -350,16 +354,19 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, monke
         (["--scales", "0"], "--scales"),
         (["--data", "digit_scene"], "digit_scenes"),
         (["--data", "folder:nowhere"], "nowhere"),
-        (["--backbone", "weights.safetensors"], "no file weights.safetensors"),
+        (["--backbone", "weights.safetensors"], "no published backbone fits UNet"),
+        ([*NARROW, "--backbone", "weights.safetensors"], "no file weights.safetensors"),
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
-        (["--width", 0], "--width"),
-        (["--model", "unet_valid", "--window", 100], "tiles of unet_valid need 204 pixels"),
+        (["--width", 0], "--width is 0.0; expected more than 0 and at most 1"),
+        (["--momentum", 1], "--momentum is 1.0; expected at least 0 and less than 1"),
+        (["--elastic", -1], "--elastic is -1.0; expected at least 0"),
+        (["--model", "unet_valid", "--window", 100], "tiles of a UNet need 204 pixels"),
         (["--balance-void"], "--balance-void is for --balance"),
-        (["--model", "fcn8s", "--recompute-statistics", 1], "fcn8s has none"),
+        (["--model", "fcn8s", "--recompute-statistics", 1], "FCN has none"),
         (["--samples", 2], "--samples 2 is for SegNets with dropout"),
         (["--learned", "inner"], "--learned inner is for the FCNs"),
-        (["--backbone", "weights.npy"], "expected .safetensors"),
+        ([*NARROW, "--backbone", "weights.npy"], "expected .safetensors"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
@@ -374,7 +381,7 @@ def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
     [("fcn8s", "vgg16.safetensors", IMAGENET), ("fcn8s", "", UNIT), ("segnet_basic", "", BYTES)],
 )
 def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(
-    load, tmp_path, model, backbone, pixels
+    load, opened, tmp_path, model, backbone, pixels
 ):
     """torchvision's with its VGG-16, whatever the network's own are."""
     module = load("segment")
@@ -382,9 +389,9 @@ def test_a_network_gets_the_pixels_that_its_weights_were_trained_on(
     if backbone:
         file.write_bytes(b"")  # it is read when training starts
     config = module.Config(model=model, data="blank:32x32x3:11", batch=2, backbone=str(file))
-    experiment = module.build(config)
+    splits, _ = opened("segment", config)
     gray = np.full((2, 32, 32, 3), 128, np.uint8)
-    for batch in (experiment.train(0), experiment.test[0]):
+    for batch in (splits.train(0), splits.evaluations["test"][0]):
         np.testing.assert_allclose(
             batch["image"], pixels.from_unit(gray / np.float32(127.5) - 1), atol=1e-4
         )

@@ -36,6 +36,20 @@ def counts():
     return Confusion.of(jnp.asarray(GUESS), jnp.asarray(TRUTH), 5)
 
 
+def test_the_share_of_right_pixels_leaves_out_those_that_have_no_class():
+    logits = jnp.asarray(np.eye(5, dtype=np.float32)[GUESS])
+    found = metrics.mask_accuracy(logits, jnp.asarray(TRUTH)).compute()
+    assert found == pytest.approx((TRUTH == GUESS)[KEPT].mean())
+    kept = KEPT & (TRUTH != 1)
+    found = metrics.mask_accuracy(logits, jnp.asarray(TRUTH), void=1).compute()
+    assert found == pytest.approx((TRUTH == GUESS)[kept].mean())
+
+
+def test_the_most_frequent_class_everywhere_is_right_where_that_class_is():
+    found = metrics.most_frequent_class(np.array([[1, 2], [3, 4]])).compute()
+    np.testing.assert_array_equal(found, [[0, 3], [0, 7]])
+
+
 def test_figures_are_scikit_learns_over_the_pixels_that_count(counts):
     truth, guess = TRUTH[KEPT], GUESS[KEPT]
     there = [0, 1, 2, 4]

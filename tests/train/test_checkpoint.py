@@ -47,6 +47,23 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     assert step == 20 and digest(back) == digest(state(20))
 
 
+def test_what_was_derived_from_a_state_lies_beside_it_and_is_no_part_of_it(tmp_path):
+    derived = {"mean": np.arange(3, dtype=np.float32) / 3, "inner": {"count": np.array([7])}}
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with checkpoints:
+        checkpoints.save(10, state(), derived=derived)
+        checkpoints.save(20, state(20))
+    step, back = checkpoints.restore(abstract(state()), which=10)
+    assert digest(back) == digest(state())
+    found = checkpoints.derived(10)
+    jax.tree.map(np.testing.assert_array_equal, found, derived)
+    assert found["mean"].dtype == np.float32
+    assert checkpoints.derived(20) is None
+    damage(tmp_path / "checkpoints" / "10" / "derived")
+    with pytest.raises(UserError, match="checkpoints/10 is damaged.*steps 10, 20"):
+        checkpoints.derived(10)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is there and would ask the network"
 )

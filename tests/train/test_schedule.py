@@ -11,7 +11,7 @@ import pytest
 from advdl import train
 from advdl.errors import UserError
 from advdl.nn import tracing
-from advdl.train import SCHEDULES, optimizers, schedule
+from advdl.train import SCHEDULES, schedule
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,18 @@ def test_the_gradient_alone_is_clipped_and_decay_is_added_to_what_is_left(decaye
 @pytest.mark.parametrize("name", ["classify", "segment", "depth", "gan_translate"])
 def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name, load, opened):
     """With a clip of almost nothing, what is left of the update is the decay."""
-    module = load(name)
     small = {
         "classify": {"model": "resnet8"},
         "segment": {"width": 1 / 16},
         "depth": {"depths": "8"},
         "gan_translate": {},
     }
-    config = replace(module.PRESETS["laptop"], **small[name])
+    config = replace(load(name).PRESETS["laptop"], **small[name])
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train, optimizers):
+        for place in (train, train.optimizers):
             patch.setattr(
-                module,
+                place,
                 "chain",
                 lambda rule, clip=0.0, decay=0.0, decayed="all": seen.append((clip, decay)) or rule,
             )

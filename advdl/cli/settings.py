@@ -1,0 +1,155 @@
+"""Settings that several experiments share, as configurations to inherit, each with what is made of
+them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import optax
+
+from advdl import data, models, train, weights
+from advdl.cli.config import Config, parse_factors, parse_size
+from advdl.data import Splits, Transform
+from advdl.errors import UserError
+from advdl.ranges import Natural, NonNegative, Positive, Rate
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings(Config):
+    """Settings of an optimizer whose decay holds for the kernels alone."""
+
+    optimizer: train.Optimizer = "momentum"
+    """Update rule; sgd is the one without momentum."""
+    momentum: Rate = 0.9
+    """Momentum, or decay of the first moment of Adam."""
+    weight_decay: NonNegative = 5e-4
+    """Decay of the kernels: an L2 penalty, but for adamw and lamb."""
+    bias_rate: NonNegative = 1.0
+    """Factor on the learning rate of biases beside a kernel (2 in Caffe's recipes)."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """The update rule, see `train.optimizer`."""
+        return train.optimizer(
+            self.optimizer,
+            self.scheduled(),
+            self.momentum,
+            clip=self.clip,
+            decay=self.weight_decay,
+            decayed="kernels",
+            bias_rate=self.bias_rate,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings(OptimizerSettings):
+    """Settings of networks whose encoder may start from a classifier's weights."""
+
+    backbone: str = ""
+    """File of published weights of VGG-16 or a ResNet to start from."""
+    pretrain: Natural = 0
+    """Updates in which the layers of VGG-16 first learn to classify single digits; published
+    networks started from ImageNet's."""
+    encoder_rate: NonNegative = 1.0
+    """Factor on the learning rate of the layers that --backbone or --pretrain gives."""
+
+    def encoder_start(self, network: nn.Module) -> Mapping[str, Any]:
+        """The `warm_start` of an experiment. Raises UserError for settings that do not fit the
+        network or each other."""
+        digits = weights.digits_start(network, self.pretrain, self.data, self.seed)
+        start = weights.encoder_start(self.backbone, network) or digits
+        if self.backbone and digits:
+            raise UserError(
+                "--pretrain is for an encoder without --backbone; leave one of them out"
+            )
+        if self.encoder_rate != 1 and not start:
+            raise UserError(
+                "--encoder-rate is for an encoder that has learned; give --backbone or --pretrain"
+                " too"
+            )
+        return start
+
+    def encoder_rule(self, network: nn.Module) -> optax.GradientTransformation:
+        """The update rule, with the rate of the encoder."""
+        return train.scaled(self.rule(), self.encoder_rate, weights.encoder_mask(network))
+
+    def pixels(self, network: nn.Module) -> Transform:
+        """From bytes to the pixels of the network, or of the published one that it starts from."""
+        return data.scaled((weights.backbone(network) if self.backbone else network).pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSettings(Config):
+    """Settings of experiments on images of which each pixel has a class."""
+
+    data: str = "digit_scenes"
+    """Data set: digit_scenes[:DIAMETER], folder:PATH with train/images, train/masks and
+    classes.txt, camvid:PATH, or tfds:NAME with masks."""
+    size: str = ""
+    """HEIGHTxWIDTH to which images are resized (default: the size they have)."""
+    void: int = -1
+    """Id of the pixels that have no class and do not count (default: what the data says)."""
+    flip: bool = False
+    """Mirror half of the training images, with their masks."""
+    crop: bool = False
+    """Scale training images by 0.5 to 2 and cut out their size."""
+    elastic: NonNegative = 0.0
+    """Standard deviation in pixels of displacements that deform training images with their masks
+    (U-Net, section 3.1: 10)."""
+    border_weight: NonNegative = 0.0
+    """Additional weight, at most, of pixels between two objects, which are the connected parts of
+    each class but the first (U-Net, equation 2: 10)."""
+    border_sigma: Positive = 5.0
+    """Distance in pixels at which that weight falls off."""
+    balance: bool = False
+    """Weight classes by median frequency: the median of the frequencies of all classes, divided by
+    the frequency of the class (SegNet, section 4)."""
+    balance_void: bool = False
+    """With --balance, take the median over the classes and void, as in SegNet's released
+    weights."""
+    scales: str = "1"
+    """Scales at which images are evaluated, as 0.75,1,1.25."""
+    mirror: bool = False
+    """Evaluate images mirrored too."""
+    window: Natural = 0
+    """Side of the windows that cover an image in an evaluation (0: whole images); of unet_valid,
+    side of the tiles (U-Net, figure 2)."""
+    samples: Natural = 0
+    """Draws of dropout over whose probabilities a Bayesian network is evaluated (0: without
+    dropout, as other networks)."""
+
+    def scenes(self, transform: Transform) -> Splits:
+        """Training batches, augmented, and evaluations. transform: from bytes to what the network
+        gets."""
+        size, void = parse_size(self.size), None if self.void < 0 else self.void
+
+        @functools.cache
+        def source(split):
+            return data.open_scenes(self.data, split, self.data_dir, size, void)
+
+        def spec():
+            data.same_classes(source("train"), source("test"))
+            return data.SceneSpec.of(source("train"), self.balance, self.balance_void)
+
+        def training(spec):
+            steps = [data.joint_flip()] if self.flip else []
+            if self.crop:
+                steps.append(data.joint_scale_crop(spec.shape[:2], void=spec.void))
+            if self.elastic:
+                steps.append(data.joint_elastic(self.elastic))
+            if self.border_weight:
+                border = data.border_weights(self.border_weight, self.border_sigma, spec.void)
+                steps.append(border)
+            whole = data.compose(*steps, transform)
+            return data.TrainBatches(spec.accept(source("train")), self.batch, self.seed, whole)
+
+        def evaluation(split):
+            return lambda spec: data.EvalBatches(spec.accept(source(split)), self.batch, transform)
+
+        return data.Splits(spec, training, {"test": evaluation("test")})
+
+    def mask_predictor(self, network: nn.Module) -> Callable[[train.Variables, Any], Any]:
+        """See `models.mask_predictor`."""
+        scales = parse_factors(self.scales, "--scales")
+        return models.mask_predictor(network, self.samples, scales, self.mirror, self.window)

@@ -1,0 +1,83 @@
+"""An encoder for scenes of digits that has learned single digits, where published networks had
+learned ImageNet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from advdl import data, losses, train
+from advdl.errors import UserError
+from advdl.metrics import Mean
+from advdl.models import vgg
+from advdl.weights.backbone import place_backbone
+
+BATCH = 64
+"""Digits in a batch."""
+
+
+def digits_start(
+    network: nn.Module, updates: int, scenes: str = "digit_scenes", seed: int = 0
+) -> dict[str, Callable[[train.Variables], train.Variables]]:
+    """What gives the player `model`, before the first update, an encoder that has learned single
+    digits in so many updates, as `cli.Experiment` takes it; nothing for none.
+
+    scenes: the data set, whose digits have the same diameter. Raises UserError for another one, and
+    for a network that does not begin as VGG-16.
+    """
+    kind, _, diameter = scenes.partition(":")
+    declared = getattr(network, "published_backbone", None)
+    if updates and (
+        kind != "digit_scenes" or declared is None or not isinstance(declared.classifier, vgg.VGG)
+    ):
+        raise UserError(
+            "--pretrain is for digit_scenes and networks that begin as VGG-16, without --backbone"
+        )
+
+    def start(variables):
+        learned, accuracy = learn_digits(network, updates, int(diameter or 28), seed)
+        train.say(
+            f"pretrained on {updates} batches of single digits: {accuracy:.1%} of held-out ones"
+            " right"
+        )
+        return place_backbone(network, variables, learned)
+
+    return {"model": start} if updates else {}
+
+
+def learn_digits(
+    network: nn.Module, updates: int, diameter: int = 28, seed: int = 0
+) -> tuple[train.Variables, float]:
+    """(variables of the VGG-16 that a network begins as, after so many updates on single digits;
+    accuracy on held-out ones). Every stage has a classifier of its own."""
+    training, held_out = (data.single_digits(split, diameter) for split in ("train", "test"))
+    own: Any = network
+    norm = getattr(own, "norm", None)
+    encoder = vgg.Probed(len(training.label_names), norm, own.width, own.dtype)
+    as_float = data.scaled(own.pixels)
+
+    def loss(variables, batch, rng):
+        logits_SBK, new = train.training(encoder, variables, batch["image"])
+        error_B = losses.cross_entropy(logits_SBK, batch["label"][None]).sum(0)
+        return train.Loss(Mean.of(error_B), {}, new)
+
+    def evaluate(variables, batch):
+        logits_BK = jnp.asarray(encoder.apply(variables, batch["image"], train=False)[-1])
+        right_B = (logits_BK.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return {"accuracy": Mean.of(right_B, batch["mask"])}
+
+    def init(key, batch):
+        return encoder.init(key, batch["image"], train=False)
+
+    rate = train.schedule("cosine", 1e-3 if norm is None else 3e-3, updates, 20)
+    learner = train.minimize(train.Player(init, loss, optax.adam(rate)), evaluate)
+    batches, key = data.TrainBatches(training, BATCH, seed, as_float), jax.random.key(seed)
+    placed = train.place("jit", "")(learner)
+    state = placed.init(key, batches(0))
+    for t in range(updates):
+        state, _ = placed.step(state, placed.put(batches(t)), key)
+    figures = train.evaluate(placed, state, data.EvalBatches(held_out, BATCH, as_float))
+    return jax.device_get(state["model"].variables), float(figures["accuracy"])
