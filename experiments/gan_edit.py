@@ -12,8 +12,8 @@ Mean square error of projected test digits, pixels in [-1, 1] (seed 0): .174 bes
 encoder, .0200 optimization, .0078 both. All recorded results: README.md.
 """
 
-import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -38,9 +38,8 @@ class Config(cli.Config):
     """Weight of an L2 penalty on the encoder's parameters, added to their gradients."""
 
 
-LAPTOP = Config(batch=64, steps=2000, learning_rate=1e-3, schedule="cosine")
 PRESETS = {
-    "laptop": replace(LAPTOP, evaluate_every=500, save_every=500, log_every=50),
+    "laptop": Config(batch=64, steps=2000, learning_rate=1e-3, schedule="cosine"),
     # Section 3.1, as in the released code (github.com/junyanz/iGAN, train_dcgan/train_predict_z.py
     # and shoes_64 of train_dcgan_config.py): an encoder for a DCGAN of 64 by 64 pixels, trained on
     # 50,000 shoes, Adam at 2e-4 (.5, .999), L2 penalty 1e-5, batches of 128. Not run here.
@@ -54,14 +53,8 @@ PRESETS = {
     #   noise's range; there no bias, N(0, .02), and a tanh;
     # - the encoder is used with moving averages of the statistics; there with statistics computed
     #   anew after training.
-    "paper": Config(
-        preset="paper",
-        gan="runs/gan_shoes",
-        width=128,
-        batch=128,
-        steps=19_500,
-        weight_decay=1e-5,
-        learning_rate=2e-4,
+    "paper": Config(preset="paper", gan="runs/gan_shoes", width=128, batch=128, steps=19_500).but(
+        learning_rate=2e-4, weight_decay=1e-5
     ),
 }
 
@@ -74,7 +67,7 @@ class Predict(cli.Predict):
     """JSON file of strokes, in pixels of the generated image; see data.read_strokes."""
     to: str = ""
     """Another image, to which the way from the first one is drawn."""
-    smoothness: cli.NonNegative = reports.edits.SMOOTHNESS
+    smoothness: cli.NonNegative = igan.SMOOTHNESS
     """Weight of staying near; 0 asks for the strokes alone."""
     sample_seed: cli.Natural = 0
     """Seed of the noise of an image without a file, and of the candidates."""
@@ -83,28 +76,29 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    gan = functools.cache(cli.OtherRun("--gan", config.gan, "latest", "gan").settings)
+    gan = cache(cli.OtherRun("--gan", config.gan, "latest", "gan").settings)
 
-    @functools.cache
-    def source(split):
-        size = gan()["image_size"] or None
-        return data.open_source(gan()["data"], split, gan()["data_dir"], image_size=size)
+    def opened(split):
+        given = gan()["data_dir"], gan()["image_size"] or None
+        return data.open_source(gan()["data"], split, *given)
+
+    @cache
+    def parts():  # those of the generator's run
+        return data.open_parts(opened, gan()["validation"] or 0.1)
+
+    def source(part):
+        return parts()[part]()
 
     def spec():
         if gan()["conditional"]:
             raise UserError(f"{config.gan} is given the class; train one without --conditional")
-        low = models.generators.LOWEST_PIXEL[gan()["network"]]
+        low = models.LOWEST_PIXEL[gan()["network"]]
         own = {name: gan()[name] for name in ("network", "width", "z", "noise")}
         return data.GeneratorSpec.of(source("train"), low=low, **own)
 
-    def training(spec):
-        transform = data.to_float(spec.low, 1.0)
-        return data.TrainBatches(source("train"), config.batch, config.seed, transform)
-
-    def test(spec):
-        return data.EvalBatches(source("test"), config.batch, data.to_float(spec.low, 1.0))
-
-    return data.Splits(spec, training, {"test": test})
+    sources = {part: partial(source, part) for part in ("train", "val", "test")}
+    given = config.batch, config.seed, data.ImageSpec.transform
+    return data.Splits.of_sources(spec, sources, *given)
 
 
 def build(config: Config, spec: data.GeneratorSpec) -> cli.Experiment:
@@ -141,7 +135,7 @@ def build(config: Config, spec: data.GeneratorSpec) -> cli.Experiment:
         train.minimize(player, evaluate, functions={"encode": encode, **functions}),
         report,
         report.predict,
-        monitor=("test/reconstruction_error", "min"),
+        monitor=("val/reconstruction_error", "min"),
         warm_start=gan.frozen("model", "generator", "generator"),
     )
 

@@ -11,11 +11,12 @@ Round trip errors of test images, three seeds: discogan .055 to .063, one_sided 
 .301 to .471. All recorded results: README.md.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
 import optax
 import tyro
 
@@ -59,7 +60,7 @@ OTHER = {"a": "b", "b": "a"}
 JUDGED = {"discogan": "ab", "one_sided": "b", "gan": "ab"}  # sides that have a discriminator
 CONSTANT = {"discogan": "ab", "one_sided": "a", "gan": ""}  # sides from which one must come back
 IMAGES = Config(width=32, batch=64, steps=2000, learning_rate=5e-4, reconstruction=10.0)
-IMAGES = replace(IMAGES, evaluate_every=250, log_every=25)
+IMAGES = IMAGES.but(evaluate_every=250, log_every=25)
 MODES = Config(preset="modes", data="modes", seeds=5, batch=200, steps=12_000, learning_rate=2e-4)
 # Section 3.4: networks, images of 64 by 64 pixels, the plain sum of equations 3 to 6. From the
 # released code (github.com/SKTBrain/DiscoGAN, image_translation.py): Adam at 2e-4 (.5, .999) with
@@ -73,13 +74,13 @@ MODES = Config(preset="modes", data="modes", seeds=5, batch=200, steps=12_000, l
 # the others the generators, here every step both, the generators last; 5,000 passes unless stopped,
 # here 50,000 steps; PyTorch's initialization, here kernels from N(0, .02), gains from N(1, .02).
 PAPER = Config(preset="paper", data="folder:edges2handbags2shoes", image_size=64, batch=500)
-PAPER = replace(PAPER, steps=50_000, learning_rate=2e-4, reconstruction=0.25, weight_decay=1e-5)
-FASHION = replace(IMAGES, preset="fashion", data="tfds:fashion_mnist", a="Bag", b="Ankle boot")
+PAPER = PAPER.but(steps=50_000, learning_rate=2e-4, reconstruction=0.25, weight_decay=1e-5)
+FASHION = IMAGES.but(preset="fashion", data="tfds:fashion_mnist", a="Bag", b="Ankle boot")
 PRESETS = {
     "laptop": IMAGES,
     "fashion": FASHION,
-    "modes": replace(MODES, per_call=50, evaluate_every=1000, save_every=4000, log_every=250),
-    "paper": replace(PAPER, variants="discogan", evaluate_every=1000, save_every=1000),
+    "modes": MODES.but(per_call=50, evaluate_every=1000, save_every=4000, log_every=250),
+    "paper": PAPER.but(variants="discogan", evaluate_every=1000, save_every=1000),
 }
 
 
@@ -115,7 +116,7 @@ def build(config: Config, spec: data.DomainsSpec) -> cli.Experiment:
             return judge.training(variables, side, x)[0][0]
 
         def discriminator_loss(own, opponent, batch, rng):
-            objective, figures = 0.0, {}
+            objective, figures = jnp.float32(0), {}
             for side in judged:
                 x, (fake, _) = batch[side], draw.training(opponent, side, batch[OTHER[side]])
                 (real_logit, _), own = judge.training(own, side, x)
@@ -127,7 +128,7 @@ def build(config: Config, spec: data.DomainsSpec) -> cli.Experiment:
             return train.Loss(Mean.of(objective), figures, train.collections(own))
 
         def generator_loss(own, opponent, batch, rng):  # equations 3 to 6
-            objective, figures, fakes = 0.0, {}, {}
+            objective, figures, fakes = jnp.float32(0), {}, {}
             for side in judged:
                 fakes[side], own = draw.training(own, side, batch[OTHER[side]])
                 objective += losses.nonsaturating_generator(score(opponent, side, fakes[side]))

@@ -57,6 +57,8 @@ from advdl.data.scenes import (
     single_digits,
 )
 from advdl.data.selection import (
+    Rows,
+    hold_out,
     open_parts,
     pixel_means,
     read_blocks,
@@ -66,7 +68,7 @@ from advdl.data.selection import (
 from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
-from advdl.data.settings import AugmentationSettings, Rows, ViewSettings, hold_out
+from advdl.data.settings import AugmentationSettings, ViewSettings
 from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits

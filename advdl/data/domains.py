@@ -15,7 +15,8 @@ from advdl.data import drawing
 from advdl.data.catalog import open_source
 from advdl.data.digits import SPLITS
 from advdl.data.points import Mixture, Points, grid, ring
-from advdl.data.source import ArraySource, Bare, Of, Source, numbers
+from advdl.data.selection import Rows
+from advdl.data.source import ArraySource, Bare, Source, numbers
 from advdl.data.spec import Spec
 from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError, nearest
@@ -45,13 +46,21 @@ class Domains(Bare):
         factor_names: tuple[str, ...] = (),
     ):
         self.a, self.b, self.split, self.names = a, b, split, names
-        self.factors, self.factor_names = factors, factor_names
+        self.factors: Mapping[str, np.ndarray] = factors or {}
+        self.factor_names = factor_names
         self.name, self.label_names, self.image_shape = a.name, names, a.image_shape
         self._key = "point" if isinstance(a, Points) else "image"
         self.draws = 1 + a.draws + b.draws if split == "train" else 0
 
     def __len__(self) -> int:
         return (max if self.split == "train" else min)(len(self.a), len(self.b))
+
+    @property
+    def mixtures(self) -> tuple[Mixture, Mixture]:
+        """Of points, what those of A and of B are drawn from. Raises TypeError for images."""
+        if isinstance(self.a, Points) and isinstance(self.b, Points):
+            return self.a.mixture, self.b.mixture
+        raise TypeError(f"{self.name} are no points")
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
@@ -115,25 +124,6 @@ class DomainsSpec(Spec):
         return None if self.points else to_float(-1.0, 1.0, "a", "b")
 
 
-class Chosen(Of):
-    """Some rows of a source."""
-
-    def __init__(self, source: Source, rows: np.ndarray):
-        super().__init__(source)
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
-        return dict(
-            self._source.read(self._rows[rows], u)
-            if self.draws
-            else self._source.read(self._rows[rows])
-        )
-
-
 def open_domains(
     spec: str,
     split: str,
@@ -193,7 +183,7 @@ def open_domains(
             rows = rows[apart if split == "test" else ~apart]
         if not len(rows):
             raise UserError(f"{spec} has no images of {', '.join(names)} in {split}")
-        sides.append(Chosen(source, rows))
+        sides.append(Rows(source, rows, split))
     first, second = sides
     return Domains(first, second, split, (" and ".join(a), " and ".join(b)))
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from advdl.data.decode import natural_size
-from advdl.data.digits import SPLITS
 from advdl.data.folder import FolderSource
-from advdl.data.persons import figures
+from advdl.data.persons import PERSONS, figures
+from advdl.data.selection import split_validation
 from advdl.data.source import Bare, Source, numbers
 from advdl.data.text import read_json
 from advdl.data.views import View, cover
@@ -129,6 +129,11 @@ class PosePairs(Bare):
                 f"{root} has no person with two images whose keypoints are known; see `PosePairs`"
             )
 
+    @property
+    def persons(self) -> np.ndarray:
+        """Whom each pair is of, (N,)."""
+        return np.asarray(self._persons.labels)[self._pairs[:, 0]]
+
     def __len__(self) -> int:
         return len(self._pairs)
 
@@ -174,17 +179,21 @@ def _keypoints(
 
 def open_pairs(spec: str, split: str, size: tuple[int, int]) -> Source:
     """Pairs that a person named: `figures`, drawn persons, or `folder:PATH` (`PosePairs`); images
-    of this size (H, W).
+    of this size (H, W). The splits are train, val and test. Where there is no `PATH/val`, a tenth
+    of the persons of `PATH/train` are held out for it.
 
     Raises UserError for a name, folder, split or size that is not there.
     """
     kind, _, rest = spec.partition(":")
-    if split not in SPLITS:
+    if split not in PERSONS:
         raise UserError(
-            f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+            f"no split {split!r}; there are {', '.join(PERSONS)}{nearest(split, PERSONS)}"
         )
     if kind == "folder" and rest:
-        return PosePairs(rest, split, size)
+        if split == "test" or (pathlib.Path(rest).expanduser() / "val").is_dir():
+            return PosePairs(rest, split, size)
+        pairs = PosePairs(rest, "train", size)
+        return split_validation(pairs, 0.1, groups=pairs.persons)[split == "val"]
     if spec != "figures":
         known = ["figures", "folder:PATH"]
         raise UserError(f"no pairs {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")

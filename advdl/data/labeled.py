@@ -10,7 +10,7 @@ from advdl.data.batches import EvalBatches, TrainBatches
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.imagenet import cifar10_names, imagenet_names
 from advdl.data.preprocessing import Preprocessing
-from advdl.data.settings import Rows, hold_out
+from advdl.data.selection import Rows, hold_out
 from advdl.data.source import Source
 from advdl.data.spec import ImageSpec
 from advdl.data.splits import Splits

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from advdl.data import drawing
-from advdl.data.digits import SPLITS
 from advdl.data.source import Bare, numbers
 from advdl.errors import UserError, nearest
 
@@ -60,7 +59,7 @@ LIMBS = (
 )
 """Which keypoints a body joins; the last three close the trunk."""
 LOOKS, ANGLES = 10, 11
-PERSONS = {"train": 3000, "test": 250}
+PERSONS = {"train": 3000, "test": 250, "val": 250}
 
 
 def skeleton(u_BA: np.ndarray) -> np.ndarray:
@@ -182,11 +181,15 @@ def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: Sequence[in
 class Figures(Bare):
     """`{"image", "target"}` uint8 (B, H, W, 3), the same person in two poses, and `{"keypoints",
     "target_keypoints"}` float32 (B, 18, 3) of either. Row n is person n // 2 from the one pose to
-    the other, or back. `train` has 3,000 persons, `test` 250 others."""
+    the other, or back. `train` has 3,000 persons, `test` and `val` 250 others
+    each."""
 
     def __init__(self, split: str, size: tuple[int, int] = (48, 32)):
         self.name, self.split, self.image_shape = "figures", split, (*size, 3)
-        count, random = PERSONS[split], np.random.default_rng([0x666967, SPLITS.index(split)])
+        count, random = (
+            PERSONS[split],
+            np.random.default_rng([0x666967, list(PERSONS).index(split)]),
+        )
         self.looks = random.random((count, LOOKS))
         points = skeleton(random.random((2 * count, ANGLES)))
         looks = np.repeat(self.looks, 2, 0)
@@ -219,10 +222,10 @@ class Figures(Bare):
 @functools.lru_cache(4)
 def figures(split: str, size: tuple[int, int] = (48, 32)) -> Figures:
     """Drawn persons of this size (H, W). Raises UserError for another split."""
-    if split not in SPLITS:
+    if split not in PERSONS:
         raise UserError(
             f"figures have no split {split!r}; there are"
-            f" {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+            f" {', '.join(PERSONS)}{nearest(split, PERSONS)}"
         )
     return Figures(split, size)
 

@@ -77,20 +77,33 @@ class Rows(Of):
         return self._source.read(rows) if u is None else self._source.read(rows, u)
 
 
-def split_validation(source: Source, share: float, seed: int = 0) -> tuple[Source, Source]:
+def hold_out(source: Sized, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a source to train on, and rows held out to choose by: `round(share * N)` of them,
+    drawn by the seed; both ascending."""
+    order = np.random.default_rng([seed, len(source)]).permutation(len(source))
+    count = round(share * len(source))
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def split_validation(
+    source: Source, share: float, seed: int = 0, groups: np.ndarray | None = None
+) -> tuple[Source, Source]:
     """A source in two: (what is left to train on, a validation part to choose by).
 
     The part is a share of the examples, at least one, drawn by the seed; both keep the order of the
-    source. Raises UserError where nothing is left.
+    source. groups: (N,) of the examples; those of one group, such as one person, stay together, and
+    the share is one of the groups. Raises UserError where nothing is left.
     """
-    count = max(1, round(share * len(source)))
-    if count >= len(source):
+    groups = np.arange(len(source)) if groups is None else groups
+    names, of = np.unique(groups, return_inverse=True)
+    count = max(1, round(share * len(names)))
+    if count >= len(names):
         raise UserError(
-            f"{source.name} has {len(source)} examples in {source.split}; {count} of them for"
+            f"{source.name} has {len(names)} examples in {source.split}; {count} of them for"
             " validation leave none to train on"
         )
-    chosen = selected(source, count, seed)
-    rest = np.setdiff1d(np.arange(len(source)), chosen)
+    inside = np.isin(of, selected(len(names), count, seed))
+    rest, chosen = np.flatnonzero(~inside), np.flatnonzero(inside)
     return Rows(source, rest, source.split), Rows(source, chosen, "val")
 
 

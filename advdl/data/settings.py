@@ -4,8 +4,6 @@ and how training images are augmented."""
 import dataclasses
 from typing import Literal
 
-import numpy as np
-
 from advdl.data.augment import (
     pca_color,
     principal_colors,
@@ -14,7 +12,7 @@ from advdl.data.augment import (
     trivial_augment,
 )
 from advdl.data.preprocessing import Preprocessing
-from advdl.data.source import Of, Source
+from advdl.data.source import Source
 from advdl.data.transforms import Transform, compose, random_crop, random_flip
 from advdl.nn.pixels import Pixels
 from advdl.ranges import Natural, NonNegative, Share
@@ -71,27 +69,3 @@ class AugmentationSettings:
             steps.append(pca_color(self.color, *own))
         steps.append(look.normalize())
         return compose(*steps, *[random_erasing(self.erasing)] * (self.erasing > 0))
-
-
-class Rows(Of):
-    """Some rows of a source, under the name of another split."""
-
-    def __init__(self, source: Source, rows: np.ndarray, split: str):
-        super().__init__(source)
-        self._rows, self.split = rows, split
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
-        own = self._rows[rows]
-        return dict(self._source.read(own, u) if self.draws else self._source.read(own))
-
-
-def hold_out(source: Source, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a source to train on, and rows held out to choose by: `round(share * N)` of them,
-    drawn by the seed; both ascending."""
-    order = np.random.default_rng([seed, len(source)]).permutation(len(source))
-    count = round(share * len(source))
-    return np.sort(order[count:]), np.sort(order[:count])

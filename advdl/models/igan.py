@@ -24,6 +24,8 @@ ORIENTATIONS = 8
 SKETCH = 0.2  # weight of the edges beside the colors, as in the released code
 FAR = 0.01
 """The share of normal noise, that farthest from 0, in which no noise is sought."""
+SMOOTHNESS = 0.3
+"""Weight of the mean square change of the noise of an edit."""
 RATE, EDIT_RATE = 0.05, 0.1
 """Step sizes of Adam, of a projection and of an edit."""
 
@@ -83,7 +85,8 @@ class LatentSpace(NamedTuple):
 
         smoothness: weight of the mean square distance from `before_BZ`.
         """
-        cell = cell_of(wanted.edges.shape[1:])
+        _, height, width = wanted.edges.shape
+        cell = cell_of((height, width))
 
         def cost(z):
             image = (self.generate(variables, z) - self.low) / (1 - self.low)
@@ -119,7 +122,7 @@ class LatentSpace(NamedTuple):
             z, state = carry
             gradient, errors = jax.grad(cost, has_aux=True)(z)
             updates, state = rule.update(gradient, state)
-            return (self.inside(jax.tree.map(jnp.add, z, updates)), state), errors
+            return (self.inside(z + updates), state), errors
 
         (z, _), errors = jax.lax.scan(step, (z, rule.init(z)), length=steps)
         return z, errors

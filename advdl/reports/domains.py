@@ -143,7 +143,8 @@ class ImagesReport(DomainsReport):
             "translated/color_correlation": "correlation of mean colors",
         }
         if self.spec.factors:
-            names = metrics.factor_correlations(*np.zeros((2, 2, 9)), self.spec.factors)
+            none = np.zeros((2, len(self.spec.factors)))
+            names = metrics.factor_correlations(none, none, self.spec.factors)
             known |= {f"translated/{name}": name.replace("_", " ") for name in names}
             known["translated/counterpart_distance"] = "distance to the true counterpart"
         return dict(self.figures) | known
@@ -252,15 +253,14 @@ class PointsReport(DomainsReport):
 
     def compare(self, trained: Trained, x: np.ndarray, made: np.ndarray) -> dict[str, float]:
         """How the modes of A are translated to those of B."""
-        test = test_of(trained)
-        centers = test.a.mixture.centers_KD, test.b.mixture.centers_KD
-        targets = float(metrics.mode_targets(x, made, *centers))
-        return {"targets": targets} | modes_of(test.b.mixture, made)
+        own, other = test_of(trained).mixtures
+        targets = metrics.mode_targets(x, made, own.centers_KD, other.centers_KD)
+        return {"targets": float(targets)} | modes_of(other, made)
 
     def clouds(self, trained: Trained, path: pathlib.Path, title: str) -> None:
         """Draws what each first seed makes of A, in colors of its modes."""
         test = test_of(trained)
-        x, (own, other) = self.real(test, "a", 1000), (test.a.mixture, test.b.mixture)
+        x, (own, other) = self.real(test, "a", 1000), test.mixtures
         mode = np.square(x[:, None] - own.centers_KD).sum(-1).argmin(1)
         panels = []
         for name in self.names:
@@ -282,7 +282,7 @@ class PointsReport(DomainsReport):
     def floor(self, trained: Trained) -> present.Section:
         """The figures of real points of B in place of translated ones."""
         test = test_of(trained)
-        found = modes_of(test.b.mixture, self.real(test, "b"))
+        found = modes_of(test.mixtures[1], self.real(test, "b"))
         return present.Section("Real points", "Points of B in place of translated ones.", [], found)
 
 

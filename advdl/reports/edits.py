@@ -19,8 +19,6 @@ from advdl.reports.trained import Trained
 
 CANDIDATES = 64
 """Number of starts of an edit, as in the released code, which has 40 steps."""
-SMOOTHNESS = 0.3
-"""Weight of the mean square change of the noise."""
 FALL, OUTSIDE, SURE = "error_reduction", "change_outside", "confidence"
 LABELS = {FALL: "the strokes' error falls by", OUTSIDE: "change outside", SURE: "confidence"}
 
@@ -79,14 +77,14 @@ class Editor:
         return self.trained.apply("project", inputs, steps=self.projection_steps)
 
     def edit(
-        self, z: np.ndarray, strokes: data.Edit, smoothness: float = SMOOTHNESS, seed: int = 0
+        self, z: np.ndarray, strokes: data.Edit, smoothness: float = igan.SMOOTHNESS, seed: int = 0
     ) -> Edited:
         """Edits the image of noise (Z,) by strokes."""
         wanted = igan.wanted_by(strokes, self.shown(self.sample(z[None]))[0])
         inputs = {
             "z": igan.around(z, CANDIDATES, seed),
             "before": z[None],
-            "smoothness": np.float32([smoothness]),
+            "smoothness": np.full(1, smoothness, np.float32),
             **wanted._asdict(),
         }
         inputs = {k: np.broadcast_to(x, (CANDIDATES, *x.shape[1:])) for k, x in inputs.items()}
@@ -140,7 +138,9 @@ class EditReport:
         traded = {k: (1 - v[FALL], v[OUTSIDE]) for k, v in figures.items() if k != "pasted"}
         present.draw_trade(traded, folder / "trade_off.png", "smoothness", left, outside)
         z = editor.project(real.draw(real.held_out, 12)[0])
-        lines = [editor.between(*ends, 10) for ends in zip(*np.array_split(z, 2), strict=False)]
+        firsts, lasts = np.array_split(z, 2)
+        ends = zip(firsts, lasts, strict=False)
+        lines = [editor.between(first, last, 10) for first, last in ends]
         path = folder / "between.png"
         present.draw_grid(np.concatenate(lines), path, low=low, high=1.0, columns=10)
         curves = {"training": "train/loss", "test": "test/reconstruction_error"}
@@ -210,7 +210,7 @@ class EditReport:
             pasted[n][at] = marked[n][at] = low + (1 - low) * one.color[at]
         outside = np.stack([1 - one.mask for one in strokes])[..., None]
         figures, made = {}, {}
-        for smoothness in (0.0, SMOOTHNESS / 10, SMOOTHNESS, 10 * SMOOTHNESS):
+        for smoothness in (0.0, igan.SMOOTHNESS / 10, igan.SMOOTHNESS, 10 * igan.SMOOTHNESS):
             found = [editor.edit(*each, smoothness) for each in zip(z, strokes, strict=True)]
             after = made[f"{smoothness:g}"] = editor.sample(np.stack([one.z[0] for one in found]))
             left = sum(one.error[0] for one in found) / sum(one.before for one in found)
@@ -220,7 +220,7 @@ class EditReport:
             if (coverage := real.coverage(images)) is not None:
                 sure = float(coverage.samples.confidence.mean())
                 figures.setdefault(name, {})[SURE] = sure
-        after = made[f"{SMOOTHNESS:g}"]
+        after = made[f"{igan.SMOOTHNESS:g}"]
         each = zip(before, after, x, strict=True)
         return figures, {
             "test image": x,
@@ -267,7 +267,7 @@ class EditReport:
                 found["candidates"] = len(images)
                 path = folder / f"{stem}_candidates.png"
                 present.draw_grid(images, path, low=low, high=1.0, columns=8)
-            if strokes is not None and x is not None:
+            if strokes is not None and x is not None and name is not None:
                 size = (*data.natural_size(name), shape[2])
                 original = editor.floats(data.decode(name, size))
                 changed = editor.transfer(made[0], sheet["edited"], original)[None]
@@ -285,7 +285,7 @@ def judge(
 ) -> tuple[str, dict[str, float]]:
     """Whether the order of the ways to project is the paper's, strokes are fulfilled, and what
     comes of them is likelier than pasting: the verdict and what it is of."""
-    order, edited = list(errors.values()), edits[f"{SMOOTHNESS:g}"]
+    order, edited = list(errors.values()), edits[f"{igan.SMOOTHNESS:g}"]
     found = {
         "the strokes' error falls by": edited[FALL],
         "ways in the paper's order": float(order == sorted(order, reverse=True)),
@@ -300,7 +300,7 @@ def headlines(
     errors: Mapping[str, float], edits: Mapping[str, Mapping[str, float]]
 ) -> list[present.Figure]:
     """The figures that the page opens with."""
-    edited = edits[f"{SMOOTHNESS:g}"]
+    edited = edits[f"{igan.SMOOTHNESS:g}"]
     random = next(iter(errors))
     figures = [
         present.Figure("The strokes' error falls by", f"{edited[FALL]:.0%}"),
@@ -378,7 +378,7 @@ def open_page(editor: Editor, port: int = 0) -> Any:
 
     def edit(request: Mapping[str, Any]) -> dict[str, Any]:
         before, now = noise(request, "z0"), noise(request, "z")
-        smoothness, transferred = request.get("smoothness", SMOOTHNESS), None
+        smoothness, transferred = request.get("smoothness", igan.SMOOTHNESS), None
         if not isinstance(smoothness, int | float) or not 0 <= smoothness < np.inf:
             raise UserError(f"smoothness is {smoothness!r}; expected at least 0")
         strokes = data.parse_strokes(request, "the page", editor.spec.shape)

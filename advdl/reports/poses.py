@@ -5,8 +5,9 @@ image that each stage makes, by name. Pixels lie in [-1, 1], keypoints are those
 `advdl.data.persons`. Axes: N images, T poses of a sequence, H height, W width, K keypoints.
 """
 
+import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,11 +39,11 @@ class PoseReport:
     """The report of the last of the stages, `"stage_1"` or `"stage_2"`; it is called with a
     `Trained` and returns the page. `snapshot`, `predict` and `baselines` are the experiment's.
 
-    measure: `(images (B, H, W, 3), batch) -> mergeable metrics`.
+    person: `keypoints (B, K, 3) -> mask (B, H, W)` of the person.
     """
 
-    def __init__(self, last: str, measure: Callable[..., Mapping[str, Any]]):
-        self.last, self.measure = last, measure
+    def __init__(self, last: str, person: Callable[[jax.Array], jax.Array]):
+        self.last, self.person = last, person
 
     def draw(
         self, trained: Trained, image: np.ndarray, keypoints: np.ndarray
@@ -166,17 +167,17 @@ class PoseReport:
     def baselines(self, splits: data.Splits) -> dict[str, dict[str, float]]:
         """Figures on the test split of one image for all: the mean of up to 2,000 training
         targets."""
-        source, test, total = splits.train.source, splits.evaluations["test"], None
+        source, test = splits.train.source, splits.evaluations["test"]
         mean = floats(source.read(data.selected(source, 2000))["target"]).mean(0)
 
         @jax.jit
         def measured(batch):
-            return self.measure(jnp.broadcast_to(mean, batch["target"].shape), batch)
+            made, mask = jnp.broadcast_to(mean, batch["target"].shape), batch["mask"]
+            person = self.person(batch["target_keypoints"])
+            return metrics.foreground_similarity(made, batch["target"], person, mask)
 
-        for number in range(len(test)):
-            part = jax.device_get(measured(test[number]))
-            total = part if total is None else metrics.merge(total, part)
-        return {"mean_target": metrics.compute(total)}
+        parts = [jax.device_get(measured(test[number])) for number in range(len(test))]
+        return {"mean_target": metrics.compute(functools.reduce(metrics.merge, parts))}
 
 
 def spell(name: str) -> str:

@@ -1,6 +1,7 @@
 """Keypoints as OpenPose and COCO write them, and pairs of photographs of one person."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def photographs(tmp_path):
 
 
 def test_pairs_are_of_one_person_in_two_images(photographs):
-    pairs = data.open_pairs(f"folder:{photographs}", "train", (30, 20))
+    pairs = data.PosePairs(str(photographs), "train", (30, 20))
     assert len(pairs) == 3 * 2 + 2 * 1 and pairs.image_shape == (30, 20, 3)
     found = pairs.read(np.arange(len(pairs)))
     assert (found["image"] != found["target"]).any((1, 2, 3)).all()
@@ -133,6 +134,17 @@ def test_pairs_are_of_one_person_in_two_images(photographs):
         )
 
 
+def test_a_person_is_either_trained_on_or_validated_on(photographs):
+    spec, parts = f"folder:{photographs}", {}
+    for part in ("train", "val"):
+        pairs = data.open_pairs(spec, part, (30, 20))
+        parts[part] = pairs.read(np.arange(len(pairs)))["keypoints"]
+    assert sorted(map(len, parts.values())) == [2, 6]
+    shutil.copytree(photographs / "train", photographs / "val")
+    assert len(data.open_pairs(spec, "val", (30, 20))) == 8
+    assert len(data.open_pairs(spec, "train", (30, 20))) == 8
+
+
 def test_keypoints_lie_beside_the_images_as_openpose_writes_them(photographs):
     (photographs / "train" / "keypoints.json").unlink()
     for n in range(2):
@@ -140,7 +152,7 @@ def test_keypoints_lie_beside_the_images_as_openpose_writes_them(photographs):
         (photographs / "train" / "0002" / f"{n}_keypoints.json").write_text(
             json.dumps({"people": people})
         )
-    assert len(data.open_pairs(f"folder:{photographs}", "train", (30, 20))) == 2
+    assert len(data.PosePairs(str(photographs), "train", (30, 20))) == 2
 
 
 def test_what_a_view_leaves_out_is_not_seen():
@@ -152,7 +164,7 @@ def test_what_a_view_leaves_out_is_not_seen():
 def test_pairs_that_are_not_there_are_told(photographs):
     for spec, split, line in (
         ("figurs", "train", "nearest: figures"),
-        ("figures", "val", "no split 'val'"),
+        ("figures", "dev", "no split 'dev'"),
         (f"folder:{photographs}", "test", "no folder"),
     ):
         with pytest.raises(UserError, match=line):

@@ -125,3 +125,13 @@ def test_parts_are_opened_when_they_are_asked_for_and_once():
     assert len(parts["test"]()) == len(parts["test"]()) == 364 and asked == ["train", "test"]
     assert list(data.open_parts(opened)) == ["train", "test"]
     assert len(data.open_parts(opened)["train"]()) == 1433
+
+
+def test_a_group_is_in_one_part():
+    groups = np.repeat(range(30), 30)
+    rest, held = data.split_validation(SORTED, 0.1, groups=groups)
+    own = [groups[part._rows] for part in (rest, held)]
+    assert len(set(own[1])) == 3 and not set(own[0]) & set(own[1])
+    assert len(own[0]) + len(own[1]) == 900
+    with pytest.raises(UserError, match="1 examples in train; 1 of them"):
+        data.split_validation(SORTED, 0.1, groups=np.zeros(900))

@@ -107,7 +107,7 @@ def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second
 @pytest.mark.experiments
 def test_stage_2_begins_with_the_checkpoint_of_stage_1_that_is_asked_for(pose, first):
     lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
-    name = "test/stage_1/l1"
+    name = "val/stage_1/l1"
     figures = {line["step"]: line[name] for line in lines if name in line}
     for which, step in (("best", min(figures, key=figures.get)), ("2", 2), ("latest", 4)):
         experiment, _, state = begun(pose, coarse=str(first), coarse_checkpoint=which)

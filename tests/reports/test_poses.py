@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdl import data, metrics, reports
+from advdl import data, reports
 from advdl.data import persons
 from advdl.errors import UserError
 
@@ -14,7 +15,7 @@ SIZE = (24, 16)
 
 @pytest.fixture
 def report():
-    return reports.PoseReport("stage_1", lambda image, batch: {})
+    return reports.PoseReport("stage_1", lambda keypoints: None)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_the_truth_of_a_walk_is_of_the_persons_shown(report, trained, monkeypatc
 
 
 def test_the_difference_of_stage_2_is_what_it_adds(trained):
-    report = reports.PoseReport("stage_2", lambda image, batch: {})
+    report = reports.PoseReport("stage_2", lambda keypoints: None)
     trained.apply = lambda name, inputs, rows: {
         "stage_1": inputs["image"],
         "stage_2": inputs["image"] + 0.5,
@@ -62,24 +63,19 @@ def test_the_difference_of_stage_2_is_what_it_adds(trained):
 
 def test_the_mean_of_the_training_targets_is_measured_on_every_test_example():
     targets = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
-    transform = data.to_float(-1.0, 1.0, "target")
-
-    class Source(data.source.Columns):
-        image_shape = (4, 4, 3)
-
-    source = Source("some", "train", {"target": targets})
+    keypoints, transform = np.zeros((6, 18, 3)), data.to_float(-1.0, 1.0, "target")
+    source = data.Columns("some", "train", {"target": targets, "target_keypoints": keypoints})
     splits = SimpleNamespace(
         train=SimpleNamespace(source=source),
         evaluations={"test": data.EvalBatches(source, 4, transform)},
     )
 
-    def measure(image, batch):
-        error = ((image - batch["target"]) ** 2).mean((1, 2, 3))
-        return {"error": metrics.Mean.of(error, batch["mask"])}
+    def person(keypoints):
+        return jnp.ones((len(keypoints), 4, 4))
 
-    found = reports.PoseReport("stage_1", measure).baselines(splits)["mean_target"]["error"]
+    found = reports.PoseReport("stage_1", person).baselines(splits)["mean_target"]["l1"]
     x = targets / 127.5 - 1
-    assert found == pytest.approx(x.var(0).mean(), rel=1e-5)
+    assert found == pytest.approx(np.abs(x - x.mean(0)).mean(), rel=1e-5)
 
 
 def test_without_files_nothing_is_predicted(report, trained, tmp_path):
