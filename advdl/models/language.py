@@ -149,7 +149,7 @@ def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., An
         parts = [
             batch[name].reshape(rows, -1, window).swapaxes(0, 1) for name in ("inputs", "targets")
         ]
-        _, found = jax.lax.scan(advance, network.begin(rows), tuple(parts))
+        found: Any = jax.lax.scan(advance, network.begin(rows), tuple(parts))[1]
         whole = [x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]) for x in found]
         return dict(zip(("nats", "right", "states"), whole, strict=True))
 
