@@ -5,9 +5,7 @@
     python experiments/classify.py train --model resnet50_v1_5 --init FILE.pth --data folder:PATH
     python experiments/classify.py evaluate --model resnet20 --weights FILE.th --data folder:PATH
     python experiments/classify.py predict --model resnet50_v1_5 --weights FILE.pth photo.jpg
-    python experiments/classify.py evaluate --baselines            # beside SVM and random forest
-
-All recorded results: README.md.
+    python experiments/classify.py evaluate --baselines            # all recorded results: README.md
 """
 
 from dataclasses import dataclass, replace
