@@ -49,6 +49,8 @@ class Config(cli.Config):
     """Kind of the noise; masking is that of Vincent et al. 2008."""
     loss: Literal["squared", "cross-entropy"] = "squared"
     """Loss of a reconstruction, for dense and conv; vae maximizes the evidence lower bound."""
+    validation: cli.Rate = 0.1
+    """Share of the training images by which the best checkpoint is chosen (0: none is)."""
     weight_decay: cli.NonNegative = 0.0
     """Weight decay of AdamW."""
     image_size: cli.Natural = 0
@@ -63,11 +65,10 @@ PRESETS = {
     "laptop": LAPTOP,
     "denoise": LAPTOP.but(preset="denoise", noise=0.25, hidden="512", code=32),
     "vae": LAPTOP.but(preset="vae", network="vae", code=2),
-    # The layers and the loss of Hinton & Salakhutdinov 2006; not run here. Other than there: no
-    # pretraining, hence gelu for logistic units, and Adam for conjugate gradients; number of
-    # updates, batch and rate are ours.
+    # Layers and loss of Hinton & Salakhutdinov 2006, who pretrain, have logistic units and use
+    # conjugate gradients; the number of updates, the batch and the rate are ours. Not run here.
     "paper": Config(preset="paper", data="tfds:mnist", hidden="1000,500,250", code=30, batch=200)
-    .but(loss="cross-entropy", steps=60_000, schedule="cosine")
+    .but(loss="cross-entropy", steps=60_000, schedule="cosine", validation=0.0)
     .but(evaluate_every=3000, save_every=3000, log_every=100),
 }
 
@@ -86,9 +87,8 @@ def load(config: Config) -> data.Splits:
         data.same_classes(parts["train"](), parts["test"]())
         return data.ImageSpec.of(parts["train"](), low=0.0)
 
-    parts = data.open_parts(opened)
-    given = config.batch, config.seed, data.ImageSpec.transform
-    return data.Splits.of_sources(spec, parts, *given)
+    parts = data.open_parts(opened, config.validation)
+    return data.Splits.of_sources(spec, parts, config.batch, config.seed, data.ImageSpec.transform)
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
@@ -111,9 +111,9 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         return found | {"loss": entropy + kl, "elbo": -entropy - kl, "kl": kl}
 
     def loss(variables, batch, rng):
-        x, (key_noise, key_code) = batch["image"], jax.random.split(rng.key)
-        given = jax.vmap(noise)(replica.keys(key_noise, len(x)), x)
-        output, _ = train.training(network, variables, given, rngs={"noise": key_code})
+        x = batch["image"]
+        given = jax.vmap(noise)(replica.keys(rng("noise"), len(x)), x)
+        output, _ = train.training(network, variables, given, rngs={"noise": rng("code")})
         found = {name: Mean.of(value) for name, value in measure(x, *output).items()}
         return train.Loss(found.pop("loss"), found)
 
@@ -141,7 +141,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         learner=train.minimize(player, evaluate, functions=functions),
         report=report,
         predict=report.predict,
-        monitor=("test/elbo", "max") if variational else ("test/mse", "min"),
+        monitor=("val/loss", "min") if config.validation else None,
         baselines=report.baselines,
     )
 

@@ -114,14 +114,19 @@ class ReconstructionsReport:
 
     def learning(self, trained: Trained, references: dict[str, float]) -> present.Section:
         """Errors over training, beside those of linear methods."""
-        both = {"training": "train/mse", "test": "test/mse"}
-        title, text = "mean squared error of a pixel", ""
-        panels = [present.Panel(title, both, references=references, log=True)]
+        lines, text = trained.lines(), ""
+        logged = {name for line in lines for name in line}
+
+        def curves(name):
+            every = {"training": f"train/{name}", "val": f"val/{name}", "test": f"test/{name}"}
+            return {label: key for label, key in every.items() if key in logged}
+
+        title = "mean squared error of a pixel"
+        panels = [present.Panel(title, curves("mse"), references=references, log=True)]
         if self.variational:
-            text = "The squared error is of codes drawn in training and of their means in the test."
-            both = {"training": "train/elbo", "test": "test/elbo"}
-            panels.append(present.Panel("evidence lower bound, nats", both))
-        present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
+            text = "The squared error is of codes drawn in training and of their means elsewhere."
+            panels.append(present.Panel("evidence lower bound, nats", curves("elbo")))
+        present.draw_curves(lines, trained.folder / "curves.png", panels)
         return present.Section("Learning", text, ["curves.png"])
 
     def map(
