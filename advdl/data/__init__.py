@@ -65,7 +65,7 @@ from advdl.data.selection import (
     selected,
     split_validation,
 )
-from advdl.data.sentences import Sentences, Texts, open_sentences, opinions
+from advdl.data.sentences import Sentences, SentenceSpec, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
 from advdl.data.series import Parts, Series, open_series, read_series
 from advdl.data.settings import AugmentationSettings, ViewSettings

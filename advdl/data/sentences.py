@@ -3,15 +3,20 @@ order."""
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from advdl.data.sequences import BucketBatches, BucketEvalBatches, boundaries
+from advdl.data.spec import Spec
 from advdl.data.text import read_lines
 from advdl.data.tfds import prepared, records
+from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
 
-PARTS = ("train", "validation", "test")
+PARTS = {"train": "train", "val": "validation", "test": "test"}
+"""What the parts are called in folders and prepared sets."""
 
 
 class Texts(NamedTuple):
@@ -21,15 +26,77 @@ class Texts(NamedTuple):
     label: np.ndarray
 
 
+@dataclass(frozen=True)
+class SentenceSpec(Spec):
+    """Texts of classes, as a network gets them; longer ones than `text.longest` are cut.
+
+    label_names: one for each class. Raises ValueError for fewer than two.
+    """
+
+    text: TextSpec
+    label_names: tuple[str, ...]
+
+    def __post_init__(self):
+        if len(self.label_names) < 2:
+            raise ValueError("it names no two classes")
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids (T,) int32 of the words that are read of a text."""
+        return self.text.encode(text)[: self.text.longest]
+
+
+class Columns(dict[str, Any]):
+    """Ids of texts and their labels by column, as `BucketBatches` takes them: `token` and `label`.
+    texts: as they were written."""
+
+    def __init__(self, spec: SentenceSpec, part: Texts):
+        self.texts = part
+        super().__init__(token=list(map(spec.encode, part.texts)), label=part.label)
+
+
 class Sentences(NamedTuple):
     """Three sets of texts that have none in common but where the data's own splits do; label_names:
     one a class; blank: how many lines without text were passed over."""
 
     label_names: tuple[str, ...]
     train: Texts
-    validation: Texts
+    val: Texts
     test: Texts
     blank: int = 0
+
+    def spec(self, least: int, longest: int) -> SentenceSpec:
+        """What a network must know of them, in words in lower case. least: number of times that a
+        word must occur in the training part to be known. longest: number of words that are read of
+        a text."""
+        text = TextSpec.of("words", self.train.texts, least, longest=longest, lower=True)
+        return SentenceSpec(text, self.label_names)
+
+    def batches(
+        self, part: str, spec: SentenceSpec, buckets: int, batch: int, seed: int = 0
+    ) -> BucketBatches | BucketEvalBatches:
+        """Batches of a part, in so many buckets of lengths: endless ones of `train`. Raises
+        UserError where the spec is of other classes."""
+        if spec.label_names != self.label_names:
+            names = ", ".join(self.label_names[:5])
+            raise UserError(f"the run's classes are {', '.join(spec.label_names[:5])}, not {names}")
+        columns = {name: Columns(spec, getattr(self, name)) for name in {"train", part}}
+        lengths = [len(ids) for ids in columns["train"]["token"]]
+        ends = {"token": boundaries(lengths, buckets, spec.text.longest)}
+        if part == "train":
+            return BucketBatches(columns[part], ends, batch, seed)
+        return BucketEvalBatches(columns[part], ends, batch)
+
+    def summary(self, spec: SentenceSpec) -> str:
+        """How many texts there are, how long they are, and what is not read of them."""
+        parts = {name: getattr(self, name).texts for name in PARTS}
+        lengths = [len(spec.text.split(text)) for texts in parts.values() for text in texts]
+        cut = sum(length > spec.text.longest for length in lengths)
+        counts = ", ".join(f"{name} {len(texts)}" for name, texts in parts.items())
+        blank = f"; {self.blank} blank lines passed over" if self.blank else ""
+        return (
+            f"{len(lengths)} texts ({counts}) of up to {max(lengths)} words, {cut} cut to"
+            f" {spec.text.longest}; {len(spec.text)} words are known{blank}"
+        )
 
 
 def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sentences:
@@ -61,11 +128,11 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sen
             f"{spec} has the class {', '.join(names) or 'of nothing'} alone; expected two or more"
         )
     texts, ways = parts.pop("train"), 10
-    for number, part in enumerate(("test", "validation")):
+    for number, part in enumerate(("test", "val")):
         if part not in parts:
             texts, parts[part] = _tenth(texts, [seed, number], ways)
             ways -= 1  # the rest is nine tenths
-    found = Sentences(names, texts, parts["validation"], parts["test"], blank)
+    found = Sentences(names, texts, parts["val"], parts["test"], blank)
     for part in PARTS:
         counts = np.bincount(getattr(found, part).label, minlength=len(names))
         if not counts.sum() or (part == "train" and not counts.all()):
@@ -115,8 +182,7 @@ def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]
 
 def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]:
     names, parts = None, {}
-    for part in PARTS:
-        folder = root / part
+    for part, folder in ((part, root / name) for part, name in PARTS.items()):
         if not folder.is_dir():
             continue
         places = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -154,10 +220,10 @@ def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, T
     if key is None or "label" not in features:
         raise UserError(f"tfds:{name} has {', '.join(features)}; text and label are needed")
     parts = {}
-    for part in PARTS:
-        if part not in builder.info.splits:
+    for part, own in PARTS.items():
+        if own not in builder.info.splits:
             continue
-        rows = list(records(builder, name, part))
+        rows = list(records(builder, name, own))
         label = np.array([row["label"] for row in rows], np.int32)
         if (label >= 0).all():  # a hidden test part has -1
             texts = (

@@ -3,7 +3,7 @@ generated images."""
 
 from advdl.metrics.adversarial import adversarial, preferences, varieties
 from advdl.metrics.base import Mean, compute, merge
-from advdl.metrics.classic import classic_methods
+from advdl.metrics.classic import classic_methods, classic_text_methods
 from advdl.metrics.classification import Confusion, top_k
 from advdl.metrics.correspondence import correlation, factor_correlations, mode_targets
 from advdl.metrics.density import (
@@ -113,6 +113,7 @@ __all__ = [
     "class_coverage",
     "class_iou",
     "classic_methods",
+    "classic_text_methods",
     "classifier_score",
     "compressed_bits",
     "compute",

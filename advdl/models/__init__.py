@@ -51,7 +51,7 @@ from advdl.models.masks import (
     receptive_pixels,
 )
 from advdl.models.reader import Reader, Window, at_end, gradient_norms
-from advdl.models.sentence import POOLS, SentenceClassifier, contributions
+from advdl.models.sentence import POOLS, SentenceClassifier, contributions, explain
 from advdl.models.variant import (
     Variant,
     abstract,

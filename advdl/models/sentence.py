@@ -151,3 +151,14 @@ VARIANTS: Mapping[str, Variant] = {
         dtype=jnp.int32,
     ),
 }
+
+
+def explain(
+    network: SentenceClassifier, variables: Any, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """`probability` (B, K) of each class for a batch of `token` and `token_length`, and `weight`
+    (B, T), what each word counts for the likeliest, see `contributions`."""
+    given = batch["token"], batch["token_length"]
+    logits, _ = network.apply(variables, *given)
+    weight_BT = contributions(network, variables, *given, logits.argmax(-1))
+    return {"probability": jax.nn.softmax(logits.astype(jnp.float32)), "weight": weight_BT}

@@ -31,9 +31,11 @@ def learning_section(
     return Section("Learning", "", ["curves.png"])
 
 
-def confusion_section(counts_KK: np.ndarray, names: Sequence[str], folder: pathlib.Path) -> Section:
-    """Rows are the true classes."""
-    draw_confusion(counts_KK, folder / "confusion.png", names, "confusion on the test images")
+def confusion_section(
+    counts_KK: np.ndarray, names: Sequence[str], folder: pathlib.Path, of: str = "test images"
+) -> Section:
+    """Rows are the true classes. of: what was put into classes."""
+    draw_confusion(counts_KK, folder / "confusion.png", names, f"confusion on the {of}")
     counts = counts_KK.sum(1)
     return Section(
         "Confusion",

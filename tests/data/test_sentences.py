@@ -1,6 +1,8 @@
 """Texts of classes: parts that do not overlap, every text once, what cannot be read named; opinions
 by their rule."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_parts_of_files_hold_every_text_once_and_equal_texts_together(tmp_path):
     )
     found = data.open_sentences(spec, seed=3)
     assert found.label_names == ("neg", "pos") and found.blank == 1
-    parts = [found.train, found.validation, found.test]
+    parts = [found.train, found.val, found.test]
     assert sorted(text for part in parts for text in part.texts) == sorted(
         numbered("good", 100) + numbered("good", 30) + numbered("bad", 70)
     )
@@ -59,8 +61,8 @@ def test_folders_with_parts_of_their_own_keep_them(tmp_path):
     assert set(found.test.texts) == {
         f"{name} test {n} and more" for name in ("neg", "pos") for n in range(3)
     }
-    assert len(found.validation.texts) == 4 and len(found.train.texts) == 36
-    assert all(" train " in text for part in (found.train, found.validation) for text in part.texts)
+    assert len(found.val.texts) == 4 and len(found.train.texts) == 36
+    assert all(" train " in text for part in (found.train, found.val) for text in part.texts)
     write(tmp_path / "train" / "unsup", a=["?"])
     with pytest.raises(UserError, match="other classes than .*: unsup"):
         data.open_sentences(f"folder:{tmp_path}")
@@ -112,7 +114,7 @@ def test_prepared_sets_keep_their_parts_and_hidden_labels_are_left_out(monkeypat
         and found.test.texts[3] == "test 3"
         and found.test.label[3] == 1
     )
-    assert len(found.train.texts) == 18 and len(found.validation.texts) == 2
+    assert len(found.train.texts) == 18 and len(found.val.texts) == 2
     Builder.info.features = {"text": None}
     with pytest.raises(UserError, match="text and label are needed"):
         data.open_sentences("tfds:imdb_reviews")
@@ -144,3 +146,32 @@ def test_opinions_follow_their_rule_and_no_word_tells():
             counts.setdefault(word, []).append(own)
     for word, labels in counts.items():
         assert abs(np.mean(labels) - 0.5) < 4.5 * 0.5 / np.sqrt(len(labels)), word
+
+
+def test_batches_hold_the_words_that_are_read_and_their_texts(tmp_path):
+    given = write(tmp_path, pos=numbered("very very good", 40), neg=numbered("bad", 40))
+    found = data.open_sentences(given)
+    spec = found.spec(least=2, longest=4)
+    assert spec.text.lower and spec.label_names == ("neg", "pos")
+    assert {"very", "good", "bad", "number"} < set(spec.text.vocabulary.tokens)
+    assert (
+        spec.encode("Very very BAD film indeed").tolist()
+        == spec.encode("very very bad unheard").tolist()
+    )
+    training, held_out = (found.batches(part, spec, 2, 4) for part in ("train", "val"))
+    batch = training(0)
+    assert batch["token"].shape in ((4, 3), (4, 4)) and set(batch) > {"token_length", "label"}
+    assert held_out.examples.texts == found.val
+    seen = [row for n in range(len(held_out)) for row in held_out[n]["mask"]]
+    assert sum(seen) == len(found.val.texts)
+    said = found.summary(spec)
+    assert "80 texts (train 64, val 8, test 8) of up to 5 words, 40 cut to 4" in said
+
+
+def test_a_spec_of_other_classes_is_refused(tmp_path):
+    found = data.open_sentences(write(tmp_path, pos=numbered("a", 20), neg=numbered("b", 20)))
+    spec = dataclasses.replace(found.spec(1, 4), label_names=("bad", "good"))
+    with pytest.raises(UserError, match="classes are bad, good, not neg, pos"):
+        found.batches("val", spec, 1, 4)
+    with pytest.raises(ValueError, match="no two classes"):
+        dataclasses.replace(spec, label_names=("bad",))
