@@ -97,7 +97,7 @@ def build(config: Config, spec: data.SentenceSpec) -> cli.Experiment:
     network = models.SentenceClassifier(classes, len(spec.text), *sizes, *rest)
 
     def loss(variables, batch, rng):
-        given, keys = (batch["token"], batch["token_length"]), {"dropout": rng.key}
+        given, keys = (batch["token"], batch["token_length"]), {"dropout": rng("dropout")}
         (logits, _), _ = train.training(network, variables, *given, rngs=keys)
         figures = {"accuracy": metrics.top_k(logits, batch["label"])}
         return train.Loss(Mean.of(losses.cross_entropy(logits, batch["label"])), figures)

@@ -18,7 +18,7 @@ SPLITS = (("train", 1433), ("test", 364))
 TINY = ["--hidden", "24", "--width", 4, "--batch", 16, "--evaluate-every", 2, "--log-every", 1]
 KINDS = {
     "dense": ["--tied", "--code", 3],
-    "denoise": ["--noise", 0.25, "--loss", "cross-entropy"],
+    "denoise": ["--noise", 0.25, "--loss", "cross-entropy", "--validation", 0],
     "conv": ["--network", "conv", "--up", "resize", "--code", 1],
     "vae": ["--network", "vae", "--code", 2],
 }

@@ -48,6 +48,7 @@ RECIPES = {
         activation="gelu",
         tied=False,
         noise=0.0,
+        validation=0.0,
         weight_decay=0.0,
         steps=60_000,
         batch=200,
