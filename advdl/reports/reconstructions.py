@@ -38,51 +38,57 @@ class ReconstructionsReport:
     noise: Corruption = Corruption()
 
     def __call__(self, trained: Trained) -> present.Page:
-        folder, test = trained.folder, self.examples(trained.splits)
+        test = self.examples(trained.splits)
         codes = trained.apply("encode", {"image": test["given"]})
-        made = {"the network": trained.apply("decode", {"code": codes})}
-        linear = self.linear(trained.splits, test)
         names = {"pca": f"PCA of {self.code}", "wiener": "Wiener filter"}
+        linear = self.linear(trained.splits, test)
+        made = {"the network": trained.apply("decode", {"code": codes})}
         made |= {names[name]: images for name, images in linear.items() if name in names}
         given = {"noisy": test["given"]} if self.noise.amount else {}
-        shown = data.selected(len(codes), 32)
-        rows = {"original": test["image"], **given, **made}
-        rows = {name: images[shown] for name, images in rows.items()}
-        present.draw_rows(rows, folder / "reconstructions.png")
+        picture = self.rows({"original": test["image"], **given, **made}, trained.folder)
 
-        own = ("mse", "noisy_mse", "elbo", "kl")
-        figures = {n: trained.figures[f"test/{n}"] for n in own if f"test/{n}" in trained.figures}
+        labels = {
+            "mse": "mean squared error of a pixel",
+            "noisy_mse": "mean squared error of the noise",
+            "elbo": "evidence lower bound, nats",
+        }
+        figures = {name: trained.figures.get(f"test/{name}") for name in (*labels, "kl")}
+        figures = {name: figure for name, figure in figures.items() if figure is not None}
         errors = {name: mean_squared_error(images, test) for name, images in linear.items()}
-        compared = {names[name]: error for name, error in errors.items() if name in names}
+        beside = {names[name]: error for name, error in errors.items() if name in names}
         sentence = f"The mean squared error of a pixel of test images is {figures['mse']:.4g}"
-        if compared:
-            best = min(compared, key=lambda name: compared[name])
-            sentence += f", and that of the best linear method, {best}, {compared[best]:.4g}"
+        if beside:
+            best = min(beside, key=lambda name: beside[name])
+            sentence += f", and that of the best linear method, {best}, {beside[best]:.4g}"
         trained.run.write("verdict.json", {"verdict": f"{sentence}.", **figures, "linear": errors})
 
-        beside = "; ".join(f"{error:.3g}, {name}" for name, error in compared.items())
-        headlines = [present.Figure("mean squared error of a pixel", figures["mse"], beside)]
-        for name, label in (("noisy_mse", "that of the noise"), ("elbo", "ELBO in nats")):
-            if name in figures:
-                headlines.append(present.Figure(label, figures[name]))
-        pairs = {
-            "reconstructions": figures["mse"],
-            **({"noise": figures["noisy_mse"]} if given else {}),
-        }
-        table = pairs | {"mean image": errors["mean_image"], **compared} if compared else pairs
-        sections = [
-            present.Section("Mean squared errors", ERRORS, [], table),
-            self.learning(trained, compared),
+        headlines = [
+            present.Figure(labels[name], figures[name]) for name in labels if name in figures
         ]
+        baseline = "; ".join(f"{error:.3g}, {name}" for name, error in beside.items())
+        headlines[0] = headlines[0]._replace(baseline=baseline)
+        table = {"the network": figures["mse"], "the noise": figures.get("noisy_mse")}
+        table |= {"the mean image": errors.get("mean_image"), **beside}
+        sections = [self.learning(trained, beside)]
         if self.code > 1:
-            sections.append(self.map(codes, test["label"], trained.spec.label_names, folder))
-        ends = codes[data.selected(len(codes), 16)]
-        sections.append(self.line(trained, ends))
+            classes = trained.spec.label_names
+            sections.append(self.map(codes, test["label"], classes, trained.folder))
+        sections.append(self.line(trained, codes[data.selected(len(codes), 16)]))
+        below = []
         if self.variational:
-            sections.append(self.samples(trained))
-        about = f"{len(shown)} test images, drawn at random."
-        picture = present.Picture("reconstructions.png", about)
+            drawn = self.samples(trained)
+            picture, below = drawn.pop(), [picture]
+            sections += [present.Section("Samples", "", drawn)] if drawn else []
+        table = {name: error for name, error in table.items() if error is not None}
+        sections.insert(0, present.Section("Mean squared errors", ERRORS, below, table))
         return present.Page(picture, headlines, f"{sentence}.", sections)
+
+    def rows(self, versions: dict[str, np.ndarray], folder: pathlib.Path) -> present.Picture:
+        """Draws some of the images in their versions, below one another."""
+        shown = data.selected(len(versions["original"]), 32)
+        rows = {name: images[shown] for name, images in versions.items()}
+        present.draw_rows(rows, folder / "reconstructions.png")
+        return present.Picture("reconstructions.png", f"{len(shown)} test images, drawn at random.")
 
     def examples(self, splits: data.Splits, count: int = MOST) -> dict[str, np.ndarray]:
         """Up to so many test images, drawn at random: `image`, `label`, `index`, and `given`, as
@@ -159,7 +165,7 @@ class ReconstructionsReport:
         )
         return present.Section("On a line between two codes", text, ["line.png"])
 
-    def samples(self, trained: Trained) -> present.Section:
+    def samples(self, trained: Trained) -> list[present.Picture]:
         """Codes from the prior; of two numbers, also a grid of its quantiles (Kingma & Welling
         2013, figure 4)."""
         key = jax.random.key(self.seed + 1)
@@ -176,7 +182,7 @@ class ReconstructionsReport:
                 " 2 up."
             )
             pictures.append(present.Picture("plane.png", about))
-        return present.Section("Samples", "", pictures)
+        return pictures
 
     def grid(self, trained: Trained, codes: np.ndarray, name: str, **options: int) -> None:
         """Draws what codes are decoded to."""

@@ -79,7 +79,7 @@ def test_noise_is_drawn_and_measured_beside_what_the_wiener_filter_makes_of_it(t
         name: {"mse": error} for name, error in found["linear"].items()
     }
     assert not (trained.folder / "map.png").exists()  # a single number has no map
-    assert page.sections[0].figures["noise"] == 0.04
+    assert page.sections[0].figures["the noise"] == 0.04
     test = report.examples(trained.splits)
     error = np.square(test["given"] - test["image"]).mean()
     assert error == pytest.approx(0.2**2, rel=0.15)
