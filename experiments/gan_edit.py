@@ -1,6 +1,7 @@
-"""A few strokes make another natural image: iGAN, Zhu et al. 2016 (arXiv:1609.03552). An image is
-projected onto a trained generator's manifold, by an encoder, by optimization, or by both; noise is
-sought that fulfills the strokes and stays near; what changes on the way is carried to the original.
+"""A few strokes make another natural image: iGAN, Zhu et al. 2016 (arXiv:1609.03552).
+
+An image is projected onto a trained generator's manifold, by an encoder, by optimization, or both;
+noise is sought that fulfills the strokes and stays near; the change is carried to the original.
 
     python experiments/gan.py train                             # the generator, if there is none
     python experiments/gan_edit.py train                        # an encoder onto its manifold

@@ -1,6 +1,7 @@
-"""A person's image and another pose make an image of that person in that pose: PG², Ma et al. 2017
-(arXiv:1705.09368). Stage 1 draws the person in the pose of 18 heat maps, by an absolute error that
-counts the person twice; stage 2 adds a difference map, which a discriminator of pairs sharpens.
+"""A person is drawn in another pose: PG², Ma et al. 2017 (arXiv:1705.09368).
+
+Stage 1 draws the person of an image in the pose of 18 heat maps, by an absolute error that counts
+the person twice; stage 2 adds a difference map, which a discriminator of pairs sharpens.
 
     python experiments/gan_pose.py train      # stage 1, on drawn persons whose truth is known
     python experiments/gan_pose.py train --preset refine --run runs/gan_pose_refine     # stage 2
@@ -81,10 +82,9 @@ class Predict(cli.Predict):
 
 def load(config: Config) -> data.Splits:
     size, transform = config.image_size, data.to_float(-1.0, 1.0, "image", "target")
-    opened = {
-        part: partial(data.open_pairs, config.data, part, size) for part in ("train", "val", "test")
-    }
-    given = opened, config.batch, config.seed, lambda spec: transform
+    opened = partial(data.open_pairs, config.data, size=size)
+    parts = {part: partial(opened, part) for part in ("train", "val", "test")}
+    given = parts, config.batch, config.seed, lambda spec: transform
     return data.Splits.of_sources(lambda: data.ImageSpec((*size, 3)), *given)
 
 
@@ -148,10 +148,8 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
     first = cli.OtherRun("--coarse", config.coarse, config.coarse_checkpoint, "gan_pose")
     start = first.frozen("generator", "stage_1")
     report = reports.PoseReport("stage_2" if config.coarse else "stage_1", person)
-    monitor = f"val/{report.last}/l1", "min"
-    return cli.Experiment(
-        learner, report, report.predict, report.snapshot, monitor, start, report.baselines
-    )
+    given = report.predict, report.snapshot, report.monitor, start, report.baselines
+    return cli.Experiment(learner, report, *given)
 
 
 if __name__ == "__main__":

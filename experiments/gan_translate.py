@@ -1,6 +1,7 @@
-"""From one set of images to another that nobody has paired: DiscoGAN, Kim et al. 2017
-(arXiv:1703.05192). What a generator has taken to the other set, a second one must bring back as it
-was (section 3.3). The controls: `gan` need not come back, and `one_sided` from A only (figure 2).
+"""Translation between sets of images without pairs: DiscoGAN, Kim et al. 2017 (arXiv:1703.05192).
+
+What a generator has taken to the other set, a second one must bring back as it was (section 3.3).
+The controls: `gan` need not come back, and `one_sided` from A only (figure 2).
 
     python experiments/gan_translate.py train          # drawn handbags <-> shoes, the truth known
     python experiments/gan_translate.py train --preset modes        # the paper's toy domain

@@ -282,7 +282,8 @@ class PointsReport(DomainsReport):
     def floor(self, trained: Trained) -> present.Section:
         """The figures of real points of B in place of translated ones."""
         test = test_of(trained)
-        found = modes_of(test.mixtures[1], self.real(test, "b"))
+        known = modes_of(test.mixtures[1], self.real(test, "b"))
+        found = {name.replace("_", " "): value for name, value in known.items()}
         return present.Section("Real points", "Points of B in place of translated ones.", [], found)
 
 

@@ -45,6 +45,11 @@ class PoseReport:
     def __init__(self, last: str, person: Callable[[jax.Array], jax.Array]):
         self.last, self.person = last, person
 
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """The figure by which the best checkpoint is kept."""
+        return f"val/{self.last}/l1", "min"
+
     def draw(
         self, trained: Trained, image: np.ndarray, keypoints: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -117,7 +122,7 @@ class PoseReport:
             for what, label in LABELS.items()
         ]
         present.draw_curves(trained.lines(), folder / "curves.png", panels)
-        present.draw_rows(self.rows(trained, 30), folder / "pairs.png", 10)
+        present.draw_rows(self.rows(trained), folder / "pairs.png", 10)
         self.walkers(trained, folder / "walk.gif")
         shown = [
             present.Figure(
