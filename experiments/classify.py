@@ -132,7 +132,8 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
     row, kinds = models.classifier(config.model), len(spec.label_names)
     network = models.build_classifier(config, kinds, spec.shape)
     look = config.preprocessing(row.photographs, network.pixels)
-    mixes = bool(config.mixup or config.cutmix)
+    crop, mixes = look.test_size * config.ten_crop, bool(config.mixup or config.cutmix)
+    functions = classes.functions(network, crop)
 
     def loss(variables, batch, rng):
         batch = data.mix(batch, rng("mix"), config.mixup, config.cutmix) if mixes else batch
@@ -153,9 +154,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         return train.Loss(Mean.of(total), figures, collections)
 
     def evaluate(variables, batch):
-        crop = look.test_size * config.ten_crop
-        logits = models.crop_logits(network, variables, batch["image"], crop)
-        label, mask = batch["label"], batch["mask"]
+        logits, label, mask = functions["logits"](variables, batch), batch["label"], batch["mask"]
         return {
             "loss": Mean.of(losses.cross_entropy(logits, label), mask),
             "accuracy": top_k(logits, label, 1, mask),
@@ -164,14 +163,13 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         }
 
     player = config.player(
-        lambda key, batch: network.init(key, batch["image"], train=False),
-        loss,
+        train.initial(network, "image"), loss,
         train.optimizer(
             config.optimizer, config.scheduled(), config.momentum, clip=config.clip,
             decay=config.weight_decay, decayed=config.decay, bias_rate=config.bias_rate,
         ),
     )  # fmt: skip
-    functions, report = classes.functions(network, spec.shape), classes.ClassesReport(network, look)
+    report = classes.ClassesReport(network, look, crop)
     return cli.Experiment(
         train.minimize(player, evaluate, functions=functions),
         report=report.report,

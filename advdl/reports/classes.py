@@ -18,17 +18,19 @@ from scipy.special import softmax
 from advdl import data, metrics, models, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.models import gradcam
+from advdl.models.inference import ten_crop
 from advdl.reports.trained import Trained
 
 
-def functions(network: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The functions of a learner that a report of classes uses; shape: (H, W, C) of an image."""
+def functions(network: nn.Module, crop: int = 0) -> dict[str, Any]:
+    """The functions of a learner that a report of classes uses. crop: side of ten crops, of which
+    `logits` are the mean; 0 takes images as they are."""
 
     def logits(variables, batch):
-        return network.apply(variables, batch["image"], train=False)[0]
+        return models.crop_logits(network, variables, batch["image"], crop)
 
     def heat(variables, batch):
-        layer = gradcam.last_maps(network, variables, shape)
+        layer = gradcam.last_maps(network, variables, batch["image"].shape[1:])
         heat, logits = models.grad_cam(network, variables, batch["image"], layer)
         return {"heat": heat, "label": jnp.argmax(logits, -1)}
 
@@ -41,12 +43,24 @@ def functions(network: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
 class ClassesReport:
     """Reports on a classifier of images.
 
-    preprocessing: what the network is shown of an image. published: the paper's accuracy, empty
-    where none belongs to the settings.
+    preprocessing: what the network is shown of an image. crop: the side of ten crops, as in
+    `functions`. published: the paper's accuracy, empty where none belongs to the settings.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: data.Preprocessing, published: str = ""):
-        self.network, self.preprocessing, self.published = network, preprocessing, published
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: data.Preprocessing,
+        crop: int = 0,
+        published: str = "",
+    ):
+        self.network, self.preprocessing = network, preprocessing
+        self.crop, self.published = crop, published
+
+    def middle(self, images: np.ndarray) -> np.ndarray:
+        """What the network sees at once of images that ten crops are taken of: the one in the
+        middle."""
+        return ten_crop(images, self.crop)[:, 4] if self.crop else images
 
     def report(self, trained: Trained) -> present.Page:
         """Predictions, learning curves, confusion, mistakes, the first layer, and heat maps."""
@@ -118,7 +132,7 @@ class ClassesReport:
 
     def looks(self, trained: Trained, split: str) -> present.Section:
         """Grad-CAM of some images."""
-        images = self.some(trained, split, 16)
+        images = self.middle(self.some(trained, split, 16))
         seen = trained.apply("heat", {"image": images}, rows=16)
         captions = [trained.spec.label_names[k] for k in seen["label"]]
         layer = gradcam.last_maps(self.network, trained.variables(), images.shape[1:])
@@ -143,22 +157,22 @@ class ClassesReport:
         if not options.files:
             return written
         shape, names = trained.spec.shape, trained.spec.label_names
-        view = self.preprocessing.test() or data.cover(shape[:2])
-        images = np.stack([data.decode(path, shape, view=view) for path in options.files])
+        view = self.preprocessing.test(bool(self.crop)) or data.cover(shape[:2])
+        size = (*view.size, shape[2])
+        images = np.stack([data.decode(path, size, view=view) for path in options.files])
         inputs = {"image": self.preprocessing.normalize()({"image": images})["image"]}
         rows = min(8, len(images))
         if options.features:
+            middle = self.middle(inputs["image"])
             known = jax.eval_shape(
-                lambda v, x: self.network.apply(v, x, train=False)[1],
-                trained.variables(),
-                inputs["image"],
+                lambda v, x: self.network.apply(v, x, train=False)[1], trained.variables(), middle
             )
             if options.features not in known:
                 raise UserError(
                     f"no layer {options.features!r}; there are"
                     f" {', '.join(known)}{nearest(options.features, list(known))}"
                 )
-            found = trained.apply("features", inputs, rows, layer=options.features)
+            found = trained.apply("features", {"image": middle}, rows, layer=options.features)
             file = folder / "features.npz"
             with train.told(str(file)):
                 np.savez(file, **dict(zip(map(str, options.files), found, strict=True)))

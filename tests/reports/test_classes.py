@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -77,7 +78,7 @@ def test_the_page_opens_with_predictions_and_the_baseline(tmp_path, monkeypatch)
 
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     own.variables = lambda player="model": variables
-    page = classes.ClassesReport(network, LOOK, "9 of 10 (paper)").report(own)
+    page = classes.ClassesReport(network, LOOK, published="9 of 10 (paper)").report(own)
     accuracy = page.figures[0]
     assert accuracy.value == "71.43%" and accuracy.baseline == "always zero: 71.4%"
     assert accuracy.paper == "9 of 10 (paper)" and "not far from" in page.sentence
@@ -107,6 +108,50 @@ def test_a_prediction_names_the_likeliest_classes(tmp_path):
     assert [list(answer[str(f)])[0] for f in files] == ["one", "one"]
     assert all(len(named) == 2 for named in answer.values())
     assert answer[str(files[0])]["one"] == pytest.approx(np.exp(5) / (np.exp(5) + 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("crop", [0, 6])
+def test_predictions_and_heat_are_of_the_size_that_is_evaluated(tmp_path, crop):
+    """Not of the one that is trained on; of images for ten crops, of the one in the middle."""
+    from PIL import Image
+
+    path, asked = tmp_path / "photo.png", {}
+    Image.fromarray(np.full((20, 30), 3, np.uint8)).save(path)
+    look = data.Preprocessing(4, 6, 8, "inception", PIXELS)
+    network = models.resnet.cifar(8, num_classes=3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (5, 8 if crop else 6, 8 if crop else 6, 1), np.uint8)
+    source = data.ArraySource("known", "test", images, np.zeros(5), NAMES)
+
+    def apply(name, inputs, rows=64, **settings):
+        asked[name] = inputs["image"].shape
+        count = len(inputs["image"])
+        return {
+            "logits": np.zeros((count, 3)),
+            "features": np.zeros((count, 2)),
+            "heat": {"heat": np.ones((count, 2, 2)), "label": np.zeros(count, int)},
+        }[name]
+
+    own = SimpleNamespace(
+        folder=tmp_path,
+        spec=data.ImageSpec((4, 4, 1), NAMES),
+        splits=SimpleNamespace(evaluations={"test": data.EvalBatches(source, 4)}),
+        apply=apply,
+        variables=lambda: models.abstract(network, (4, 4, 1)),
+    )
+    report = classes.ClassesReport(network, look, crop)
+    report.predict(own, options(files=(path,), features="stage1"), tmp_path)
+    report.looks(own, "test")
+    seen = (8, 8, 1) if crop else (6, 6, 1)
+    assert asked == {"logits": (1, *seen), "features": (1, 6, 6, 1), "heat": (5, 6, 6, 1)}
+
+
+def test_logits_of_ten_crops_take_images_that_are_larger_than_the_network_sees():
+    network = models.alexnet.AlexNet(num_classes=2)
+    logits = classes.functions(network, 112)["logits"]
+    images = {"image": jax.ShapeDtypeStruct((3, 128, 128, 3), np.float32)}
+    found = jax.eval_shape(logits, models.abstract(network, (112, 112, 3)), images)
+    assert found.shape == (3, 2)
 
 
 def lines(*splits):
