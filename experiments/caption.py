@@ -128,7 +128,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
     def evaluate(variables, batch):
         caption, length, mask = batch["caption"], batch["caption_length"], batch["mask"]
         carry = network.apply(variables, batch["image"], method="encode")
-        logits = network.apply(variables, carry, caption[..., :-1], method="tell_each")
+        logits, _ = network.apply(variables, carry, caption[..., :-1], method="tell_each")
         error, counted = losses.token_cross_entropy(logits, caption[..., 1:], length - 1)
         known = (length > 0) & (caption != data.UNKNOWN).all(-1)
         right = ((search(variables, carry)[:, None] == caption[..., 1:]).all(-1) & known).any(1)

@@ -67,7 +67,8 @@ MEDIUM = replace(MEDIUM, window=35, learning_rate=35.0, clip=5 / 35, steps=51_75
 LARGE = replace(MEDIUM, preset="zaremba_large", embedding=1500, features=1500, dropout=0.65)
 LARGE = replace(LARGE, uniform=0.04, decay=1 / 1.15, decay_after=14, clip=10 / 35, steps=72_985)
 PRESETS = {"laptop": LAPTOP, **{row.preset: row for row in (SMALL, MEDIUM, LARGE)}}
-PAPER = {"zaremba_small": "115.9", "zaremba_medium": "82.7", "zaremba_large": "78.4"}
+PAPER = {"zaremba_small": "115.9, TensorFlow's tutorial"}
+PAPER |= {"zaremba_medium": "82.7, Zaremba et al.", "zaremba_large": "78.4, Zaremba et al."}
 
 
 @dataclass(frozen=True)

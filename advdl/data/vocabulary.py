@@ -81,7 +81,7 @@ class Vocabulary:
         not known."""
         return np.array([self._ids.get(token, UNKNOWN) for token in tokens], np.int32)
 
-    def decode(self, ids: Sequence[int], until_eos: bool = True) -> list[str]:
+    def decode(self, ids: Sequence[int] | np.ndarray, until_eos: bool = True) -> list[str]:
         """Tokens of ids (T,): those before the first `END`, without `PAD` and `BEGIN`; or else all
         of them, as they are. Raises ValueError for an id that no token has."""
         return [self.tokens[number] for number in _known(ids, len(self), until_eos)]
@@ -159,7 +159,7 @@ class Subwords:
         """Ids (T,) int32 of a text."""
         return np.array(self._tokenizer.encode(text).ids, np.int32)
 
-    def decode(self, ids: Sequence[int], until_eos: bool = True) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray, until_eos: bool = True) -> str:
         """The text of ids (T,): of those before the first `END`, without `PAD` and `BEGIN`; or else
         of all, specials spelled out. Bytes that make no character become U+FFFD. Raises ValueError
         for an id that no subword has."""
@@ -216,7 +216,7 @@ def _library():
     return tokenizers
 
 
-def _known(ids: Sequence[int], size: int, until_eos: bool) -> list[int]:
+def _known(ids: Sequence[int] | np.ndarray, size: int, until_eos: bool) -> list[int]:
     """The ids to decode."""
     found: list[int] = np.asarray(ids).tolist()
     if until_eos:
@@ -329,7 +329,7 @@ class TextSpec(Spec):
         """Ids (N, longest) of texts; longer ones are cut."""
         return pad([self.encode(text) for text in texts], self.longest)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids (T,), to the end, to be read."""
         found = self.vocabulary.decode(ids)
         return found if isinstance(found, str) else self._joined(found)
@@ -346,7 +346,7 @@ class TextSpec(Spec):
         lines = filter(len, map(self.encode, text.split("\n")))
         return np.array([number for line in lines for number in (*line, END)], np.int32)
 
-    def decode_lines(self, ids: Sequence[int]) -> str:
+    def decode_lines(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of what `encode_lines` gave, specials spelled out."""
         found = self.vocabulary.decode(ids, until_eos=False)
         if isinstance(found, str) or self.lossless:

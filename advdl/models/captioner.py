@@ -158,12 +158,13 @@ class Captioner(nn.Module):
         )
         return self.answer(said), weights
 
-    def tell_each(self, carry: Carry, token_BRT: jax.Array) -> jax.Array:
-        """Logits (B, R, T, V) of R captions of each image, from what `encode` gave."""
+    def tell_each(self, carry: Carry, token_BRT: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`tell` of R captions of each image: (logits (B, R, T, V), weights (B, R, T, S))."""
         several = token_BRT.shape[1]
         each = jax.tree.map(lambda x: jnp.repeat(x, several, 0), carry)
-        logits, _ = self.tell(each, token_BRT.reshape(-1, token_BRT.shape[-1]))
-        return logits.reshape(*token_BRT.shape, -1)
+        logits, weights = self.tell(each, token_BRT.reshape(-1, token_BRT.shape[-1]))
+        shape = token_BRT.shape
+        return logits.reshape(*shape, -1), weights.reshape(*shape, weights.shape[-1])
 
     def read(self, token: jax.Array, train: bool = False) -> jax.Array:
         """Tokens (…) as words (…, embedding)."""

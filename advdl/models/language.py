@@ -149,9 +149,11 @@ def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., An
         parts = [
             batch[name].reshape(rows, -1, window).swapaxes(0, 1) for name in ("inputs", "targets")
         ]
-        found: Any = jax.lax.scan(advance, network.begin(rows), tuple(parts))[1]
-        whole = [x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]) for x in found]
-        return dict(zip(("nats", "right", "states"), whole, strict=True))
+        _, found = jax.lax.scan(advance, network.begin(rows), tuple(parts))
+        nats, right, states = jax.tree.map(
+            lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]), found
+        )
+        return {"nats": nats, "right": right, "states": states}
 
     def go_on(variables, batch, context, sampling):
         tokens, keys = batch["tokens"], {"sampling": jax.random.key(0)}

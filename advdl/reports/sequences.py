@@ -185,8 +185,10 @@ class CaptionReport:
             **trivial_captions(trained.splits, part),
         }
         rows = neighbors(known)
-        features = [self.apply(trained, "features", x) for x in (images, read_images(known, rows))]
-        near = [known.album.captions[row][0] for row in rows[metrics.nearest(*features)[0]]]
+        own, learned = (
+            self.apply(trained, "features", x) for x in (images, read_images(known, rows))
+        )
+        near = [known.album.captions[row][0] for row in rows[metrics.nearest(own, learned)[0]]]
         found["the caption of the nearest training image, by features"] = metrics.caption_figures(
             near, captions
         )

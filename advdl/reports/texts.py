@@ -36,8 +36,8 @@ class LanguageReport:
         known, ids = trained.splits.train.ids, trained.splits.evaluations["test"].ids
         read = self.read(trained, ids)
         found, beside = self.figures(read["nats"].mean(), ids), self.baselines(trained.splits)
-        accuracy, often = float(read["right"].mean()), np.bincount(known).argmax()
-        often, unknown = float(np.mean(ids == often)), float(np.mean(ids == data.UNKNOWN))
+        accuracy, often = float(read["right"].mean()), share(ids, np.bincount(known).argmax())
+        unknown = share(ids, data.UNKNOWN)
         unit = "bits_per_character" if self.spec.text.lossless else "perplexity"
         label, best = unit.replace("_", " "), min(beside, key=lambda name: beside[name][unit])
         sentence = (
@@ -45,10 +45,8 @@ class LanguageReport:
             f" compressors, {best}, has {beside[best][unit]:.4g}. {accuracy:.1%} of its next tokens"
             f" are right, and {often:.1%} are the commonest one."
         )
-        sections, picture = (
-            [present.Section("Scores", "", [], {"the network": found} | beside)],
-            None,
-        )
+        sections = [present.Section("Scores", "", [], {"the network": found} | beside)]
+        picture = present.Picture("curves.png")
         if free := self.free_running(trained, ids):
             ends = {name: float(line[len(line) // 2 :].mean()) for name, line in free.items()}
             sentence += (
@@ -59,13 +57,15 @@ class LanguageReport:
                 "fed the truth (teacher forcing)": [free["right, fed the truth"]],
                 "fed its own (free running)": [free["right, fed its own"]],
             }
-            path, title = trained.folder / "free_running.png", "the next token, right"
-            axes, references = (
-                ("tokens after the last given one", "share"),
-                {"the commonest token": often},
+            present.draw_by_step(
+                lines,
+                trained.folder / "free_running.png",
+                "the next token, right",
+                xlabel="tokens after the last given one",
+                ylabel="share",
+                references={"the commonest token": often},
             )
-            present.draw_by_step(lines, path, title, *axes, references)
-            picture = "free_running.png"
+            picture = present.Picture("free_running.png", FREE)
             sections.append(
                 present.Section("Fed the truth, fed its own", FREE, ["free_running.png"], ends)
             )
@@ -97,10 +97,10 @@ class LanguageReport:
             present.Figure("perplexity of the test part", found["perplexity"], pairs, self.paper),
             present.Figure("next tokens that are right", accuracy, common),
         ]
-        if unit in found and unit != "perplexity":
+        if unit != "perplexity":
             trivial = f"{beside[best][unit]:.4g}, {best}"
             figures.insert(0, present.Figure(f"{label} of the test part", found[unit], trivial))
-        return present.Page(picture or "curves.png", figures, sentence, sections)
+        return present.Page(picture, figures, sentence, sections)
 
     def figures(self, nats: float, ids: np.ndarray) -> dict[str, float]:
         """Figures of a text of these ids (N,), from its nats per token."""
@@ -193,6 +193,11 @@ class LanguageReport:
                 train.say(note)
             found[text] = self.write(trained, text, options.length, options.seed, **drawing)
         return found
+
+
+def share(ids: np.ndarray, token: int) -> float:
+    """Share of a token among ids (N,)."""
+    return float(np.mean(ids == token))
 
 
 def series(learned: str, held_out: str) -> dict[str, str]:
