@@ -2,7 +2,6 @@
 them."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,6 +89,9 @@ class SceneSettings(Config):
     """HEIGHTxWIDTH to which images are resized (default: the size they have)."""
     void: int = -1
     """Id of the pixels that have no class and do not count (default: what the data says)."""
+    validation: Rate = 0.1
+    """Share of the training images held out to choose the best checkpoint by, where the data have
+    no val part (0: none is held out, nor chosen)."""
     flip: bool = False
     """Mirror half of the training images, with their masks."""
     crop: bool = False
@@ -124,15 +126,19 @@ class SceneSettings(Config):
         gets."""
         size, void = parse_size(self.size), None if self.void < 0 else self.void
 
-        @functools.cache
-        def source(split):
+        def opened(split):
             return data.open_scenes(self.data, split, self.data_dir, size, void)
 
-        def spec():
-            data.same_classes(source("train"), source("test"))
-            return data.SceneSpec.of(source("train"), self.balance, self.balance_void)
+        names = data.scene_parts(self.data)
+        parts = data.open_parts(opened, self.validation, self.seed, names)
+        training: Callable[[], Any] = parts.pop("train")
 
-        def training(spec):
+        def spec():
+            for part in parts.values():
+                data.same_classes(training(), part())
+            return data.SceneSpec.of(training(), self.balance, self.balance_void)
+
+        def batches(spec):
             steps = [data.joint_flip()] if self.flip else []
             if self.crop:
                 steps.append(data.joint_scale_crop(spec.shape[:2], void=spec.void))
@@ -142,12 +148,19 @@ class SceneSettings(Config):
                 border = data.border_weights(self.border_weight, self.border_sigma, spec.void)
                 steps.append(border)
             whole = data.compose(*steps, transform)
-            return data.TrainBatches(spec.accept(source("train")), self.batch, self.seed, whole)
+            return data.TrainBatches(spec.accept(training()), self.batch, self.seed, whole)
 
-        def evaluation(split):
-            return lambda spec: data.EvalBatches(spec.accept(source(split)), self.batch, transform)
+        def evaluation(part):
+            return lambda spec: data.EvalBatches(spec.accept(part()), self.batch, transform)
 
-        return data.Splits(spec, training, {"test": evaluation("test")})
+        evaluations = {split: evaluation(part) for split, part in parts.items()}
+        return data.Splits(spec, batches, evaluations)
+
+    def monitor(self, metric: str) -> tuple[str, str] | None:
+        """The figure whose largest value makes the best checkpoint; None without a part to choose
+        by."""
+        known = self.validation or "val" in data.scene_parts(self.data)
+        return (f"val/{metric}", "max") if known else None
 
     def mask_predictor(self, network: nn.Module) -> Callable[[train.Variables, Any], Any]:
         """See `models.mask_predictor`."""

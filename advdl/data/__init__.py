@@ -54,6 +54,7 @@ from advdl.data.scenes import (
     digit_scenes,
     median_frequency_weights,
     open_scenes,
+    scene_parts,
     single_digits,
 )
 from advdl.data.selection import (

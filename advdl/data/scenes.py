@@ -345,6 +345,13 @@ def open_scenes(
     return digit_scenes(split, size or (64, 64), int(rest or 28))
 
 
+def scene_parts(spec: str) -> tuple[str, ...]:
+    """The parts that scenes have, by the name of `open_scenes`: `val` too where a folder has it."""
+    kind, _, rest = spec.partition(":")
+    own = kind in ("folder", "camvid") and (pathlib.Path(rest).expanduser() / "val").is_dir()
+    return ("train", "val", "test") if own else ("train", "test")
+
+
 @functools.lru_cache(4)
 def digit_scenes(
     split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None

@@ -6,7 +6,7 @@ or measures "some examples" takes the rows that `selected` draws.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 
 import numpy as np
 
@@ -108,16 +108,20 @@ def split_validation(
 
 
 def open_parts(
-    opened: Callable[[str], Source], validation: float = 0.0, seed: int = 0
+    opened: Callable[[str], Source],
+    validation: float = 0.0,
+    seed: int = 0,
+    names: Sequence[str] = ("train", "test"),
 ) -> dict[str, Callable[[], Source]]:
     """Functions that open the parts of a data set, each when it is first called, for `Splits`.
 
-    opened: gives the source of "train" or of "test". validation: share of the training part that
-    becomes `val`, see `split_validation`; 0 leaves it whole.
+    opened: gives the source of each of `names`, which are "train", "test" and, where the data have
+    one, "val". validation: share of the training part that becomes `val` where they have none, see
+    `split_validation`; 0 leaves it whole.
     """
     opened = functools.cache(opened)
-    parts = {split: functools.partial(opened, split) for split in ("train", "test")}
-    if not validation:
+    parts = {split: functools.partial(opened, split) for split in names}
+    if not validation or "val" in parts:
         return parts
     halves = functools.cache(lambda: split_validation(opened("train"), validation, seed))
     return {"train": lambda: halves()[0], "val": lambda: halves()[1], "test": parts["test"]}

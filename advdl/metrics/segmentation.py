@@ -75,7 +75,7 @@ def segmentation_metrics(counts: Confusion) -> dict[str, Confusion | Scored]:
     return {"confusion": counts} | {name: Scored(counts.matrix, name) for name in FIGURES}
 
 
-FIGURES = ("pixel accuracy", "class accuracy", "mean IoU", "frequency weighted IoU")
+FIGURES = ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou")
 
 
 def segmentation_figures(counts: Confusion | np.ndarray) -> dict[str, float]:
@@ -91,9 +91,9 @@ def most_frequent_class(counts: Confusion | np.ndarray) -> Confusion:
 
 
 def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
-    """What a network must beat: `most frequent class` of the training pixels everywhere, and `mode
-    of each pixel`, the class that is most often at that place of the training images (where all are
-    void, the most frequent one).
+    """What a network must beat: `most_frequent_class` of the training pixels everywhere, and
+    `mode_of_each_pixel`, the class that is most often at that place of the training images (where
+    all are void, the most frequent one).
 
     train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the
     host. Raises ValueError where their classes or sizes differ.
@@ -108,8 +108,8 @@ def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
     frequent = int(votes_KHW.sum((1, 2)).argmax())
     mode_HW = np.where(votes_KHW.any(0), votes_KHW.argmax(0), frequent)
     guesses = {
-        "most frequent class": np.full_like(mode_HW, frequent),
-        "mode of each pixel": mode_HW,
+        "most_frequent_class": np.full_like(mode_HW, frequent),
+        "mode_of_each_pixel": mode_HW,
     }
     return {name: Confusion(_confusion(seen_KHW, guess_HW)) for name, guess_HW in guesses.items()}
 

@@ -18,9 +18,9 @@ from advdl.reports.trained import Trained
 SHOWN = 256
 """Number of images, at most, of which the worst and the best are shown."""
 HEADLINES = {
-    "mean IoU": "mean IoU of test images",
-    "pixel accuracy": "share of test pixels",
-    "class accuracy": "mean of the classes' shares",
+    "mean_iou": "mean IoU of test images",
+    "pixel_accuracy": "share of test pixels",
+    "class_accuracy": "mean of the classes' shares",
 }
 
 
@@ -33,9 +33,11 @@ class MasksReport:
     `models.predict_classes` and `models.receptive_pixels` give. The spec is a `data.SceneSpec`, and
     the evaluation `test` has the metric `confusion`.
 
-    paper: published figures, by metric.
+    samples: draws of dropout over which a Bayesian network is evaluated, and over which the report
+      shows its classes and where it is uncertain. paper: published figures, by metric.
     """
 
+    samples: int = 0
     paper: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, trained: Trained) -> present.Page:
@@ -43,12 +45,12 @@ class MasksReport:
         counts = trained.figures["test/confusion"]
         found = metrics.segmentation_figures(counts)
         constant = metrics.segmentation_figures(metrics.most_frequent_class(counts))
-        holds = all(found[name] > constant[name] for name in ("mean IoU", "pixel accuracy"))
+        holds = all(found[name] > constant[name] for name in ("mean_iou", "pixel_accuracy"))
         sentence = (
             f"The network has {'' if holds else 'not '}learned more than how frequent the classes"
-            f" are: its mean IoU on test images is {found['mean IoU']:.1%} and"
-            f" {found['pixel accuracy']:.1%} of the pixels are right, with the most frequent class"
-            f" everywhere {constant['mean IoU']:.1%} and {constant['pixel accuracy']:.1%}."
+            f" are: its mean IoU on test images is {found['mean_iou']:.1%} and"
+            f" {found['pixel_accuracy']:.1%} of the pixels are right, with the most frequent class"
+            f" everywhere {constant['mean_iou']:.1%} and {constant['pixel_accuracy']:.1%}."
         )
         trained.run.write(
             "verdict.json",
@@ -56,7 +58,7 @@ class MasksReport:
                 "verdict": sentence,
                 "holds": holds,
                 "network": found,
-                "most frequent class": constant,
+                "most_frequent_class": constant,
             },
         )
         present.draw_confusion(counts, folder / "confusion.png", names, "confusion of test pixels")
@@ -73,7 +75,7 @@ class MasksReport:
             ],
             sentence,
             [
-                _extremes(trained),
+                *_extremes(trained, self.samples),
                 _curves(trained),
                 present.Section("Confusion", "", ["confusion.png"]),
                 _classes(counts, names),
@@ -130,26 +132,43 @@ def _palette(spec: data.SceneSpec) -> np.ndarray:
     return np.array(spec.palette, np.uint8)
 
 
-def _extremes(trained: Trained) -> present.Section:
-    """Draws the worst and the best of the test images, or of `SHOWN` drawn at random."""
+def _extremes(trained: Trained, samples: int) -> list[present.Section]:
+    """Draws the worst and the best of the test images, or of `SHOWN` drawn at random, and with
+    `samples` where the network is uncertain."""
     spec, test = trained.spec, trained.splits.evaluations["test"]
-    rows, predicted = data.selected(test.source, SHOWN), []
+    rows, parts = data.selected(test.source, SHOWN), []
     for part in np.array_split(rows, -(-len(rows) // test.batch_size)):
         inputs = {"image": test.examples(part)["image"]}
-        predicted.append(trained.apply("classes", inputs, test.batch_size)["class"])
-    shown = test.source.read(rows)
-    present.draw_overlays(
-        shown["image"],
-        shown["mask"],
-        np.concatenate(predicted),
-        trained.folder / "overlays.png",
-        spec.label_names,
-        palette=_palette(spec),
-        void=spec.void,
+        parts.append(trained.apply("classes", inputs, test.batch_size, samples=samples))
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    shown, names = test.source.read(rows), spec.label_names
+    given = shown["image"], shown["mask"], found["class"]
+    path = trained.folder / "overlays.png"
+    present.draw_overlays(*given, path, names, palette=_palette(spec), void=spec.void)
+    text = f"The picture above: of {len(rows)} test images, drawn at random."
+    sections = [present.Section("Worst and best", text)]
+    if "uncertainty" not in found:
+        return sections
+    accuracy = present.image_accuracy(*given[1:], len(names), spec.void)
+    chosen, captions = present.extremes(accuracy, 4)
+    heat = found["uncertainty"][chosen]
+    images = np.broadcast_to(shown["image"][chosen], (*heat.shape, 3))
+    pictures = [
+        present.overlay(image, one / max(heat.max(), 1e-12))
+        for image, one in zip(images, heat, strict=True)
+    ]
+    present.draw_grid(
+        np.stack(pictures),
+        trained.folder / "uncertainty.png",
+        columns=4,
+        scale=max(1, -(-128 // max(heat.shape[1:]))),
+        captions=captions,
     )
-    return present.Section(
-        "Worst and best", f"The picture above: of {len(rows)} test images, drawn at random."
+    text = (
+        "The same images, bright where the probabilities of the classes vary between"
+        f" {samples} draws of dropout; all on one scale."
     )
+    return [*sections, present.Section("Uncertainty", text, ["uncertainty.png"])]
 
 
 def _curves(trained: Trained) -> present.Section:
@@ -161,8 +180,8 @@ def _curves(trained: Trained) -> present.Section:
 
     panels = [
         present.Panel("cross-entropy", of("loss"), log=True),
-        present.Panel("share of pixels", of("pixel accuracy")),
-        present.Panel("mean IoU", of("mean IoU", training=False)),
+        present.Panel("share of pixels", of("pixel_accuracy")),
+        present.Panel("mean IoU", of("mean_iou", training=False)),
     ]
     present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
     return present.Section("Learning", "", ["curves.png"])

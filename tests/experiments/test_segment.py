@@ -55,14 +55,14 @@ def test_a_run_writes_pictures_figures_and_a_verdict(finished):
             assert min(image.size) > 64
     figures = json.loads((finished / "summary.json").read_text())["test"]
     assert {
-        "pixel accuracy",
-        "class accuracy",
-        "mean IoU",
-        "frequency weighted IoU",
+        "pixel_accuracy",
+        "class_accuracy",
+        "mean_iou",
+        "frequency_weighted_iou",
         "loss",
     } <= set(figures)
     verdict = json.loads((finished / "verdict.json").read_text())
-    assert verdict["network"]["mean IoU"] == figures["mean IoU"]
+    assert verdict["network"]["mean_iou"] == figures["mean_iou"]
     assert verdict["verdict"] in (finished / "report" / "report.html").read_text()
 
 
@@ -103,11 +103,11 @@ def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(fin
     status, out, err = verb("segment", "evaluate", "--run", finished, *flags)
     assert status == 0, err
     figures = json.loads(out)
-    assert 0 <= figures["test/mean IoU"] <= 1
+    assert 0 <= figures["test/mean_iou"] <= 1
     assert (
         0
-        < figures["most frequent class"]["pixel accuracy"]
-        <= figures["mode of each pixel"]["pixel accuracy"] + 1e-9
+        < figures["most_frequent_class"]["pixel_accuracy"]
+        <= figures["mode_of_each_pixel"]["pixel_accuracy"] + 1e-9
     )
 
 
@@ -144,8 +144,37 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
     batch = splits.train(0)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     _, metrics = jax.eval_shape(experiment.learner.step, state, batch, jax.random.key(0))
-    assert {"loss", "pixel accuracy", "gradient_norm"} <= set(metrics)
+    assert {"loss", "pixel_accuracy", "gradient_norm"} <= set(metrics)
     jax.eval_shape(experiment.learner.evaluate, state, splits.evaluations["test"][0])
+
+
+def test_checkpoints_are_chosen_by_scenes_that_are_neither_trained_nor_tested_on(load, opened):
+    config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4)
+    splits, experiment = opened("segment", config)
+    train, val = splits.train.source, splits.evaluations["val"].source
+    assert list(splits.evaluations) == ["val", "test"] and (len(train), len(val)) == (1800, 200)
+    assert experiment.monitor == ("val/mean_iou", "max")
+    both = np.concatenate([one.read(np.arange(len(one)))["image"] for one in (train, val)])
+    whole = data.open_scenes("digit_scenes:16", "train", size=(20, 20)).read(np.arange(2000))
+    assert {x.tobytes() for x in both} == {x.tobytes() for x in whole["image"]}
+    splits, experiment = opened("segment", dataclasses.replace(config, validation=0.0))
+    assert list(splits.evaluations) == ["test"] and experiment.monitor is None
+    assert len(splits.train.source) == 2000
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_a_folder_with_a_part_to_choose_by_is_trained_on_whole(load, opened, tmp_path, validation):
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        for part, mode in (("images", "RGB"), ("masks", "L")):
+            (tmp_path / split / part).mkdir(parents=True)
+            for n in range(count):
+                Image.new(mode, (8, 8), n % 2).save(tmp_path / split / part / f"{n}.png")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    settings = {"data": f"folder:{tmp_path}", "batch": 2, "validation": validation}
+    splits, experiment = opened("segment", load("segment").Config(**settings))
+    assert len(splits.train.source) == 6
+    assert {k: len(one.source) for k, one in splits.evaluations.items()} == {"val": 3, "test": 2}
+    assert experiment.monitor == ("val/mean_iou", "max")
 
 
 class Mini(nn.Module):
@@ -244,7 +273,7 @@ def test_a_run_that_recomputes_statistics_is_evaluated_and_used_again_as_it_was(
 ):
     """Without its training data: the statistics lie beside its checkpoint. The checkpoint itself
     has the moving ones."""
-    flags = [*TINY, "--recompute-statistics", 2, "--flip", "--json"]
+    flags = [*TINY, "--validation", 0, "--recompute-statistics", 2, "--flip", "--json"]
     status, out, err = verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *flags)
     assert status == 0, err
     trained = json.loads(out)["test"]

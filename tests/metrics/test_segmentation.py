@@ -65,12 +65,12 @@ def test_figures_are_scikit_learns_over_the_pixels_that_count(counts):
     assert metrics.frequency_weighted_iou(counts) == pytest.approx(weighted)
     figures = metrics.segmentation_figures(counts.compute())
     assert list(figures) == [
-        "pixel accuracy",
-        "class accuracy",
-        "mean IoU",
-        "frequency weighted IoU",
+        "pixel_accuracy",
+        "class_accuracy",
+        "mean_iou",
+        "frequency_weighted_iou",
     ]
-    assert figures["mean IoU"] == metrics.mean_iou(counts)
+    assert figures["mean_iou"] == metrics.mean_iou(counts)
 
 
 def test_a_class_that_is_called_and_nowhere_has_no_overlap_but_no_accuracy():
@@ -126,13 +126,13 @@ def test_baselines_are_learned_on_training_masks_without_void():
     )  # 0: 2, 1: 2, 2: 3
     test = scenes("test", [[[2, 1, 0]], [[3, 0, 2]]])
     found = metrics.trivial_baselines(train, test)
-    assert list(found) == ["most frequent class", "mode of each pixel"]
-    assert found["most frequent class"].compute().tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 2]]
+    assert list(found) == ["most_frequent_class", "mode_of_each_pixel"]
+    assert found["most_frequent_class"].compute().tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 2]]
     guess = np.broadcast_to([[2, 1, 2]], (2, 1, 3))
     expected = Confusion.of(
         jnp.asarray(guess), jnp.asarray([[[2, 1, 0]], [[3, 0, 2]]]), 3
     ).compute()
-    np.testing.assert_array_equal(found["mode of each pixel"].compute(), expected)
+    np.testing.assert_array_equal(found["mode_of_each_pixel"].compute(), expected)
     with pytest.raises(ValueError, match="other classes or sizes"):
         metrics.trivial_baselines(train, scenes("test", [[[0, 1]]]))
 

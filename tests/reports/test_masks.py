@@ -16,8 +16,8 @@ RNG = np.random.default_rng(0)
 MASKS = RNG.integers(0, 2, (6, 12, 10)).astype(np.uint8)
 IMAGES = RNG.integers(0, 256, (6, 12, 10, 3)).astype(np.uint8)
 LINES = [
-    {"step": 1, "train/loss": 1.0, "train/pixel accuracy": 0.3},
-    {"step": 2, "test/loss": 0.9, "test/pixel accuracy": 0.4, "test/mean IoU": 0.2},
+    {"step": 1, "train/loss": 1.0, "train/pixel_accuracy": 0.3},
+    {"step": 2, "test/loss": 0.9, "test/pixel_accuracy": 0.4, "test/mean_iou": 0.2},
 ]
 AS_FLOAT = data.to_float(-1.0, 1.0)
 
@@ -56,13 +56,13 @@ def box(x):
     return sees
 
 
-FUNCTIONS = {"classes": lambda x: {"class": np.zeros(x.shape[:3], np.uint8)}, "sees": box}
+FUNCTIONS = {"classes": lambda x, samples: {"class": np.zeros(x.shape[:3], np.uint8)}, "sees": box}
 
 
 def test_the_page_has_its_pictures_its_figures_and_a_verdict(tmp_path):
     counts = np.array([[30, 10, 0], [5, 15, 0], [0, 2, 8]])
     trained = Trained(tmp_path, FUNCTIONS, counts=counts)
-    page = reports.MasksReport({"mean IoU": 0.5})(trained)
+    page = reports.MasksReport(paper={"mean_iou": 0.5})(trained)
     for picture in ("curves", "overlays", "confusion", "receptive_field"):
         with Image.open(trained.folder / f"{picture}.png") as image:
             assert min(image.size) > 64
@@ -71,8 +71,8 @@ def test_the_page_has_its_pictures_its_figures_and_a_verdict(tmp_path):
     assert figure.value == f"{metrics.mean_iou(counts):.1%}"
     assert figure.baseline.startswith(f"{4 / 7 / 3:.1%}")  # 40 of 70 pixels are of the first class
     verdict = json.loads((tmp_path / "verdict.json").read_text())
-    assert verdict["holds"] and verdict["network"]["mean IoU"] == metrics.mean_iou(counts)
-    assert verdict["most frequent class"]["pixel accuracy"] == pytest.approx(4 / 7)
+    assert verdict["holds"] and verdict["network"]["mean_iou"] == metrics.mean_iou(counts)
+    assert verdict["most_frequent_class"]["pixel_accuracy"] == pytest.approx(4 / 7)
     sections = {section.title: section for section in page.sections}
     classes = sections["Classes"].figures
     assert list(classes) == list(NAMES) and classes["three"]["IoU"] == pytest.approx(0.8)
@@ -116,6 +116,20 @@ def test_worst_and_best_are_of_all_test_images(tmp_path, monkeypatch):
     np.testing.assert_array_equal(asked, AS_FLOAT({"image": shown["images"]})["image"])
     (seen,) = [x for name, x, _ in trained.asked if name == "sees"]
     np.testing.assert_array_equal(seen[0], AS_FLOAT({"image": shown["seen"]})["image"])
+
+
+def test_a_bayesian_network_is_shown_as_it_is_evaluated_and_where_it_is_uncertain(tmp_path):
+    def classes(x, samples):
+        uncertainty = np.zeros(x.shape[:3], np.float32)
+        uncertainty[:, :6] = 1e-3
+        return {"class": np.zeros(x.shape[:3], np.uint8), "uncertainty": uncertainty}
+
+    trained = Trained(tmp_path, FUNCTIONS | {"classes": classes})
+    page = reports.MasksReport(samples=7)(trained)
+    asked = [settings for name, _, settings in trained.asked if name == "classes"]
+    assert asked == [{"samples": 7}] * 2
+    section = next(one for one in page.sections if one.title == "Uncertainty")
+    assert "7 draws" in section.text and (trained.folder / section.pictures[0]).exists()
 
 
 def predicted(folder, functions, **options):
