@@ -225,5 +225,7 @@ def draw_receptive_field(
                 dot(row, column, 2)
     dot(y, x, 4)
     corners = [(place + pad) * scale for place in (x - half, y - half, x + half, y + half)]
-    draw.rectangle((corners[0], corners[1], corners[2] - 1, corners[3] - 1), outline=WRONG, width=3)
+    if half > 0:  # a unit may see nothing at all
+        box = (corners[0], corners[1], corners[2] - 1, corners[3] - 1)
+        draw.rectangle(box, outline=WRONG, width=3)
     return grid.write(np.asarray(sheet), path)

@@ -182,6 +182,14 @@ def test_a_receptive_field_is_the_pixels_it_covers(tmp_path):
     assert all(outline) and box[0] <= 110
 
 
+def test_a_unit_that_sees_nothing_is_a_dot_alone(tmp_path):
+    path = present.draw_receptive_field(
+        np.full((8, 8, 3), 90, np.uint8), 0, 1, 0, tmp_path / "a.png"
+    )
+    with Image.open(path) as picture:
+        assert (np.asarray(picture) == WRONG).all(-1).any()
+
+
 def test_a_field_beyond_the_image_is_seen_on_paper(tmp_path):
     image = np.full((16, 24, 3), 90, np.uint8)
     path = present.draw_receptive_field(image, 40, 8, 3.5, tmp_path / "a.png", scale=4)
