@@ -90,25 +90,6 @@ class Vocabulary:
         """Those of the tokens that are not known, each once."""
         return [token for token in dict.fromkeys(tokens) if token not in self._ids]
 
-    def to_json(self) -> str:
-        """As `from_json` reads it."""
-        return json.dumps({"vocabulary": self.tokens}, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, content: str, name: str = "the text") -> "Vocabulary":
-        """What `to_json` wrote. Raises UserError, about `name`, for what is not JSON or not a
-        vocabulary."""
-        found = _decoded(content, name)
-        tokens = found.get("vocabulary") if isinstance(found, dict) else None
-        if not isinstance(tokens, list):
-            raise UserError(
-                f"{name} is not a vocabulary; expected a list of tokens under the name vocabulary"
-            )
-        try:
-            return cls(tuple(tokens))
-        except ValueError as error:
-            raise UserError(f"{name} is not a vocabulary: {error}") from None
-
 
 @dataclass(frozen=True)
 class Subwords:
@@ -226,13 +207,6 @@ def _known(ids: Sequence[int] | np.ndarray, size: int, until_eos: bool) -> list[
         if not 0 <= number < size:
             raise ValueError(f"id {number} is none of a vocabulary of {size}")
     return found
-
-
-def _decoded(content: str, name: str):
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{name} is not JSON ({error}); mend it") from error
 
 
 UNITS = ("words", "captions", "spaces", "characters", "subwords")
