@@ -42,7 +42,7 @@ from advdl.data.languages import ParallelTexts, TranslationSpec, open_parallel
 from advdl.data.masks import NO_CLASS, decode_mask
 from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.persons import figures
-from advdl.data.points import MIXTURES, Mixture, Points, open_points
+from advdl.data.points import MIXTURES, Mixture, MixtureSpec, Points, open_points
 from advdl.data.preprocessing import Preprocessing, scaled
 from advdl.data.scenes import (
     ArrayScenes,

@@ -3,7 +3,8 @@
 Axes: B batch, N points, D dimensions, K components.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from advdl.data.source import Bare, numbers
+from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
 
@@ -44,6 +46,12 @@ class Mixture(NamedTuple):
             centers[jax.random.randint(keys[0], (count,), 0, len(centers))] + self.deviation * noise
         )
 
+    def places(self, deviations: float, count: int) -> np.ndarray:
+        """Even places on the line, (count,), from the mean less so many deviations to it plus as
+        many."""
+        mean, std = float(self.mean[0]), float(self.std[0])
+        return np.linspace(mean - deviations * std, mean + deviations * std, count)
+
     @property
     def mean(self) -> np.ndarray:
         """(D,)"""
@@ -65,6 +73,26 @@ def grid(columns: int, rows: int, step: float) -> np.ndarray:
     """Points (columns·rows, 2) around 0, `step` apart."""
     x, y = (step * (np.arange(side) - (side - 1) / 2) for side in (columns, rows))
     return np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureSpec(Spec):
+    """Points of a known mixture, by its name: the centers of the Gaussians, and their deviation."""
+
+    name: str
+    centers: tuple[tuple[float, ...], ...]
+    deviation: float
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The spec of a mixture of `MIXTURES`. Raises UserError for another name."""
+        mixture = open_points(name, "test").mixture
+        return cls(name, tuple(map(tuple, mixture.centers_KD.tolist())), mixture.deviation)
+
+    @property
+    def mixture(self) -> Mixture:
+        """The distribution of the points."""
+        return Mixture(np.array(self.centers), self.deviation)
 
 
 # The grid is that of VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018); their ring has

@@ -9,6 +9,8 @@ from advdl.metrics.correspondence import correlation, factor_correlations, mode_
 from advdl.metrics.density import (
     Divergence,
     Modes,
+    discriminator_errors,
+    distribution_metrics,
     js_divergence,
     mode_figures,
     mode_metrics,
@@ -16,7 +18,14 @@ from advdl.metrics.density import (
     optimal_value,
     wasserstein_1,
 )
-from advdl.metrics.discriminators import descend, two_sample_accuracy
+from advdl.metrics.discriminators import (
+    descend,
+    fit_discriminator,
+    jsd_by_discriminator,
+    judge,
+    saturation,
+    two_sample_accuracy,
+)
 from advdl.metrics.fidelity import (
     FeatureSet,
     Manifold,
@@ -123,14 +132,19 @@ __all__ = [
     "descend",
     "correlation",
     "detail",
+    "discriminator_errors",
+    "distribution_metrics",
     "exact_match",
     "factor_correlations",
     "fidelity_figures",
+    "fit_discriminator",
     "foreground_similarity",
     "frechet_distance",
     "frequency_weighted_iou",
     "gaussian_fit",
     "js_divergence",
+    "jsd_by_discriminator",
+    "judge",
     "kernel_distance",
     "linear_reconstructions",
     "manifold",
@@ -154,6 +168,7 @@ __all__ = [
     "place_features",
     "preferences",
     "rouge_l",
+    "saturation",
     "seasonal_drift",
     "seasonal_naive",
     "segmentation_figures",

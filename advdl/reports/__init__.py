@@ -9,6 +9,7 @@ from advdl.reports.edits import EditReport
 from advdl.reports.fidelity import RealImages
 from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.masks import MasksReport, mask_baselines, predict_masks
+from advdl.reports.mixtures import mixture_report
 from advdl.reports.poses import PoseReport
 from advdl.reports.reconstructions import ReconstructionsReport
 from advdl.reports.recurrent import LengthReport, MemoryReport, StatesReport

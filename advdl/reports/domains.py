@@ -294,8 +294,8 @@ def test_of(trained: Trained) -> data.Domains:
 
 def modes_of(mixture: data.Mixture, points: np.ndarray) -> dict[str, float]:
     """How points cover the modes of a mixture."""
-    known = metrics.mode_metrics(jnp.asarray(points), mixture.centers_KD, mixture.deviation)
-    return {k.replace(" ", "_").lower(): v for k, v in metrics.compute(known).items()}
+    found = metrics.mode_metrics(jnp.asarray(points), mixture.centers_KD, mixture.deviation)
+    return metrics.compute(found)
 
 
 def deviation(x: np.ndarray) -> float:

@@ -17,7 +17,6 @@ from advdl.train.learner import (
     initial,
     minimize,
     repeated,
-    scanned,
     together,
     training,
 )

@@ -3,7 +3,7 @@
 `minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax
 states that take turns inside one compiled step. Both are built of the same update of one `Player`.
 `together` lets whole learners that know nothing of each other see the same batches; `repeated` does
-several steps of one in a call, `scanned` all of them. Nothing here knows a model or a data set.
+several steps of one in a call. Nothing here knows a model or a data set.
 
 A batch is a tree of arrays whose leading axis B counts examples.
 """
@@ -402,28 +402,6 @@ def repeated(learner: Learner, times: int) -> Learner:
         return state, metrics
 
     return learner._replace(init=init, step=step)
-
-
-def scanned(
-    learner: Learner, draw: Callable[[Key], Batch], steps: int
-) -> Callable[[Key], tuple[State, Metrics]]:
-    """`run(key)`: a new state after so many steps on batches that `draw(key)` makes, all in one
-    loop for compiling, and the metrics of each step, stacked. For small networks trained on the way
-    to something else."""
-
-    def run(key):
-        key_init, key_draw, key = jax.random.split(key, 3)
-
-        def batch(t):
-            return draw(jax.random.fold_in(key_draw, t))
-
-        return jax.lax.scan(
-            lambda state, t: learner.step(state, batch(t), key),
-            learner.init(key_init, batch(0)),
-            jnp.arange(steps),
-        )
-
-    return run
 
 
 def _init(player: Player, key: Key, batch: Batch) -> PlayerState:

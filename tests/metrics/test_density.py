@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 from scipy.spatial.distance import jensenshannon
 
-from advdl import metrics
+from advdl import data, metrics
 from advdl.metrics import compute, merge
 
 
@@ -72,19 +72,46 @@ def test_modes_are_counted_by_the_rule_of_three_deviations():
     mask = jnp.array([1, 1, 1, 1, 1, 0])
     found = compute(jax.jit(lambda x: metrics.mode_metrics(x, centers, 0.1, mask))(x))
     share = np.array([1, 2]) / 3
-    assert found["modes"] == 2 and found["high quality"] == pytest.approx(3 / 5)
-    assert found["reverse KL"] == pytest.approx((share * np.log(3 * share)).sum())
+    assert found["modes"] == 2 and found["high_quality"] == pytest.approx(3 / 5)
+    assert found["reverse_kl"] == pytest.approx((share * np.log(3 * share)).sum())
 
 
 def test_modes_at_the_extremes():
     assert metrics.mode_figures([5, 5, 5], 15) == {
         "modes": 3,
-        "high quality": 1,
-        "reverse KL": pytest.approx(0),
+        "high_quality": 1,
+        "reverse_kl": pytest.approx(0),
     }
     assert metrics.mode_figures([0, 0, 0], 15) == {
         "modes": 0,
-        "high quality": 0,
-        "reverse KL": pytest.approx(np.log(3)),
+        "high_quality": 0,
+        "reverse_kl": pytest.approx(np.log(3)),
     }
-    assert metrics.mode_figures([9, 0, 0], 9)["reverse KL"] == pytest.approx(np.log(3))
+    assert metrics.mode_figures([9, 0, 0], 9)["reverse_kl"] == pytest.approx(np.log(3))
+
+
+def test_the_best_discriminator_has_no_error():
+    one, other = (data.Mixture(np.array([[m]]), s) for m, s in ((4.0, 0.5), (4.5, 0.7)))
+    x = one.places(10, 4001)[:, None]
+    p, q = one.density(x), other.density(x)
+    step = x[1, 0] - x[0, 0]
+    best = metrics.optimal_discriminator(p, q)
+    found = metrics.discriminator_errors(best, p, q, step)
+    assert found == pytest.approx({"d_error": 0, "d_mean": 0.5, "value_error": 0}, abs=1e-6)
+    off = metrics.discriminator_errors(0.9 * best, p, q, step)
+    assert off["d_error"] == pytest.approx(0.05, abs=1e-3) and off["value_error"] > 0.01
+    smooth = metrics.discriminator_errors(0.9 * best, p, q, step, real_label=0.9)
+    assert smooth == pytest.approx({"d_error": 0, "d_mean": 0.45}, abs=1e-6)
+
+
+def test_samples_are_near_data_by_their_divergence_on_the_line_and_by_their_modes_elsewhere():
+    line, ring = data.MIXTURES["normal"], data.MIXTURES["ring"]
+    x = np.asarray(line.sample(jax.random.key(0), 2000))
+    found = metrics.compute(metrics.distribution_metrics(line, jnp.asarray(x), jnp.asarray(x)))
+    assert found == {"jsd": 0}
+    far = metrics.compute(metrics.distribution_metrics(line, jnp.asarray(x), jnp.asarray(x + 9)))
+    assert far["jsd"] == pytest.approx(np.log(2), rel=1e-3)
+    centers = jnp.asarray(ring.centers_KD, jnp.float32)
+    mask = jnp.array([1.0] * 3 + [0.0] * 5)
+    found = metrics.compute(metrics.distribution_metrics(ring, centers, centers, mask))
+    assert found["modes"] == 3 and found["high_quality"] == 1
