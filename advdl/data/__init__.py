@@ -68,7 +68,7 @@ from advdl.data.selection import (
 )
 from advdl.data.sentences import Sentences, SentenceSpec, Texts, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
-from advdl.data.series import Parts, Series, open_series, read_series
+from advdl.data.series import Parts, Series, SeriesSpec, open_series, read_series
 from advdl.data.settings import AugmentationSettings, ViewSettings
 from advdl.data.source import ArraySource, Columns, Source, in_memory
 from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of

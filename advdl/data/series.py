@@ -5,6 +5,7 @@ origin is the place of the first value that is forecast: its history ends just b
 """
 
 import csv
+import dataclasses
 import datetime
 import importlib.util
 import io
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advdl.data.source import Bare, numbers
+from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
 
@@ -34,6 +36,11 @@ class Series(NamedTuple):
     def label(self, place: int) -> str:
         """The date of a value, or its place, counted from 1."""
         return self.labels[place] if self.labels else str(place + 1)
+
+    def end(self, first: int) -> "Series":
+        """The same from this place on, with the labels that the values have here."""
+        labels = tuple(self.label(place) for place in range(first, len(self.values)))
+        return self._replace(values=self.values[first:], labels=labels)
 
 
 def open_series(spec: str, season: int = 0) -> Series:
@@ -239,100 +246,120 @@ def waves(count: int = 1200) -> Series:
 BUILT_IN = {"co2": co2, "elnino": elnino, "sunspots": sunspots, "waves": waves}
 
 
-class Parts:
-    """A series in three parts, one after another in time, and windows of it.
+@dataclasses.dataclass(frozen=True)
+class SeriesSpec(Spec):
+    """What a forecaster must know of its series.
 
-    history, horizon: T and H. validation, test: shares of the series, at its end. normalized: (N,)
-    float32, the series less `mean`, over `scale`, both of the training part alone. Targets of a
-    window lie in its part, all of them; the histories of validation and test reach back into the
-    part before, which is past when they are forecast.
-
-    Raises UserError for a series that is too short for this, or constant where it is trained on.
+    name, unit, step, season: see `Series`. history, horizon: numbers of values that are read and
+    that are forecast. mean, scale: of the training part. naive_scale: mean absolute error of
+    seasonal-naive there, by which errors are scaled. values, labels: the end of the series, from
+    which a forecast goes on, with the date or the place of each.
     """
 
-    def __init__(
-        self,
-        series: Series,
-        history: int,
-        horizon: int,
-        validation: float = 0.15,
-        test: float = 0.2,
-    ):
-        self.series, self.history, self.horizon = series, history, horizon
-        count = len(series.values)
-        self.end = round(count * (1 - validation - test))
-        """Of the training part."""
-        self.begin = round(count * (1 - test))
-        """Of the test part."""
-        spans = {
-            "training": self.end,
-            "validation": self.begin - self.end,
-            "test": count - self.begin,
-        }
-        needed = {"training": history + horizon, "validation": horizon, "test": horizon}
-        for name, length in spans.items():
-            if length < needed[name]:
-                raise UserError(
-                    f"{series.name} is too short: {length} of its {count} values are its {name}"
-                    f" part, which needs {needed[name]}; take a longer series, or less --history"
-                    " and --horizon"
-                )
-        training = series.values[: self.end]
-        self.mean, self.scale = float(training.mean()), float(training.std())
-        if not self.scale > 1e-9 * max(1.0, abs(self.mean)):
-            raise UserError(
-                f"{series.name} is {self.mean:g} throughout its training part; there is nothing to"
-                " learn"
-            )
-        self.normalized = self.normalize(series.values)
+    name: str
+    unit: str
+    step: str
+    season: int
+    history: int
+    horizon: int
+    mean: float
+    scale: float
+    naive_scale: float
+    values: tuple[float, ...]
+    labels: tuple[str, ...]
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
         """float32, by the training part's mean and standard deviation."""
         return ((values - self.mean) / self.scale).astype(np.float32)
 
-    def training(self) -> "Windows":
-        """Windows at random origins."""
-        return Windows(
-            self, "train", np.arange(self.history, self.end - self.horizon + 1), random=True
+    def denormalize(self, values: np.ndarray) -> np.ndarray:
+        """float64, in the unit of the series."""
+        return values.astype(np.float64) * self.scale + self.mean
+
+    def end(self) -> Series:
+        """The end of the series."""
+        values = np.array(self.values)
+        return Series(self.name, values, self.labels, self.unit, self.step, self.season)
+
+
+class Parts:
+    """A series in three parts, one after another in time, and windows of it.
+
+    history, horizon: T and H; by default (0) two seasons and at least 24 values, and a season or 12
+    values where there is none. val, test: shares of the series, at its end. Values are normalized
+    by the mean and the standard deviation of the training part alone. Targets of a window lie in
+    its part, all of them; the histories of val and test reach back into the part before, which is
+    past when they are forecast.
+
+    Raises UserError for a history of less than a season, and for a series that is too short for
+    this, or constant where it is trained on.
+    """
+
+    def __init__(
+        self,
+        series: Series,
+        history: int = 0,
+        horizon: int = 0,
+        val: float = 0.15,
+        test: float = 0.2,
+    ):
+        self.series, season, count = series, series.season, len(series.values)
+        history = history or max(2 * season, 24)
+        horizon = horizon or (season if season > 1 else 12)
+        if history < season:
+            raise UserError(
+                f"--history is {history}; expected a season at least, which is {season}, for"
+                " seasonal-naive"
+            )
+        val_begin, test_begin = round(count * (1 - val - test)), round(count * (1 - test))
+        self.spans = {
+            "train": (0, val_begin),
+            "val": (val_begin, test_begin),
+            "test": (test_begin, count),
+        }
+        for name, (first, last) in self.spans.items():
+            needed = horizon + (history if name == "train" else 0)
+            if last - first < needed:
+                raise UserError(
+                    f"{series.name} is too short: {last - first} of its {count} values are its"
+                    f" {name} part, which needs {needed}; take a longer series, or less --history"
+                    " and --horizon"
+                )
+        training = series.values[:val_begin]
+        mean, scale = float(training.mean()), float(training.std())
+        if not scale > 1e-9 * max(1.0, abs(mean)):
+            raise UserError(
+                f"{series.name} is {mean:g} throughout its training part; there is nothing to learn"
+            )
+        end = series.end(max(0, count - max(history, 3 * horizon)))
+        self.spec = SeriesSpec(
+            series.name,
+            series.unit,
+            series.step,
+            season,
+            history,
+            horizon,
+            mean,
+            scale,
+            float(np.abs(training[season:] - training[:-season]).mean()),
+            tuple(end.values.tolist()),
+            end.labels,
         )
 
-    def held_out(self) -> "Windows":
-        """All windows of the validation part, then all of the test part."""
-        return Windows(
-            self, "test", np.concatenate([self.origins("validation"), self.origins("test")])
-        )
-
-    def origins(self, part: str) -> np.ndarray:
-        """Of all windows of `validation` or `test`, in the order of time."""
-        begin, end = (
-            (self.end, self.begin)
-            if part == "validation"
-            else (self.begin, len(self.series.values))
-        )
-        return np.arange(begin, end - self.horizon + 1)
-
-    def windows(self, values: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(histories (B, T), futures (B, H)) of values (N,) at these origins (B,)."""
-
-        def at(first, count):
-            return values[origins[:, None] + np.arange(first, first + count)]
-
-        return at(-self.history, self.history), at(0, self.horizon)
+    def source(self, part: str) -> "Windows":
+        """All windows of `val` or `test` in the order of time, or random ones of `train`."""
+        first, last = self.spans[part]
+        first += self.spec.history if part == "train" else 0
+        return Windows(self, part, np.arange(first, last - self.spec.horizon + 1))
 
 
 class Windows(Bare):
-    """A source: `{"history": float32 (B, T), "future": float32 (B, H), "test": bool (B,)}`,
-    normalized; `test` is whether the window is of the test part. random: every example draws its
-    origin among these, whatever its row."""
+    """A source: `{"history": float32 (B, T), "future": float32 (B, H)}`, normalized. In `train`
+    every example draws its origin among these, whatever its row."""
 
-    def __init__(self, parts: Parts, split: str, origins: np.ndarray, random: bool = False):
-        self.name, self.split, self.draws, self.origins = (
-            parts.series.name,
-            split,
-            int(random),
-            origins,
-        )
-        self._parts = parts
+    def __init__(self, parts: Parts, split: str, origins: np.ndarray):
+        self.name, self.split, self.origins = parts.series.name, split, origins
+        self.series, self.spec, self.draws = parts.series, parts.spec, int(split == "train")
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -341,5 +368,13 @@ class Windows(Bare):
         """See `Source.read`."""
         u = numbers(self, rows, u)
         origins = self.origins[(u[:, 0] * len(self)).astype(int) if self.draws else rows]
-        history, future = self._parts.windows(self._parts.normalized, origins)
-        return {"history": history, "future": future, "test": origins >= self._parts.begin}
+        history, future = map(self.spec.normalize, self.values(origins))
+        return {"history": history, "future": future}
+
+    def values(self, origins: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(histories (B, T), futures (B, H)) at these origins (B,), by default all, float64 in the
+        unit of the series."""
+        origins = self.origins if origins is None else origins
+        history, horizon = self.spec.history, self.spec.horizon
+        both = self.series.values[origins[:, None] + np.arange(-history, horizon)]
+        return both[:, :history], both[:, history:]

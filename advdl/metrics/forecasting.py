@@ -60,10 +60,27 @@ BASELINES: Mapping[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
 }
 
 
-def naive_scale(values: np.ndarray, season: int) -> float:
-    """What the mean absolute scaled error is scaled by: the mean absolute error of seasonal-naive
-    over the training values (N,) (Hyndman & Koehler 2006, for seasonal series)."""
-    return float(np.abs(values[season:] - values[:-season]).mean())
+def horizon_errors(mae_H: np.ndarray, rmse_H: np.ndarray, scale: float) -> dict[str, float]:
+    """`mae_first_step`, `rmse_first_step` and `mase_first_step`, and where there are several steps
+    ahead the same of `last_step` and of `all_steps`.
+
+    mae_H, rmse_H: errors by steps ahead. scale: the mean absolute error of seasonal-naive over the
+    training values, by which the mean absolute scaled error is scaled (Hyndman & Koehler 2006, for
+    seasonal series).
+    """
+    columns = {"first_step": slice(1), "last_step": slice(-1, None), "all_steps": slice(None)}
+    found = {}
+    for column, steps in columns.items() if len(mae_H) > 1 else [("first_step", slice(1))]:
+        found[f"mae_{column}"] = mae = float(np.mean(mae_H[steps]))
+        found[f"rmse_{column}"] = float(np.sqrt(np.mean(np.square(rmse_H[steps]))))
+        found[f"mase_{column}"] = mae / scale if scale else float("nan")
+    return found
+
+
+def error_quantiles(error_NH: np.ndarray, share: float) -> np.ndarray:
+    """(2, H): between these lie the middle `share` of the errors of every step ahead. Added to a
+    forecast they make an interval that holds as long as the errors are like these."""
+    return np.quantile(error_NH, [0.5 - share / 2, 0.5 + share / 2], axis=0)
 
 
 def skill(error: float, reference: float) -> float:

@@ -17,11 +17,15 @@ def draw_forecasts(
     title: str = "",
     ylabel: str = "",
     truth: str = "the series",
+    intervals: Sequence[tuple[int, np.ndarray]] = (),
+    interval_label: str = "",
 ) -> pathlib.Path:
     """Draws a series (N,) and over it, for each label, forecasts (place of the first value
     forecast, values (H,)), each joined to the value before it; into a PNG; returns its path.
     labels: of the values, written below; places by default.
 
+    intervals: places and (2, H), the lowest and highest values, as areas in the color of the first
+      label's forecasts.
     Forecasts may go on beyond the end. Where they begin there is a dot.
     """
     with figure.style():
@@ -46,11 +50,16 @@ def draw_forecasts(
                 )
                 if number == 0:
                     axis.plot(at[:1], joined[:1], "o", color=color, markersize=4, zorder=4)
+        for n, (origin, ends) in enumerate(intervals):
+            at, own = np.arange(origin, origin + ends.shape[1]), None if n else interval_label
+            axis.fill_between(at, *ends, color=figure.COLORS[0], alpha=0.15, linewidth=0, label=own)
         if len(labels):
             places: list[int] = np.unique(np.linspace(0, len(values) - 1, 6).astype(int)).tolist()
             axis.set_xticks(places, [labels[n] for n in places])
         axis.margins(x=0.01)
         axis.set_ylabel(ylabel)
         axis.set_title(title)
-        drawing.legend(loc="outside lower center", ncols=min(1 + len(forecasts), 5))
+        drawing.legend(
+            loc="outside lower center", ncols=min(1 + len(forecasts) + bool(intervals), 6)
+        )
         return figure.save(drawing, path)

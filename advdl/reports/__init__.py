@@ -7,6 +7,7 @@ from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.domains import ImagesReport, PointsReport
 from advdl.reports.edits import EditReport
 from advdl.reports.fidelity import RealImages
+from advdl.reports.forecasts import ForecastReport
 from advdl.reports.generated import GAME_ALARMS, GeneratedReport
 from advdl.reports.masks import MasksReport, mask_baselines, predict_masks
 from advdl.reports.mixtures import mixture_report

@@ -29,7 +29,7 @@ class ComparisonReport:
     rules: what has to hold for the claim, fixed before the run, such as `metrics.Bounds`.
     figures: metric -> what it is in prose. `"test/accuracy"` is taken from the last evaluation;
       `"train/loss"` is its mean over the last tenth of the updates. The page opens with the first.
-    references: label -> value of that first figure that a trivial method has.
+    references: label -> value of the figures it opens with that a trivial method has.
     shown: the names whose figures the page opens with (default: the first three).
     sections: functions of `Trained` that draw what is particular, and return a section each. The
       first picture is the page's.
@@ -66,8 +66,8 @@ class ComparisonReport:
         curves = trained.folder / "curves.png"
         present.draw_curves(trained.lines(), curves, self.panels(), share=len(self.groups) == 2)
         table = {
-            name: {label: spread(found[metric][name]) for metric, label in self.figures.items()}
-            for name in self.comparison.learners
+            label: {name: spread(values) for name, values in found[metric].items()}
+            for metric, label in self.figures.items()
         }
         sections = [
             *(section(trained) for section in self.sections),
@@ -78,13 +78,14 @@ class ComparisonReport:
         return present.Page(picture, self.headlines(found), sentence, sections)
 
     def headlines(self, found: metrics.Figures) -> list[present.Figure]:
-        """The first figure of up to three names, beside the references."""
-        metric, label = next(iter(self.figures.items()))
+        """The first figure of up to three names, or several of a single one, and the references."""
         baseline = ", ".join(f"{name} {value:.4g}" for name, value in self.references.items())
+        names = self.shown or list(self.comparison.learners)[:3]
         return [
             present.Figure(f"{label}: {name}", spread(found[metric][name]), baseline)
-            for name in self.shown or list(self.comparison.learners)[:3]
-        ]
+            for metric, label in self.figures.items()
+            for name in names
+        ][: 3 if len(names) == 1 else len(names)]
 
     def found(self, trained: Trained) -> dict[str, dict[str, list[float]]]:
         """By metric and by name, the figure of each seed."""

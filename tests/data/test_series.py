@@ -1,6 +1,7 @@
 """Series: what a file may hold, and that nothing later leaks into what is earlier."""
 
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -120,51 +121,65 @@ def line(count):
 
 def test_parts_follow_one_another_and_windows_keep_to_them():
     parts = data.Parts(line(100), 6, 3, 0.2, 0.3)
-    assert (parts.end, parts.begin) == (50, 70)
+    assert parts.spans == {"train": (0, 50), "val": (50, 70), "test": (70, 100)}
 
     def own(found):
-        return np.rint(found * parts.scale + parts.mean)
+        return np.rint(parts.spec.denormalize(found))
 
-    training = parts.training()
+    training = parts.source("train")
     u = np.linspace(0, 1, 2000, endpoint=False)[:, None]
     found = training.read(np.zeros(2000, int), u)
-    assert (
-        found["history"].shape == (2000, 6)
-        and found["future"].shape == (2000, 3)
-        and not found["test"].any()
-    )
+    assert found["history"].shape == (2000, 6) and found["future"].shape == (2000, 3)
     assert own(found["history"]).min() == 0 and own(found["future"]).max() == 49
     assert len(np.unique(found["history"][:, 0])) == len(training) == 50 - 6 - 3 + 1
-    held_out = parts.held_out()
-    assert held_out.draws == 0 and len(held_out) == (20 - 2) + (30 - 2)
-    found = held_out.read(np.arange(len(held_out)))
-    both = own(np.concatenate([found["history"], found["future"]], 1))
-    np.testing.assert_array_equal(np.diff(both), 1)
-    for part, (first, last) in {False: (50, 69), True: (70, 99)}.items():
-        future = own(found["future"][found["test"] == part])
-        assert (future.min(), future.max()) == (first, last)
+    for part, (first, last) in {"val": (50, 69), "test": (70, 99)}.items():
+        source = parts.source(part)
+        assert source.draws == 0 and len(source) == last - first + 1 - 2
+        found = source.read(np.arange(len(source)))
+        both = own(np.concatenate([found["history"], found["future"]], 1))
+        np.testing.assert_array_equal(np.diff(both), 1)
+        assert (both[:, 6:].min(), both[:, 6:].max()) == (first, last)
+        np.testing.assert_array_equal(np.concatenate(source.values(), 1), both)
+
+
+def test_a_spec_has_the_end_of_the_series_and_is_stored(tmp_path):
+    spec = data.Parts(line(100), 6, 3, 0.2, 0.3).spec
+    assert spec == data.Spec.from_json(json.loads(json.dumps(spec.to_json())))
+    end = spec.end()
+    assert end.values.tolist() == list(range(91, 100)) and end.label(8) == "100"
+    assert spec.naive_scale == 2  # of a season of 2 on a slope of 1
 
 
 def test_normalization_sees_the_training_part_alone():
     series = data.open_series("waves")
     parts = data.Parts(series, 48, 24)
     changed = series.values.copy()
-    changed[parts.end :] = 1e6
+    _, end = parts.spans["train"]
+    changed[end:] = 1e6
     other = data.Parts(series._replace(values=changed), 48, 24)
-    assert (other.mean, other.scale) == (parts.mean, parts.scale)
-    np.testing.assert_array_equal(other.normalized[: parts.end], parts.normalized[: parts.end])
-    training = parts.normalized[: parts.end].astype(np.float64)
+    assert (other.spec.mean, other.spec.scale) == (parts.spec.mean, parts.spec.scale)
+    training = parts.spec.normalize(series.values[:end]).astype(np.float64)
     assert training.mean() == pytest.approx(0, abs=1e-5) and training.std() == pytest.approx(
         1, abs=1e-5
     )
 
 
+def test_history_and_horizon_follow_the_season_where_they_are_not_given():
+    def sizes(season, *given):
+        spec = data.Parts(data.open_series("waves", season), *given).spec
+        return spec.history, spec.horizon
+
+    assert sizes(0) == (48, 24) and sizes(1) == (24, 12) and sizes(30, 40) == (40, 30)
+    with pytest.raises(UserError, match="expected a season at least, which is 24"):
+        sizes(24, 20)
+
+
 def test_a_series_that_does_not_do_is_refused():
     with pytest.raises(
-        UserError, match="too short: 32 of its 50 values are its training part, which needs 40"
+        UserError, match="too short: 32 of its 50 values are its train part, which needs 40"
     ):
         data.Parts(line(50), 30, 10)
-    with pytest.raises(UserError, match="its validation part, which needs 10"):
+    with pytest.raises(UserError, match="its val part, which needs 10"):
         data.Parts(line(60), 20, 10)
     with pytest.raises(UserError, match="nothing to learn"):
         data.Parts(data.Series("flat", np.full(100, 3.0)), 6, 3)

@@ -8,33 +8,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from advdl import data, metrics
+
 EVERY = ["--steps", 4, "--evaluate-every", 2, "--log-every", 2, "--save-every", 2, "--batch", 8]
 TINY = ["--data", "waves", "--features", 4, "--seeds", 2, "--history", 26, "--horizon", 6, *EVERY]
 
 
-def small(load, **settings):
-    module = load("forecast")
-    config = module.Config(data="waves", features=4, seeds=2, history=26, horizon=6, **settings)
-    parts = module.data.Parts(module.data.open_series("waves"), 26, 6)
-    return module, config, parts
+def small(load, opened, **settings):
+    config = load("forecast").Config(
+        data="waves", features=4, seeds=2, history=26, horizon=6, **settings
+    )
+    return opened("forecast", config)
 
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
-def test_it_is_trained_judged_drawn_resumed_and_asked(verb, tmp_path, decoder):
+def test_it_is_trained_drawn_resumed_and_asked(verb, load, tmp_path, monkeypatch, decoder):
     run = tmp_path / "run"
     flags = [*TINY, "--decoder", decoder, "--schedule", "constant"]
     status, _, err = verb("forecast", "train", "--run", run, *flags)
     assert status == 0, err
-    judged = json.loads((run / "verdict.json").read_text())
-    assert (
-        set(judged["skill"]) == {"1 step", "6 steps", "1 to 6 steps"}
-        and judged["verdict"].count("ahead the network") == 3
-    )
-    assert (
-        set(judged["persistence"]["1 step"]) == {"MAE", "RMSE", "MASE"}
-        and "network, seed 1" in judged
-    )
+    verdict = json.loads((run / "verdict.json").read_text())
+    for column in ("first_step", "last_step", "all_steps"):
+        for what in ("skill", "mae", "rmse", "mase"):
+            assert len(verdict[f"test/{what}_{column}"]["lstm"]) == 2
+    assert verdict["holds"] is False and "1 to 6 steps ahead" in verdict["verdict"]
+    assert np.shape(json.loads((run / "intervals.json").read_text())["offsets"]) == (2, 6)
     for name in ("ahead.png", "test.png", "curves.png"):
         with Image.open(run / "report" / name) as image:
             assert image.width > 500
@@ -48,11 +47,16 @@ def test_it_is_trained_judged_drawn_resumed_and_asked(verb, tmp_path, decoder):
     assert resumed == straight
     status, out, err = verb("forecast", "evaluate", "--run", run, "--json", "--baselines")
     found = json.loads(out)
-    assert (
-        status == 0
-        and len(found["s0/RMSE by step"]) == len(found["seasonal-naive/RMSE by step"]) == 6
-    ), err
-    assert found["s0/RMSE by step"][0] == pytest.approx(found["s0/RMSE, 1 step"], rel=1e-5)
+    assert status == 0, err
+    by_step = found["test/lstm-s0/rmse_by_step"]
+    assert len(by_step) == len(found["test/seasonal_naive/rmse_by_step"]) == 6
+    assert by_step[0] == pytest.approx(found["test/lstm-s0/rmse_first_step"], rel=1e-5)
+    assert len(found["val/lstm-s1/rmse_by_step"]) == 6
+
+    def closed(*_):
+        raise AssertionError("predict opens no data")
+
+    monkeypatch.setattr(load("forecast").data, "open_series", closed)
     status, out, err = verb(
         "forecast", "predict", "--run", run, "--out", tmp_path / "out", "--json"
     )
@@ -68,13 +72,13 @@ def test_it_is_trained_judged_drawn_resumed_and_asked(verb, tmp_path, decoder):
         assert float(row["forecast"]) == pytest.approx(
             (float(row["seed 0"]) + float(row["seed 1"])) / 2, rel=1e-5
         )
+        assert float(row["low"]) < float(row["high"])
     assert (tmp_path / "out" / "forecast.png").exists()
 
 
 @pytest.mark.experiments
-def test_a_series_of_ones_own_is_trained_on_and_gone_on_with(verb, load, tmp_path):
-    module = load("forecast")
-    values = module.data.open_series("waves").values[:300]
+def test_a_series_of_ones_own_is_trained_on_and_gone_on_with(verb, tmp_path):
+    values = data.open_series("waves").values[:300]
     own = tmp_path / "own.csv"
     own.write_text("day,depth\n" + "".join(f"d{n},{value:.5f}\n" for n, value in enumerate(values)))
     run = tmp_path / "run"
@@ -116,77 +120,59 @@ def test_one_step_without_a_season_is_enough(verb, tmp_path):
         "forecast", "train", "--run", run, *TINY, "--season", 1, "--horizon", 1, "--seeds", 1
     )
     assert status == 0, err
-    judged = json.loads((run / "verdict.json").read_text())
-    assert set(judged["skill"]) == {"1 step"} and judged["seasonal-naive"] == judged["persistence"]
+    verdict = json.loads((run / "verdict.json").read_text())
+    assert {metric for metric in verdict if "/" in metric} == {
+        f"test/{what}_first_step" for what in ("skill", "mae", "rmse", "mase")
+    }
+    assert isinstance(verdict["test/skill_first_step"]["lstm"][0], float)
 
 
 @pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
-def test_values_that_come_later_change_no_forecast(load, decoder):
-    module, config, parts = small(load, decoder=decoder)
-    changed = parts.series.values.copy()
-    changed[parts.begin + 5 :] += 100
-    other = module.data.Parts(parts.series._replace(values=changed), 26, 6)
-    held_out = [own.held_out().read(np.arange(len(own.held_out()))) for own in (parts, other)]
-    history, future = held_out[0]["history"], held_out[0]["future"]
-    network = module.Forecasts(config, parts)
-    variables = network.module.init(jax.random.key(0), history[:1], future[:1])
-    variables = jax.tree.map(lambda x: x + 0.1, variables)
-    before, after = (
-        np.asarray(network.module.apply(variables, found["history"])) for found in held_out
+def test_values_that_come_later_change_no_forecast(load, opened, decoder):
+    splits, experiment = small(load, opened, decoder=decoder)
+    test = splits.evaluations["test"].source
+    begin, changed = int(test.origins[0]), test.series.values.copy()
+    changed[begin + 5 :] += 100
+    other = data.Parts(test.series._replace(values=changed), 26, 6).source("test")
+    rows = np.arange(len(test))
+    state = experiment.learner.init(jax.random.key(0), test.read(rows[:1]))
+    state = state.replace(
+        players={
+            name: player.replace(params=jax.tree.map(lambda x: x + 0.1, player.params))
+            for name, player in state.players.items()
+        }
     )
-    early = parts.held_out().origins <= parts.begin + 5
+    forecast = experiment.learner.functions["lstm-s0/forecast"]
+    before, after = (np.asarray(forecast(state, own.read(rows))) for own in (test, other))
+    early = test.origins <= begin + 5
     np.testing.assert_array_equal(before[early], after[early])
     assert (before[~early] != after[~early]).any(1).all()
 
 
-def test_errors_of_the_untrained_network_are_those_of_persistence(load):
+def test_errors_of_the_untrained_network_are_those_of_persistence(load, opened):
     """Which is what it begins as; by the learner's evaluation over padded batches, and by the
-    table."""
-    module, config, parts = small(load)
-    experiment = module.build(config)
-    batches = module.data.EvalBatches(parts.held_out(), 50)
+    baselines."""
+    splits, experiment = small(load, opened)
+    test = splits.evaluations["test"].source
+    batches = data.EvalBatches(test, 50)
     state = experiment.learner.init(jax.random.key(0), batches[0])
     evaluate = jax.jit(experiment.learner.evaluate)
     total = evaluate(state, batches[0])
     for number in range(1, len(batches)):
-        total = module.metrics.merge(total, evaluate(state, batches[number]))
-    figures, free = module.metrics.compute(total), experiment.baselines()
-    values, origins = parts.series.values, parts.origins("test")
+        total = metrics.merge(total, evaluate(state, batches[number]))
+    figures, naive = metrics.compute(total), experiment.baselines(splits)
+    values, origins = test.series.values, test.origins
     by_hand = [np.abs(values[origins + h] - values[origins - 1]).mean() for h in range(6)]
-    np.testing.assert_allclose(free["persistence/MAE by step"], by_hand)
+    np.testing.assert_allclose(naive["test/persistence/mae_by_step"], by_hand)
     by_hand = [
         np.sqrt(np.square(values[origins + h] - values[origins + h - 24]).mean()) for h in range(6)
     ]
-    np.testing.assert_allclose(free["seasonal-naive/RMSE by step"], by_hand)
-    for what in ("MAE by step", "RMSE by step"):
-        np.testing.assert_allclose(figures[f"s1/{what}"], free[f"persistence/{what}"], rtol=1e-4)
-    board = module.Board(config, module.Forecasts(config, parts))
-    own, last = board.table(figures, "s0"), board.table(free, "persistence")
-    assert own["1 to 6 steps"] == pytest.approx(last["1 to 6 steps"], rel=1e-4)
-    train = values[: parts.end]
-    assert last["1 step"]["MASE"] == pytest.approx(
-        last["1 step"]["MAE"] / np.abs(train[24:] - train[:-24]).mean()
-    )
-
-
-def test_the_verdict_is_on_every_seed_against_the_best_that_costs_nothing(load):
-    module, config, parts = small(load)
-    board = module.Board(config, module.Forecasts(config, parts))
-    least = min(board.baselines[f"{name}/RMSE by step"][0] for name in module.metrics.BASELINES)
-    for factors, word in (
-        ((0.5, 0.9), "the network beats"),
-        ((0.5, 1.1), "in 1 of 2 beats"),
-        ((1.2, 1.1), "does not beat"),
-    ):
-        figures = {}
-        for n, factor in enumerate(factors):
-            figures |= {
-                f"s{n}/MAE by step": np.full(6, 0.1),
-                f"s{n}/RMSE by step": np.full(6, factor * least),
-            }
-        found = board.judge(figures)
-        assert word in found["verdict"].split(";")[0]
-        assert found["skill"]["1 step"]["network, seed 0"] == pytest.approx(1 - factors[0] ** 2)
+    np.testing.assert_allclose(naive["test/seasonal_naive/rmse_by_step"], by_hand)
+    for what in ("mae_by_step", "rmse_by_step"):
+        own = figures[f"lstm-s1/{what}"]
+        np.testing.assert_allclose(own, naive[f"test/persistence/{what}"], rtol=1e-4)
+    train = values[: int(splits.evaluations["val"].source.origins[0])]
+    assert splits.spec.naive_scale == pytest.approx(np.abs(train[24:] - train[:-24]).mean())
 
 
 @pytest.mark.parametrize(
@@ -202,7 +188,7 @@ def test_the_verdict_is_on_every_seed_against_the_best_that_costs_nothing(load):
         (["--data", "csv:none.csv"], "none.csv cannot be read"),
         (["--history", 20], "--history is 20; expected a season at least, which is 24"),
         (["--horizon", 400], "too short"),
-        (["--test", 0.5], "--test is 0.5; expected a share above 0 and at most 0.4"),
+        (["--test", 0.5], "--test is 0.5; expected more than 0 and at most 0.4"),
         (["--validation", 0], "--validation is 0.0"),
         (["--decoder", "both"], "invalid choice 'both'"),
         (["--seeds", 0], "--seeds is 0"),

@@ -36,7 +36,6 @@ def test_a_wave_on_a_slope_is_known_with_drift():
 
 
 def test_scores_by_hand():
-    assert metrics.naive_scale(np.array([1.0, 5, 2, 8]), 2) == 2
     assert (
         metrics.skill(1.0, 2.0) == 0.75
         and metrics.skill(2.0, 2.0) == 0
@@ -50,3 +49,26 @@ def test_scores_by_hand():
         np.array([[1.0, 9.0], [7.0, 25.0]]), np.array([1.0, 1.0])
     ).compute()
     np.testing.assert_allclose(found, [2, 17**0.5], rtol=1e-6)
+
+
+def test_errors_of_the_first_the_last_and_all_steps():
+    found = metrics.horizon_errors(np.array([1.0, 2.0, 6.0]), np.array([1.0, 3.0, 5.0]), 2.0)
+    assert found["mae_first_step"] == 1 and found["mae_last_step"] == 6
+    assert found["mae_all_steps"] == 3 and found["mase_all_steps"] == 1.5
+    assert (
+        found["rmse_all_steps"] == pytest.approx((35 / 3) ** 0.5) and found["rmse_last_step"] == 5
+    )
+    assert set(metrics.horizon_errors(np.ones(1), np.ones(1), 1.0)) == {
+        "mae_first_step",
+        "rmse_first_step",
+        "mase_first_step",
+    }
+    assert np.isnan(metrics.horizon_errors(np.ones(1), np.ones(1), 0.0)["mase_first_step"])
+
+
+def test_quantiles_hold_their_share_of_the_errors():
+    error = np.random.default_rng(0).normal(size=(4000, 2)) * [1, 5]
+    low, high = metrics.error_quantiles(error, 0.8)
+    inside = ((low <= error) & (error <= high)).mean(0)
+    np.testing.assert_allclose(inside, 0.8, atol=0.001)
+    assert (high[1] - low[1]) / (high[0] - low[0]) == pytest.approx(5, rel=0.1)

@@ -54,7 +54,7 @@ def test_the_page_and_the_verdict_have_every_figure_by_name_and_seed(tmp_path):
     assert "worst of 2 seeds has accuracy on the test set 0.95 (at least 0.9)" in verdict["verdict"]
     assert verdict["test/accuracy"] == {"a": [0.95, 0.97], "b": [0.5, 0.6]}
     assert verdict["train/loss"] == {"a": [1 / 20] * 2, "b": [1 / 20] * 2}
-    assert page.sections[-1].figures["b"]["accuracy on the test set"] == "0.55 (0.5 … 0.6)"
+    assert page.sections[-1].figures["accuracy on the test set"]["b"] == "0.55 (0.5 … 0.6)"
     with Image.open(tmp_path / "report" / page.picture) as image:
         assert image.width > 500
     present.write_report(tmp_path / "report", "a run", page)
