@@ -78,6 +78,7 @@ class ForecastReport(NamedTuple):
             [metrics.Bounds(at_least=dict.fromkeys(skills, 0.0))],
             skills | errors,
             {"no better than it": 0.0},
+            leading=len(skills),
             sections=[self.windows_section, self.errors_section],
             curves=curves,
             measure=measure,
