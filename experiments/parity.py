@@ -101,16 +101,9 @@ def build(config: Config, spec: data.TaskSpec) -> cli.Experiment:
 
     names = cli.parse_choices(config.networks, "--networks", ("rnn", "lstm", "gru", "window"))
     compared = train.Comparison({name: learner(name) for name in names}, config.seeds)
-    by_length = reports.LengthReport(compared, "test/accuracy_by_length", config.longest)
-    states = reports.StatesReport(compared, data.parse_bits, data.parity, ("even", "odd"))
-    report = reports.ComparisonReport(
-        compared,
-        "A network with a state answers at lengths never seen, and a window stays at chance.",
-        RULES,
-        {UNSEEN: "accuracy at lengths never seen", "train/accuracy": "accuracy in training"},
-        sections=[by_length, states],
-        references={"chance": 0.5},
-    )
+    states = reports.ParityReport(compared, config.longest)
+    claim = "A network with a state answers at lengths never seen, and a window stays at chance."
+    report = states.comparison_report(claim, RULES)
     return cli.Experiment(compared.learner, report, states.predict, units=data.task_units)
 
 

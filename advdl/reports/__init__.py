@@ -13,7 +13,7 @@ from advdl.reports.masks import MasksReport, mask_baselines, predict_masks
 from advdl.reports.mixtures import mixture_report
 from advdl.reports.poses import PoseReport
 from advdl.reports.reconstructions import ReconstructionsReport
-from advdl.reports.recurrent import LengthReport, MemoryReport, StatesReport
+from advdl.reports.recurrent import MemoryReport, ParityReport
 from advdl.reports.sentences import SentencesReport
 from advdl.reports.sequences import CaptionReport, TranslationReport
 from advdl.reports.texts import LanguageReport

@@ -47,8 +47,8 @@ class ForecastReport(NamedTuple):
         }
 
         def measure(trained, member):
-            by_step = (trained.figures[f"test/{member}/{what}_by_step"] for what in ("mae", "rmse"))
-            found = metrics.horizon_errors(*by_step, self.spec.naive_scale)
+            mae, rmse = (trained.figures[f"test/{member}/{w}_by_step"] for w in ("mae", "rmse"))
+            found = metrics.horizon_errors(mae, rmse, self.spec.naive_scale)
             for column, name in best.items():
                 error, least = found[f"rmse_{column}"], naive[name][f"rmse_{column}"]
                 found[f"skill_{column}"] = metrics.skill(error, least)

@@ -1,7 +1,7 @@
 """Recurrent networks: answers by length, states while a sequence is read, and how far back the
 error reaches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,20 +13,33 @@ from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.trained import Trained
 
 
-class LengthReport(NamedTuple):
-    """A section on a metric by length, a line for each seed; on a share whose chance is one half.
+class ParityReport(NamedTuple):
+    """The report on networks that tell the parity of bits after every step: answers by length, and
+    the states of the first seed of each network while it reads.
 
-    comparison: the names and seeds. metric: an evaluation's, (T,) for each member. longest: the
-    longest sequence of the training.
+    comparison: learners with a function `outputs`, `{"sequence": (B, T, 2)} -> (logits (B, T, 2),
+    {"states": (B, T, H)})`, and the metrics `accuracy` of `train` and `accuracy_unseen` and
+    `accuracy_by_length` (T,) of `test`. longest: the longest sequence in training.
     """
 
     comparison: train.Comparison
-    metric: str
     longest: int
 
-    def __call__(self, trained: Trained) -> present.Section:
+    def comparison_report(self, claim: str, rules: Sequence[metrics.Rule]) -> ComparisonReport:
+        """The report on the accuracies, with these sections; see `ComparisonReport`."""
+        labels = {
+            "test/accuracy_unseen": "accuracy at lengths never seen",
+            "train/accuracy": "accuracy in training",
+        }
+        sections = [self.lengths, self.states]
+        return ComparisonReport(
+            self.comparison, claim, rules, labels, {"chance": 0.5}, sections=sections
+        )
+
+    def lengths(self, trained: Trained) -> present.Section:
+        """The accuracy by length, a line for each seed."""
         present.draw_by_step(
-            self.comparison.figures(trained.figures, self.metric),
+            self.comparison.figures(trained.figures, "test/accuracy_by_length"),
             trained.folder / "lengths.png",
             "right answers by the length of the sequence",
             ylabel="share",
@@ -36,21 +49,8 @@ class LengthReport(NamedTuple):
         )
         return present.Section("Right answers by length", LENGTHS, ["lengths.png"])
 
-
-class StatesReport(NamedTuple):
-    """A section on the states of the first seed of each network while it reads a sequence of bits.
-
-    comparison: learners with a function `outputs`, `{"sequence": (B, T, 2)} -> (logits (B, T, 2),
-    {"states": (B, T, H)})`. parse: text -> bits (T,), or a UserError. answers: bits (T,) -> right
-    answers (T,). classes: the two answers in words.
-    """
-
-    comparison: train.Comparison
-    parse: Callable[[str], np.ndarray]
-    answers: Callable[[np.ndarray], np.ndarray]
-    classes: Sequence[str]
-
-    def __call__(self, trained: Trained) -> present.Section:
+    def states(self, trained: Trained) -> present.Section:
+        """The states while sixty random bits are read."""
         text = "".join(map(str, np.random.default_rng(0).integers(0, 2, 60)))
         answers = self.draw(trained, text, trained.folder / "states.png")
         told = {name: "".join(map(str, each)) for name, each in answers.items()}
@@ -58,8 +58,8 @@ class StatesReport(NamedTuple):
 
     def draw(self, trained: Trained, text: str, path: Path) -> dict[str, np.ndarray]:
         """Draws the states into a PNG; returns the answers (T,) of each network."""
-        bits = self.parse(text)
-        right = 2.0 * self.answers(bits) - 1
+        bits = data.parse_bits(text)
+        right = 2.0 * data.parity(bits) - 1
         rows, answers = {"input, and right answer": np.stack([2.0 * bits - 1, right], 1)}, {}
         for name in self.comparison.learners:
             sequence = np.eye(2, dtype=np.float32)[bits[None]]
@@ -77,9 +77,9 @@ class StatesReport(NamedTuple):
             raise UserError("give sequences of 0 and 1, as in: predict 0110101 111")
         found = {}
         for number, text in enumerate(options.sequences):
-            right = {"right": self.answers(self.parse(text))}
-            answers = self.draw(trained, text, folder / f"states_{number}.png")
-            found[text] = {name: self.classes[a[-1]] for name, a in (right | answers).items()}
+            answers = {"right": data.parity(data.parse_bits(text))}
+            answers |= self.draw(trained, text, folder / f"states_{number}.png")
+            found[text] = {name: ("even", "odd")[own[-1]] for name, own in answers.items()}
         return found
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from advdl import data, train
 from advdl.errors import UserError
-from advdl.reports import LengthReport, MemoryReport, StatesReport
+from advdl.reports import MemoryReport, ParityReport
 
 COMPARISON = train.Comparison({"good": None, "bad": None}, 2)
 
@@ -30,7 +30,7 @@ def trained(folder):
 
 
 def report():
-    return StatesReport(COMPARISON, data.parse_bits, data.parity, ("even", "odd"))
+    return ParityReport(COMPARISON, 10)
 
 
 def test_predictions_are_the_first_seeds_answers_at_the_end_beside_the_right_one(tmp_path):
@@ -56,10 +56,10 @@ def test_what_is_no_sequence_is_refused(tmp_path, sequences, line):
 
 def test_sections_show_what_was_read_and_answered_and_the_accuracy_by_length(tmp_path):
     given = trained(tmp_path)
-    section = report()(given)
+    section = report().states(given)
     bits = data.parse_bits(section.figures["input"])
     assert section.figures["good"] == "".join(map(str, data.parity(bits))) and len(bits) == 60
-    LengthReport(COMPARISON, "test/accuracy_by_length", 10)(given)
+    report().lengths(given)
     assert (tmp_path / "states.png").exists() and (tmp_path / "lengths.png").exists()
 
 
