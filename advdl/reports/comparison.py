@@ -28,9 +28,8 @@ class ComparisonReport:
     comparison: the names and seeds. claim: the sentence that the run is to decide.
     rules: what has to hold for the claim, fixed before the run, such as `metrics.Bounds`.
     figures: metric -> what it is in prose. `"test/accuracy"` is taken from the last evaluation;
-      `"train/loss"` is its mean over the last tenth of the updates.
-    leading: the page opens with so many of the figures, which have the references.
-    references: label -> value that a trivial method has.
+      `"train/loss"` is its mean over the last tenth of the updates. The page opens with the first.
+    references: label -> value of that first figure that a trivial method has.
     shown: the names whose figures the page opens with (default: the first three).
     sections: functions of `Trained` that draw what is particular, and return a section each. The
       first picture is the page's.
@@ -49,7 +48,6 @@ class ComparisonReport:
     rules: Sequence[metrics.Rule]
     figures: Mapping[str, str]
     references: Mapping[str, float] = field(default_factory=dict)
-    leading: int = 1
     shown: Sequence[str] = ()
     sections: Sequence[Callable[[Trained], present.Section]] = ()
     curves: Sequence[Curve] = ()
@@ -80,11 +78,11 @@ class ComparisonReport:
         return present.Page(picture, self.headlines(found), sentence, sections)
 
     def headlines(self, found: metrics.Figures) -> list[present.Figure]:
-        """The figures that the page opens with, beside the references."""
+        """The first figure of up to three names, beside the references."""
+        metric, label = next(iter(self.figures.items()))
         baseline = ", ".join(f"{name} {value:.4g}" for name, value in self.references.items())
         return [
             present.Figure(f"{label}: {name}", spread(found[metric][name]), baseline)
-            for metric, label in list(self.figures.items())[: self.leading]
             for name in self.shown or list(self.comparison.learners)[:3]
         ]
 

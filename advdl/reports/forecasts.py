@@ -12,7 +12,7 @@ import numpy as np
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
 from advdl.present import files
-from advdl.reports.comparison import ComparisonReport, Curve
+from advdl.reports.comparison import ComparisonReport, Curve, spread
 from advdl.reports.trained import Trained
 
 SHARE = 0.8
@@ -77,14 +77,22 @@ class ForecastReport(NamedTuple):
             "The network is better than the best of persistence, seasonal-naive and drift.",
             [metrics.Bounds(at_least=dict.fromkeys(skills, 0.0))],
             skills | errors,
-            {"no better than it": 0.0},
-            leading=len(skills),
             sections=[self.windows_section, self.errors_section],
             curves=curves,
             measure=measure,
             about=self.about(trained.splits),
         )
-        return report(trained)
+        (name,), found = self.comparison.learners, report.found(trained)
+        figures = [
+            present.Figure(
+                f"{errors[metric]}{self.spec.unit and ', '}{self.spec.unit}",
+                spread(found[metric][name]),
+                f"{best[column]} {naive[best[column]][f'rmse_{column}']:.4g}",
+            )
+            for column in columns
+            for metric in [f"test/rmse_{column}"]
+        ]
+        return report(trained)._replace(figures=figures)
 
     def columns(self) -> dict[str, str]:
         """What is reported of the steps ahead, and what it is in prose."""

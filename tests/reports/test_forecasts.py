@@ -70,7 +70,13 @@ def test_every_seed_has_to_be_better_than_the_best_method_without_parameters(
     assert verdict["test/skill_first_step"]["lstm"] == pytest.approx(
         [1 - factor**2 for factor in factors]
     )
-    assert page.picture == "test.png" and len(page.figures) == 3
+    assert page.picture == "test.png"
+    assert [figure.label for figure in page.figures] == [
+        "RMSE, 1 step ahead",
+        "RMSE, 6 steps ahead",
+        "RMSE, 1 to 6 steps ahead",
+    ]
+    assert page.figures[0].baseline.startswith("seasonal-naive")
     assert all((tmp_path / "report" / f"{name}.png").exists() for name in ("test", "ahead"))
 
 
