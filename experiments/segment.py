@@ -1,5 +1,7 @@
-"""Semantic segmentation, a class for every pixel: FCN (arXiv:1411.4038), SegNet (arXiv:1511.00561),
-U-Net (arXiv:1505.04597), dilated convolutions (arXiv:1511.07122).
+"""Semantic segmentation: a class for every pixel.
+
+FCN (arXiv:1411.4038), SegNet (arXiv:1511.00561), U-Net (arXiv:1505.04597) and dilated convolutions
+(arXiv:1511.07122).
 
     python experiments/segment.py train                                     # handwritten digits
     python experiments/segment.py train --preset fcn8s                      # see PRESETS
