@@ -108,9 +108,7 @@ class GeneratedReport:
             present.Section("The game", GAME, ["curves.png"]),
         ]
         figures = [
-            present.Figure(
-                "A new network tells real and generated images apart", told, "0.5, where it cannot"
-            )
+            present.Figure("Images that a new network tells right", f"{told:.0%}", BY_CHANCE)
         ]
         faults = train.Watch(GAME_ALARMS).over(lines)
         if (found := real.coverage(samples)) is not None:
@@ -122,7 +120,7 @@ class GeneratedReport:
         sentence = f"It did not work: {'; '.join(faults)}." if faults else WORKED
         verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": told}
         trained.run.write("verdict.json", verdict | kept)
-        picture = present.Picture("samples.png", "Samples, not picked.")
+        picture = present.Picture("samples.png", OPENING)
         return present.Page(picture, figures, sentence, sections)
 
     def kept(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -177,6 +175,11 @@ def missing(found: metrics.Coverage, names: Sequence[str]) -> list[str]:
     )
 
 
+OPENING = (
+    "Samples, not picked. At the end of each row the training image that is nearest to the last"
+    " of them."
+)
+BY_CHANCE = "50% by chance: real and generated ones cannot be told apart"
 SAME = "The same noise at every evaluation."
 WORKED = "It worked: no alarm tripped, and no class is missing among the samples."
 PANELS = [
