@@ -198,10 +198,8 @@ def opened(load):
     """`opened("gan", config)` -> (its data, what its `build` makes for them)."""
 
     def opened(name, config):
-        from advdl.cli.first_edition import adapt
-
         module = load(name)
-        pair = (module.load, module.build) if hasattr(module, "load") else adapt(module.build)
+        pair = module.load, module.build
         splits = pair[0](config)
         return splits, pair[1](config, splits.spec)
 
@@ -245,7 +243,7 @@ def verb(load, capsys):
         try:
             predict = getattr(module, "Predict", cli.Predict)
             cli.main(
-                *([module.load] if hasattr(module, "load") else []),
+                module.load,
                 module.build,
                 module.PRESETS,
                 predict,

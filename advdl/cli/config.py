@@ -1,16 +1,14 @@
 """What every experiment is told, and which of it a resumed run may change."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from advdl import train
-from advdl.cli.progress import say
 from advdl.errors import UserError, nearest
 from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 
@@ -215,33 +213,6 @@ class Predict:
         """The settings of an experiment that needs no run, as where published weights are used;
         None where a run is needed."""
         return None
-
-    def alone(self) -> Mapping[str, Any] | None:
-        """Results, where these options suffice, as where nothing of the run but what it learned is
-        needed (`trained`); else None, and the experiment is built with its data."""
-        return None
-
-    def trained(self, experiment: str, kind: type[Config], player: str = "model") -> "Trained":
-        """What the run of this experiment, whose configuration is of this kind, has learned. Raises
-        UserError where there is no such run, or no such checkpoint that is whole."""
-        run = train.Run(self.run or pathlib.Path("runs") / experiment)
-        which = parse_checkpoint(self.checkpoint)
-        stored, _, variables, step = train.load_player(run.folder, experiment, player, which)
-        if which == "best":
-            say(f"{run.folder}: the best checkpoint is that of step {step}")
-        known = {field.name for field in dataclasses.fields(kind)}
-        config = kind(**{name: value for name, value in stored.items() if name in known})
-        return Trained(run, config, variables, pathlib.Path(self.out or run.folder / "predict"))
-
-
-class Trained(NamedTuple):
-    """A run without its data: its folder, its configuration, the variables a player is evaluated
-    with, and where to write."""
-
-    run: train.Run
-    config: Any
-    variables: train.Variables
-    out: pathlib.Path
 
 
 def at_least(minimum: float, config: Config, *names: str) -> None:

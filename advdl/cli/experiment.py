@@ -55,12 +55,6 @@ class Experiment(NamedTuple):
     alarms: Sequence[train.Alarm] = ()
     ready: bool = False
     statistics: tuple[Callable[[train.Variables, Any], train.Variables], int] | None = None
-    # Of the first edition; see `advdl.cli.first_edition`.
-    train: Any = None
-    test: Any = None
-    best: tuple[str, str] | None = None
-    counts: Any = None
-    kept: Mapping[str, Mapping[str, Any]] = {}
 
 
 Load = Callable[[Any], data.Splits]
@@ -96,22 +90,9 @@ class Session:
         self.placed = self.placement(train.repeated(self.experiment.learner, config.per_call))
         self._measured: tuple[int, dict[str, Any]] = -1, {}
 
-    @classmethod
-    def open(
-        cls, name: str, config: Config, run: train.Run, load: Any, build: Any = None
-    ) -> "Session":
-        """A session of `load` and `build`, or of a first-edition `build` alone."""
-        if build is None:
-            from advdl.cli.first_edition import adapt
-
-            load, build = adapt(load)
-        return cls(name, config, run, load, build)
-
     def check_same_data(self) -> None:
         """Raises UserError where a run goes on with data that has another spec than it was started
         with."""
-        for name, content in self.experiment.kept.items():
-            self.run.check_kept(name, content)
         if self._stored is None:
             return
         now, was = self.splits.make_spec(), self.splits.spec

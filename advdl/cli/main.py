@@ -17,8 +17,7 @@ import numpy as np
 from advdl import reports, train
 from advdl.cli import bench, plan, verbs
 from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoint
-from advdl.cli.experiment import Build, Load, Session
-from advdl.cli.first_edition import adapt
+from advdl.cli.experiment import SPEC, Build, Load, Session
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
 from advdl.ranges import check_ranges
@@ -37,9 +36,9 @@ VERBS = {
 
 
 def main(
-    load: Any,
-    build: Any,
-    presets: Any = None,
+    load: Load,
+    build: Build,
+    presets: Mapping[str, Any],
     predict: type[Predict] = Predict,
     arguments: Sequence[str] | None = None,
 ) -> None:
@@ -52,21 +51,13 @@ def main(
 
     A UserError is printed in one line and ends the process with status 2.
     """
-    if isinstance(build, Mapping):  # the first edition: build, presets, predict
-        defined, given_presets = load, build
-        if not isinstance(predict, type):
-            arguments = predict
-        predict = Predict if presets is None else presets
-        (load, build), presets = adapt(defined), given_presets
-    else:
-        defined = build
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    file = pathlib.Path(inspect.getfile(defined))
+    file = pathlib.Path(inspect.getfile(build))
     try:
         with cluster.blamed():
             _run(
                 file,
-                inspect.getdoc(inspect.getmodule(defined)) or "",
+                inspect.getdoc(inspect.getmodule(build)) or "",
                 load,
                 build,
                 presets,
@@ -150,16 +141,11 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
             " leave it out"
         )
     _settle()
-    if options is not None and (results := options.alone()) is not None:
-        _print(results, as_json)
-        return
     if published and options is not None and (own := options.without_run()) is not None:
         config = own
     check(config)
     if verb == "plan":
-        plans = plan.run_plan(
-            config, plan.start(arguments), load, build, _stored_spec(run, stored, load)
-        )
+        plans = plan.run_plan(config, plan.start(arguments), load, build, stored and run.read(SPEC))
         _print(plan.as_json(plans), True) if as_json else plan.show(plans)
         return
     if verb in ("evaluate", "predict") and stored is None and not published:
@@ -182,11 +168,6 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
                 results = bench.run_bench(session, Session(file.stem, config, run, load, build))
         if train.leads():
             _print(results, as_json)
-
-
-def _stored_spec(run, stored, load):
-    """What is known of the data of a run that is there."""
-    return None if stored is None or hasattr(load, "first_edition") else run.read("spec.json")
 
 
 def _together(config: Config) -> contextlib.AbstractContextManager[None]:

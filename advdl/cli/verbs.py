@@ -13,7 +13,6 @@ import advdl
 from advdl import present, train
 from advdl.cli.config import SAID_ANEW, Predict, flag, parse_steps
 from advdl.cli.experiment import SPEC, Session
-from advdl.cli.first_edition import FirstEdition
 from advdl.cli.progress import Progress, say
 from advdl.errors import UserError
 
@@ -110,8 +109,6 @@ def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str
         step, state = session.restored(which)
         said = {"checkpoint step": step}
     figures = session.evaluate(state)
-    if isinstance(session.splits.spec, FirstEdition):
-        figures = {k.removeprefix("test/"): v for k, v in figures.items()}
     figures = said | figures
     if session.config.baselines:
         if session.experiment.baselines is None:
@@ -164,8 +161,6 @@ class Latest:
 
 def _begin(session: Session) -> None:
     session.run.start(session.name, _settings(session))
-    for name, content in session.experiment.kept.items():
-        session.run.write(name, content)
     session.run.write(SPEC, session.stored_spec())
 
 

@@ -13,11 +13,11 @@ from typing import Self
 
 import numpy as np
 
+from advdl.captions import tokenize
 from advdl.data.sequences import Padded, pad
 from advdl.data.spec import Spec
 from advdl.data.text import join, words
 from advdl.errors import UserError
-from advdl.metrics.text import tokenize
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")

@@ -42,7 +42,7 @@ from advdl.models.forecaster import Forecaster
 from advdl.models.game import Game
 from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generator
 from advdl.models.gradcam import grad_cam, last_maps
-from advdl.models.inference import crop_logits, in_portions, interpolate, probabilities
+from advdl.models.inference import in_portions, interpolate, probabilities
 from advdl.models.language import LanguageModel
 from advdl.models.masks import (
     mask_functions,

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advdl.data.mix import ten_crop
 from advdl.nn import resize_bilinear
 
 Scores = Callable[[jax.Array], jax.Array]
@@ -101,14 +100,3 @@ def _starts(length: int, window: int) -> list[int]:
         return [0]
     step = max(1, window * 2 // 3)
     return [*range(0, length - window, step), length - window]
-
-
-def crop_logits(network: Any, variables: Any, image_BHWC: jax.Array, size: int = 0) -> jax.Array:
-    """Logits (B, K) of images; with a size, the logarithm of the mean probability of ten crops of
-    that side (Krizhevsky et al. 2012, section 4.1)."""
-    if not size:
-        return network.apply(variables, image_BHWC, train=False)[0]
-    crops = ten_crop(image_BHWC, size)
-    logits, _ = network.apply(variables, crops.reshape(-1, *crops.shape[2:]), train=False)
-    p_BCK = jax.nn.log_softmax(logits).reshape(len(image_BHWC), 10, -1)
-    return jax.nn.logsumexp(p_BCK, 1) - jnp.log(10.0)

@@ -18,7 +18,6 @@ from scipy.special import softmax
 from advdl import data, metrics, models, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.models import gradcam
-from advdl.models.inference import ten_crop
 from advdl.reports.trained import Trained
 
 
@@ -27,7 +26,7 @@ def functions(network: nn.Module, crop: int = 0) -> dict[str, Any]:
     `logits` are the mean; 0 takes images as they are."""
 
     def logits(variables, batch):
-        return models.crop_logits(network, variables, batch["image"], crop)
+        return crop_logits(network, variables, batch["image"], crop)
 
     def heat(variables, batch):
         layer = gradcam.last_maps(network, variables, batch["image"].shape[1:])
@@ -38,6 +37,17 @@ def functions(network: nn.Module, crop: int = 0) -> dict[str, Any]:
         return network.apply(variables, batch["image"], train=False)[1][layer]
 
     return {"logits": logits, "heat": heat, "features": features}
+
+
+def crop_logits(network: Any, variables: Any, image_BHWC: jax.Array, size: int = 0) -> jax.Array:
+    """Logits (B, K) of images; with a size, the logarithm of the mean probability of ten crops of
+    that side (Krizhevsky et al. 2012, section 4.1)."""
+    if not size:
+        return network.apply(variables, image_BHWC, train=False)[0]
+    crops = data.ten_crop(image_BHWC, size)
+    logits, _ = network.apply(variables, crops.reshape(-1, *crops.shape[2:]), train=False)
+    p_BCK = jax.nn.log_softmax(logits).reshape(len(image_BHWC), 10, -1)
+    return jax.nn.logsumexp(p_BCK, 1) - jnp.log(10.0)
 
 
 class ClassesReport:
@@ -60,7 +70,7 @@ class ClassesReport:
     def middle(self, images: np.ndarray) -> np.ndarray:
         """What the network sees at once of images that ten crops are taken of: the one in the
         middle."""
-        return ten_crop(images, self.crop)[:, 4] if self.crop else images
+        return data.ten_crop(images, self.crop)[:, 4] if self.crop else images
 
     def report(self, trained: Trained) -> present.Page:
         """Predictions, learning curves, confusion, mistakes, the first layer, and heat maps."""

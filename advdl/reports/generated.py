@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from advdl import metrics, models, present, train
+from advdl.reports import discriminators
 from advdl.reports.fidelity import RealImages
 from advdl.reports.trained import Trained
 
@@ -88,7 +89,7 @@ class GeneratedReport:
         real = RealImages.of(trained)
         samples = self.draw(trained, self.noise.of_seed(self.seed + 1, 2000))
         training, held_out = real.draw(real.training, len(samples))[0], real.draw(real.held_out, 64)
-        told = metrics.two_sample_accuracy(training, samples)
+        told = discriminators.two_sample_accuracy(training, samples)
         twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
         self.interpolate(trained, self.seed + 2, 8, folder)
         present.draw_curves(lines, folder / "curves.png", PANELS)

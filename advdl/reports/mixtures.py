@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advdl import data, metrics, models, present, train
+from advdl.reports import discriminators
 from advdl.reports.comparison import ComparisonReport, Curve
 from advdl.reports.trained import Trained
 
@@ -235,7 +236,7 @@ class LineReport(MixtureReport):
                 return game.draw(variables, {"z": game.noise.sample(key, count)})
 
             network = game.discriminator.clone(hidden=FRESH)
-            return network, metrics.fit_discriminator(
+            return network, discriminators.fit_discriminator(
                 network, self.mixture.sample, fake, FRESH_STEPS
             )
 
@@ -248,7 +249,7 @@ class LineReport(MixtureReport):
         real, (network, fit) = self.real(self.rows, seed), self.fits[member.rpartition("-s")[0]]
         found = self.distances(real, made)
         variables = fit(trained.variables(f"{member}/generator"), jax.random.key(seed))
-        divergence = metrics.jsd_by_discriminator(network, variables, real, made)
+        divergence = discriminators.jsd_by_discriminator(network, variables, real, made)
         return found | {
             "jsd_by_discriminator": divergence,
             "jsd_difference": abs(divergence - found["jsd_in_histograms"]),
@@ -300,7 +301,7 @@ class LineReport(MixtureReport):
         def fake(given, key, count):
             return given[0] + given[1] * jax.random.normal(key, (count, 1))
 
-        fit = metrics.fit_discriminator(network, self.mixture.sample, fake, FRESH_STEPS)
+        fit = discriminators.fit_discriminator(network, self.mixture.sample, fake, FRESH_STEPS)
         same = float(self.mixture.mean[0]), float(self.mixture.std[0])
         p, panels, found, said = self.mixture.density(x[:, None]), [], {}, []
         for title, given, label in (
@@ -310,7 +311,7 @@ class LineReport(MixtureReport):
         ):
             q = data.Mixture(np.array([given[:1]]), given[1]).density(x[:, None])
             fitted = [fit(given, jax.random.key(seed), label) for seed in range(seeds)]
-            logits = [metrics.judge(network, own, np.float32(x[:, None])) for own in fitted]
+            logits = [discriminators.judge(network, own, np.float32(x[:, None])) for own in fitted]
             each = [np.asarray(jax.nn.sigmoid(logit)) for logit in logits]
             errors = [metrics.discriminator_errors(d, p, q, x[1] - x[0], label) for d in each]
             found[title] = {
@@ -326,7 +327,7 @@ class LineReport(MixtureReport):
 
     def saturation(self, trained: Trained) -> present.Section:
         """The generator's two gradients while a discriminator learns."""
-        found = metrics.saturation(self.games[self.first], self.mixture.sample)
+        found = discriminators.saturation(self.games[self.first], self.mixture.sample)
         lines = [
             {"step": t} | {name: float(values[t]) for name, values in found.items()}
             for t in range(len(found["ratio"]))

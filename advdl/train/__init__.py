@@ -14,6 +14,7 @@ from advdl.train.learner import (
     State,
     Variables,
     alternate,
+    fit_scan,
     initial,
     minimize,
     repeated,

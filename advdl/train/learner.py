@@ -404,6 +404,28 @@ def repeated(learner: Learner, times: int) -> Learner:
     return learner._replace(init=init, step=step)
 
 
+def fit_scan(
+    learner: Learner, draw: Callable[[Key], Batch], steps: int
+) -> Callable[[Key], tuple[State, Metrics]]:
+    """`run(key)`: a new state after so many steps on batches that `draw(key)` makes, all in one
+    loop for compiling, and the metrics of each step, stacked. For small networks trained on the way
+    to something else."""
+
+    def run(key):
+        key_init, key_draw, key = jax.random.split(key, 3)
+
+        def batch(t):
+            return draw(jax.random.fold_in(key_draw, t))
+
+        return jax.lax.scan(
+            lambda state, t: learner.step(state, batch(t), key),
+            learner.init(key_init, batch(0)),
+            jnp.arange(steps),
+        )
+
+    return run
+
+
 def _init(player: Player, key: Key, batch: Batch) -> PlayerState:
     variables = dict(player.init(key, batch))
     params = variables.pop("params")

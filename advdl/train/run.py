@@ -95,15 +95,6 @@ class Run:
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             os.replace(temporary, self.folder / name)
 
-    def check_kept(self, name: str, content: Mapping[str, Any]) -> None:
-        """Raises UserError where a JSON file is there that the run depends on and says something
-        else than this."""
-        if self.read(name) not in (None, json.loads(json.dumps(content))):
-            raise UserError(
-                f"{self.folder / name} is not what --data gives now; restore the data that the run"
-                " was started with, or give another --run"
-            )
-
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder; None where it is not there. Raises UserError where it cannot
         be read."""

@@ -112,7 +112,7 @@ def finished(load, tmp_path_factory):
 
     module, folder = load("classify"), tmp_path_factory.mktemp("finished") / "run"
     cli.main(
-        *([module.load] if hasattr(module, "load") else []),
+        module.load,
         module.build,
         module.PRESETS,
         module.Predict,

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from advdl import cli, train
+from advdl import cli, losses, train
 from advdl.errors import UserError
 
 RNG = train.Rng(jax.random.key(1), jnp.int32(0))
@@ -76,8 +76,10 @@ def test_penalties_have_the_weights_that_are_given():
     "settings", [{"gradient_penalty": 10.0}, {"critic_clip": 0.01}, {"loss": "hinge"}]
 )
 def test_a_critic_with_a_bound_may_play_by_the_wasserstein_distance(settings):
-    cli.GameConfig(**{"loss": "wasserstein"} | settings).adversarial()
-    cli.GameConfig(loss="wasserstein").adversarial(lipschitz=True)
+    settings = {"loss": "wasserstein"} | settings
+    assert cli.GameConfig(**settings).adversarial() == losses.ADVERSARIAL[settings["loss"]]
+    layers = cli.GameConfig(loss="wasserstein").adversarial(lipschitz=True)
+    assert layers == losses.ADVERSARIAL["wasserstein"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from advdl import data, models, present, train, weights
 from advdl.cli.experiment import Session
+from advdl.reports import classes
 
 RECIPE = [
     "--policy",
@@ -204,7 +205,7 @@ def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp
         ema=0.5,
         init=str(tmp_path / "net.safetensors"),
     )
-    state = Session.open(
+    state = Session(
         "classify", config, train.Run(pathlib.Path(tmp_path / "run")), module.load, module.build
     ).new()
     for started in (state["model"].variables, state["model"].average):
@@ -230,7 +231,7 @@ def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_pa
     ].shape == (32, 16, 3, 3)
     module = load("classify")
     config = dataclasses.replace(module.PRESETS["laptop"], model="resnet8", batch=4, init=str(file))
-    started = Session.open(
+    started = Session(
         "classify", config, train.Run(tmp_path / "other"), module.load, module.build
     ).new()
     np.testing.assert_array_equal(
@@ -285,9 +286,9 @@ def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror():
     x = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
     v = jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(x)
     p, mirrored = (
-        jax.nn.softmax(models.crop_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1])
+        jax.nn.softmax(classes.crop_logits(network, v, image, 0)) for image in (x, x[:, :, ::-1])
     )
-    crops = jnp.exp(models.crop_logits(network, v, x, 8))
+    crops = jnp.exp(classes.crop_logits(network, v, x, 8))
     np.testing.assert_allclose(crops, (p + mirrored) / 2, rtol=1e-5)
 
 

@@ -24,8 +24,7 @@ def runs(load, tmp_path_factory):
 
     def run(name, *flags):
         module = load(name)
-        own = [module.load] if hasattr(module, "load") else []
-        own += [module.build, module.PRESETS, module.Predict]
+        own = module.load, module.build, module.PRESETS, module.Predict
         cli.main(*own, ["train", "--run", str(folder / name), *map(str, flags)])
 
     run("gan", *["--width", "8", "--z", "8", "--steps", "200", "--batch", "32", "--ema", "0.9"])

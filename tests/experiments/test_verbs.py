@@ -70,7 +70,7 @@ def finished(load, tmp_path_factory):
     def finished(name):
         module, folder = load(name), tmp_path_factory.mktemp(name) / "run"
         cli.main(
-            *([module.load] if hasattr(module, "load") else []),
+            module.load,
             module.build,
             module.PRESETS,
             module.Predict,

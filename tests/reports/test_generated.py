@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdl import data, metrics, models, present, reports, train
-from advdl.reports import generated
+from advdl import data, models, present, reports, train
+from advdl.reports import discriminators, generated
 
 NOISE = models.Noise("normal", 3)
 LINE = {"train/value": -1.2, "train/d_accuracy": 0.6, "train/d_real": 0.6, "train/d_fake": 0.4}
@@ -53,7 +53,7 @@ def trained(digits, tmp_path):
 @pytest.fixture
 def report(monkeypatch):
     """Without the training of a network that tells samples from data."""
-    monkeypatch.setattr(metrics, "two_sample_accuracy", lambda real, fake: 0.75)
+    monkeypatch.setattr(discriminators, "two_sample_accuracy", lambda real, fake: 0.75)
     return reports.GeneratedReport(NOISE, 0, "val/fd_pixels")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from advdl import data, metrics, models, present, reports, train
 from advdl.models import mlp
-from advdl.reports import mixtures
+from advdl.reports import discriminators, mixtures
 
 LEARNER = train.Learner(None, None, None)
 CURVES = ["value", "d_real", "d_fake", "jsd", "modes", "high_quality"]
@@ -65,8 +65,8 @@ def trained(tmp_path):
 @pytest.fixture
 def untrained(monkeypatch):
     """A discriminator that is trained to its optimum finds nothing."""
-    monkeypatch.setattr(metrics, "fit_discriminator", lambda *_: lambda *_: None)
-    monkeypatch.setattr(metrics, "jsd_by_discriminator", lambda *_: 0.0)
+    monkeypatch.setattr(discriminators, "fit_discriminator", lambda *_: lambda *_: None)
+    monkeypatch.setattr(discriminators, "jsd_by_discriminator", lambda *_: 0.0)
 
 
 def test_samples_on_the_line_are_measured_whatever_their_discriminators_say(trained, untrained):
@@ -162,7 +162,7 @@ def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(trained, opti
 def test_the_section_on_saturation_shows_both_gradients(trained, monkeypatch):
     names = ("minimax", "nonsaturating", "ratio", "accuracy", "d_fake")
     values = {name: np.linspace(1, 0.1, 5) for name in names}
-    monkeypatch.setattr(metrics, "saturation", lambda game, real: values)
+    monkeypatch.setattr(discriminators, "saturation", lambda game, real: values)
     report = report_of("normal")
     stub = trained(report)
     section = report.saturation(stub)

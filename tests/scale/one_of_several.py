@@ -65,7 +65,7 @@ def main(port, processes, process, silence, runs):
                 write_down(file)
                 with reported(name == "gan"):
                     cli.main(
-                        *([module.load] if hasattr(module, "load") else []),
+                        module.load,
                         module.build,
                         module.PRESETS,
                         arguments=arguments,

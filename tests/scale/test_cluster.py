@@ -174,7 +174,7 @@ def here():
             module = one_of_several.load(name)
             with one_of_several.reported(name == "gan"):
                 cli.main(
-                    *([module.load] if hasattr(module, "load") else []),
+                    module.load,
                     module.build,
                     module.PRESETS,
                     arguments=command(name, folder, steps)[1:],

@@ -13,7 +13,7 @@ from advdl.errors import UserError
 from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.train import Loss, Player, alternate, minimize, repeated, together
+from advdl.train import Loss, Player, alternate, fit_scan, minimize, repeated, together
 
 KEY = jax.random.key(7)
 
@@ -324,3 +324,24 @@ def test_several_steps_in_a_call_are_those_steps(make):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
     added = jax.tree.map(lambda *x: sum(x), *each[3:])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), sums, added)
+
+
+def test_a_scanned_run_is_the_loop_over_its_steps():
+    learner = regression(optax.sgd(0.1), ema=0.5)
+
+    def draw(key):
+        x = jax.random.normal(key, (12, 3))
+        return {"x": x, "y": x.sum(1)}
+
+    state, metrics = jax.jit(fit_scan(learner, draw, 4))(KEY)
+    key_init, key_draw, key = jax.random.split(KEY, 3)
+
+    def batch(t):
+        return draw(jax.random.fold_in(key_draw, t))
+
+    alone, totals = learner.init(key_init, batch(0)), []
+    for t in range(4):
+        alone, seen = jax.jit(learner.step)(alone, batch(t), key)
+        totals.append(seen["loss"].total)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
+    np.testing.assert_allclose(metrics["loss"].total, np.array(totals), rtol=1e-5)

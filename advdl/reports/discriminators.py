@@ -15,52 +15,9 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from advdl import losses, models
+from advdl import losses, models, train
+from advdl.metrics import Mean
 from advdl.models import goodfellow
-
-Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
-
-
-def descend(
-    init: Callable[[jax.Array, Any], Any],
-    loss: Loss,
-    rule: optax.GradientTransformation,
-    draw: Callable[[jax.Array], Any],
-    steps: int,
-) -> Callable[[jax.Array], tuple[Any, Mapping[str, jax.Array]]]:
-    """`run(key)`: the variables of a small network after so many updates, and figures of each.
-
-    All updates are one loop, for compiling. The network has parameters alone.
-    init: `(key, batch) -> variables`. loss: `(variables, batch, key) -> (values (B,), figures)`, of
-    which the mean is descended, and figures are scalars by name, (T,) in the end. draw: a batch.
-    """
-
-    def run(key):
-        key_init, key_draw, key = jax.random.split(key, 3)
-
-        def batch(t):
-            return draw(jax.random.fold_in(key_draw, t))
-
-        def step(carry, t):
-            variables, state = carry
-            own = jax.random.fold_in(jax.random.fold_in(key, t), 0)
-
-            def total(variables):
-                values, figures = loss(variables, batch(t), own)
-                return values.sum(), (values.size, figures)
-
-            gradient, (count, figures) = jax.grad(total, has_aux=True)(variables)
-            gradient = jax.tree.map(lambda g: g / count, gradient)
-            updates, state = rule.update(gradient, state, variables)
-            return (optax.apply_updates(variables, updates), state), figures
-
-        variables = init(key_init, batch(0))
-        start = variables, rule.init(variables)
-        (variables, _), figures = jax.lax.scan(step, start, jnp.arange(steps))
-        return variables, figures
-
-    return run
-
 
 Draw = Callable[[Any, jax.Array, int], jax.Array]
 """`(given, key, count) -> points (count, D)`: samples of what is given, such as variables."""
@@ -80,19 +37,33 @@ def fit_discriminator(
     def fit(given, key, real_label=1.0):
         def draw(key):
             keys = jax.random.split(key)
-            return real(keys[0], count), fake(given, keys[1], count)
+            return {"real": real(keys[0], count), "fake": fake(given, keys[1], count)}
 
-        def loss(variables, batch, key):
-            real_logit, fake_logit = (network.apply(variables, x, train=True)[0] for x in batch)
-            return losses.minimax_discriminator(real_logit, fake_logit, real_label), {}
+        def loss(variables, batch, rng):
+            logits = [network.apply(variables, batch[x], train=True)[0] for x in ("real", "fake")]
+            return train.Loss(Mean.of(losses.minimax_discriminator(*logits, real_label)))
 
         def init(key, batch):
-            return network.init(key, batch[0], train=False)
+            return network.init(key, batch["real"], train=False)
 
         rule = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
-        return descend(init, loss, rule, draw, steps)(key)[0]
+        return _fit(train.Player(init, loss, rule), draw, steps)(key)[0]
 
     return jax.jit(fit)
+
+
+def _fit(
+    player: train.Player, draw: Callable[[jax.Array], Any], steps: int
+) -> Callable[[jax.Array], tuple[Any, Mapping[str, Any]]]:
+    """`run(key)`: the player's variables after so many updates on what `draw(key)` gives, and the
+    metrics of each update."""
+    run = train.fit_scan(train.minimize(player, lambda *_: {}), draw, steps)
+
+    def fitted(key):
+        state, found = run(key)
+        return state["model"].variables, found
+
+    return fitted
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -134,7 +105,7 @@ def saturation(
         keys = jax.random.split(key)
         return {game.example: real(keys[0], count), "z": game.noise.sample(keys[1], count)}
 
-    def loss(variables, batch, key):
+    def loss(variables, batch, rng):
         def logits(own):
             return game.logits(variables, batch, game.draw(own, batch))
 
@@ -148,10 +119,13 @@ def saturation(
         figures = {name: optax.tree.norm(gradients[name]) for name in objectives}
         right = jnp.stack([real_logit > 0, fake_logit < 0]).astype(jnp.float32)
         figures |= {"accuracy": right.mean(), "d_fake": jax.nn.sigmoid(fake_logit).mean()}
-        return losses.minimax_discriminator(real_logit, fake_logit), figures
+        value = Mean.of(losses.minimax_discriminator(real_logit, fake_logit))
+        return train.Loss(value, {name: Mean.of(x[None]) for name, x in figures.items()})
 
-    run = descend(game.init_discriminator, loss, optax.adam(1e-3, b1=0.5), draw, steps)
-    found = {k: np.asarray(v) for k, v in jax.jit(run)(jax.random.key(seed))[1].items()}
+    player = train.Player(game.init_discriminator, loss, optax.adam(1e-3, b1=0.5))
+    seen = jax.jit(_fit(player, draw, steps))(jax.random.key(seed))[1]
+    names = ("minimax", "nonsaturating", "accuracy", "d_fake")
+    found = {name: np.asarray(seen[name].total / seen[name].count) for name in names}
     return found | {"ratio": found["minimax"] / found["nonsaturating"]}
 
 
@@ -178,16 +152,16 @@ def two_sample_accuracy(
 
     def draw(key):
         rows = jax.random.randint(key, (64,), 0, count)
-        return x[rows], y[rows]
+        return {"image": x[rows], "label": y[rows]}
 
-    def loss(variables, batch, key):
-        logit, _ = network.apply(variables, batch[0], train=True, rngs={"dropout": key})
-        return losses.binary_cross_entropy(logit, batch[1]), {}
+    def loss(variables, batch, rng):
+        logit, _ = network.apply(variables, batch["image"], train=True, rngs={"dropout": rng.key})
+        return train.Loss(Mean.of(losses.binary_cross_entropy(logit, batch["label"])))
 
     def init(key, batch):
-        return network.init(key, batch[0], train=False)
+        return network.init(key, batch["image"], train=False)
 
-    run = descend(init, loss, optax.adam(1e-3), draw, steps)
+    run = _fit(train.Player(init, loss, optax.adam(1e-3)), draw, steps)
     variables, _ = jax.jit(run)(jax.random.key(seed))
     rest = order[count:]
     right = (np.asarray(judge(network, variables, images[rest])) > 0) == (label[rest] > 0)
