@@ -125,7 +125,7 @@ class Predict(cli.Predict):
 def load(config: Config) -> data.Splits:
     row = models.classifier(config.model)
     look = config.preprocessing(row.photographs, row.build().pixels)
-    return data.labeled_splits(config, look, row.photographs, cli.say)
+    return data.labeled_splits(config, look, row.photographs, cli.log)
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
@@ -176,7 +176,7 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         predict=report.predict,
         monitor=("val/accuracy", "max") if config.validation else None,
         rules=row.rules,
-        warm_start=weights.start_from(config.init, config.weights, network, cli.say),
+        warm_start=weights.start_from(config.init, config.weights, network, cli.log),
         ready=bool(config.weights),
         baselines=lambda splits: classes.classic_baselines(splits, config.seed),
         bench=classes.decoding if row.photographs else None,

@@ -85,7 +85,7 @@ def load(config: Config) -> data.Splits:
 
     def batches(part, spec):
         if part == "train":
-            cli.say(texts().summary(spec))
+            cli.log(texts().summary(spec))
         return texts().batches(part, spec, config.buckets, config.batch, config.seed)
 
     return data.Splits.of(lambda: texts().spec(config.least, config.longest), batches)

@@ -21,6 +21,6 @@ from advdl.cli.experiment import Experiment
 from advdl.cli.game import GameConfig
 from advdl.cli.main import main, run
 from advdl.cli.other_run import OtherRun
-from advdl.cli.progress import say
+from advdl.cli.progress import log
 from advdl.cli.settings import EncoderSettings, OptimizerSettings, SceneSettings
 from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share

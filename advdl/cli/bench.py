@@ -33,7 +33,9 @@ def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
     bare = _Bare(session)
     per_call = session.config.per_call
     once = bare.seconds(3 * per_call)
-    steps = train.agreed(lambda: per_call * max(10, min(2000, round(SECONDS / (per_call * once)))))
+    steps = train.broadcast_from_main(
+        lambda: per_call * max(10, min(2000, round(SECONDS / (per_call * once))))
+    )
     loop = _Loop(session)
     timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
     loop.seconds(steps)

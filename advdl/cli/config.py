@@ -162,7 +162,7 @@ class TextConfig(Config):
         return self.sampling and self.sampling * jnp.minimum(1.0, step / self.steps)
 
 
-SAID_ANEW = (
+NOT_STORED = (
     "placement",
     "mesh",
     "profile",
@@ -192,7 +192,7 @@ MAY_CHANGE = frozenset(
         "start_timeout",
         "peer_timeout",
     ]
-).union(SAID_ANEW)
+).union(NOT_STORED)
 """Fields a resumed run may change: they do not alter the numbers or, as `steps`, are meant to be
 raised."""
 

@@ -87,7 +87,7 @@ class Session:
         self.experiment = build(config, self.splits.spec)
         self.key_init, self.key = jax.random.split(jax.random.key(config.seed))
         self.placement = train.place(config.placement, config.mesh, self.experiment.rules)
-        self.placed = self.placement(train.repeated(self.experiment.learner, config.per_call))
+        self.placed = self.placement(train.multi_step(self.experiment.learner, config.per_call))
         self._measured: tuple[int, dict[str, Any]] = -1, {}
 
     def check_same_data(self) -> None:
@@ -109,9 +109,9 @@ class Session:
         return batches.part(number, parts) if parts > 1 else batches
 
     @functools.cached_property
-    def batches(self) -> data.Several:
+    def batches(self) -> data.StackedBatches:
         """This process's part of the batches to train on, those of a call in one."""
-        return data.Several(self.part(self.splits.train), self.config.per_call)
+        return data.StackedBatches(self.part(self.splits.train), self.config.per_call)
 
     @functools.cached_property
     def batch(self) -> Any:
@@ -157,7 +157,7 @@ class Session:
         players = dict(state.players)
         for name, start in self.experiment.warm_start.items():
             players[name] = state[name].starting_from(
-                start(jax.device_get(train.gathered(state[name].variables)))
+                start(jax.device_get(train.allgather(state[name].variables)))
             )
         return state.replace(players=players)
 
@@ -202,7 +202,7 @@ class Session:
         return self._measured[1]
 
     @functools.cached_property
-    def _measuring(self) -> train.Placed:
+    def _measuring(self) -> train.CompiledLearner:
         assert self.experiment.statistics is not None
         measure = self.experiment.statistics[0]
         return self.placement(train.measuring(self.experiment.learner, measure))
@@ -227,7 +227,7 @@ class Session:
                 run, self.splits.spec, self.splits, self.placed, state, step, figures
             )
 
-        if train.leads():
+        if train.is_main_process():
             yield given(self.run)
             return
         with tempfile.TemporaryDirectory() as folder:

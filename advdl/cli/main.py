@@ -54,7 +54,7 @@ def main(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     file = pathlib.Path(inspect.getfile(build))
     try:
-        with cluster.blamed():
+        with cluster.attribute_peer_failure():
             _run(
                 file,
                 inspect.getdoc(inspect.getmodule(build)) or "",
@@ -166,7 +166,7 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
                 results = verbs.run_predict(session, options, which)
             case _:
                 results = bench.run_bench(session, Session(file.stem, config, run, load, build))
-        if train.leads():
+        if train.is_main_process():
             _print(results, as_json)
 
 
@@ -186,7 +186,8 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
 
 def _settle() -> None:
     """Compiled programs are kept between runs; libraries speak up only when something is wrong."""
-    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]: set as JAX is imported
+    # pyright: ignore[reportAttributeAccessIssue]: set as JAX is imported
+    cache = jax.config.jax_compilation_cache_dir
     if cache is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))

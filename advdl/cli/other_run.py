@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from advdl import train
 from advdl.cli.config import parse_checkpoint
-from advdl.cli.progress import say
+from advdl.cli.progress import log
 from advdl.errors import UserError
 
 
@@ -44,7 +44,7 @@ class OtherRun(NamedTuple):
             _, _, found, step = train.load_player(self.folder, self.experiment, player, which)
             wanted = variables["frozen"][name]
             train.same_layout(train.layout(found), train.layout(wanted), self.folder)
-            say(f"{self.folder}: {name} is that of step {step}")
+            log(f"{self.folder}: {name} is that of step {step}")
             return {**variables, "frozen": {**variables["frozen"], name: found}}
 
         return {owner: warm_start} if self.folder else {}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from advdl.cli.config import SAID_ANEW, Config, flag
+from advdl.cli.config import NOT_STORED, Config, flag
 from advdl.errors import UserError, nearest
 
 Json = Annotated[
@@ -88,7 +88,7 @@ def defaults(
             f" {', '.join(unknown)}"
         )
     return dataclasses.replace(
-        kind(**stored), **{name: getattr(presets["laptop"], name) for name in SAID_ANEW}
+        kind(**stored), **{name: getattr(presets["laptop"], name) for name in NOT_STORED}
     )
 
 

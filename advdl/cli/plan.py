@@ -15,7 +15,7 @@ from advdl import data, train
 from advdl.cli.config import Config, check
 from advdl.cli.experiment import Build, Load, spec_of
 from advdl.cli.parse import given
-from advdl.cli.progress import say
+from advdl.cli.progress import log
 from advdl.errors import UserError
 from advdl.scale.plan import ASSUMPTION, Job, Plan, largest, plan, ways_of
 from advdl.scale.topology import Topology, open_topologies
@@ -76,7 +76,7 @@ def run_plan(
         check(own)
         experiment = build(own, spec)
         whole = data.batch_of(shapes, batch * own.per_call, _shape)
-        learner = train.repeated(experiment.learner, own.per_call)
+        learner = train.multi_step(experiment.learner, own.per_call)
         return Job(learner, whole, own.placement, own.mesh, experiment.rules, unit)
 
     found: list[Plan] = []
@@ -84,7 +84,7 @@ def run_plan(
 
         def attempt(batch: int, topology: Topology = topology) -> Plan:
             one = plan(job(batch), topology)
-            say(
+            log(
                 f"{topology.name}, batch {batch}: {'fits' if one.fits else 'does not fit'},"
                 f" {one.total / 2**30:.3g} GiB"
             )

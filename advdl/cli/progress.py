@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from advdl.train import say
+from advdl.train import log
 
 QUIET_SECONDS = 10.0
 
@@ -47,7 +47,7 @@ class Progress:
             self._bar.update(self._task, completed=step, description=text)
         elif time.monotonic() - self._spoke > QUIET_SECONDS or step == self._steps:
             self._spoke = time.monotonic()
-            say(f"step {step}/{self._steps} {text}")
+            log(f"step {step}/{self._steps} {text}")
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:

@@ -11,9 +11,9 @@ import jax
 
 import advdl
 from advdl import present, train
-from advdl.cli.config import SAID_ANEW, Predict, flag, parse_steps
+from advdl.cli.config import NOT_STORED, Predict, flag, parse_steps
 from advdl.cli.experiment import SPEC, Session
-from advdl.cli.progress import Progress, say
+from advdl.cli.progress import Progress, log
 from advdl.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -31,13 +31,13 @@ def run_train(session: Session) -> Mapping[str, Any]:
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
     step, state = (0, None) if restored is None else restored
-    summary = train.agreed(run.summary)
+    summary = train.broadcast_from_main(run.summary)
     if summary is not None and step >= config.steps:
-        say(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
+        log(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
     _ = session.batches, session.evaluations  # what is wrong with the data is told before a file
-    train.agreed(lambda: _begin(session))
-    if not train.everywhere((run.folder / "config.json").exists()):
+    train.broadcast_from_main(lambda: _begin(session))
+    if not train.all_processes((run.folder / "config.json").exists()):
         raise UserError(
             f"{run.folder} of process 0 is not there for every process; give --run a folder that"
             " they share"
@@ -45,12 +45,12 @@ def run_train(session: Session) -> Mapping[str, Any]:
     if state is None:
         state = session.new()
     else:
-        say(f"resuming {run.folder} at step {step}")
+        log(f"resuming {run.folder} at step {step}")
     latest = Latest()
 
     def evaluate(step: int, state: train.State) -> None:
         latest.take(step, session.evaluate(session.evaluated(step, state)))
-        log(step, latest.scalars(step))
+        write(step, latest.scalars(step))
         draw(step, state)
 
     def draw(step: int, state: train.State) -> None:
@@ -63,14 +63,14 @@ def run_train(session: Session) -> Mapping[str, Any]:
 
     if not step:
         draw(0, state)
-    with checkpoints, train.Log(run, step) as log, Progress(step, config.steps) as progress:
+    with checkpoints, train.Log(run, step) as write, Progress(step, config.steps) as progress:
         watch = train.Watch(experiment.alarms)
         watch.over(present.read_metrics(run.folder / "metrics.jsonl") if step else ())
 
         def log_watched(step: int, figures: Mapping[str, float]) -> None:
-            log(step, figures)
+            write(step, figures)
             for said in watch(step, figures):
-                say(f"alarm: {said}")
+                log(f"alarm: {said}")
 
         every = train.Every(config.log_every, config.evaluate_every, config.save_every)
         hooks = train.Hooks(log_watched, save, evaluate, progress)
@@ -91,13 +91,13 @@ def run_train(session: Session) -> Mapping[str, Any]:
         if not outcome.stopped and latest.step != step:
             evaluate(step, state)
     if outcome.stopped:
-        say(
+        log(
             f"stopped at step {step} of {config.steps} and saved; the same command goes on from"
             " there"
         )
         return {"stopped": step}
     summary = _report(session, step, session.evaluated(step, state), latest)
-    say(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
+    log(f"finished: {run.folder / 'summary.json'}, {run.report / 'report.html'}")
     return summary
 
 
@@ -130,12 +130,12 @@ def run_predict(
         step, state = 0, session.evaluated(0, session.new())
     else:
         step, state = session.restored(which)
-    with train.told(f"folder {out}"):
+    with train.os_errors_as_user_errors(f"folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
     with session.trained(state, step, {}) as trained:
         results = session.experiment.predict(trained, options, out)
     if not ready:
-        say(f"{session.run.folder}: by the checkpoint of step {step}")
+        log(f"{session.run.folder}: by the checkpoint of step {step}")
     return results
 
 
@@ -167,23 +167,25 @@ def _begin(session: Session) -> None:
 def _settings(session: Session) -> dict[str, Any]:
     """Those that the run keeps."""
     settings = dataclasses.asdict(session.config)
-    return {name: value for name, value in settings.items() if name not in SAID_ANEW}
+    return {name: value for name, value in settings.items() if name not in NOT_STORED}
 
 
 def _trace(session: Session, step: int) -> train.Trace:
     """Of the first process alone; the others do the same."""
     first, count = parse_steps(session.config.profile)
     first = step + session.config.per_call if first is None else first
-    return train.Trace(session.run.folder / "profile", first, count if train.leads() else 0)
+    return train.Trace(
+        session.run.folder / "profile", first, count if train.is_main_process() else 0
+    )
 
 
 def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
     """Draws and writes the report; returns the summary. Every process takes part."""
-    whole = train.gathered(state)
+    whole = train.allgather(state)
     with session.trained(state, step, latest.figures) as trained:
         page = session.experiment.report(trained)
     if isinstance(page, present.Page):
-        say(page.sentence)
+        log(page.sentence)
 
     def write() -> dict[str, Any]:
         run = session.run
@@ -193,7 +195,7 @@ def _report(session: Session, step: int, state: train.State, latest: Latest) -> 
         run.write("summary.json", summary)
         return summary
 
-    return train.agreed(write)
+    return train.broadcast_from_main(write)
 
 
 def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from advdl.data.augment import (
     random_erasing,
     trivial_augment,
 )
-from advdl.data.batches import EvalBatches, Several, Shared, TrainBatches, batches_of, prefetch
+from advdl.data.batches import (
+    EvalBatches,
+    Shared,
+    StackedBatches,
+    TrainBatches,
+    batches_of,
+    prefetch,
+)
 from advdl.data.captions import (
     Album,
     Captioned,

@@ -160,10 +160,10 @@ def batches_of(
     return EvalBatches(source, size, transform)
 
 
-class Several:
+class StackedBatches:
     """`batches(n)`: those of steps n·count … n·count + count - 1 in one, where example i of step
-    n·count + j is at place i·count + j. So dealing it into `count` hands, as `train.repeated` does,
-    gives the batches back, and each shard of it has the shards of all."""
+    n·count + j is at place i·count + j. So dealing it into `count` hands, as `train.multi_step`
+    does, gives the batches back, and each shard of it has the shards of all."""
 
     def __init__(self, batches: Callable[[int], Batch], count: int):
         self._batches, self._count = batches, count

@@ -90,7 +90,7 @@ class ClassesReport:
         sections.append(self.looks(trained, split))
         kernels = (leaf for leaf in jax.tree.leaves(trained.variables()["params"]) if leaf.ndim > 3)
         first = next(leaf for leaf in kernels if leaf.shape[-2] == trained.spec.shape[-1])
-        if shown := present.filters_section(np.asarray(train.gathered(first)), folder):
+        if shown := present.filters_section(np.asarray(train.allgather(first)), folder):
             sections.append(shown)
         baseline = f"always {names[likeliest]}: {frequent:.1%}"
         figures = [
@@ -153,7 +153,7 @@ class ClassesReport:
         """Class and probability of each file; with `features`, an intermediate of each; with
         `export`, the weights."""
         if options.export:
-            variables = jax.device_get(train.gathered(trained.variables()))
+            variables = jax.device_get(train.allgather(trained.variables()))
             weights.export(options.export, self.network, variables)
         elif not options.files:
             raise UserError(
@@ -184,7 +184,7 @@ class ClassesReport:
                 )
             found = trained.apply("features", {"image": middle}, rows, layer=options.features)
             file = folder / "features.npz"
-            with train.told(str(file)):
+            with train.os_errors_as_user_errors(str(file)):
                 np.savez(file, **dict(zip(map(str, options.files), found, strict=True)))
         answer: dict[str, Any] = dict(written)
         for path, logits in zip(options.files, trained.apply("logits", inputs, rows), strict=True):

@@ -117,7 +117,7 @@ def predict_masks(
         if "uncertainty" in found:
             heat = found["uncertainty"][0]
             pictures["uncertainty"] = present.overlay(color, heat / max(heat.max(), 1e-12))
-        with train.told(f"folder {folder}"):
+        with train.os_errors_as_user_errors(f"folder {folder}"):
             for name, picture in pictures.items():
                 Image.fromarray(picture).save(folder / f"{path.stem}_{name}.png")
         shares = np.bincount(mask.ravel(), minlength=len(names)) / mask.size

@@ -193,7 +193,7 @@ class MixtureReport:
             z = game.noise.of_seed(options.sample_seed, options.count)
             for member in self.compared.members(name):
                 drawn[member] = self.samples(trained, member, z)
-        with train.told(f"folder {folder}"):
+        with train.os_errors_as_user_errors(f"folder {folder}"):
             np.savez(folder / "samples.npz", **drawn)
         self.draw(trained, folder / "samples.png")
         return self.comparison().found(trained)

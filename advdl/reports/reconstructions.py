@@ -205,7 +205,7 @@ class ReconstructionsReport:
         given = data.to_float(0.0, 1.0)({"image": pixels})["image"]
         codes = trained.apply("encode", {"image": given})
         made = trained.apply("decode", {"code": codes})
-        with train.told(f"folder {folder}"):
+        with train.os_errors_as_user_errors(f"folder {folder}"):
             for name, image in zip(names, data.to_uint8(made, 0.0, 1.0), strict=True):
                 image = image[..., 0] if image.shape[-1] == 1 else image
                 Image.fromarray(image).save(folder / f"{name}_reconstruction.png")

@@ -151,7 +151,7 @@ class SentencesReport:
                 captions[-1] += f"; unknown: {', '.join(unknown)}"
             if len(words) > spec.text.longest:
                 answer[text]["words_not_read"] = len(words) - spec.text.longest
-        with train.told(f"folder {folder}"):
+        with train.os_errors_as_user_errors(f"folder {folder}"):
             shown = texts[:40], captions[:40], found["weight"][:40]
             self.draw(spec, *shown, folder / "words.png")
         return answer

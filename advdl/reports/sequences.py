@@ -149,7 +149,7 @@ class TranslationReport:
         if not sentences or not all(map(self.spec.source.split, sentences)):
             raise UserError("a sentence to translate is empty; give words")
         for note in self.spec.source.notes(sentences):
-            train.say(note)
+            train.log(note)
         ids = self.write(trained, sentences, options.width)
         if self.attention:
             self.draw(trained, sentences[:6], ids[:6], folder)
@@ -304,7 +304,7 @@ class CaptionReport:
         if self.maps:
             for path, image, row in zip(options.files, images, ids, strict=True):
                 self.draw(trained, image[None], row[None], folder / f"{path.stem}_looks.png")
-            train.say(f"where it looked: {folder}/*_looks.png")
+            train.log(f"where it looked: {folder}/*_looks.png")
         return dict(zip(map(str, options.files), self.texts(ids), strict=True))
 
 

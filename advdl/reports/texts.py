@@ -180,7 +180,7 @@ class LanguageReport:
         """Keeps what it writes by now."""
         file = trained.folder / f"written_{trained.step:06}.txt"
         text = self.write(trained, "", 200, temperature=0.7)
-        with train.told(str(file.parent)):
+        with train.os_errors_as_user_errors(str(file.parent)):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
@@ -190,7 +190,7 @@ class LanguageReport:
         found = {}
         for text in options.beginnings or ("",):
             for note in self.spec.text.notes([text]):
-                train.say(note)
+                train.log(note)
             found[text] = self.write(trained, text, options.length, options.seed, **drawing)
         return found
 

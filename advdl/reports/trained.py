@@ -24,7 +24,7 @@ class Trained(NamedTuple):
     run: train.Run
     spec: Any
     splits: Any
-    placed: train.Placed
+    placed: train.CompiledLearner
     state: train.State
     step: int
     figures: Mapping[str, Any] = {}

@@ -58,7 +58,7 @@ def joined(meeting: Meeting) -> Iterator[None]:
     global _peers
     _meet(meeting)
     _peers = Peers(meeting.silence)
-    hosts.meet("joined")
+    hosts.barrier("joined")
     yield
     _peers.close()
     jax.distributed.shutdown()
@@ -66,7 +66,7 @@ def joined(meeting: Meeting) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def blamed() -> Iterator[None]:
+def attribute_peer_failure() -> Iterator[None]:
     """Where an error inside may come of another process's end, waits to hear of it, which ends this
     one with that line; a collective fails at once where a peer has died, and which it was is known
     later."""

@@ -4,7 +4,7 @@ writes."""
 from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, Which, digest, layout, same_layout
 from advdl.train.comparison import Comparison
-from advdl.train.hosts import agreed, everywhere, gathered, leads, say
+from advdl.train.hosts import all_processes, allgather, broadcast_from_main, is_main_process, log
 from advdl.train.learner import (
     Learner,
     Loss,
@@ -17,16 +17,16 @@ from advdl.train.learner import (
     fit_scan,
     initial,
     minimize,
-    repeated,
-    together,
+    multi_step,
+    train_jointly,
     training,
 )
 from advdl.train.loop import Every, Hooks, Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
 from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer
-from advdl.train.placement import Placed, place
-from advdl.train.run import Log, Run, load_player, stored_config, told
+from advdl.train.placement import CompiledLearner, place
+from advdl.train.run import Log, Run, load_player, os_errors_as_user_errors, stored_config
 from advdl.train.schedule import (
     SCHEDULES,
     biases,

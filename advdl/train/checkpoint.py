@@ -44,7 +44,7 @@ def digest(state: Any) -> str:
         (jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves
     ]
     for name, leaf in sorted(named, key=lambda item: item[0]):
-        array = np.ascontiguousarray(jax.device_get(hosts.gathered(leaf)))
+        array = np.ascontiguousarray(jax.device_get(hosts.allgather(leaf)))
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()
@@ -158,7 +158,7 @@ class Checkpoints:
         find = functools.partial(self._find, which=which, set_aside=set_aside)
         if jax.process_count() == 1:
             return find(lambda step: self._read(step, abstract, checked=True))
-        found = hosts.agreed(lambda: find(lambda step: self._check(step, abstract)))
+        found = hosts.broadcast_from_main(lambda: find(lambda step: self._check(step, abstract)))
         return None if found is None else (found[0], self._read(found[0], abstract, checked=False))
 
     def player(self, name: str, which: Which = "latest") -> tuple[int, dict[str, Any]] | None:

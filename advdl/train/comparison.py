@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from advdl.train.learner import Learner, together
+from advdl.train.learner import Learner, train_jointly
 
 
 class Comparison(NamedTuple):
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
     @property
     def learner(self) -> Learner:
         """The learner that trains all members in one step."""
-        return together(
+        return train_jointly(
             {member: own for name, own in self.learners.items() for member in self.members(name)}
         )
 

@@ -19,18 +19,18 @@ from advdl.errors import UserError
 BLOCK = 1024
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and speaks."""
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """One line for the person, on standard error; of several processes, by the first."""
-    if not jax.distributed.is_initialized() or leads():
+    if not jax.distributed.is_initialized() or is_main_process():
         print(text, file=sys.stderr, flush=True)
 
 
-def meet(where: str) -> None:
+def barrier(where: str) -> None:
     """Waits for the other processes to come here too. Between CPUs the first collective of a group
     of devices has to be begun by all within 30 s (Gloo's), while later ones wait; so processes meet
     before, when some may have taken longer."""
@@ -38,13 +38,13 @@ def meet(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
-def agreed(decide: Callable[[], Any]) -> Any:
+def broadcast_from_main(decide: Callable[[], Any]) -> Any:
     """What `decide()` returns (JSON) on process 0, which alone calls it, on every process; so is
     the UserError it raises."""
     if jax.process_count() == 1:
         return decide()
     said: dict[str, Any] = {}
-    if leads():
+    if is_main_process():
         try:
             said = {"value": decide()}
         except UserError as error:
@@ -60,12 +60,12 @@ def agreed(decide: Callable[[], Any]) -> Any:
     return said["value"]
 
 
-def everywhere(here: bool) -> bool:
+def all_processes(here: bool) -> bool:
     """Whether it holds on every process."""
     return bool(np.all(multihost_utils.process_allgather(np.bool_(here))))
 
 
-def gathered(tree: Any) -> Any:
+def allgather(tree: Any) -> Any:
     """The tree with every array within reach of this process: one of which other processes hold
     parts is brought to the host of each, one after the other; what every device has is that of a
     device here; the others stay what they are."""

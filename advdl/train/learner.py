@@ -239,7 +239,7 @@ def alternate(
 
     def step(state, batch, key):
         key_d, key_g = jax.random.split(jax.random.fold_in(key, state.step))
-        minibatches = _deal(batch, discriminator_steps)
+        minibatches = _split_microbatches(batch, discriminator_steps)
         opponent = state["generator"].variables
 
         def update(carry, minibatch, number):
@@ -293,7 +293,7 @@ def initial(module: Any, *names: str) -> Callable[[Key, Batch], Variables]:
     return lambda key, batch: module.init(key, *(batch[name] for name in names), train=False)
 
 
-def together(learners: Mapping[str, Learner]) -> Learner:
+def train_jointly(learners: Mapping[str, Learner]) -> Learner:
     """Learners that share nothing but the batches, one beside the other in one step: a comparison
     within one run.
 
@@ -378,26 +378,26 @@ def together(learners: Mapping[str, Learner]) -> Learner:
     return Learner(init, step, evaluate, joined(functions))
 
 
-def repeated(learner: Learner, times: int) -> Learner:
+def multi_step(learner: Learner, times: int) -> Learner:
     """The same learner, whose `step` does `times` steps: for networks so small that a step takes
     less than its call.
 
-    A batch holds those of all steps, example i belonging to step i mod times (`data.Several` makes
-    it). `state.step` counts on by `times`, so every step has the key and the number that it has
-    alone; metrics are added. The numbers are those of the learner alone but for the order of
+    A batch holds those of all steps, example i belonging to step i mod times (`data.StackedBatches`
+    makes it). `state.step` counts on by `times`, so every step has the key and the number that it
+    has alone; metrics are added. The numbers are those of the learner alone but for the order of
     additions within a compiled program.
     """
     if times == 1:
         return learner
 
     def init(key, batch):
-        return learner.init(key, jax.tree.map(lambda x: x[0], _deal(batch, times)))
+        return learner.init(key, jax.tree.map(lambda x: x[0], _split_microbatches(batch, times)))
 
     def step(state, batch, key):
         state, metrics, _ = _repeat(
             lambda state, part, _: (*learner.step(state, part, key), None),
             state,
-            _deal(batch, times),
+            _split_microbatches(batch, times),
         )
         return state, metrics
 
@@ -483,7 +483,9 @@ def _update(
             loss.carried,
         )
 
-    collections, sums, carried = _repeat(micro, state.collections, _deal(batch, player.accumulate))
+    collections, sums, carried = _repeat(
+        micro, state.collections, _split_microbatches(batch, player.accumulate)
+    )
     gradient, objective, metrics = replica.sum(sums)
     gradient = sharing.own({"params": gradient})["params"]
     gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
@@ -511,7 +513,7 @@ def _towards(old: jax.Array, new: jax.Array, rate: float) -> jax.Array:
     return old + rate * (new - old) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
 
-def _deal(batch: Batch, hands: int) -> Batch:
+def _split_microbatches(batch: Batch, hands: int) -> Batch:
     """(hands·m, …) -> (hands, m, …), example i into hand i mod hands, as cards are dealt.
 
     Dealing keeps each hand spread over the shards and replicas of the batch axis, so nothing moves

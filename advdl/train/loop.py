@@ -22,7 +22,7 @@ from advdl.errors import UserError
 from advdl.metrics import compute, merge
 from advdl.train import hosts
 from advdl.train.learner import Batch, Key, State
-from advdl.train.placement import Placed
+from advdl.train.placement import CompiledLearner
 from advdl.train.trace import Trace
 from advdl.train.watchdog import Watchdog
 
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 
 
 def fit(
-    placed: Placed,
+    placed: CompiledLearner,
     state: State,
     stream: Callable[[int, int], Generator[Batch, None, None]],
     key: Key,
@@ -153,7 +153,7 @@ def fit(
         return Outcome(state, t - start, clock.total, clock.waited, early)
 
 
-def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
+def evaluate(placed: CompiledLearner, state: State, batches: Any) -> dict[str, Any]:
     """Every batch of a finite sequence, merged: figures by name. Each example counts once (masks
     and sums)."""
 
@@ -164,7 +164,7 @@ def evaluate(placed: Placed, state: State, batches: Any) -> dict[str, Any]:
 
 
 def apply(
-    placed: Placed,
+    placed: CompiledLearner,
     state: State,
     name: str,
     inputs: Mapping[str, np.ndarray],
@@ -186,7 +186,7 @@ def apply(
         places = np.minimum(np.arange(first, first + size), count - 1)
         own = places.reshape(parts, -1)[number]
         batch = placed.put({key: np.asarray(value)[own] for key, value in inputs.items()})
-        found.append(_on_host(hosts.gathered(placed.functions[name](state, batch, **settings))))
+        found.append(_on_host(hosts.allgather(placed.functions[name](state, batch, **settings))))
     return jax.tree.map(lambda *part: np.concatenate(part)[:count], *found)
 
 

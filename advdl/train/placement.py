@@ -28,7 +28,7 @@ Device: TypeAlias = Any  # jax.Device, whose class type checkers cannot see
 Devices = Sequence[Device] | None
 
 
-class Once:
+class CompiledFunction:
     """A function compiled at its first call with a batch of some shape, and only run afterwards:
     one program a shape.
 
@@ -59,7 +59,7 @@ class Once:
                 compiler_options=compiler_options(self._platform)
             )
             self.seconds += time.perf_counter() - start
-            hosts.meet("compiled")
+            hosts.barrier("compiled")
         return self._programs[shape]
 
     def __call__(self, *arguments):
@@ -69,7 +69,7 @@ class Once:
         return result
 
 
-class Placed(NamedTuple):
+class CompiledLearner(NamedTuple):
     """A learner in its place.
 
     init, step, evaluate: as `Learner`'s, compiled; `step` consumes the state it is given (its
@@ -86,9 +86,9 @@ class Placed(NamedTuple):
       hold, see `data.Shared`.
     """
 
-    init: Once
-    step: Once
-    evaluate: Once
+    init: CompiledFunction
+    step: CompiledFunction
+    evaluate: CompiledFunction
     functions: Mapping[str, Callable[..., Any]]
     ways: int
     put: Callable[[Mapping[str, Any]], Batch]
@@ -97,7 +97,7 @@ class Placed(NamedTuple):
     part: Callable[[], tuple[int, int]]
 
 
-Placement = Callable[[Learner], Placed]
+Placement = Callable[[Learner], CompiledLearner]
 
 
 def place(
@@ -150,7 +150,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     return sizes
 
 
-def jit(learner: Learner, devices: Devices = None) -> Placed:
+def jit(learner: Learner, devices: Devices = None) -> CompiledLearner:
     """On the first device: a mesh of one."""
     return on_mesh({"data": 1}, devices=list(devices or jax.local_devices())[:1])(learner)
 
@@ -217,7 +217,7 @@ def on_mesh(
     )
 
 
-def pmap(learner: Learner, devices: Devices = None) -> Placed:
+def pmap(learner: Learner, devices: Devices = None) -> CompiledLearner:
     """A replica on every device, kept for those who run it; JAX keeps `pmap` in maintenance and
     `mesh` leads.
 
@@ -316,8 +316,8 @@ def pmap(learner: Learner, devices: Devices = None) -> Placed:
 
         return jax.jit(around, out_shardings=over_batch).lower(state, batch)
 
-    once = functools.partial(Once, platform=everywhere[0].platform)
-    return Placed(
+    once = functools.partial(CompiledFunction, platform=everywhere[0].platform)
+    return CompiledLearner(
         once(lower_init),
         once(lower_step),
         once(lower_evaluate),
@@ -369,7 +369,7 @@ def _jitted(
     check,
     within,
     ways,
-) -> Placed:
+) -> CompiledLearner:
     """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch
     of so many examples that does not fit, `within()` is the context to trace in, which tells layers
     of the mesh, and the batch is split `ways`."""
@@ -420,14 +420,16 @@ def _jitted(
         with within():
             return jitted.lower(state, batch)
 
-    once = functools.partial(Once, platform=platform)
+    once = functools.partial(CompiledFunction, platform=platform)
     functions = _compiled(learner, lower_function, once)
-    return Placed(
+    return CompiledLearner(
         once(init), once(step), once(evaluate), functions, ways, put, shapes, abstract, part
     )
 
 
-def _compiled(learner: Learner, lower: Callable[..., Any], once: Callable[..., Once]) -> Any:
+def _compiled(
+    learner: Learner, lower: Callable[..., Any], once: Callable[..., CompiledFunction]
+) -> Any:
     """The learner's functions, each with settings as constants of a program of its own."""
 
     def compiled(function):

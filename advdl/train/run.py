@@ -49,7 +49,7 @@ class Run:
         """Where it is written where every thread was, if the run hung: for each process another
         file."""
         return self.folder / (
-            "stacks.txt" if hosts.leads() else f"stacks.{jax.process_index()}.txt"
+            "stacks.txt" if hosts.is_main_process() else f"stacks.{jax.process_index()}.txt"
         )
 
     def config(self, experiment: str) -> dict[str, Any] | None:
@@ -84,14 +84,14 @@ class Run:
             raise UserError(
                 f"{self.folder} is not empty and holds no run; give --run a new or empty folder"
             )
-        with told(f"run folder {self.folder}"):
+        with os_errors_as_user_errors(f"run folder {self.folder}"):
             self.report.mkdir(parents=True, exist_ok=True)
             self.write("config.json", {"experiment": experiment, "config": dict(config)})
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file whole or not at all."""
         temporary = self.folder / f".{name}.tmp"
-        with told(str(self.folder / name)):
+        with os_errors_as_user_errors(str(self.folder / name)):
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             os.replace(temporary, self.folder / name)
 
@@ -151,14 +151,14 @@ class Log:
     """
 
     def __init__(self, run: Run, step: int):
-        self._path, self._writes = run.folder / "metrics.jsonl", hosts.leads()
+        self._path, self._writes = run.folder / "metrics.jsonl", hosts.is_main_process()
         if not self._writes:
             return
         from tensorboardX import (
             SummaryWriter,  # here: it imports PyTorch where that is installed, for seconds
         )
 
-        with told(str(self._path)):
+        with os_errors_as_user_errors(str(self._path)):
             if self._path.exists():
                 temporary = self._path.with_name(".metrics.jsonl.tmp")
                 temporary.write_text(
@@ -174,7 +174,7 @@ class Log:
         if not self._writes:
             return
         line = {"step": step} | {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
-        with told(str(self._path)):
+        with os_errors_as_user_errors(str(self._path)):
             self._file.write(json.dumps(line) + "\n")
             for name, value in figures.items():
                 self._events.add_scalar(name, value, step)
@@ -186,7 +186,7 @@ class Log:
         """Closes both files."""
         if not self._writes:
             return
-        with told(str(self._path)):
+        with os_errors_as_user_errors(str(self._path)):
             self._file.close()
             self._events.close()
 
@@ -198,7 +198,7 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def told(what: str):
+def os_errors_as_user_errors(what: str):
     """Turns what the file system refuses (permission, full disk, a file in the way) into a
     UserError naming `what`."""
     try:

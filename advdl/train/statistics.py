@@ -20,7 +20,7 @@ from advdl.metrics import merge
 from advdl.nn import replica
 from advdl.train import sharing
 from advdl.train.learner import Batch, Learner, State, Variables, training
-from advdl.train.placement import Placed
+from advdl.train.placement import CompiledLearner
 
 Measure = Callable[[Variables, Batch], Variables]
 
@@ -57,7 +57,7 @@ def measuring(learner: Learner, measure: Measure, player: str = "model") -> Lear
 
 
 def measure_statistics(
-    placed: Placed, state: State, batches: Callable[[int], Any], count: int
+    placed: CompiledLearner, state: State, batches: Callable[[int], Any], count: int
 ) -> Variables:
     """Collections, on the host, that are the plain average over batches 0 … count - 1 of what each
     gives alone. placed: a learner from `measuring`, in its place."""

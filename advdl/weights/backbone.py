@@ -12,7 +12,7 @@ import numpy as np
 from advdl.errors import UserError
 from advdl.models import abstract
 from advdl.models.backbone import Backbone
-from advdl.train import say
+from advdl.train import log
 from advdl.weights import files
 from advdl.weights.load import Report, load
 
@@ -62,7 +62,7 @@ def encoder_start(
 
     def start(variables):
         new, report = load_backbone(path, model, variables, shape)
-        say(f"{path}: {report}")
+        log(f"{path}: {report}")
         return new
 
     return {"model": start} if path else {}

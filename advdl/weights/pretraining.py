@@ -39,7 +39,7 @@ def digits_start(
 
     def start(variables):
         learned, accuracy = learn_digits(network, updates, int(diameter or 28), seed)
-        train.say(
+        train.log(
             f"pretrained on {updates} batches of single digits: {accuracy:.1%} of held-out ones"
             " right"
         )

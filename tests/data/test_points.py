@@ -67,7 +67,7 @@ def test_an_unknown_name_is_told_with_what_is_near():
 def test_the_batches_of_several_steps_are_dealt_back(count):
     source = data.open_points("grid", "train")
     batches = data.TrainBatches(source, 8, 1)
-    joined = data.Several(batches, count)(2)
+    joined = data.StackedBatches(batches, count)(2)
     for j in range(count):
         for name, value in batches(2 * count + j).items():
             np.testing.assert_array_equal(joined[name][j::count], value)

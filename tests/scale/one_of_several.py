@@ -18,15 +18,15 @@ from advdl.scale import cluster
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
 
-def write_down(file, several=data.Several.__call__):
-    """What `data.Several` gives from now on leaves its ids in the file."""
+def write_down(file, several=data.StackedBatches.__call__):
+    """What `data.StackedBatches` gives from now on leaves its ids in the file."""
 
     def seen(self, number):
         batch = several(self, number)
         file.write(json.dumps([number, batch["index"].tolist()]) + "\n")
         return batch
 
-    data.Several.__call__ = seen
+    data.StackedBatches.__call__ = seen
 
 
 @contextlib.contextmanager

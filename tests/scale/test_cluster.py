@@ -159,7 +159,7 @@ def same_run(folder, reference, steps):
 @pytest.fixture(scope="module")
 def here():
     """`here("gan", folder, steps)`: the same in this process; number of the batch -> ids."""
-    before = data.Several.__call__
+    before = data.StackedBatches.__call__
 
     def here(name, folder, steps=STEPS):
         found = {}
@@ -169,7 +169,7 @@ def here():
             found[number] = batch["index"].tolist()
             return batch
 
-        data.Several.__call__ = write_down
+        data.StackedBatches.__call__ = write_down
         try:
             module = one_of_several.load(name)
             with one_of_several.reported(name == "gan"):
@@ -180,7 +180,7 @@ def here():
                     arguments=command(name, folder, steps)[1:],
                 )
         finally:
-            data.Several.__call__ = before
+            data.StackedBatches.__call__ = before
         return found
 
     return here

@@ -128,7 +128,7 @@ def test_a_function_is_compiled_once_for_each_setting():
 
 
 def test_members_of_a_comparison_keep_their_own_functions():
-    placed, state, _ = trained("jit", train.together({"a": learner(), "b": learner()}))
+    placed, state, _ = trained("jit", train.train_jointly({"a": learner(), "b": learner()}))
     for name in ("a", "b"):
         w = np.asarray(state[f"{name}/model"].average["params"]["w"])
         found = train.apply(placed, state, f"{name}/out", {"x": X})["own"]

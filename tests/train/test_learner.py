@@ -13,7 +13,7 @@ from advdl.errors import UserError
 from advdl.losses import minimax_discriminator, minimax_generator, nonsaturating_generator
 from advdl.metrics import Mean
 from advdl.nn import replica
-from advdl.train import Loss, Player, alternate, fit_scan, minimize, repeated, together
+from advdl.train import Loss, Player, alternate, fit_scan, minimize, multi_step, train_jointly
 
 KEY = jax.random.key(7)
 
@@ -261,9 +261,14 @@ def noisy_regression():
 def test_members_learn_together_exactly_as_alone(optimized):
     batch = regression_batch() | {"id": np.arange(12, dtype=np.float32)}
     fit, game = noisy_regression(), counting_game(2)
-    learners = {"fit": fit, "again": fit, "game": game, "pair": together({"a": fit, "b": game})}
-    state, metrics = run(together(learners), batch, 3)
-    figures = jax.jit(together(learners).evaluate)(state, batch)
+    learners = {
+        "fit": fit,
+        "again": fit,
+        "game": game,
+        "pair": train_jointly({"a": fit, "b": game}),
+    }
+    state, metrics = run(train_jointly(learners), batch, 3)
+    figures = jax.jit(train_jointly(learners).evaluate)(state, batch)
     assert int(state.step) == 3
     seen = 0
     for name, alone in learners.items():
@@ -284,7 +289,7 @@ def test_members_learn_together_exactly_as_alone(optimized):
 
 def test_one_learner_under_two_names_starts_from_two_initializations():
     fit = noisy_regression()
-    state = together({"a": fit, "b": fit}).init(KEY, regression_batch())
+    state = train_jointly({"a": fit, "b": fit}).init(KEY, regression_batch())
     a, b = (state[f"{name}/model"].params["layers_0"]["kernel"] for name in "ab")
     assert np.abs(a - b).min() > 0
 
@@ -292,7 +297,7 @@ def test_one_learner_under_two_names_starts_from_two_initializations():
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b/c", "a/b")])
 def test_members_whose_names_cannot_be_told_apart_are_refused(names):
     with pytest.raises(ValueError, match="prefix"):
-        together(dict.fromkeys(names, noisy_regression()))
+        train_jointly(dict.fromkeys(names, noisy_regression()))
 
 
 @pytest.mark.parametrize(
@@ -308,7 +313,7 @@ def test_several_steps_in_a_call_are_those_steps(make):
     for batch in batches:
         alone, metrics = step(alone, batch, KEY)
         each.append(metrics)
-    three = repeated(learner, 3)
+    three = multi_step(learner, 3)
 
     def deal(parts):
         return np.stack(parts, 1).reshape(36, *parts[0].shape[1:])

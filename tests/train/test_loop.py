@@ -14,7 +14,7 @@ import pytest
 from advdl import data
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, loop, minimize, place, repeated
+from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, loop, minimize, multi_step, place
 
 KEY = jax.random.key(0)
 
@@ -166,8 +166,8 @@ def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
 def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
     once, record = run(12, Every(4, 6, 6)), Record()
     once[1]()
-    placed = place("jit")(repeated(learner(-1), 2))
-    several = data.Several(batch, 2)
+    placed = place("jit")(multi_step(learner(-1), 2))
+    several = data.StackedBatches(batch, 2)
     state = placed.init(KEY, placed.put(several(0)))
 
     def stream(first, last):
@@ -180,7 +180,7 @@ def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
 
 
 def test_steps_that_do_not_come_out_even_are_refused():
-    placed = place("jit")(repeated(learner(-1), 2))
-    state = placed.init(KEY, placed.put(data.Several(batch, 2)(0)))
+    placed = place("jit")(multi_step(learner(-1), 2))
+    state = placed.init(KEY, placed.put(data.StackedBatches(batch, 2)(0)))
     with pytest.raises(UserError, match="2 steps a call do not come out even"):
         fit(placed, state, lambda *_: iter(()), KEY, 12, Every(3), Record().hooks(), 4, per_call=2)

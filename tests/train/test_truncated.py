@@ -9,7 +9,7 @@ import pytest
 
 from advdl import train
 from advdl.metrics import Mean
-from advdl.train import Loss, Player, minimize, place, repeated, together
+from advdl.train import Loss, Player, minimize, multi_step, place, train_jointly
 
 KEY = jax.random.key(4)
 BATCH, STEPS = 8, 12
@@ -101,12 +101,12 @@ def test_accumulation_gives_every_example_its_own_state_back():
 
 def test_beside_others_and_several_in_a_call_it_is_what_it_is_alone():
     alone, _ = run(learner(), 3, 4)
-    both = together({"cut": learner(), "plain": learner(stateful=False)})
+    both = train_jointly({"cut": learner(), "plain": learner(stateful=False)})
     state, _ = run(both, 3, 4)
     assert list(state.carried) == ["cut/model"]
     np.testing.assert_allclose(state.carried["cut/model"], alone.carried["model"], rtol=1e-6)
 
-    calls = repeated(learner(), 2)
+    calls = multi_step(learner(), 2)
 
     def dealt(n):
         return {
