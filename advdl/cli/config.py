@@ -172,8 +172,7 @@ NOT_STORED = (
     "processes",
     "process",
 )
-"""Fields that a run does not keep: where and how to run, and what of it to look at, is said anew
-each time."""
+"""Settings that a run does not store: where to run, and what of a run to look at."""
 
 MAY_CHANGE = frozenset(
     [

@@ -186,9 +186,8 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
 
 def _settle() -> None:
     """Compiled programs are kept between runs; libraries speak up only when something is wrong."""
-    # pyright: ignore[reportAttributeAccessIssue]: set as JAX is imported
-    cache = jax.config.jax_compilation_cache_dir
-    if cache is None:
+    # JAX sets its options as attributes while it is imported, which a checker does not see.
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
     train.keep_memory()

@@ -71,8 +71,8 @@ def defaults(
     """What unnamed flags are: those of the preset that was asked for, else of the run that is
     there, else `laptop`'s.
 
-    Where to run is said anew each time: a run made on a mesh is evaluated on one device unless told
-    otherwise.
+    The settings of `NOT_STORED` are those of `laptop`: a run made on a mesh is evaluated where its
+    command says, not where it was trained.
     """
     if preset is not None and preset not in presets:
         raise UserError(

@@ -162,7 +162,7 @@ def batches_of(
 
 class StackedBatches:
     """`batches(n)`: those of steps n·count … n·count + count - 1 in one, where example i of step
-    n·count + j is at place i·count + j. So dealing it into `count` hands, as `train.multi_step`
+    n·count + j is at place i·count + j. So splitting it into `count` parts, as `train.multi_step`
     does, gives the batches back, and each shard of it has the shards of all."""
 
     def __init__(self, batches: Callable[[int], Batch], count: int):

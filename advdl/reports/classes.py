@@ -70,7 +70,7 @@ class ClassesReport:
     def middle(self, images: np.ndarray) -> np.ndarray:
         """What the network sees at once of images that ten crops are taken of: the one in the
         middle."""
-        return data.ten_crop(images, self.crop)[:, 4] if self.crop else images
+        return np.asarray(data.ten_crop(images, self.crop)[:, 4]) if self.crop else images
 
     def report(self, trained: Trained) -> present.Page:
         """Predictions, learning curves, confusion, mistakes, the first layer, and heat maps."""

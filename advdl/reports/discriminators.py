@@ -40,8 +40,10 @@ def fit_discriminator(
             return {"real": real(keys[0], count), "fake": fake(given, keys[1], count)}
 
         def loss(variables, batch, rng):
-            logits = [network.apply(variables, batch[x], train=True)[0] for x in ("real", "fake")]
-            return train.Loss(Mean.of(losses.minimax_discriminator(*logits, real_label)))
+            real_logit, _ = network.apply(variables, batch["real"], train=True)
+            fake_logit, _ = network.apply(variables, batch["fake"], train=True)
+            value = losses.minimax_discriminator(real_logit, fake_logit, real_label)
+            return train.Loss(Mean.of(value))
 
         def init(key, batch):
             return network.init(key, batch["real"], train=False)

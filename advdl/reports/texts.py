@@ -36,7 +36,7 @@ class LanguageReport:
         known, ids = trained.splits.train.ids, trained.splits.evaluations["test"].ids
         read = self.read(trained, ids)
         found, beside = self.figures(read["nats"].mean(), ids), self.baselines(trained.splits)
-        accuracy, often = float(read["right"].mean()), share(ids, np.bincount(known).argmax())
+        accuracy, often = float(read["right"].mean()), share(ids, int(np.bincount(known).argmax()))
         unknown = share(ids, data.UNKNOWN)
         unit = "bits_per_character" if self.spec.text.lossless else "perplexity"
         label, best = unit.replace("_", " "), min(beside, key=lambda name: beside[name][unit])

@@ -513,27 +513,27 @@ def _towards(old: jax.Array, new: jax.Array, rate: float) -> jax.Array:
     return old + rate * (new - old) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
 
-def _split_microbatches(batch: Batch, hands: int) -> Batch:
-    """(hands·m, …) -> (hands, m, …), example i into hand i mod hands, as cards are dealt.
+def _split_microbatches(batch: Batch, count: int) -> Batch:
+    """(count·m, …) -> (count, m, …), example i into part i mod count.
 
-    Dealing keeps each hand spread over the shards and replicas of the batch axis, so nothing moves
-    between devices and every placement deals the same hands.
+    This keeps each part spread over the shards and replicas of the batch axis, so nothing moves
+    between devices and every placement makes the same parts.
     """
 
-    def deal(x):
-        if x.shape[0] % hands:
+    def split(x):
+        if x.shape[0] % count:
             raise UserError(
-                f"{x.shape[0]} examples cannot be dealt into {hands} equal minibatches; take a"
+                f"{x.shape[0]} examples cannot be split into {count} equal minibatches; take a"
                 " larger --batch, or fewer devices"
             )
-        return jnp.moveaxis(x.reshape(x.shape[0] // hands, hands, *x.shape[1:]), 1, 0)
+        return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
 
-    return jax.tree.map(deal, batch)
+    return jax.tree.map(split, batch)
 
 
-def _gather(hands: Any) -> Any:
-    """What `_deal` dealt, (hands, m, …) -> (hands·m, …)."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), hands)
+def _gather(parts: Any) -> Any:
+    """The inverse of `_split_microbatches`: (count, m, …) -> (count·m, …)."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
 def _repeat(body, carry, parts):
