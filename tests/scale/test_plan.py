@@ -1,5 +1,6 @@
 """What a plan says of a step, held against what is counted, what XLA counts, and what runs."""
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -665,7 +666,8 @@ def planned_for_tpu(experiment, *arguments):
 def counted(load, opened, experiment, over=1, **settings):
     """Bytes of the parameters of all players, by their shapes; of a part of so many, where a
     dimension divides."""
-    splits, built = opened(experiment, load(experiment).Config(**settings))
+    preset = load(experiment).PRESETS["laptop"]  # what the command starts from
+    splits, built = opened(experiment, dataclasses.replace(preset, **settings))
     state = jax.eval_shape(built.learner.init, jax.random.key(0), splits.train(0))
 
     def divides(leaf):
