@@ -133,10 +133,10 @@ SPREAD = "Mean over the seeds, in parentheses the least and the greatest."
 
 
 def spread(values: Sequence[float]) -> str:
-    """Values of several seeds as text: `mean (least … greatest)`."""
-    if len(values) == 1:
-        return f"{values[0]:.4g}"
-    return f"{np.mean(values):.4g} ({min(values):.4g} … {max(values):.4g})"
+    """Values of several seeds as text: `mean (least … greatest)`, or one number where they agree."""
+    least, greatest = f"{min(values):.4g}", f"{max(values):.4g}"
+    mean = f"{np.mean(values):.4g}"
+    return mean if least == greatest else f"{mean} ({least} … {greatest})"
 
 
 def last_tenth(lines: Sequence[Mapping[str, Any]], key: str) -> float:
