@@ -133,7 +133,7 @@ SPREAD = "Mean over the seeds, in parentheses the least and the greatest."
 
 
 def spread(values: Sequence[float]) -> str:
-    """Values of several seeds as text: `mean (least … greatest)`, or one number where they agree."""
+    """Values of several seeds as text: `mean (least … greatest)`, one number where they agree."""
     least, greatest = f"{min(values):.4g}", f"{max(values):.4g}"
     mean = f"{np.mean(values):.4g}"
     return mean if least == greatest else f"{mean} ({least} … {greatest})"
