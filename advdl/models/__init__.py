@@ -44,12 +44,7 @@ from advdl.models.generators import LOWEST_PIXEL, Noise, discriminator, generato
 from advdl.models.gradcam import grad_cam, last_maps
 from advdl.models.inference import in_portions, interpolate, probabilities
 from advdl.models.language import LanguageModel
-from advdl.models.masks import (
-    mask_functions,
-    mask_predictor,
-    predict_classes,
-    receptive_pixels,
-)
+from advdl.models.masks import mask_functions, mask_predictor, predict_classes, receptive_pixels
 from advdl.models.reader import Reader, Window, at_end, gradient_norms
 from advdl.models.sentence import POOLS, SentenceClassifier, contributions, explain
 from advdl.models.variant import (
@@ -70,12 +65,7 @@ CLASSIFIERS: Mapping[str, Variant] = {
 NETWORKS: Mapping[str, Mapping[str, Variant]] = {
     "Classification": CLASSIFIERS,
     "Features for the Fréchet Inception distance": inception_v3.VARIANTS,
-    "Segmentation": {
-        **fcn.VARIANTS,
-        **segnet.VARIANTS,
-        **unet.VARIANTS,
-        **dilation.VARIANTS,
-    },
+    "Segmentation": {**fcn.VARIANTS, **segnet.VARIANTS, **unet.VARIANTS, **dilation.VARIANTS},
     "Auto-encoders": autoencoder.VARIANTS,
     "Adversarial networks": {
         **goodfellow.VARIANTS,

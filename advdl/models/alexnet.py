@@ -242,11 +242,7 @@ VARIANTS: Mapping[str, Variant] = {
         weights=("caffe",),
     ),
     "alexnet_one_tower": Variant(
-        partial(AlexNet, towers=1),
-        "Krizhevsky 2012",
-        (224, 224, 3),
-        62_378_344,
-        1_135_256_096,
+        partial(AlexNet, towers=1), "Krizhevsky 2012", (224, 224, 3), 62_378_344, 1_135_256_096
     ),
     "alexnet_torchvision": Variant(
         AlexNetTorchvision,

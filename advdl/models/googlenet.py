@@ -216,11 +216,7 @@ VARIANTS: Mapping[str, Variant] = {
         "6.67 % top-5 error on ImageNet (abstract; seven networks, 144 crops)",
     ),
     "googlenet_without_aux": Variant(
-        partial(GoogLeNet, auxiliary=False),
-        "Szegedy 2014",
-        (224, 224, 3),
-        6_998_552,
-        1_582_671_872,
+        partial(GoogLeNet, auxiliary=False), "Szegedy 2014", (224, 224, 3), 6_998_552, 1_582_671_872
     ),
     "googlenet_bn": Variant(
         partial(GoogLeNet, norm=_NORM),

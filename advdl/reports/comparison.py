@@ -124,11 +124,7 @@ class ComparisonReport:
         return panels
 
 
-HOLDS = {
-    True: "This holds.",
-    False: "This does not hold.",
-    None: "This run does not decide it.",
-}
+HOLDS = {True: "This holds.", False: "This does not hold.", None: "This run does not decide it."}
 SPREAD = "Mean over the seeds, in parentheses the least and the greatest."
 
 

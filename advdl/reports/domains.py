@@ -210,10 +210,7 @@ class ImagesReport(DomainsReport):
         test = test_of(trained)
         b = self.real(test, "b")
         index, distance = self.near(trained, b)
-        found = {
-            "deviation": deviation(b),
-            "distance to the nearest real image": distance,
-        }
+        found = {"deviation": deviation(b), "distance to the nearest real image": distance}
         if self.spec.factors:
             found["distance to another's counterpart"] = root_mean_square(b - np.roll(b, 1, 0))
             own = test.factors["a"][data.selected(test.a, MEASURED)]

@@ -75,11 +75,7 @@ class RealImages:
         held-out images; and how near to a training image the samples come. Raises UserError where
         there are too few images."""
         count, fitted = len(samples), self.draw(self.training)[0]
-        sizes = {
-            "generated": count,
-            "training": len(self.training),
-            "held-out": len(self.held_out),
-        }
+        sizes = {"generated": count, "training": len(self.training), "held-out": len(self.held_out)}
         for what, number in sizes.items():
             if number <= NEIGHBORS:
                 raise UserError(

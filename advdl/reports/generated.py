@@ -64,12 +64,7 @@ class GeneratedReport:
         return trained.apply("sample", {"z": z, "label": label}, rows=64)
 
     def interpolate(
-        self,
-        trained: Trained,
-        seed: int,
-        rows: int,
-        folder: pathlib.Path,
-        columns: int = 10,
+        self, trained: Trained, seed: int, rows: int, folder: pathlib.Path, columns: int = 10
     ) -> None:
         """Draws rows of images on a line from one noise to another (figure 3 of the paper)."""
         ends = self.noise.of_seed(seed, 2 * rows)

@@ -40,11 +40,6 @@ from advdl.train.schedule import (
     scaled,
     schedule,
 )
-from advdl.train.statistics import (
-    batch_statistics,
-    measure_statistics,
-    measuring,
-    with_statistics,
-)
+from advdl.train.statistics import batch_statistics, measure_statistics, measuring, with_statistics
 from advdl.train.trace import Trace
 from advdl.train.watchdog import STATUS, Watchdog

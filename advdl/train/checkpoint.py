@@ -285,10 +285,7 @@ class Checkpoints:
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"p{own}"
         )
         handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-        with (
-            ocp.Checkpointer(handler, multiprocessing_options=alone) as reader,
-            _quiet_siblings(),
-        ):
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader, _quiet_siblings():
             tree = reader.metadata(folder).item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             found = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=on_host))

@@ -451,12 +451,7 @@ def _of_state(seen: Callable[[State], Any], functions: Mapping[str, Function] | 
 
 
 def _update(
-    player: Player,
-    state: PlayerState,
-    batch: Batch,
-    rng: Rng,
-    *opponent: Variables,
-    name: str = "",
+    player: Player, state: PlayerState, batch: Batch, rng: Rng, *opponent: Variables, name: str = ""
 ):
     """One optimizer step of one player: (state, what it carries to the next batch, metrics)."""
     opponents = [sharing.whole(variables) for variables in opponent]
@@ -494,9 +489,7 @@ def _update(
     ema, decay = state.ema, player.ema
     if ema is not None and decay is not None:
         ema = jax.tree.map(
-            lambda old, new: _towards(old, new, 1 - decay),
-            ema,
-            {"params": params, **collections},
+            lambda old, new: _towards(old, new, 1 - decay), ema, {"params": params, **collections}
         )
     norm = Mean.of(global_norm(gradient)[None])
     metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}

@@ -361,14 +361,7 @@ def _simulated_devices() -> bool:
 
 
 def _jitted(
-    learner: Learner,
-    platform,
-    state_sharding,
-    batch_sharding,
-    whole,
-    check,
-    within,
-    ways,
+    learner: Learner, platform, state_sharding, batch_sharding, whole, check, within, ways
 ) -> CompiledLearner:
     """Through `jax.jit`: `state_sharding(shapes)` lays out the state, `check(size)` refuses a batch
     of so many examples that does not fit, `within()` is the context to trace in, which tells layers
@@ -413,9 +406,7 @@ def _jitted(
 
     def lower_function(function, state, batch):
         jitted = jax.jit(
-            function,
-            in_shardings=(layout(state), batch_sharding),
-            out_shardings=batch_sharding,
+            function, in_shardings=(layout(state), batch_sharding), out_shardings=batch_sharding
         )
         with within():
             return jitted.lower(state, batch)
