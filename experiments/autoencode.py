@@ -29,15 +29,15 @@ from advdl.nn import Corruption, corruption, replica
 @dataclass(frozen=True)
 class Config(cli.Config):
     network: Literal["dense", "conv", "vae"] = "dense"
-    """Perceptron, strided and transposed convolutions, or variational perceptron."""
+    """Perceptron, network of strided and transposed convolutions, or variational perceptron."""
     code: cli.Count = 8
-    """Size of the code."""
+    """Number of dimensions of the code."""
     hidden: str = "256,128"
     """Units of the layers from image to code, of dense and vae; the decoder has them mirrored."""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "gelu"
     """Activation of hidden units; sigmoid (pretrained) and, for vae, tanh in the papers."""
     tied: bool = False
-    """For dense: the decoder's weights are the encoder's, transposed."""
+    """For dense, use the encoder's kernels, transposed, in the decoder."""
     width: cli.Count = 32
     """For conv: channels of the layer nearest the image."""
     up: Literal["transpose", "resize"] = "transpose"

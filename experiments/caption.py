@@ -29,29 +29,29 @@ from advdl.models import captioner, decoding
 class Config(cli.TextConfig):
     data: str = "digit_scenes"
     """digit_scenes; or folder:PATH with captions_PART.json, as COCO has them, and images in PART,
-    which is train, val and, if one likes, test."""
+    which is train, val and, optionally, test."""
     image_size: cli.Natural = 0
     """Side of the images, of photographs the middle square (0: 64)."""
     encoder: str = "resnet18"
-    """Network that sees, by the names of `python -m advdl.models`, without its classifier."""
+    """Network of `python -m advdl.models` that reads the image, without its classifier."""
     width: cli.Natural = 0
     """Number of channels of a ResNet's first stage (0: its own)."""
     layer: str = ""
-    """Intermediate that is looked at (default: the last maps; for attention at least 4 by 4)."""
+    """Layer whose maps are read (default: the last; for attention the last of at least 4 by 4)."""
     init: str = ""
     """File of the encoder's weights to start from, .safetensors or .pth."""
     encoder_rate: cli.NonNegative = 1.0
     """Factor on the learning rate of the encoder; 0 leaves it as it is, its statistics too."""
     attention: bool = False
-    """A look at the image for every word, in place of one before the first."""
+    """Look at the image for every word, in place of once before the first."""
     pooled: bool = True
-    """Without attention: the mean of the maps is read, and not all of their places in a row."""
+    """Without attention, read the mean of the maps and not all of their places in a row."""
     stochastic: cli.NonNegative = 0.0
     """Weight of the penalty on places that are looked at more or less than once in all."""
     halve_every: cli.Natural = 0
     """Number of updates after which the learning rate is halved, again and again (0: never)."""
     longest: cli.Count = 20
-    """Number of words of the longest caption; of longer ones so many are read."""
+    """Number of words of the longest caption; longer ones are cut."""
 
 
 LAPTOP = Config(attention=True, width=16, longest=8, batch=32, steps=2000, learning_rate=2e-3)

@@ -1,11 +1,12 @@
 """Image classification: AlexNet, GoogLeNet, VGG, ResNet and plain nets, trained as in their papers.
 
-python experiments/classify.py train                           # laptop: handwritten digits
-python experiments/classify.py train --preset resnet-2015 --data-dir TFDS        # ImageNet
-python experiments/classify.py train --model resnet50_v1_5 --init FILE.pth --data folder:PATH
-python experiments/classify.py evaluate --model resnet20 --weights FILE.th --data folder:PATH
-python experiments/classify.py predict --model resnet50_v1_5 --weights FILE.pth photo.jpg
-python experiments/classify.py evaluate --baselines            # all recorded results: README.md
+    python experiments/classify.py train                           # laptop: handwritten digits
+    python experiments/classify.py train --preset resnet-2015 --data-dir TFDS        # ImageNet
+    python experiments/classify.py train --model resnet50_v1_5 --init FILE.pth --data folder:PATH
+    python experiments/classify.py evaluate --model resnet20 --weights FILE.th --data folder:PATH
+    python experiments/classify.py predict --model resnet50_v1_5 --weights FILE.pth photo.jpg
+
+Recorded with `train`, seed 0: 98.35 % of the test digits right. All recorded results: README.md.
 """
 
 from dataclasses import dataclass, replace

@@ -97,7 +97,7 @@ class Predict(cli.Predict):
     count: cli.Count = 64
     """Number of samples to draw."""
     sample_seed: cli.Natural = 0
-    """Seed of their noise."""
+    """Seed of the noise of the samples."""
     interpolations: cli.Count = 8
     """Rows of the picture of interpolations."""
     compare: bool = False

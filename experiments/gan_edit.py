@@ -67,9 +67,9 @@ class Predict(cli.Predict):
     strokes: str = ""
     """JSON file of strokes, in pixels of the generated image; see data.read_strokes."""
     to: str = ""
-    """Another image, to which the way from the first one is drawn."""
+    """Another image, to which the path from the first one is drawn."""
     smoothness: cli.NonNegative = igan.SMOOTHNESS
-    """Weight of staying near; 0 asks for the strokes alone."""
+    """Weight of the distance to the first image; 0 asks for the strokes alone."""
     sample_seed: cli.Natural = 0
     """Seed of the noise of an image without a file, and of the candidates."""
     serve: cli.Natural | None = None

@@ -33,11 +33,11 @@ class Config(cli.GameConfig):
     beside: str = ""
     """Presets that are trained in the same run on the same batches, as in plain,minimax."""
     seeds: cli.Count = 1
-    """Initializations of every setting."""
+    """Number of initializations of every setting."""
     hidden: str = "32,32"
-    """Units of the layers of both networks."""
+    """Numbers of units of the layers of both networks."""
     z: cli.Count = 1
-    """Dimensions of the noise."""
+    """Number of dimensions of the noise."""
     noise: Literal["normal", "uniform", "unit-uniform"] = "unit-uniform"
     """Prior of the noise in each dimension: N(0, 1), U(-√3, √3), or U(-1, 1)."""
 
@@ -67,7 +67,7 @@ class Predict(cli.Predict):
     count: cli.Count = 2500
     """Number of samples to draw of every generator."""
     sample_seed: cli.Natural = 0
-    """Seed of their noise."""
+    """Seed of the noise of the samples."""
 
 
 def settings(config: Config) -> dict[str, Config]:

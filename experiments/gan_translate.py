@@ -38,7 +38,7 @@ class Config(cli.Config):
     image_size: cli.Natural = 0
     """Side to which images are brought (0: the size they have)."""
     variants: str = "discogan,one_sided,gan"
-    """What is trained; predict uses the first of them."""
+    """Variants that are trained; predict uses the first of them."""
     seeds: cli.Count = 1
     """Number of initializations of every variant."""
     width: cli.Count = 64
@@ -48,7 +48,7 @@ class Config(cli.Config):
     hidden: str = "128,128,128"
     """Numbers of units of the layers of all networks, where the examples are points."""
     reconstruction: cli.NonNegative = 1.0
-    """Weight of the mean square error of what has gone there and back."""
+    """Weight of the mean square error of the round trip."""
     discriminator_learning_rate: cli.NonNegative = 0.0
     """Step size of the discriminators (0: the same as the generators')."""
     r1: cli.NonNegative = 0.0

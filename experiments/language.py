@@ -32,7 +32,7 @@ class Config(cli.TextConfig):
     """pydoc, the reference of the running Python; or folder:PATH, a text file or a folder of *.txt
     (train.txt, valid.txt, test.txt, or others)."""
     tokens: Literal["characters", "words", "spaces", "subwords"] = "characters"
-    """What the text is spelled in; spaces: what stands between them, as Penn Treebank needs."""
+    """Units of the text; spaces: what stands between them, as Penn Treebank needs."""
     subwords: cli.Count = 2000
     """Size of the vocabulary of subwords."""
     window: cli.Count = 64
@@ -42,9 +42,9 @@ class Config(cli.TextConfig):
     layers: cli.Count = 1
     """Number of recurrent layers."""
     tied: bool = False
-    """Logits are products with the embedding."""
+    """Use the embedding as the kernel of the output layer."""
     uniform: cli.NonNegative = 0.0
-    """Parameters are born uniform in ± this (0: the layers' own way)."""
+    """Initialize parameters uniformly in ± this (0: as the layers do)."""
     decay: cli.NonNegative = 1.0
     """Factor of the learning rate after every epoch, from the epoch --decay-after on."""
     decay_after: cli.Natural = 0
@@ -80,11 +80,11 @@ class Predict(cli.Predict):
     temperature: cli.NonNegative = 0.8
     """Temperature of the softmax that tokens are drawn from; 0 takes the likeliest."""
     top_k: cli.Natural = 0
-    """Draw from so many of the likeliest alone (0: from all)."""
+    """Number of the likeliest tokens that are drawn from (0: all)."""
     top_p: Annotated[float, cli.Range(0, 1, "(]")] = 1.0
-    """Draw from the likeliest that have this probability together."""
+    """Draw from the likeliest tokens whose probabilities add up to this."""
     seed: cli.Natural = 0
-    """Seed of the drawing."""
+    """Seed of the samples."""
 
 
 def load(config: Config) -> data.Splits:

@@ -39,7 +39,7 @@ class Config(cli.Config):
     dropout: cli.Rate = 0.0
     """Rate of dropout between layers and before the output layer."""
     speed: cli.Rate = 0.0
-    """Share by which recordings are played faster or slower in training."""
+    """Largest share by which recordings are played faster or slower in training."""
     masks: cli.Natural = 0
     """Number of stretches of frames, and of bands, that are silenced in a recording in training."""
     final: bool = False

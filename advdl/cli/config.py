@@ -23,16 +23,16 @@ class Config:
     run: str = ""
     """Folder of the run; the same command again resumes it (default: runs/EXPERIMENT)."""
     preset: str = "laptop"
-    """Row of defaults to start from; flags given beside it win."""
+    """Named row of defaults; flags given beside it win."""
     data: str = "digits"
     """Built-in name, tfds:NAME or folder:PATH (with PATH/train/CLASS/*.png and
     PATH/test/CLASS/*.png); blank:HxWxC:CLASSES stands in for what is not there."""
     data_dir: str | None = None
-    """Where tensorflow-datasets keeps prepared data (default: its own place)."""
+    """Folder of prepared data of tensorflow-datasets (default: its own)."""
     steps: Count = 1000
-    """Updates in all; raise it to go on with a finished run."""
+    """Number of updates in all; raise it to continue a finished run."""
     batch: Count = 128
-    """Examples a minibatch, over all devices."""
+    """Number of examples in a minibatch, over all devices."""
     seed: Natural = 0
     """Seed of the parameters, the order of the data, augmentation and noise."""
     learning_rate: Positive = 1e-3
@@ -41,65 +41,63 @@ class Config:
     """Course of the learning rate after its peak: step divides it by 10 at 1/2 and 3/4 of the
     updates, thirds at 1/3 and 2/3, quarters at 1/4, 1/2 and 3/4."""
     power: NonNegative = 1.0
-    """Of the schedule poly, (1 - update / steps)^power."""
+    """Exponent of the schedule poly, (1 - update / steps)^power."""
     warmup: Natural = 0
-    """Updates over which the learning rate rises to its peak."""
+    """Number of updates over which the learning rate rises to its peak."""
     clip: NonNegative = 0.0
     """Clip the gradient's global norm to this (0: do not clip)."""
     ema: Rate = 0.0
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
     accumulate: Count = 1
-    """Micro-batches an update, for batches that do not fit in memory."""
+    """Number of micro-batches that make an update, for batches that do not fit in memory."""
     remat: Literal["none", "products", "blocks"] = "none"
-    """What to compute again for the gradient instead of keeping it: all but results of products and
+    """What to compute again for the gradient instead of storing it: all but results of products and
     convolutions, or all but what blocks are given (residual and inception blocks, stages of VGG,
     SegNet and U-Net, steps of a recurrent decoder)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters, statistics and optimizer stay in float32."""
+    """Number format of the computation; parameters, statistics and optimizer stay in float32."""
     placement: Literal["mesh", "pmap", "jit"] = "mesh"
-    """Where the run takes place: on a mesh of devices, on one replica for each device, or on the
-    first device alone."""
+    """Devices of the run: a mesh of them, one replica on each of them, or the first one alone."""
     mesh: str = ""
     """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on
     data)."""
     log_every: Count = 50
-    """Steps between lines of metrics.jsonl."""
+    """Number of steps between lines of metrics.jsonl."""
     evaluate_every: Natural = 500
-    """Steps between evaluations (0: only at the end)."""
+    """Number of steps between evaluations (0: only at the end)."""
     save_every: Natural = 500
-    """Steps between checkpoints (0: only at the end)."""
+    """Number of steps between checkpoints (0: only at the end)."""
     keep: Count = 3
-    """Latest checkpoints to keep, beside the best."""
+    """Number of latest checkpoints to keep, beside the best."""
     per_call: Count = 1
     """Steps that one call of the compiled program does; more where a step takes less than a
     call."""
     baselines: bool = False
-    """For evaluate: also trivial and classic methods on the same split."""
+    """Let evaluate measure trivial and classic methods on the same data too."""
     threads: Count = 1
-    """Threads that read and transform data."""
+    """Number of threads that read and transform data."""
     checkpoint: str = "latest"
     """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of
     those that were written at an evaluation), or the number of a step."""
     checkpoints: str = ""
-    """Where checkpoints go, if not to RUN/checkpoints: a folder, or gs://BUCKET/PATH."""
+    """Folder of the checkpoints, also gs://BUCKET/PATH (default: RUN/checkpoints)."""
     profile: str = ""
-    """Trace of so many steps, from the second on or, as START:COUNT, from another on, in
-    RUN/profile."""
+    """Number of steps to trace into RUN/profile, from the second one on, or START:COUNT."""
     watchdog: NonNegative = 1800.0
-    """Seconds without a finished step after which the run writes where every thread is, and ends
+    """Seconds without a finished step after which the run prints the stack of every thread and ends
     (0: never)."""
     distributed: bool = False
     """Train in one of several processes that share RUN, the same command for each."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, for --distributed where no cluster says it."""
+    """HOST:PORT of process 0, for --distributed where no cluster manager gives it."""
     processes: int | None = None
-    """How many processes there are, likewise."""
+    """Number of processes, for --distributed where no cluster manager gives it."""
     process: int | None = None
-    """Number of this process, from 0, likewise."""
+    """Index of this process, from 0, for --distributed where no cluster manager gives it."""
     start_timeout: Seconds = 300.0
-    """Seconds within which all processes have to come."""
+    """Seconds within which all processes must have started."""
     peer_timeout: Seconds = 60.0
-    """Seconds without a sign of life after which a process is gone, and the others end."""
+    """Seconds without a heartbeat after which a process counts as lost and the others end."""
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -198,7 +196,7 @@ raised."""
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """What every `predict` is told; an experiment adds its own by inheriting."""
+    """Settings of every `predict`; an experiment adds its own by inheriting."""
 
     run: str = ""
     """Folder of the trained run (default: runs/EXPERIMENT)."""

@@ -20,7 +20,7 @@ class GameConfig(Config):
     loss: Literal[
         "nonsaturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"
     ] = "nonsaturating"
-    """What the players descend, see advdl.losses."""
+    """Losses of the two players, see advdl.losses."""
     real_label: Annotated[float, Range(0.5, 1, "(]")] = 1.0
     """Label of data; less than 1 is one-sided label smoothing (Salimans et al. 2016)."""
     r1: NonNegative = 0.0
@@ -33,7 +33,7 @@ class GameConfig(Config):
     """Bound to which the discriminator's parameters are clipped after each of its updates (Arjovsky
     et al. 2017; theirs: 0.01; 0: no bound)."""
     discriminator_steps: Count = 1
-    """Discriminator updates a step, k of Algorithm 1."""
+    """Number of discriminator updates in a step, k of Algorithm 1."""
     discriminator_learning_rate: NonNegative = 0.0
     """Step size of the discriminator (0: the same as the generator's)."""
     optimizer: Literal["adam", "momentum"] = "adam"
@@ -44,14 +44,14 @@ class GameConfig(Config):
     """Momentum of SGD in the first step and after --momentum-steps, between which it changes
     linearly."""
     momentum_steps: Natural = 0
-    """Steps over which the momentum changes (0: it keeps its first value)."""
+    """Number of steps over which the momentum changes (0: it keeps its first value)."""
     rate_divisor: Annotated[float, Range(1)] = 1.0
     """Divisor of both learning rates after every step, beside what --schedule does, down to 1e-6
     (1: none)."""
     weight_decay: NonNegative = 0.0
     """L2 penalty on the parameters of both players, added to their gradients."""
     z: Count = 64
-    """Dimensions of the noise."""
+    """Number of dimensions of the noise."""
     noise: Literal["normal", "uniform", "unit-uniform"] = "normal"
     """Prior of the noise in each dimension: N(0, 1), U(-√3, √3) of the same variance, or U(-1, 1)
     (Radford et al. 2015)."""

@@ -130,9 +130,10 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
         options, as_json = parse(predict(), arguments, f"{file.name} {verb}", about)
         check_ranges(options)
     elif verb == "plan":
-        config, as_json = parse(plan.with_planning(config), arguments, f"{file.name} {verb}", about)
+        planned = plan.with_planning(config)
+        config, as_json = parse(planned, arguments, f"{file.name} {verb}", about, presets)
     else:
-        config, as_json = parse(config, arguments, f"{file.name} {verb}", about)
+        config, as_json = parse(config, arguments, f"{file.name} {verb}", about, presets)
     which = parse_checkpoint(config.checkpoint if options is None else options.checkpoint)
     if which != "latest" and (published or verb not in ("evaluate", "predict")):
         does = "reads no run with --weights" if published else "reads no checkpoint but the latest"

@@ -1,9 +1,14 @@
 """From the words of a command line to a configuration, by tyro; whatever is wrong in one line."""
 
+import ast
 import contextlib
 import dataclasses
+import inspect
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+import textwrap
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -11,22 +16,21 @@ import tyro
 from advdl.cli.config import NOT_STORED, Config, flag
 from advdl.errors import UserError, nearest
 
-Json = Annotated[
-    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print the result as JSON.")
-]
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
-def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> tuple[Any, bool]:
+def parse(
+    default: Any, arguments: Sequence[str], program: str, about: str, presets: Iterable[str] = ()
+) -> tuple[Any, bool]:
     """`(settings, as_json)`: `default` with what the arguments change, and whether `--json` was
     among them.
 
-    `--help` prints the flags and ends the process with status 0. Raises UserError for anything else
-    tyro refuses.
+    `--help` prints the flags, those of the most specific class first, and ends the process with
+    status 0. presets: their names, for that text. Raises UserError for anything else tyro refuses.
     """
     kind = type(default)
-    flags = dataclasses.make_dataclass(
-        kind.__name__, [("json", Json, False)], bases=(kind,), frozen=True
-    )
+    helped = not {"-h", "--help"}.isdisjoint(arguments)
+    flags = _flags(default, _help_texts(kind, presets) if helped else {})
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -35,7 +39,6 @@ def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> t
                 prog=program,
                 description=about.partition("\n")[0],
                 args=list(arguments),
-                default=flags(**_fields(default)),
                 return_unknown_args=True,
             )
     except SystemExit as stop:
@@ -47,6 +50,39 @@ def parse(default: Any, arguments: Sequence[str], program: str, about: str) -> t
         word = unknown[0].partition("=")[0]
         raise UserError(f"unknown argument {word!r}{nearest(word, known)}; --help lists them all")
     return kind(**{name: getattr(parsed, name) for name in _fields(default)}), parsed.json
+
+
+def _flags(default: Any, texts: Mapping[str, str]) -> type:
+    """A dataclass of the settings and `json`, which is what tyro makes flags of."""
+    hints = typing.get_type_hints(type(default), include_extras=True)
+    values, fields = _fields(default), []
+    for name in sorted(values, key=[*texts, *values].index):
+        text, value = texts.get(name, ""), values[name]
+        unsaid = value in ("", None, ()) or "(default:" in text
+        shown = tyro.conf.arg(help=text, help_behavior_hint="" if unsaid else f"(default: {value})")
+        fields.append((name, Annotated[hints[name], shown], dataclasses.field(default=value)))
+    as_json = tyro.conf.arg(help="Print the result as JSON.", help_behavior_hint="")
+    fields.append(("json", Annotated[Json, as_json], dataclasses.field(default=False)))
+    return dataclasses.make_dataclass(type(default).__name__, fields, frozen=True)
+
+
+def _help_texts(kind: type, presets: Iterable[str]) -> dict[str, str]:
+    """The docstrings of a dataclass's fields, each on one line; those of the class itself come
+    first, then those of the classes that it inherits."""
+    texts = {}
+    for base in kind.__mro__[:-1]:
+        try:
+            source = textwrap.dedent(inspect.getsource(base))
+        except (OSError, TypeError):  # a class that no file defines
+            continue
+        body = getattr(ast.parse(source).body[0], "body", [])
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                name, written = ast.unparse(field.target), ast.literal_eval(text.value)
+                texts.setdefault(name, " ".join(written.split()))
+    if "preset" in texts and presets:
+        texts["preset"] += f" Presets: {', '.join(presets)}."
+    return texts
 
 
 def _fields(settings: Any) -> dict[str, Any]:

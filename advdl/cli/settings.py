@@ -48,8 +48,8 @@ class EncoderSettings(OptimizerSettings):
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
     pretrain: Natural = 0
-    """Updates in which the layers of VGG-16 first learn to classify single digits; published
-    networks started from ImageNet's."""
+    """Number of updates in which the layers of VGG-16 first learn to classify single digits;
+    published networks started from ImageNet's."""
     encoder_rate: NonNegative = 1.0
     """Factor on the learning rate of the layers that --backbone or --pretrain gives."""
 
@@ -118,8 +118,8 @@ class SceneSettings(Config):
     """Side of the windows that cover an image in an evaluation (0: whole images); of unet_valid,
     side of the tiles (U-Net, figure 2)."""
     samples: Natural = 0
-    """Draws of dropout over whose probabilities a Bayesian network is evaluated (0: without
-    dropout, as other networks)."""
+    """Number of draws of dropout over whose probabilities a Bayesian network is evaluated (0:
+    without dropout, as other networks)."""
 
     def scenes(self, transform: Transform) -> Splits:
         """Training batches, augmented, and evaluations. transform: from bytes to what the network

@@ -25,7 +25,7 @@ class ViewSettings:
     image_size: Natural = 0
     """Side of the images (0: 224 for the networks of ImageNet, else the size they have)."""
     test_size: Natural = 0
-    """Side of the images in evaluation, where another one is wanted."""
+    """Side of the images in evaluation (0: that of training)."""
     test_resize: Natural = 0
     """Shorter side before the middle is cut out in evaluation (0: 256 / 224 of the test size)."""
     view: Literal["", "whole", "inception", "crop", "scale"] = ""
@@ -49,7 +49,7 @@ class AugmentationSettings:
     flip: bool = False
     """Mirror half of the training images."""
     policy: Literal["none", "trivial", "rand"] = "none"
-    """Random augmentation: TrivialAugment or RandAugment."""
+    """Policy of random augmentation: TrivialAugment or RandAugment."""
     color: NonNegative = 0.0
     """Standard deviation of the augmentation by principal colors, 0.1 in AlexNet's paper."""
     colors: Literal["imagenet", "data"] = "imagenet"

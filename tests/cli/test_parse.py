@@ -7,6 +7,7 @@ import pytest
 from advdl.cli.config import Config
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError
+from advdl.ranges import Count
 
 PRESETS = {"laptop": Config(), "paper": Config(preset="paper", steps=9, batch=7)}
 
@@ -46,3 +47,27 @@ def test_flags_win_over_the_preset_and_the_preset_over_the_run_that_is_there():
 def test_settings_that_this_version_does_not_know_are_named():
     with pytest.raises(UserError, match="colour"):
         defaults(PRESETS, None, dataclasses.asdict(Config()) | {"colour": "red"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(Config):
+    width: Count = 3
+    """Number of channels
+    of a layer."""
+    places: str = ""
+    """Places (default: all)."""
+
+
+def test_help_begins_with_the_settings_of_the_experiment_and_says_each_default_once(
+    capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stop:
+        parse(Own(), ["--help"], "x", "about", ["laptop", "paper"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    shown = [text.index(f"--{name} ") for name in ("width", "places", "run", "steps", "json")]
+    assert shown == sorted(shown)
+    assert "Number of channels of a layer. (default: 3)" in text
+    assert text.count("Places (default: all).") == 1 and "(default: )" not in text
+    assert "Presets: laptop, paper. (default: laptop)" in text
