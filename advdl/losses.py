@@ -273,13 +273,17 @@ def penalties(
     key: jax.Array,
     r1_weight: float = 0.0,
     gradient_weight: float = 0.0,
+    r2_weight: float = 0.0,
 ) -> jax.Array:
-    """γ/2·|∇ score(x)|² + λ·(|∇ score(x̂)| - 1)², (B,): `r1` of the data at weight γ = r1_weight and
-    `gradient_penalty` between data and samples at weight λ = gradient_weight, of which one whose
-    weight is 0 is not computed. key: of the places x̂."""
+    """γ₁/2·|∇ score(x)|² + γ₂/2·|∇ score(G(z))|² + λ·(|∇ score(x̂)| - 1)², (B,): `r1` of the data at
+    weight γ₁ = r1_weight, the same of samples (R2 of Mescheder et al. 2018) at γ₂ = r2_weight, and
+    `gradient_penalty` between both at λ = gradient_weight, of which one whose weight is 0 is not
+    computed. key: of the places x̂."""
     total = jnp.zeros(len(real))
     if r1_weight:
         total += r1_weight / 2 * r1(score, real)
+    if r2_weight:
+        total += r2_weight / 2 * r1(score, fake)
     if gradient_weight:
         total += gradient_weight * gradient_penalty(score, real, fake, key)
     return total

@@ -126,7 +126,7 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
         cli.at_least(2, config, "batch")  # the batch normalization of one example is zero
     classes = spec.classes("--conditional") if config.conditional else 0
     both = config.width, classes, config.dtype
-    penalized = config.r1 > 0 or config.gradient_penalty > 0
+    penalized = max(config.r1, config.r2, config.gradient_penalty) > 0
     game = models.Game(
         models.generator(config.network, spec.shape, *both, spec.pixel_means or None),
         models.discriminator(config.network, *both, config.spectral, penalized),

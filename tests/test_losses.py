@@ -408,7 +408,10 @@ def test_penalties_are_added_by_their_weights_and_cost_nothing_at_0():
     x, fake = jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 1))
     key = jax.random.key(1)
     expected = 0.5 * losses.r1(score, x) + 10 * losses.gradient_penalty(score, x, fake, key)
-    found = losses.penalties(score, x, fake, key, r1_weight=1.0, gradient_weight=10.0)
+    expected += 1.5 * losses.r1(score, fake)
+    found = losses.penalties(
+        score, x, fake, key, r1_weight=1.0, gradient_weight=10.0, r2_weight=3.0
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
     def never(x):

@@ -25,7 +25,11 @@ class GameConfig(Config):
     """Label of data; less than 1 is one-sided label smoothing (Salimans et al. 2016)."""
     r1: NonNegative = 0.0
     """Weight γ of the penalty γ/2·|∇D(x)|² at the data (Mescheder et al. 2018). With this one or
-    the next, dcgan's discriminator has layer normalization instead of batch normalization."""
+    one of the next two, dcgan's discriminator has layer normalization instead of batch
+    normalization."""
+    r2: NonNegative = 0.0
+    """Weight γ of the penalty γ/2·|∇D(G(z))|² at samples (Mescheder et al. 2018); with r1 and the
+    relativistic loss, the objective of R3GAN (Huang et al. 2024, arXiv:2501.05441)."""
     gradient_penalty: NonNegative = 0.0
     """Weight λ of the penalty λ·(|∇D(x̂)| - 1)² between data and samples (Gulrajani et al. 2017;
     theirs: 10)."""
@@ -78,7 +82,8 @@ class GameConfig(Config):
     ) -> jax.Array:
         """The penalties on the discriminator's gradient, (B,), see `losses.penalties`."""
         places = rng("gradient penalty")
-        return losses.penalties(score, real, fake, places, self.r1, self.gradient_penalty)
+        weights = self.r1, self.gradient_penalty, self.r2
+        return losses.penalties(score, real, fake, places, *weights)
 
     def alternate(
         self,

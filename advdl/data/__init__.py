@@ -38,7 +38,7 @@ from advdl.data.corpus import (
     stream_batches,
 )
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
-from advdl.data.digits import digits
+from advdl.data.digits import BUILT_IN, digits, mnist
 from advdl.data.domains import Domains, DomainSpec, DomainsSpec, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import cifar10_names, imagenet_names

@@ -1,7 +1,7 @@
 """From what a person names to a source: built-in sets, `tfds:NAME`, `folder:PATH`."""
 
 from advdl.data.blank import blank_images
-from advdl.data.digits import digits
+from advdl.data.digits import BUILT_IN
 from advdl.data.folder import FolderSource
 from advdl.data.source import Source, in_memory
 from advdl.data.tfds import open_tfds
@@ -20,7 +20,7 @@ def open_source(
 ) -> Source:
     """The source that a person named.
 
-    spec: a built-in name (`digits`), `tfds:NAME`, or `folder:PATH` with
+    spec: a built-in name (`digits`, `mnist`), `tfds:NAME`, or `folder:PATH` with
     `PATH/split/class/*.png|jpg|jpeg`; `blank:224x224x3:1000` stands in for what is not there, gray
     images of that shape and so many classes.
     data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is
@@ -41,14 +41,16 @@ def open_source(
         return in_memory(open_tfds(rest, split, data_dir, wanted, channels))
     if kind == "blank":
         return blank_images(rest, split, wanted, channels)
-    if spec != "digits":
-        known = ["digits", "tfds:NAME", "folder:PATH"]
+    if spec not in BUILT_IN:
+        known = [*BUILT_IN, "tfds:NAME", "folder:PATH"]
         raise UserError(f"no data set {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
-    if image_size not in (None, 8) or view is not None or channels not in (None, 1):
-        raise UserError("digits are 8 by 8 pixels of gray; leave --image-size out")
     if skip_broken:
-        raise UserError("digits have no files that could be broken; leave --skip-broken out")
-    return digits(split)
+        raise UserError(f"{spec} have no files that could be broken; leave --skip-broken out")
+    found = BUILT_IN[spec](split)
+    side = found.image_shape[0]
+    if image_size not in (None, side) or view is not None or channels not in (None, 1):
+        raise UserError(f"{spec} are {side} by {side} pixels of gray; leave --image-size out")
+    return found
 
 
 def same_classes(first: Source, second: Source, sizes: bool = True) -> None:

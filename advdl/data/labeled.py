@@ -8,6 +8,7 @@ from typing import Any
 
 from advdl.data.batches import EvalBatches, TrainBatches
 from advdl.data.catalog import open_source, same_classes
+from advdl.data.digits import BUILT_IN
 from advdl.data.imagenet import cifar10_names, imagenet_names
 from advdl.data.preprocessing import Preprocessing
 from advdl.data.selection import Rows, hold_out
@@ -32,7 +33,7 @@ def labeled_splits(
     seed, and not trained on. With `weights` there is no training part, and `blank` data has the
     classes that published weights have.
     """
-    if photographs and config.data == "digits":
+    if photographs and config.data in BUILT_IN:
         raise UserError(f"{config.model} takes photographs; give --data folder:PATH or tfds:NAME")
     if config.ten_crop and look.kind == "whole":
         raise UserError("--ten-crop cuts crops out of larger images; --view whole shows no more")

@@ -69,6 +69,8 @@ def test_penalties_have_the_weights_that_are_given():
 
     found = cli.GameConfig(r1=3.0).penalties(score, x, fake, RNG)
     np.testing.assert_allclose(found, 1.5 * jnp.square(x).sum(1), rtol=1e-5)
+    found = cli.GameConfig(r2=4.0).penalties(score, x, fake, RNG)
+    np.testing.assert_allclose(found, 2 * jnp.square(fake).sum(1), rtol=1e-5)
     np.testing.assert_array_equal(cli.GameConfig().penalties(score, x, fake, RNG), np.zeros(3))
 
 

