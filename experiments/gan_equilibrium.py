@@ -42,7 +42,7 @@ class Config(cli.GameConfig):
     """Prior of the noise in each dimension: N(0, 1), U(-√3, √3), or U(-1, 1)."""
 
 
-LINE = Config(batch=256, steps=20_000, per_call=50, save_every=5000, log_every=250)
+LINE = Config(batch=256, steps=20_000, steps_per_call=50, save_every=5000, log_every=250)
 PLANE = LINE.but(hidden="128,128,128", z=4, steps=10_000, learning_rate=1e-3)
 STEADY = PLANE.but(seeds=3, schedule="poly", r1=0.1, ema=0.999)
 GENTLE = LINE.but(learning_rate=3e-4, discriminator_learning_rate=1e-3, r1=0.05, ema=0.999)

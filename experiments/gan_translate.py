@@ -80,7 +80,7 @@ FASHION = IMAGES.but(preset="fashion", data="tfds:fashion_mnist", a="Bag", b="An
 PRESETS = {
     "laptop": IMAGES,
     "fashion": FASHION,
-    "modes": MODES.but(per_call=50, evaluate_every=1000, save_every=4000, log_every=250),
+    "modes": MODES.but(steps_per_call=50, evaluate_every=1000, save_every=4000, log_every=250),
     "paper": PAPER.but(variants="discogan", evaluate_every=1000, save_every=1000),
 }
 

@@ -51,9 +51,9 @@ class Predict(cli.Predict):
 # states, where theirs has a rectifier between; Haiku's cells and initialization. Not run here.
 PAPER = Config(preset="paper", networks="rnn,lstm", features=256, steps=1_000_000, clip=1.0)
 PRESETS = {
-    "laptop": Config(steps=5000, schedule="cosine", clip=1.0, per_call=20, log_every=100),
+    "laptop": Config(steps=5000, schedule="cosine", clip=1.0, steps_per_call=20, log_every=100),
     "paper": replace(
-        PAPER, per_call=100, evaluate_every=50_000, save_every=50_000, log_every=10_000
+        PAPER, steps_per_call=100, evaluate_every=50_000, save_every=50_000, log_every=10_000
     ),
 }
 UNSEEN = "test/accuracy_unseen"

@@ -31,10 +31,10 @@ def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
     with tracing.use(implementation="xla"):
         state_plain = _Bare(plain)
     bare = _Bare(session)
-    per_call = session.config.per_call
-    once = bare.seconds(3 * per_call)
+    steps_per_call = session.config.steps_per_call
+    once = bare.seconds(3 * steps_per_call)
     steps = train.broadcast_from_main(
-        lambda: per_call * max(10, min(2000, round(SECONDS / (per_call * once))))
+        lambda: steps_per_call * max(10, min(2000, round(SECONDS / (steps_per_call * once))))
     )
     loop = _Loop(session)
     timed: dict[str, list[float]] = {"bare": [], "loop": [], "plain": []}
@@ -73,7 +73,11 @@ class _Bare:
     """The compiled step on one batch that is already in place."""
 
     def __init__(self, session: Session):
-        self._session, self._state, self._per_call = session, session.new(), session.config.per_call
+        self._session, self._state, self._steps_per_call = (
+            session,
+            session.new(),
+            session.config.steps_per_call,
+        )
         session.placed.step.compile(self._state, session.batch, session.key)
 
     def seconds(self, steps: int) -> float:
@@ -81,7 +85,7 @@ class _Bare:
         placed, batch, key = self._session.placed, self._session.batch, self._session.key
         state = jax.block_until_ready(self._state)
         start = time.perf_counter()
-        for _ in range(steps // self._per_call):
+        for _ in range(steps // self._steps_per_call):
             state, _ = placed.step(state, batch, key)
         self._state = jax.block_until_ready(state)
         return (time.perf_counter() - start) / steps
@@ -105,7 +109,7 @@ class _Loop:
             train.Every(session.config.log_every),
             train.Hooks(*[lambda *_: None] * 3),
             session.examples,
-            session.config.per_call,
+            session.config.steps_per_call,
         )
         self._state = outcome.state
         self.waited += outcome.waited

@@ -50,7 +50,7 @@ class Config:
     """Decay of the moving average that is evaluated and sampled (0: the trained network itself)."""
     accumulate: Count = 1
     """Number of micro-batches that make an update, for batches that do not fit in memory."""
-    remat: Literal["none", "products", "blocks"] = "none"
+    remat: Literal["none", "dots", "block_inputs"] = "none"
     """What to compute again for the gradient instead of storing it: all but results of products and
     convolutions, or all but what blocks are given (residual and inception blocks, stages of VGG,
     SegNet and U-Net, steps of a recurrent decoder)."""
@@ -69,7 +69,7 @@ class Config:
     """Number of steps between checkpoints (0: only at the end)."""
     keep: Count = 3
     """Number of latest checkpoints to keep, beside the best."""
-    per_call: Count = 1
+    steps_per_call: Count = 1
     """Steps that one call of the compiled program does; more where a step takes less than a
     call."""
     baselines: bool = False
@@ -183,7 +183,7 @@ MAY_CHANGE = frozenset(
         "save_every",
         "keep",
         "threads",
-        "per_call",
+        "steps_per_call",
         "baselines",
         "watchdog",
         "start_timeout",
@@ -298,11 +298,11 @@ def check(config: Config) -> None:
     """Raises UserError for a number that cannot be, and for flags that do not go together."""
     check_ranges(config)
     counted = ("steps", "log_every", "evaluate_every", "save_every")
-    uneven = [name for name in counted if getattr(config, name) % config.per_call]
+    uneven = [name for name in counted if getattr(config, name) % config.steps_per_call]
     if uneven:
         raise UserError(
-            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --per-call"
-            f" {config.per_call}; make it one, or give --per-call 1"
+            f"{flag(uneven[0])} {getattr(config, uneven[0])} is no multiple of --steps-per-call"
+            f" {config.steps_per_call}; make it one, or give --steps-per-call 1"
         )
     parse_steps(config.profile)
     alone = [

@@ -87,7 +87,9 @@ class Session:
         self.experiment = build(config, self.splits.spec)
         self.key_init, self.key = jax.random.split(jax.random.key(config.seed))
         self.placement = train.place(config.placement, config.mesh, self.experiment.rules)
-        self.placed = self.placement(train.multi_step(self.experiment.learner, config.per_call))
+        self.placed = self.placement(
+            train.multi_step(self.experiment.learner, config.steps_per_call)
+        )
         self._measured: tuple[int, dict[str, Any]] = -1, {}
 
     def check_same_data(self) -> None:
@@ -111,7 +113,7 @@ class Session:
     @functools.cached_property
     def batches(self) -> data.StackedBatches:
         """This process's part of the batches to train on, those of a call in one."""
-        return data.StackedBatches(self.part(self.splits.train), self.config.per_call)
+        return data.StackedBatches(self.part(self.splits.train), self.config.steps_per_call)
 
     @functools.cached_property
     def batch(self) -> Any:
@@ -130,11 +132,11 @@ class Session:
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
-        threads, per_call = self.config.threads, self.config.per_call
+        threads, steps_per_call = self.config.threads, self.config.steps_per_call
         return data.prefetch(
             self.batches,
-            start // per_call,
-            stop // per_call,
+            start // steps_per_call,
+            stop // steps_per_call,
             threads,
             2 * threads + 2,
             self.placed.put,
@@ -144,7 +146,7 @@ class Session:
         """Shapes and shardings of the state."""
         if self._stored is None or "batch" not in self._stored:
             return self.placed.abstract(self.key_init, self.batch)
-        size = self.config.batch * self.config.per_call
+        size = self.config.batch * self.config.steps_per_call
         shapes = data.batch_of(self._stored["batch"], size, jax.ShapeDtypeStruct)
         return self.placed.abstract(self.key_init, self.placed.shapes(shapes))
 

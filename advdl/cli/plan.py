@@ -42,7 +42,7 @@ def with_planning(config: Config) -> Config:
     unless told otherwise."""
     kind = type(config)
     both = dataclasses.make_dataclass(kind.__name__, [], bases=(kind, Planning), frozen=True)
-    return both(**dataclasses.asdict(config) | {"placement": "mesh", "per_call": 1})
+    return both(**dataclasses.asdict(config) | {"placement": "mesh", "steps_per_call": 1})
 
 
 def start(arguments: Sequence[str]) -> list[Topology]:
@@ -75,8 +75,8 @@ def run_plan(
         own = dataclasses.replace(config, batch=batch)
         check(own)
         experiment = build(own, spec)
-        whole = data.batch_of(shapes, batch * own.per_call, _shape)
-        learner = train.multi_step(experiment.learner, own.per_call)
+        whole = data.batch_of(shapes, batch * own.steps_per_call, _shape)
+        learner = train.multi_step(experiment.learner, own.steps_per_call)
         return Job(learner, whole, own.placement, own.mesh, experiment.rules, unit)
 
     found: list[Plan] = []

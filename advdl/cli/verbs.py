@@ -83,7 +83,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
             every,
             hooks,
             session.examples,
-            config.per_call,
+            config.steps_per_call,
             train.Watchdog(config.watchdog, run.stacks),
             _trace(session, step),
         )
@@ -173,7 +173,7 @@ def _settings(session: Session) -> dict[str, Any]:
 def _trace(session: Session, step: int) -> train.Trace:
     """Of the first process alone; the others do the same."""
     first, count = parse_steps(session.config.profile)
-    first = step + session.config.per_call if first is None else first
+    first = step + session.config.steps_per_call if first is None else first
     return train.Trace(
         session.run.folder / "profile", first, count if train.is_main_process() else 0
     )

@@ -49,7 +49,7 @@ def _keeping(kept: Callable[..., bool]) -> Iterator[_Within]:
         yield within
 
 
-def products(f: Callable) -> Callable:
+def dots(f: Callable) -> Callable:
     """`f`, of whose values only those of products and convolutions are kept for its gradient."""
     kept = jax.checkpoint(f, policy=_is_product)
 
@@ -61,7 +61,7 @@ def products(f: Callable) -> Callable:
     return less
 
 
-def blocks(f: Callable) -> Callable:
+def block_inputs(f: Callable) -> Callable:
     """`f`, of whose blocks only what they are given is kept for its gradient. Raises NoBlocksError
     where there are none."""
 
@@ -78,16 +78,16 @@ def blocks(f: Callable) -> Callable:
 
 WAYS: Mapping[str, Callable[[Callable], Callable]] = {
     "none": lambda f: f,
-    "products": products,
-    "blocks": blocks,
+    "dots": dots,
+    "block_inputs": block_inputs,
 }
 """By name, how a function of any arrays keeps less for its gradient."""
 
 
 def block(f: Callable, loop: bool = False) -> Callable:
     """A part `f(module, *arrays)` of a network, arrays of any shape; with `loop`, the step of a
-    loop, for `nn.scan`. As it is, but within `products` or `blocks`, where it is computed again by
-    itself when its gradient is due."""
+    loop, for `nn.scan`. It is returned unchanged, but within `dots` or `block_inputs`, where it is
+    computed again by itself when its gradient is due."""
     within = tracing.current().blocks
     if within is None:
         return f

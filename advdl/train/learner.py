@@ -2,8 +2,8 @@
 
 `minimize` descends one objective; `alternate` is Algorithm 1 of Goodfellow et al. 2014, two optax
 states that take turns inside one compiled step. Both are built of the same update of one `Player`.
-`together` lets whole learners that know nothing of each other see the same batches; `repeated` does
-several steps of one in a call. Nothing here knows a model or a data set.
+`train_jointly` lets whole learners that know nothing of each other see the same batches;
+`multi_step` does several steps of one in a call. Nothing here knows a model or a data set.
 
 A batch is a tree of arrays whose leading axis B counts examples.
 """
@@ -471,7 +471,7 @@ def _update(
                 whole["params"]
             )
         except remat.NoBlocksError as error:
-            raise UserError(f"{error}; give --remat products, or none") from error
+            raise UserError(f"{error}; give --remat dots, or none") from error
         return (
             {**collections, **loss.collections},
             (gradient, loss.objective, loss.metrics),

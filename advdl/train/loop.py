@@ -66,31 +66,31 @@ def fit(
     every: Every,
     hooks: Hooks,
     examples: int,
-    per_call: int = 1,
+    steps_per_call: int = 1,
     watchdog: Watchdog | None = None,
     trace: Trace | None = None,
 ) -> Outcome:
     """Trains from `state.step` to `steps` updates.
 
     stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples
-    a step uses, for the rate. per_call: steps that `placed.step` does (`repeated`), each batch then
-    being that of as many. SIGTERM and SIGINT end it after the current call, with a save; sent to
-    one of several processes, they end all of them after the same call.
+    a step uses, for the rate. steps_per_call: steps that `placed.step` does (`multi_step`), each
+    batch then being that of as many. SIGTERM and SIGINT end it after the current call, with a save;
+    sent to one of several processes, they end all of them after the same call.
     watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`,
-    `steps` or `every` are no multiples of `per_call`.
+    `steps` or `every` are no multiples of `steps_per_call`.
 
     Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the
     device never waits for the host; each step's loss and gradient norm is looked at. Raises
     UserError where one is not finite, naming the step; what is not finite is never saved.
     """
     start = int(state.step)
-    if any(number % per_call for number in (start, steps, *every)):
+    if any(number % steps_per_call for number in (start, steps, *every)):
         raise UserError(
-            f"{per_call} steps a call do not come out even with a start at step {start}, {steps}"
-            f" steps in all and {every.log}, {every.evaluate}, {every.save} between lines,"
-            " evaluations, checkpoints; make them multiples, or give --per-call 1"
+            f"{steps_per_call} steps a call do not come out even with a start at step {start},"
+            f" {steps} steps in all and {every.log}, {every.evaluate}, {every.save} between lines,"
+            " evaluations, checkpoints; make them multiples, or give --steps-per-call 1"
         )
-    clock, window, told = Clock(), Window(per_call), start
+    clock, window, told = Clock(), Window(steps_per_call), start
     watchdog, trace = watchdog or Watchdog(0, pathlib.Path()), trace or Trace(pathlib.Path())
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ def fit(
 
     with _signals() as stopped, watchdog, contextlib.closing(stream(start, steps)) as batches:
         t = start
-        while t < steps and not stopped((t - start) // per_call):
+        while t < steps and not stopped((t - start) // steps_per_call):
             if t > start and _due(t, every.save):
                 window.fetch()
                 with apart():
@@ -128,11 +128,11 @@ def fit(
                     jax.block_until_ready(state)
                     trace.start()
             state, metrics = placed.step(state, batch, key)
-            watchdog.begun(t + per_call, metrics)
+            watchdog.begun(t + steps_per_call, metrics)
             if _due(t, every.log) and t > start:
                 flush(t)
             window.add(t, metrics)
-            t += per_call
+            t += steps_per_call
             if trace.ends(t):
                 jax.block_until_ready(state)
                 with apart():
@@ -194,8 +194,8 @@ class Window:
     """Metrics of consecutive steps: kept on the device, fetched together, looked at one by one,
     merged."""
 
-    def __init__(self, per_call: int = 1):
-        self._per_call, self._pending = per_call, []
+    def __init__(self, steps_per_call: int = 1):
+        self._steps_per_call, self._pending = steps_per_call, []
         self._merged: Any = None
 
     def add(self, step: int, metrics: Any) -> None:
@@ -213,8 +213,8 @@ class Window:
                 if not math.isfinite(total):
                     at = (
                         f"step {step + 1}"
-                        if self._per_call == 1
-                        else f"one of steps {step + 1} to {step + self._per_call}"
+                        if self._steps_per_call == 1
+                        else f"one of steps {step + 1} to {step + self._steps_per_call}"
                     )
                     raise UserError(
                         f"{name} is {float(total)} at {at}; the run stopped and its last checkpoint"

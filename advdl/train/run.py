@@ -27,6 +27,11 @@ from advdl.errors import UserError
 from advdl.train import hosts
 from advdl.train.checkpoint import Checkpoints, Which
 
+RENAMED = {"per_call": "steps_per_call"}
+"""Settings by the names that they had in runs of earlier versions, which are read by them."""
+RENAMED_VALUES = {"remat": {"products": "dots", "blocks": "block_inputs"}}
+"""Choices of a setting, likewise."""
+
 
 class Run:
     """One run's folder; reading it changes nothing."""
@@ -65,9 +70,14 @@ class Run:
                 f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r};"
                 " give another --run"
             )
+        found: dict[str, Any] = stored["config"]
+        renamed = {RENAMED.get(name, name): value for name, value in found.items()}
+        for name, values in RENAMED_VALUES.items():
+            if renamed.get(name) in values:
+                renamed[name] = values[renamed[name]]
         return {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored["config"].items()
+            for name, value in renamed.items()
         }
 
     def summary(self) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Training from Python: what the command line does, without it."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -110,3 +111,19 @@ def test_a_run_refuses_data_with_another_spec(tmp_path):
 
     with pytest.raises(UserError, match="label_names"):
         cli.run(renamed, build, dataclasses.replace(config, steps=4))
+
+
+def test_a_run_with_settings_by_their_old_names_goes_on(tmp_path, capsys):
+    flags = ["train", "--run", str(tmp_path), "--batch", "64", "--remat", "dots", "--steps"]
+    cli.run(load, build, Config(run=str(tmp_path), steps=2, batch=64, remat="dots"))
+    file = tmp_path / "config.json"
+    stored = json.loads(file.read_text())
+    stored["config"] |= {"per_call": stored["config"].pop("steps_per_call"), "remat": "products"}
+    file.write_text(json.dumps(stored))
+    with pytest.raises(SystemExit):
+        cli.main(load, build, {"laptop": Config()}, arguments=[*flags, "4", "--remat", "none"])
+    assert "was started with --remat dots" in capsys.readouterr().err
+    cli.main(load, build, {"laptop": Config()}, arguments=[*flags, "4"])
+    assert f"resuming {tmp_path} at step 2" in capsys.readouterr().err
+    now = json.loads(file.read_text())["config"]
+    assert now["steps_per_call"] == 1 and now["remat"] == "dots" and "per_call" not in now

@@ -9,7 +9,7 @@ import pytest
 
 from advdl import data, reports, train
 
-SMALL = ["--steps", 100, "--per-call", 50, "--evaluate-every", 50, "--log-every", 50]
+SMALL = ["--steps", 100, "--steps-per-call", 50, "--evaluate-every", 50, "--log-every", 50]
 SMALL += ["--save-every", 50, "--batch", 32]
 
 
@@ -58,7 +58,7 @@ def test_what_is_beside_changes_nothing(load, opened):
             beside=beside,
             steps=10,
             batch=16,
-            per_call=1,
+            steps_per_call=1,
             hidden="8",
         )
         splits, experiment = opened("gan_equilibrium", config)
@@ -79,7 +79,7 @@ def test_what_is_beside_changes_nothing(load, opened):
         (["--beside", "rign"], "no beside 'rign'; there are laptop"),
         (["--beside", "ring"], "is for ring"),
         (["--beside", "laptop"], "leave it out"),
-        (["--steps", "99"], "is no multiple of --per-call"),
+        (["--steps", "99"], "is no multiple of --steps-per-call"),
         (["--label", "a/b"], "without /"),
     ],
 )

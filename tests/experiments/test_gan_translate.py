@@ -22,7 +22,7 @@ def translate(load):
 
 def begun(translate, opened, variant, **changes):
     """(the experiment, in its place, its data, the state before the first update)."""
-    own = dict(hidden="4", batch=4, seeds=1, variants=variant, per_call=1)
+    own = dict(hidden="4", batch=4, seeds=1, variants=variant, steps_per_call=1)
     config = dataclasses.replace(translate.PRESETS["modes"], **{**own, **changes})
     splits, experiment = opened("gan_translate", config)
     placed = train.place("jit")(experiment.learner)

@@ -21,7 +21,7 @@ PARITY = [
     6,
     "--scored",
     12,
-    "--per-call",
+    "--steps-per-call",
     2,
     *EVERY,
 ]

@@ -12,7 +12,7 @@ import pytest
 SMALL = {"features": 5, "batch": 6, "clip": 0.0}
 CASES = {
     "parity": (
-        {"networks": "rnn,lstm", "seeds": 1, "per_call": 1},
+        {"networks": "rnn,lstm", "seeds": 1, "steps_per_call": 1},
         {"sequence": ("length", 1.0), "parity": ("length", 1)},
     ),
     "sentiment": ({"embedding": 4, "dropout": 0.0}, {"token": ("token_length", 7)}),

@@ -225,7 +225,7 @@ OURS = {
     "long_memory": {"laptop", "order"},
 }
 """Presets whose settings were chosen here and claim nothing of a paper's."""
-NO_NUMBERS = {"preset", "evaluate_every", "save_every", "log_every", "threads", "per_call"}
+NO_NUMBERS = {"preset", "evaluate_every", "save_every", "log_every", "threads", "steps_per_call"}
 """Fields that do not alter what is learned."""
 
 

@@ -195,7 +195,7 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
 
         return jax.jit(jax.grad(remat.WAYS[way](total))).lower(variables).compile()
 
-    whole, less = compiled("none"), compiled("products")
+    whole, less = compiled("none"), compiled("dots")
     assert "f32[32,4,256,32]" in whole.as_text() and "f32[32,4,256,32]" not in less.as_text()
     pairs = 4 * 32 * 256 * 32 * 4  # bytes of one value for each
     assert (

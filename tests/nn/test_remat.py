@@ -52,10 +52,10 @@ def run(name, way):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(
-    ("way", "least", "most"), [("products", 1.0, 1.05), ("blocks", 1.15, 1.45)]
+    ("way", "least", "most"), [("dots", 1.0, 1.05), ("block_inputs", 1.15, 1.45)]
 )
 def test_the_gradient_is_the_same_for_as_many_products_as_promised(name, way, least, most):
-    """Of `products` no convolution again (statistics are products on CPU); of `blocks` a forward
+    """Of `dots` no convolution again (statistics are products on CPU); of `block_inputs` a forward
     pass of what lies in them, as dear as the gradient by kernels, or by activations."""
     plain, again = run(name, "none"), run(name, way)
     assert again[0] == plain[0]
@@ -83,9 +83,9 @@ def test_blocks_are_remembered_by_what_they_are_given():
         f = remat.WAYS[way](lambda x: Chain().apply({}, x).sum())
         return sum(leaf.shape == (64,) for leaf in jax.tree.leaves(jax.vjp(f, jnp.ones(64))[1]))
 
-    assert kept("blocks") <= 3 < kept("none")
+    assert kept("block_inputs") <= 3 < kept("none")
 
 
 def test_where_there_are_no_blocks_is_told():
     with pytest.raises(remat.NoBlocksError, match="no part"):
-        remat.blocks(lambda x: x * 2)(1.0)
+        remat.block_inputs(lambda x: x * 2)(1.0)

@@ -157,7 +157,7 @@ def test_what_is_computed_again_changes_no_number_and_no_product():
             lowered.compile()(one.init(key, batch), batch, key)[0]["model"].params,
         )
 
-    (plain, kept, a), (products, again, b) = map(trained, ("none", "products"))
+    (plain, kept, a), (products, again, b) = map(trained, ("none", "dots"))
     norm = 4 / 32  # of the gradient, a product on CPU
     assert (
         products == plain == 4 + 4 + 3 + norm
@@ -550,7 +550,7 @@ def test_blocks_computed_again_on_a_mesh_cost_one_more_forward_pass_and_no_messa
         json.loads(verb("classify", "plan", "--topology", "cpu:8", *flags, "--remat", remat)[1])[
             "plans"
         ][0]
-        for remat in ("none", "blocks")
+        for remat in ("none", "block_inputs")
     )
     assert 1.2 < again["flops"] / kept["flops"] < 4 / 3
     assert again["temporary"] < 0.7 * kept["temporary"]
@@ -564,7 +564,7 @@ def test_blocks_computed_again_on_a_mesh_cost_one_more_forward_pass_and_no_messa
         ((), "plan needs --topology"),
         (("--topology", "v7:2x2"), "no topology"),
         (("--topology", "cpu:8", "--batch", "20"), "does not divide over 8"),
-        (("--topology", "cpu:8", "--remat", "blocks"), "no part of this network is a block"),
+        (("--topology", "cpu:8", "--remat", "block_inputs"), "no part of this network is a block"),
         (("--topology", "cpu:8", "--mesh", "data=16"), "needs 16 devices"),
         (("--topology", "cpu:8", "--batches", "8,x"), "--batches"),
         (("--topology", "cpu:8", "--batches", "8,16", "--largest"), "--largest"),

@@ -173,7 +173,9 @@ def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
     def stream(first, last):
         return (placed.put(several(t)) for t in range(first // 2, last // 2))
 
-    outcome = fit(placed, state, stream, KEY, 12, Every(4, 6, 6), record.hooks(), 4, per_call=2)
+    outcome = fit(
+        placed, state, stream, KEY, 12, Every(4, 6, 6), record.hooks(), 4, steps_per_call=2
+    )
     assert outcome.steps == 12
     for kind in ("log", "save", "evaluate"):
         np.testing.assert_allclose(record.of(kind), once[0].of(kind))
@@ -183,4 +185,14 @@ def test_steps_that_do_not_come_out_even_are_refused():
     placed = place("jit")(multi_step(learner(-1), 2))
     state = placed.init(KEY, placed.put(data.StackedBatches(batch, 2)(0)))
     with pytest.raises(UserError, match="2 steps a call do not come out even"):
-        fit(placed, state, lambda *_: iter(()), KEY, 12, Every(3), Record().hooks(), 4, per_call=2)
+        fit(
+            placed,
+            state,
+            lambda *_: iter(()),
+            KEY,
+            12,
+            Every(3),
+            Record().hooks(),
+            4,
+            steps_per_call=2,
+        )
