@@ -249,25 +249,4 @@ class Search(NamedTuple):
         return {"write": write, "attend": attend}
 
 
-def forced(
-    step: Step, carry: Any, begin_B: jax.Array, token_BT: jax.Array, length_B: jax.Array
-) -> jax.Array:
-    """Log-probability (B,) of given sequences, of which `length` tokens count."""
-
-    def body(state, item):
-        carry, token, total = state
-        t, wanted = item
-        logits, carry = step(carry, token)
-        own = jnp.take_along_axis(
-            jax.nn.log_softmax(logits.astype(jnp.float32)), wanted[:, None], axis=1
-        )[:, 0]
-        return (carry, wanted, total + jnp.where(t < length_B, own, 0)), None
-
-    items = jnp.arange(token_BT.shape[1]), token_BT.T
-    (_, _, total), _ = jax.lax.scan(
-        body, (carry, begin_B.astype(token_BT.dtype), jnp.zeros(len(begin_B))), items
-    )
-    return total
-
-
 greedy = partial(sample, temperature=0.0)

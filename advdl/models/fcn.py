@@ -225,55 +225,31 @@ fcn_resnet50 = FCNResNet
 fcn_resnet101 = partial(FCNResNet, blocks=resnet.DEEP[101])
 
 
+def _row(
+    build: Callable[..., nn.Module],
+    parameters: int,
+    multiply_adds: int,
+    iou: str,
+    on: str = "Pascal VOC 2011 (authors' release)",
+    paper: str = "Long 2015",
+    size: int = 500,
+    weights: tuple[str, ...] = (),
+) -> Variant:
+    figure = f"{iou} % mean IoU on {on}"
+    shape = (size, size, 3)
+    return Variant(build, paper, shape, parameters, multiply_adds, figure, weights=weights)
+
+
+_TORCHVISION = "COCO (torchvision)", "Long 2015, He 2015", 520, ("torchvision",)
 VARIANTS: Mapping[str, Variant] = {
-    "fcn32s": Variant(
-        fcn32s,
-        "Long 2015",
-        (500, 500, 3),
-        134_346_581,
-        181_005_792_000,
-        "63.63 % mean IoU on Pascal VOC 2011 (authors' release)",
+    "fcn32s": _row(fcn32s, 134_346_581, 181_005_792_000, "63.63"),
+    "fcn16s": _row(fcn16s, 134_357_354, 181_162_324_992, "65.01"),
+    "fcn8s": _row(fcn8s, 134_362_751, 181_504_354_176, "65.51"),
+    "fcn8s_at_once": _row(fcn8s_at_once, 134_362_751, 181_504_354_176, "65.40"),
+    "fcn_resnet50": _row(
+        partial(fcn_resnet50, auxiliary=True), 35_322_218, 143_141_005_800, "60.5", *_TORCHVISION
     ),
-    "fcn16s": Variant(
-        fcn16s,
-        "Long 2015",
-        (500, 500, 3),
-        134_357_354,
-        181_162_324_992,
-        "65.01 % mean IoU on Pascal VOC 2011 (authors' release)",
-    ),
-    "fcn8s": Variant(
-        fcn8s,
-        "Long 2015",
-        (500, 500, 3),
-        134_362_751,
-        181_504_354_176,
-        "65.51 % mean IoU on Pascal VOC 2011 (authors' release)",
-    ),
-    "fcn8s_at_once": Variant(
-        fcn8s_at_once,
-        "Long 2015",
-        (500, 500, 3),
-        134_362_751,
-        181_504_354_176,
-        "65.40 % mean IoU on Pascal VOC 2011 (authors' release)",
-    ),
-    "fcn_resnet50": Variant(
-        partial(fcn_resnet50, auxiliary=True),
-        "Long 2015, He 2015",
-        (520, 520, 3),
-        35_322_218,
-        143_141_005_800,
-        "60.5 % mean IoU on COCO (torchvision)",
-        weights=("torchvision",),
-    ),
-    "fcn_resnet101": Variant(
-        partial(fcn_resnet101, auxiliary=True),
-        "Long 2015, He 2015",
-        (520, 520, 3),
-        54_314_346,
-        223_162_100_200,
-        "63.7 % mean IoU on COCO (torchvision)",
-        weights=("torchvision",),
+    "fcn_resnet101": _row(
+        partial(fcn_resnet101, auxiliary=True), 54_314_346, 223_162_100_200, "63.7", *_TORCHVISION
     ),
 }

@@ -179,31 +179,18 @@ def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., An
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "zaremba_small": Variant(
-        partial(LanguageModel, 10_000, 200, 200, 2),
+    f"zaremba_{size}": Variant(
+        partial(LanguageModel, 10_000, features, features, 2),
         "Zaremba 2014",
-        (20,),
-        4_651_600,
-        52_800_000,
-        "test perplexity 115.91 on Penn Treebank (TensorFlow's tutorial)",
+        (length,),
+        parameters,
+        multiply_adds,
+        f"test perplexity {perplexity} on Penn Treebank (TensorFlow's tutorial)",
         dtype=jnp.int32,
-    ),
-    "zaremba_medium": Variant(
-        partial(LanguageModel, 10_000, 650, 650, 2),
-        "Zaremba 2014",
-        (35,),
-        19_775_200,
-        464_100_000,
-        "test perplexity 82.07 on Penn Treebank (TensorFlow's tutorial)",
-        dtype=jnp.int32,
-    ),
-    "zaremba_large": Variant(
-        partial(LanguageModel, 10_000, 1500, 1500, 2),
-        "Zaremba 2014",
-        (35,),
-        66_022_000,
-        1_785_000_000,
-        "test perplexity 78.29 on Penn Treebank (TensorFlow's tutorial)",
-        dtype=jnp.int32,
-    ),
+    )
+    for size, features, length, parameters, multiply_adds, perplexity in (
+        ("small", 200, 20, 4_651_600, 52_800_000, "115.91"),
+        ("medium", 650, 35, 19_775_200, 464_100_000, "82.07"),
+        ("large", 1500, 35, 66_022_000, 1_785_000_000, "78.29"),
+    )
 }

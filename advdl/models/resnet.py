@@ -344,13 +344,17 @@ def _imagenet(
     depth: int,
     parameters: int,
     multiply_adds: int,
-    figure: str = "",
+    error: str,
+    source: str,
     paper: str = "He 2015",
-    weights: tuple[str, ...] = (),
     **fields: Any,
 ) -> Variant:
+    """A row with its top-1 error in percent and where it is published, beside the weights or in the
+    paper."""
     block = Bottleneck if depth >= 50 else Block
     build = partial(ResNet, DEEP[depth], **{"block": block, **fields})
+    figure = f"{error} % top-1 error on ImageNet ({source})" if error else ""
+    weights = (source,) if source in ("torchvision", "timm") else ()
     return Variant(build, paper, (224, 224, 3), parameters, multiply_adds, figure, weights=weights)
 
 
@@ -369,82 +373,33 @@ def _cifar(
     )
 
 
-GOYAL = "He 2015, Goyal 2017"
+V1_5: dict[str, Any] = dict(paper="He 2015, Goyal 2017", stride_on="3x3")
+"""Stride on the 3×3, as torchvision has it."""
+
 VARIANTS: Mapping[str, Variant] = {
-    # ImageNet, single crop, top-1 error on the validation set.
-    "resnet18": _imagenet(
-        18,
-        11_689_512,
-        1_814_073_344,
-        "30.242 % top-1 error on ImageNet (torchvision)",
-        weights=("torchvision",),
-    ),
-    "resnet34": _imagenet(
-        34,
-        21_797_672,
-        3_663_761_408,
-        "26.686 % top-1 error on ImageNet (torchvision)",
-        weights=("torchvision",),
-    ),
-    "resnet50": _imagenet(
-        50, 25_557_032, 3_857_973_248, "24.7 % top-1 error on ImageNet (authors' release)"
-    ),
-    "resnet101": _imagenet(
-        101, 44_549_160, 7_570_194_432, "23.6 % top-1 error on ImageNet (authors' release)"
-    ),
-    "resnet152": _imagenet(
-        152, 60_192_808, 11_282_415_616, "23.0 % top-1 error on ImageNet (authors' release)"
-    ),
-    "resnet18a": _imagenet(
-        18, 11_515_688, 1_794_805_760, "27.88 % top-1 error on ImageNet (table 2)", shortcut="A"
-    ),
-    "resnet34a": _imagenet(
-        34, 21_623_848, 3_644_493_824, "25.03 % top-1 error on ImageNet (table 2)", shortcut="A"
-    ),
-    "plain18": _imagenet(
-        18, 11_515_688, 1_794_805_760, "27.94 % top-1 error on ImageNet (table 2)", shortcut=None
-    ),
-    "plain34": _imagenet(
-        34, 21_623_848, 3_644_493_824, "28.54 % top-1 error on ImageNet (table 2)", shortcut=None
-    ),
-    # Stride on the 3×3: torchvision's networks, with the error of its first weights.
-    "resnet50_v1_5": _imagenet(
-        50,
-        25_557_032,
-        4_089_184_256,
-        "23.870 % top-1 error on ImageNet (torchvision)",
-        GOYAL,
-        stride_on="3x3",
-        weights=("torchvision",),
-    ),
-    "resnet101_v1_5": _imagenet(
-        101,
-        44_549_160,
-        7_801_405_440,
-        "22.626 % top-1 error on ImageNet (torchvision)",
-        GOYAL,
-        stride_on="3x3",
-        weights=("torchvision",),
-    ),
-    "resnet152_v1_5": _imagenet(
-        152,
-        60_192_808,
-        11_513_626_624,
-        "21.688 % top-1 error on ImageNet (torchvision)",
-        GOYAL,
-        stride_on="3x3",
-        weights=("torchvision",),
-    ),
+    # ImageNet, single crop, on the validation set; torchvision's errors are of its first weights.
+    "resnet18": _imagenet(18, 11_689_512, 1_814_073_344, "30.242", "torchvision"),
+    "resnet34": _imagenet(34, 21_797_672, 3_663_761_408, "26.686", "torchvision"),
+    "resnet50": _imagenet(50, 25_557_032, 3_857_973_248, "24.7", "authors' release"),
+    "resnet101": _imagenet(101, 44_549_160, 7_570_194_432, "23.6", "authors' release"),
+    "resnet152": _imagenet(152, 60_192_808, 11_282_415_616, "23.0", "authors' release"),
+    "resnet18a": _imagenet(18, 11_515_688, 1_794_805_760, "27.88", "table 2", shortcut="A"),
+    "resnet34a": _imagenet(34, 21_623_848, 3_644_493_824, "25.03", "table 2", shortcut="A"),
+    "plain18": _imagenet(18, 11_515_688, 1_794_805_760, "27.94", "table 2", shortcut=None),
+    "plain34": _imagenet(34, 21_623_848, 3_644_493_824, "28.54", "table 2", shortcut=None),
+    "resnet50_v1_5": _imagenet(50, 25_557_032, 4_089_184_256, "23.870", "torchvision", **V1_5),
+    "resnet101_v1_5": _imagenet(101, 44_549_160, 7_801_405_440, "22.626", "torchvision", **V1_5),
+    "resnet152_v1_5": _imagenet(152, 60_192_808, 11_513_626_624, "21.688", "torchvision", **V1_5),
     # timm's resnetv2_50.
     "resnet50_preact": _imagenet(
         50,
         25_549_352,
         4_089_184_256,
         "",
+        "timm",
         "He 2016",
         block=PreactBottleneck,
         stride_on="3x3",
-        weights=("timm",),
     ),
     # CIFAR-10, table 6; the best of five runs for depth 110. Zeros as the weights of
     # pytorch_resnet_cifar10 have them; the paper does not say where they are.

@@ -198,40 +198,19 @@ class Translator(nn.Module):
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "translator_additive": Variant(
-        partial(Translator, 8000, 8000, 256, 512, "additive"),
-        "Bahdanau 2014",
+    f"translator_{attention}": Variant(
+        partial(Translator, 8000, 8000, 256, 512, attention),
+        paper,
         (40,),
-        15_728_960,
-        426_213_376,
+        parameters,
+        multiply_adds,
         dtype=jnp.int32,
         others=(number(), tokens(40)),
-    ),
-    "translator_dot": Variant(
-        partial(Translator, 8000, 8000, 256, 512, "dot"),
-        "Luong 2015",
-        (40,),
-        15_547_200,
-        418_185_216,
-        dtype=jnp.int32,
-        others=(number(), tokens(40)),
-    ),
-    "translator_general": Variant(
-        partial(Translator, 8000, 8000, 256, 512, "general"),
-        "Luong 2015",
-        (40,),
-        16_333_632,
-        450_461_696,
-        dtype=jnp.int32,
-        others=(number(), tokens(40)),
-    ),
-    "translator_none": Variant(
-        partial(Translator, 8000, 8000, 256, 512, "none"),
-        "Sutskever 2014",
-        (40,),
-        13_974_336,
-        353_632_256,
-        dtype=jnp.int32,
-        others=(number(), tokens(40)),
-    ),
+    )
+    for attention, paper, parameters, multiply_adds in (
+        ("additive", "Bahdanau 2014", 15_728_960, 426_213_376),
+        ("dot", "Luong 2015", 15_547_200, 418_185_216),
+        ("general", "Luong 2015", 16_333_632, 450_461_696),
+        ("none", "Sutskever 2014", 13_974_336, 353_632_256),
+    )
 }

@@ -180,6 +180,7 @@ class Discriminator(nn.Module):
         return logit, seen
 
 
+_CRITIC = partial(Discriminator, conv=spectral(Conv), dense=spectral(nn.Dense))
 VARIANTS: Mapping[str, Variant] = {
     "sngan32_generator": Variant(
         partial(Generator, (32, 32, 3)),
@@ -189,21 +190,11 @@ VARIANTS: Mapping[str, Variant] = {
         1_681_129_472,
         "FID 16.77 on CIFAR-10 (mimicry)",
     ),
-    "sngan32_discriminator": Variant(
-        partial(Discriminator, conv=spectral(Conv), dense=spectral(nn.Dense)),
-        "Miyato 2018",
-        (32, 32, 3),
-        1_053_824,
-        275_231_745,
-    ),
+    "sngan32_discriminator": Variant(_CRITIC, "Miyato 2018", (32, 32, 3), 1_053_824, 275_231_745),
     "sngan128_generator": Variant(
         partial(Generator, (128, 128, 3)), "Miyato 2018", (128,), 32_150_787, 9_090_105_344
     ),
     "sngan128_discriminator": Variant(
-        partial(Discriminator, conv=spectral(Conv), dense=spectral(nn.Dense)),
-        "Miyato 2018",
-        (128, 128, 3),
-        29_017_857,
-        2_968_265_217,
+        _CRITIC, "Miyato 2018", (128, 128, 3), 29_017_857, 2_968_265_217
     ),
 }

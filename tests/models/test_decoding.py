@@ -31,6 +31,26 @@ CARRY = TABLE, jnp.zeros(BATCH, jnp.int32), jnp.zeros(BATCH, jnp.int32)
 BEGIN = jnp.zeros(BATCH, jnp.int32)
 
 
+def forced(step, carry, begin_B, token_BT, length_B):
+    """Log-probability (B,) of given sequences, of which `length` tokens count, token by token: what
+    scores of a search are compared with."""
+
+    def body(state, item):
+        carry, token, total = state
+        t, wanted = item
+        logits, carry = step(carry, token)
+        own = jnp.take_along_axis(
+            jax.nn.log_softmax(logits.astype(jnp.float32)), wanted[:, None], axis=1
+        )[:, 0]
+        return (carry, wanted, total + jnp.where(t < length_B, own, 0)), None
+
+    items = jnp.arange(token_BT.shape[1]), token_BT.T
+    (_, _, total), _ = jax.lax.scan(
+        body, (carry, begin_B.astype(token_BT.dtype), jnp.zeros(len(begin_B))), items
+    )
+    return total
+
+
 def every_sequence():
     """All closed ones of at most STEPS tokens and all of STEPS that are not closed."""
     for length in range(1, STEPS + 1):
@@ -46,7 +66,7 @@ def scored():
     tokens = jnp.asarray([[*s, *[0] * (STEPS - len(s))] for s in sequences], jnp.int32)
     lengths = jnp.asarray([len(s) for s in sequences])
     force = jax.jit(
-        lambda token, length: decoding.forced(
+        lambda token, length: forced(
             step,
             CARRY,
             BEGIN,
@@ -224,7 +244,7 @@ def test_what_does_not_exist_has_no_score():
 @functools.cache
 def many_forced():
     """`forced` of all decoders, compiled once."""
-    return jax.jit(functools.partial(decoding.forced, many_step, MANY_CARRY, MANY_BEGIN))
+    return jax.jit(functools.partial(forced, many_step, MANY_CARRY, MANY_BEGIN))
 
 
 @SEARCHES
