@@ -10,25 +10,17 @@ from advdl.present import figure
 
 
 def draw_bars(
-    values: np.ndarray | Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
     path: str | os.PathLike,
-    names: Sequence[str] | None = None,
+    names: Sequence[str],
     title: str = "",
-    xlabel: str = "class",
-    ylabel: str = "share",
-    threshold: float | None = None,
-    threshold_label: str = "threshold",
 ) -> pathlib.Path:
-    """Draws a bar a class, or several side by side, into a PNG; returns its path.
+    """Draws shares of classes as a bar a class, or several side by side, into a PNG; returns its
+    path.
 
-    values: (K,), or label -> (K,). names: of the K classes. threshold: a horizontal line, labeled
-    with what it is and its value. Raises ValueError where the lengths differ.
+    values: label -> (K,). names: of the K classes. Raises ValueError where the lengths differ.
     """
-    series = values if isinstance(values, Mapping) else {"": values}
-    series = {label: np.asarray(value, np.float64) for label, value in series.items()}
-    names = (
-        [str(k) for k in range(len(next(iter(series.values()))))] if names is None else list(names)
-    )
+    series = {label: np.asarray(value, np.float64) for label, value in values.items()}
     if any(value.shape != (len(names),) for value in series.values()):
         raise ValueError(
             f"values of shapes {[value.shape for value in series.values()]} for {len(names)} names"
@@ -41,16 +33,11 @@ def draw_bars(
         for number, (label, value) in enumerate(series.items()):
             offset = (number - (len(series) - 1) / 2) * width
             color = figure.COLORS[number % len(figure.COLORS)]
-            axis.bar(place + offset, value, 0.92 * width, color=color, label=label or None)
+            axis.bar(place + offset, value, 0.92 * width, color=color, label=label)
         axis.grid(False, axis="x")
-        if threshold is not None:
-            axis.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
-            figure.beside(axis, f"{threshold_label}\n{threshold:.4g}", threshold)
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.set_xticks(place, names, rotation=90 if max(map(len, names)) > 6 else 0)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
-        axis.set_title(title)
+        axis.set(xlabel="class", ylabel="share", title=title)
         if len(series) > 1:
             drawing.legend(loc="outside lower center", ncols=len(series))
         return figure.save(drawing, path)
@@ -61,15 +48,12 @@ def draw_histogram(
     path: str | os.PathLike,
     title: str = "",
     xlabel: str = "",
-    bins: int = 30,
-    references: Mapping[str, float] = {},
 ) -> pathlib.Path:
-    """Draws how several sets of numbers are distributed, over common bins, into a PNG; returns its
-    path.
+    """Draws how several sets of numbers are distributed, over 30 common bins, into a PNG; returns
+    its path.
 
     values: label -> (N,), any N each; heights are shares of the set, so sets of different sizes
-    compare. references: label -> value, vertical lines. What is not finite is left out. Raises
-    ValueError where nothing is left.
+    compare. What is not finite is left out. Raises ValueError where nothing is left.
     """
     series = {label: np.asarray(value, np.float64).ravel() for label, value in values.items()}
     series = {label: value[np.isfinite(value)] for label, value in series.items()}
@@ -77,33 +61,16 @@ def draw_histogram(
         [] if series else ["everything"]
     ):
         raise ValueError(f"no finite values in {', '.join(empty)}")
-    edges = np.histogram_bin_edges(np.concatenate(list(series.values())), bins)
+    edges = np.histogram_bin_edges(np.concatenate(list(series.values())), 30)
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 7.0, 3.6)
         for number, (label, value) in enumerate(series.items()):
             share = np.histogram(value, edges)[0] / value.size
-            color, dash = (
-                figure.COLORS[number % len(figure.COLORS)],
-                figure.DASHES[number % len(figure.DASHES)],
-            )
+            color, dash = figure.stroke(number)
             axis.stairs(share, edges, fill=True, color=color, alpha=0.15)
             axis.stairs(share, edges, color=color, linewidth=1.8, linestyle=dash, label=label)
-        for label, value in references.items():
-            axis.axvline(value, color=figure.GRAY, linewidth=1.2, linestyle=(0, (1, 1.5)))
-            where = axis.get_xaxis_transform()
-            axis.annotate(
-                label,
-                (value, 1),
-                (3, -3),
-                xycoords=where,
-                textcoords="offset points",
-                va="top",
-                fontsize=9,
-            )
         axis.set_ylim(bottom=0)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel("share")
-        axis.set_title(title)
+        axis.set(xlabel=xlabel, ylabel="share", title=title)
         drawing.legend(loc="outside lower center", ncols=min(len(series), 4))
         return figure.save(drawing, path)
 
@@ -124,7 +91,5 @@ def draw_trade(
         for label, place in points.items():
             axis.annotate(label, place, (6, 6), textcoords="offset points", fontsize=9)
         axis.margins(0.15)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
-        axis.set_title(title)
+        axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
         return figure.save(drawing, path)

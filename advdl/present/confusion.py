@@ -49,8 +49,6 @@ def draw_confusion(
         long = max(map(len, names)) > 3
         axis.set_xticks(list(every), [names[k] for k in every], rotation=90 if long else 0)
         axis.set_yticks(list(every), [names[k] for k in every])
-        axis.set_xlabel("predicted")
-        axis.set_ylabel("label")
-        axis.set_title(title)
+        axis.set(xlabel="predicted", ylabel="label", title=title)
         drawing.colorbar(image, label="share of the label", shrink=0.8, aspect=30, pad=0.02)
         return figure.save(drawing, path)

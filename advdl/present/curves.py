@@ -31,7 +31,6 @@ class Panel(NamedTuple):
 
     title: str
     series: Sequence[str] | Mapping[str, str | Sequence[str]]
-    ylabel: str = ""
     references: Mapping[str, float] = {}
     log: bool = False
     styles: Mapping[str, tuple[int, int]] = {}
@@ -42,14 +41,12 @@ def draw_curves(
     lines: Sequence[Mapping[str, Any]],
     path: str | os.PathLike,
     panels: Sequence[Panel],
-    title: str = "",
     xlabel: str = "step",
-    x: str = "step",
     share: bool = False,
 ) -> pathlib.Path:
     """Draws metrics over steps, one panel beside or below another, into a PNG; returns its path.
 
-    lines: dicts as `read_metrics` gives them, each with `x` and some of the metrics. A metric of
+    lines: dicts as `read_metrics` gives them, each with its `step` and some metrics. A metric of
       many points is drawn faintly as it is and strongly as its centered moving average over a 15th
       of the points; values that are not finite are left out.
     share: panels of one row, of which there are two, have one vertical axis and, where their labels
@@ -65,33 +62,20 @@ def draw_curves(
             axis.set_axis_off()
         for number, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
             beside = panels[number + 1 : number + 2] if share and number % columns == 0 else []
-            _draw(
-                axis,
-                panel,
-                lines,
-                x,
-                legend=not any(list(panel.series) == list(other.series) for other in beside),
-            )
+            shared = any(list(panel.series) == list(other.series) for other in beside)
+            _draw(axis, panel, lines, legend=not shared)
             axis.set_xlabel(xlabel)
-        if title:
-            drawing.suptitle(title, x=0.01, ha="left")
         return figure.save(drawing, path)
 
 
-def _draw(
-    axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], x: str, legend: bool
-) -> None:
+def _draw(axis: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]], legend: bool) -> None:
     series = (
         panel.series if isinstance(panel.series, Mapping) else {name: name for name in panel.series}
     )
     steps: set[float] = set()
     for number, (label, names) in enumerate(series.items()):
-        hue, stroke = panel.styles.get(label, (number, number))
-        color, dash = (
-            figure.COLORS[hue % len(figure.COLORS)],
-            figure.DASHES[stroke % len(figure.DASHES)],
-        )
-        each = [points(lines, name, x) for name in ([names] if isinstance(names, str) else names)]
+        color, dash = figure.stroke(*panel.styles.get(label, (number,)))
+        each = [points(lines, name) for name in ([names] if isinstance(names, str) else names)]
         at, value = each[0] if len(each) == 1 else mean(each)
         steps |= set(at)
         few = len(at) < _SMOOTH_FROM or not panel.smooth
@@ -115,14 +99,12 @@ def _draw(
         figure.beside(axis, label, value)
     if panel.log and any((np.asarray(line.get_ydata()) > 0).any() for line in axis.lines):
         axis.set_yscale("log", nonpositive="mask")
-        axis.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}")
-        )  # the usual one needs math text
+        # The usual formatter needs math text.
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(
             FuncFormatter(lambda value, _: f"{value:.4g}" if _narrow(axis) else "")
         )
     axis.set_title(panel.title)
-    axis.set_ylabel(panel.ylabel)
     axis.margins(x=0.02, y=0.08)
     if len(steps) == 1:
         _alone(axis, steps.pop())
@@ -136,15 +118,8 @@ def _alone(axis: Axes, step: float) -> None:
     writes the values beside it."""
     dots = [np.asarray(line.get_xydata()) for line in axis.lines if line.get_marker() == "o"]
     for at, value in {tuple(dot) for each in dots for dot in each}:
-        axis.annotate(
-            f"{value:.3g}",
-            (at, value),
-            (-6, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
+        around: dict[str, Any] = dict(ha="right", va="center", fontsize=9)
+        axis.annotate(f"{value:.3g}", (at, value), (-6, 0), "data", "offset points", **around)
     axis.set_xlim(0, 1.02 * step or 1)
     if axis.get_yscale() == "linear":
         low, high = axis.dataLim.intervaly
@@ -158,13 +133,11 @@ def _narrow(axis: Axes) -> bool:
     return high < 10 * low
 
 
-def points(
-    lines: Sequence[Mapping[str, Any]], name: str, x: str = "step"
-) -> tuple[np.ndarray, np.ndarray]:
+def points(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Where a metric was measured and its finite values there, (N,) float64 each."""
-    found = [(line[x], line[name]) for line in lines if x in line and name in line]
+    found = [(line["step"], line[name]) for line in lines if name in line]
     if not found:
-        known = sorted({key for line in lines for key in line} - {x})
+        known = sorted({key for line in lines for key in line} - {"step"})
         raise ValueError(f"no line has the metric {name!r}{nearest(name, known)}")
     at, value = np.array(found, np.float64).T
     finite = np.isfinite(value)

@@ -4,6 +4,7 @@
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.patheffects import withStroke
@@ -51,7 +52,6 @@ def draw_map(
     label_N: np.ndarray,
     names: Sequence[str],
     path: str | os.PathLike,
-    title: str = "",
     axes: tuple[str, str] = ("code 1", "code 2"),
 ) -> pathlib.Path:
     """A point for each image in the color and marker of its class, one scale for both axes; returns
@@ -74,22 +74,12 @@ def draw_map(
             axis.scatter(
                 *own.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, label=name
             )
+            around: dict[str, Any] = dict(color=color, weight="bold", fontsize=14, zorder=3)
             halo = [withStroke(linewidth=3, foreground="white")]
-            middle = np.median(own, 0)
-            axis.text(
-                middle[0],
-                middle[1],
-                name,
-                color=color,
-                weight="bold",
-                fontsize=14,
-                path_effects=halo,
-                zorder=3,
-            )
+            x, y = np.median(own, 0)
+            axis.text(x, y, name, path_effects=halo, **around)
         axis.set_aspect("equal", "datalim")
-        axis.set_xlabel(axes[0])
-        axis.set_ylabel(axes[1])
-        axis.set_title(title)
+        axis.set(xlabel=axes[0], ylabel=axes[1])
         if len(names) <= 30:
             drawing.legend(loc="outside right upper", ncols=1 + len(names) // 16)
         return figure.save(drawing, path)

@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -75,19 +76,17 @@ def panels(
     return figure, list(axes.ravel())
 
 
+def stroke(number: int, dash: int | None = None) -> tuple[str, Any]:
+    """Color and dash of a line of this number; dash: another number for the dash."""
+    dash = number if dash is None else dash
+    return COLORS[number % len(COLORS)], DASHES[dash % len(DASHES)]
+
+
 def beside(axis: Axes, label: str, value: float) -> None:
     """Names a horizontal line at `value`, to the right of the axes where no curve can run through
     the name."""
     where = axis.get_yaxis_transform()
-    axis.annotate(
-        label,
-        (1, value),
-        (4, 0),
-        xycoords=where,
-        textcoords="offset points",
-        va="center",
-        fontsize=9,
-    )
+    axis.annotate(label, (1, value), (4, 0), where, "offset points", va="center", fontsize=9)
 
 
 def save(figure: Figure, path: str | os.PathLike) -> pathlib.Path:

@@ -16,7 +16,6 @@ def draw_forecasts(
     labels: Sequence[str] = (),
     title: str = "",
     ylabel: str = "",
-    truth: str = "the series",
     intervals: Sequence[tuple[int, np.ndarray]] = (),
     interval_label: str = "",
 ) -> pathlib.Path:
@@ -30,12 +29,9 @@ def draw_forecasts(
     """
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 10.0, 4.2)
-        axis.plot(np.arange(len(values)), values, color="black", linewidth=1.0, label=truth)
+        axis.plot(np.arange(len(values)), values, color="black", linewidth=1.0, label="the series")
         for number, (label, each) in enumerate(forecasts.items()):
-            color, dash = (
-                figure.COLORS[number % len(figure.COLORS)],
-                figure.DASHES[number % len(figure.DASHES)],
-            )
+            color, dash = figure.stroke(number)
             for n, (origin, line) in enumerate(each):
                 at = np.arange(origin - 1, origin + len(line))
                 joined = np.concatenate([values[origin - 1 : origin], line])
@@ -57,8 +53,7 @@ def draw_forecasts(
             places: list[int] = np.unique(np.linspace(0, len(values) - 1, 6).astype(int)).tolist()
             axis.set_xticks(places, [labels[n] for n in places])
         axis.margins(x=0.01)
-        axis.set_ylabel(ylabel)
-        axis.set_title(title)
+        axis.set(ylabel=ylabel, title=title)
         drawing.legend(
             loc="outside lower center", ncols=min(1 + len(forecasts) + bool(intervals), 6)
         )

@@ -29,7 +29,6 @@ def tile(
     margin: int = 4,
     captions: Sequence[str] | None = None,
     right_RHWC: np.ndarray | None = None,
-    right_captions: Sequence[str] | None = None,
     title: str = "",
 ) -> np.ndarray:
     """One sheet of all images, row by row: (height, width, 3) uint8.
@@ -62,14 +61,11 @@ def tile(
             raise ValueError(
                 f"{len(right)} images {right.shape[1:3]} beside {rows} rows of {(height, width)}"
             )
-    if right_captions is not None and (right_RHWC is None or len(right_captions) != rows):
-        raise ValueError(f"{len(right_captions)} captions beside {rows} rows")
 
     font = typeface()
     wide, tall = width * scale, height * scale
     wrapped = [_wrap(text, font, wide) for text in captions or ()]
-    wrapped_right = [_wrap(text, font, wide) for text in right_captions or ()]
-    text_height = max(map(len, wrapped + wrapped_right), default=0) * (_TEXT + 3)
+    text_height = max(map(len, wrapped), default=0) * (_TEXT + 3)
     gap = max(3 * margin, 9)
     sheet_width = (
         margin + columns * (wide + margin) + (gap + wide + margin if right_RHWC is not None else 0)
@@ -91,18 +87,14 @@ def tile(
             draw.text((round(middle), y + tall + 1 + number * (_TEXT + 3)), line, INK, font)
 
     for b, image in enumerate(images):
-        put(
-            image,
-            wrapped[b] if wrapped else [],
-            margin + (b % columns) * (wide + margin),
-            b // columns,
-        )
+        lines = wrapped[b] if wrapped else []
+        put(image, lines, margin + (b % columns) * (wide + margin), b // columns)
     if right_RHWC is not None:
         left = margin + columns * (wide + margin) + gap
         rule = left - (gap + margin) // 2
         draw.line([(rule, top + margin), (rule, sheet_height - margin - 1)], RULE, 2)
         for r, image in enumerate(right):
-            put(image, wrapped_right[r] if wrapped_right else [], left, r)
+            put(image, [], left, r)
     return np.asarray(sheet)
 
 

@@ -47,13 +47,12 @@ def draw_lines(
     panels: Sequence[Line],
     path: str | os.PathLike,
     title: str = "",
-    top: float = 1.3,
 ) -> pathlib.Path:
     """Figure 1 of Goodfellow et al. 2014, a panel each side by side, into a PNG; returns its path.
 
     Dotted black the data's density, green the samples', dashed blue the discriminator; below, where
     there are noises, lines from each z, its range stretched over the axis, up to x = G(z).
-    Densities above `top` leave the picture. Raises ValueError where one panel has noises and
+    Densities above 1.3 leave the picture. Raises ValueError where one panel has noises and
     another has none.
     """
     noisy = {panel.noise_M is not None for panel in panels}
@@ -68,19 +67,12 @@ def draw_lines(
             axis.plot(x_N, panel.data_N, ":", color=DATA, linewidth=2, label="data")
             axis.plot(x_N, panel.samples_N, color=SAMPLES, linewidth=2, label="samples")
             if panel.best_N is not None:
-                axis.plot(
-                    x_N,
-                    panel.best_N,
-                    color=_BEST,
-                    linewidth=1.2,
-                    label="best discriminator for these samples",
-                )
+                label = "best discriminator for these samples"
+                axis.plot(x_N, panel.best_N, color=_BEST, linewidth=1.2, label=label)
             axis.plot(
                 x_N, panel.discriminator_N, "--", color=JUDGE, linewidth=1.8, label="discriminator"
             )
-            axis.set_ylim(-0.02, top)
-            axis.set_xlim(x_N[0], x_N[-1])
-            axis.set_title(panel.title)
+            axis.set(xlim=(x_N[0], x_N[-1]), ylim=(-0.02, 1.3), title=panel.title)
             if panel.noise_M is None or panel.image_M is None:
                 axis.set_xlabel("x")
                 continue
@@ -89,11 +81,9 @@ def draw_lines(
             low, high = panel.noise_M.min(), panel.noise_M.max()
             start_M = x_N[0] + (panel.noise_M - low) / (high - low) * (x_N[-1] - x_N[0])
             below.plot(np.stack([start_M, panel.image_M]), [0, 1], color=figure.GRAY, linewidth=0.7)
-            below.set_xlim(x_N[0], x_N[-1])
-            below.set_ylim(0, 1)
+            below.set(xlim=(x_N[0], x_N[-1]), ylim=(0, 1), xlabel="x = G(z)")
             below.set_yticks([0, 1], ["z", "x"])
             below.grid(False)
-            below.set_xlabel("x = G(z)")
         handles, labels = axes[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=4)
         if title:
@@ -115,15 +105,12 @@ def draw_clouds(
     panels: Sequence[Cloud],
     path: str | os.PathLike,
     title: str = "",
-    margin: float = 0.3,
 ) -> pathlib.Path:
     """Samples as dots over the centers of the data's modes, a panel each side by side, into a PNG;
-    returns its path.
-
-    margin: of the outermost center's distance from the middle; what lies beyond leaves the picture.
-    """
+    returns its path. What lies beyond 1.3 times the outermost center's distance from the middle
+    leaves the picture."""
     middle = (centers_K2.min(0) + centers_K2.max(0)) / 2
-    reach = (1 + margin) * np.abs(centers_K2 - middle).max()
+    reach = 1.3 * np.abs(centers_K2 - middle).max()
     wide = 4.6 if len(panels) == 1 else 3.6
     with figure.style():
         drawing, axes = figure.panels(1, len(panels), wide, wide + 1.0)
@@ -142,10 +129,8 @@ def draw_clouds(
                 else np.asarray(figure.COLORS)[panel.group_N % len(figure.COLORS)]
             )
             axis.scatter(*panel.points_N2.T, s=5, c=color, alpha=0.5, linewidths=0, label="samples")
-            axis.set_xlim(middle[0] - reach, middle[0] + reach)
-            axis.set_ylim(middle[1] - reach, middle[1] + reach)
-            axis.set_aspect("equal")
-            axis.set_title(panel.title)
+            (left, low), (right, high) = middle - reach, middle + reach
+            axis.set(xlim=(left, right), ylim=(low, high), aspect="equal", title=panel.title)
         handles, labels = axes[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
         if title:

@@ -91,7 +91,6 @@ def tile_overlays(
     void: int | None = None,
     captions: Sequence[str] | None = None,
     scale: int | None = None,
-    title: str = "",
 ) -> np.ndarray:
     """One sheet, (height, width, 3) uint8: a row an image, with the truth over it, the prediction
     over it, and where that is wrong; a legend of the classes below.
@@ -126,7 +125,7 @@ def tile_overlays(
         for text in (captions[n] if captions else "", "truth", "prediction", "errors")
     ]
     scale = scale or max(1, -(-128 // max(truth_NHW.shape[1:])))
-    sheet = grid.tile(rows, columns=4, scale=scale, captions=under, title=title)
+    sheet = grid.tile(rows, columns=4, scale=scale, captions=under)
     named, colors = [*names, "void", "wrong"], np.array([*palette, VOID, WRONG])
     return np.concatenate([sheet, legend(named, colors, sheet.shape[1])])
 
@@ -137,18 +136,13 @@ def draw_overlays(
     prediction_NHW: np.ndarray,
     path: str | os.PathLike,
     names: Sequence[str],
-    scores_N: np.ndarray | None = None,
     most: int = 4,
     **options,
 ) -> pathlib.Path:
     """Writes `tile_overlays` of the `most` worst images and the `most` best, worst first, as a PNG;
-    returns its path.
-
-    scores_N: what says so, of every image, shares of 1; by default the share of its counted pixels
-    that are right. NaN (all void) comes last and is not shown where there are others.
-    """
-    if scores_N is None:
-        scores_N = image_accuracy(truth_NHW, prediction_NHW, len(names), options.get("void"))
+    returns its path. How good one is says the share of its counted pixels that are right; one that
+    is all void comes last and is not shown where there are others."""
+    scores_N = image_accuracy(truth_NHW, prediction_NHW, len(names), options.get("void"))
     rows, titles = extremes(scores_N, most)
     captions = [f"{title} {scores_N[row]:.0%}" for row, title in zip(rows, titles, strict=True)]
     images, truth, prediction = (

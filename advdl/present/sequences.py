@@ -4,6 +4,7 @@ features."""
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -33,10 +34,7 @@ def draw_by_step(
     with figure.style():
         drawing, (axis,) = figure.panels(1, 1, 8.0, 3.8)
         for number, (label, each) in enumerate(lines.items()):
-            color, dash = (
-                figure.COLORS[number % len(figure.COLORS)],
-                figure.DASHES[number % len(figure.DASHES)],
-            )
+            color, dash = figure.stroke(number)
             for seed, line in enumerate(each):
                 axis.plot(
                     np.arange(1, len(line) + 1),
@@ -53,25 +51,15 @@ def draw_by_step(
         if border is not None:
             axis.axvline(border, color=figure.GRAY, linewidth=1.0, linestyle="--")
             where = axis.get_xaxis_transform()
-            axis.annotate(
-                border_label,
-                (border, 0.75),
-                (4, 0),
-                xycoords=where,
-                textcoords="offset points",
-                fontsize=9,
-            )
+            axis.annotate(border_label, (border, 0.75), (4, 0), where, "offset points", fontsize=9)
         if log:
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(
-                FuncFormatter(lambda value, _: f"{value:g}")
-            )  # the usual one needs math text
+            # The usual formatter needs math text.
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
         if limits:
             axis.set_ylim(*limits)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
-        axis.set_title(title)
+        axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
         drawing.legend(loc="outside lower center", ncols=min(len(lines), 5))
         return figure.save(drawing, path)
 
@@ -80,7 +68,6 @@ def draw_states(
     rows: Mapping[str, np.ndarray],
     path: str | os.PathLike,
     labels: Sequence[str] = (),
-    title: str = "",
     xlabel: str = "step",
     names: Mapping[str, Sequence[str]] = {},
 ) -> pathlib.Path:
@@ -101,14 +88,8 @@ def draw_states(
         )
         for axis, (label, values) in zip(axes, rows.items(), strict=True):
             most = max(float(np.abs(values).max()), 1e-9)
-            axis.imshow(
-                values.T,
-                aspect="auto",
-                cmap="RdBu_r",
-                vmin=-most,
-                vmax=most,
-                interpolation="nearest",
-            )
+            drawn: dict[str, Any] = dict(cmap="RdBu_r", vmin=-most, vmax=most)
+            axis.imshow(values.T, aspect="auto", interpolation="nearest", **drawn)
             axis.grid(False)
             own = names.get(label, ()) if values.shape[1] <= 24 else ()
             axis.set_yticks(range(len(own)), own, fontsize=8)
@@ -117,18 +98,16 @@ def draw_states(
         if labels and steps <= 80:
             axes[-1].set_xticks(np.arange(len(labels)), labels, fontsize=8)
         axes[-1].set_xlabel(xlabel)
-        drawing.suptitle(title)
         return figure.save(drawing, path)
 
 
 def draw_attention(
     pairs: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]],
     path: str | os.PathLike,
-    columns: int = 3,
 ) -> pathlib.Path:
     """Draws for each pair (source tokens, target tokens, weights (target, source)) which source
     each target word looked at, dark for much; into a PNG; returns its path."""
-    columns = min(columns, len(pairs))
+    columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
     with figure.style():
         drawing, axes = figure.panels(rows, columns, 4.4, 3.8)

@@ -20,7 +20,6 @@ _WIDTH, _HEIGHT = 0.602 * _SIZE / 72, 1.9 * _SIZE / 72  # inches of a character 
 def draw_words(
     sentences: Sequence[tuple[str, Sequence[str], np.ndarray]],
     path: str | os.PathLike,
-    title: str = "",
     note: str = "",
 ) -> pathlib.Path:
     """Draws sentences, each (caption, T words, (T,) weights), as text into a PNG; returns its path.
@@ -46,14 +45,11 @@ def draw_words(
             lines[-1][1].append((column, word, weight / most))
             column += len(word) + 1
         lines.append(("", []))
-    return _draw(lines, path, title, note, 0.3)
+    return _draw(lines, path, note, 0.3)
 
 
 def draw_characters(
-    texts: Sequence[tuple[str, str, np.ndarray]],
-    path: str | os.PathLike,
-    title: str = "",
-    note: str = "",
+    texts: Sequence[tuple[str, str, np.ndarray]], path: str | os.PathLike
 ) -> pathlib.Path:
     """As `draw_words`, of texts (caption, T characters, (T,) weights) with their line ends and
     spaces."""
@@ -73,13 +69,12 @@ def draw_characters(
             if character == "\n":
                 lines.append(("", []))
         lines.append(("", []))
-    return _draw(lines, path, title, note, 0.0)
+    return _draw(lines, path, "", 0.0)
 
 
 def _draw(
     lines: Sequence[tuple[str, Sequence[tuple[int, str, float]]]],
     path: str | os.PathLike,
-    title: str,
     note: str,
     around: float,
 ) -> pathlib.Path:
@@ -88,65 +83,45 @@ def _draw(
     notes = textwrap.wrap(note, _COLUMNS)
     with figure.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # shown as an empty box
-        height = (len(lines) + len(notes) + bool(notes) + 2 * bool(title)) * _HEIGHT
+        height = (len(lines) + len(notes) + bool(notes)) * _HEIGHT
         drawing, (axis,) = figure.panels(1, 1, (_COLUMNS + 4) * _WIDTH, height)
         drawing.set_layout_engine("none")
         axis.set_position((0, 0, 1, 1))
         axis.set_axis_off()
-        axis.set_xlim(-2, _COLUMNS + 2)
-        axis.set_ylim(height / _HEIGHT, 0)
+        axis.set(xlim=(-2, _COLUMNS + 2), ylim=(height / _HEIGHT, 0))
         at: dict[str, Any] = dict(va="center", family="DejaVu Sans Mono", fontsize=_SIZE)
         row = 0.5
-        if title:
-            axis.text(0, row, title, weight="bold", **at).set_fontsize(_SIZE + 2)
-            row += 1
         for text in notes:
             axis.text(0, row, text, color=figure.GRAY, **at)
             row += 1
-        row += bool(notes) + bool(title)
+        row += bool(notes)
         for caption, words in lines:
             if caption:
                 axis.text(0, row, caption, color=figure.GRAY, **at)
             for column, word, weight in words:
                 color = matplotlib.colormaps["RdBu_r"](0.5 + 0.4 * weight)
-                axis.add_patch(
-                    Rectangle(
-                        (column - around, row - 0.42),
-                        len(word) + 2 * around,
-                        0.84,
-                        color=color,
-                        linewidth=0,
-                    )
-                )
+                corner, width = (column - around, row - 0.42), len(word) + 2 * around
+                axis.add_patch(Rectangle(corner, width, 0.84, color=color, linewidth=0))
                 axis.text(column, row, word, color="white" if abs(weight) > 0.75 else "black", **at)
             row += 1
         return figure.save(drawing, path)
 
 
 def draw_weighed(
-    weights: Mapping[str, Mapping[str, float]], path: str | os.PathLike, title: str = ""
+    weights: Mapping[str, Mapping[str, float]], path: str | os.PathLike
 ) -> pathlib.Path:
     """Draws label -> (word -> weight) as horizontal bars, a panel a label, into a PNG; returns its
     path."""
-    most = (
-        max((abs(value) for words in weights.values() for value in words.values()), default=1.0)
-        or 1.0
-    )
+    most = max((abs(x) for words in weights.values() for x in words.values()), default=0) or 1.0
     rows = max(1, *(len(words) for words in weights.values()))
     with figure.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = figure.panels(1, len(weights), 4.6, 0.22 * rows + 0.9)
         for number, (axis, (label, words)) in enumerate(zip(axes, weights.items(), strict=True)):
-            place = np.arange(len(words))
-            axis.barh(
-                place, list(words.values()), 0.75, color=figure.COLORS[number % len(figure.COLORS)]
-            )
+            place, color = np.arange(len(words)), figure.COLORS[number % len(figure.COLORS)]
+            axis.barh(place, list(words.values()), 0.75, color=color)
             axis.set_yticks(place, list(words))
             axis.grid(False, axis="y")
-            axis.set_xlim(min(0.0, *words.values(), 0.0), 1.05 * most)
-            axis.set_ylim(rows - 0.4, -0.6)
-            axis.set_xlabel("mean weight")
-            axis.set_title(label)
-        if title:
-            drawing.suptitle(title)
+            xlim = min(0.0, *words.values(), 0.0), 1.05 * most
+            axis.set(xlim=xlim, ylim=(rows - 0.4, -0.6), xlabel="mean weight", title=label)
         return figure.save(drawing, path)

@@ -119,7 +119,7 @@ class ComparisonReport:
                         series[line] = keys[what][name]
                         styles[line] = color, dash if len(keys) > 1 else color
                 title = f"{group}: {curve.title}" if group else curve.title
-                drawn = series, "", curve.references, curve.log, styles
+                drawn = series, curve.references, curve.log, styles
                 panels.append(present.Panel(title, *drawn))
         return panels
 

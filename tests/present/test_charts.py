@@ -63,19 +63,16 @@ DRAW = {
         LINES,
         path,
         [
-            present.Panel("Loss", ["train/loss"], "nats", {"−log 4": 0.5}),
+            present.Panel("Loss", ["train/loss"], {"−log 4 of $5_": 0.5}),
             present.Panel("Rate", {"step size": "train/rate"}, log=True),
             present.Panel("Accuracy", ["test/accuracy"]),
         ],
-        "a $5_ run",
     ),
     "confusion": lambda path: present.draw_confusion(
         MATRIX, path, ["cat", "dog_$", "a very long name"]
     ),
-    "bars": lambda path: present.draw_bars({"a": [0.1, 0.9], "b": [0.5, 0.5]}, path, threshold=0.2),
-    "histogram": lambda path: present.draw_histogram(
-        {"a": range(9), "b": [3, np.nan]}, path, references={"x": 4}
-    ),
+    "bars": lambda path: present.draw_bars({"a": [0.1, 0.9], "b": [0.5, 0.5]}, path, ["x", "$5_"]),
+    "histogram": lambda path: present.draw_histogram({"a": range(9), "b": [3, np.nan]}, path),
 }
 
 
@@ -188,7 +185,7 @@ def test_confusion_writes_counts_only_where_they_fit(tmp_path):
 
 
 def test_bars_are_as_high_as_their_values(tmp_path):
-    path = present.draw_bars(np.array([0.1, 0.2, 0.4]), tmp_path / "a.png", names=["a", "b", "c"])
+    path = present.draw_bars({"": [0.1, 0.2, 0.4]}, tmp_path / "a.png", ["a", "b", "c"])
     heights = where(path, figure.COLORS[0]).sum(0)
     a, b, c = (heights[heights > 0][i] for i in (3, len(heights[heights > 0]) // 2, -4))
     assert b == pytest.approx(2 * a, abs=3) and c == pytest.approx(4 * a, abs=6)
@@ -197,7 +194,7 @@ def test_bars_are_as_high_as_their_values(tmp_path):
 def test_histograms_are_shares_so_that_sizes_compare(tmp_path):
     values = np.random.default_rng(0).normal(size=50)
     path = present.draw_histogram({"a": values}, tmp_path / "a.png")
-    again = present.draw_histogram({"a": np.tile(values, 7)}, tmp_path / "b.png", bins=30)
+    again = present.draw_histogram({"a": np.tile(values, 7)}, tmp_path / "b.png")
     np.testing.assert_array_equal(pixels(path), pixels(again))
 
 
@@ -206,7 +203,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="2 names"):
         present.draw_confusion(MATRIX, path, ["a", "b"])
     with pytest.raises(ValueError, match="for 2 names"):
-        present.draw_bars({"a": [1, 2], "b": [1]}, path)
+        present.draw_bars({"a": [1, 2], "b": [1]}, path, ["a", "b"])
     with pytest.raises(ValueError, match="no finite values in b"):
         present.draw_histogram({"a": [1.0], "b": [np.nan]}, path)
     with pytest.raises(ValueError, match="everything"):
