@@ -1,8 +1,8 @@
-"""The verbs every experiment has: train, evaluate, predict, bench.
+"""The verbs every experiment has: train, evaluate, predict, bench, plan.
 
-An experiment file defines its configuration, puts data, networks and losses together in `build`,
-and ends with `cli.main(build, PRESETS, Predict)`. Everything around that, from flags to the run
-folder, is here.
+An experiment file defines its configuration, opens its data in `load`, puts networks and losses
+together in `build`, and ends with `cli.main(load, build, PRESETS, Predict)`. Everything around
+that, from flags to the run folder, is here.
 """
 
 from advdl.cli.config import (

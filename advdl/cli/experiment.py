@@ -24,8 +24,9 @@ class Experiment(NamedTuple):
     """What `build(config, spec)` returns.
 
     learner: how it learns.
-    report: `trained -> page`, what report.html shows, see `reports.Trained`.
+    report: `trained -> page`, of `reports.Trained`; the `present.Page` is what report.html shows.
     predict: `(trained, options, folder) -> results`, which are printed; files go to `folder`.
+      options: what the experiment adds to `cli.Predict`, such as files.
     snapshot: `trained -> None` draws a picture at step 0 and at every evaluation.
     monitor: the figure whose best checkpoint is kept, such as `"val/loss"`, and "max" or "min".
     warm_start: for players, `variables -> variables`, on the host, before the first update.

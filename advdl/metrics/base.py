@@ -60,13 +60,16 @@ def merge(a: Any, b: Any) -> Any:
 
 def compute(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Figures by name: `.compute()` of every metric in a dict; the names of nested dicts are joined
-    by "/"."""
+    by "/". Raises TypeError for what is no metric."""
     figures = {}
     for name, metric in tree.items():
         if isinstance(metric, Mapping):
             figures |= {f"{name}/{inner}": value for inner, value in compute(metric).items()}
-        else:
+        elif hasattr(metric, "compute"):
             figures[name] = metric.compute()
+        else:
+            kind = type(metric).__name__
+            raise TypeError(f"{name} is a {kind} and no metric; give Mean.of(values, mask)")
     return figures
 
 

@@ -1,7 +1,11 @@
 """Whole networks, one family a file, each true to its paper.
 
 `NETWORKS` are all of them by what they are for, `CLASSIFIERS` those from images to logits; `python
--m advdl.models` prints them with their counts.
+-m advdl.models` prints them with their counts. A new family's `VARIANTS` are added to these tables.
+
+A classifier, called with (images, train), gives logits and the intermediates by name, one of which
+at least are maps (B, H, W, C). It has the fields `num_classes` and `dtype`, and in `pixels` the
+mean and deviation of its input.
 """
 
 import functools

@@ -12,7 +12,7 @@ class Comparison(NamedTuple):
     Seed 2 of the learner `lstm` is the member `"lstm-s2"`. So its player is `"lstm-s2/model"` in
     the state, its function `states` is `"lstm-s2/states"`, and its metric `accuracy` is logged as
     `"train/lstm-s2/accuracy"` and evaluated as `"test/lstm-s2/accuracy"`. Another name or seed
-    beside a member changes nothing of it, see `together`.
+    beside a member changes nothing of it, see `train_jointly`.
     """
 
     learners: Mapping[str, Learner]

@@ -51,6 +51,9 @@ class Loss(NamedTuple):
 class Rng(NamedTuple):
     """The randomness of one update: `rng("dropout")` is the key for that use of it.
 
+    Under `pmap` every replica has the same key. Noise of each example is drawn by
+    `nn.replica.sample(draw, rng("noise"), B)`, which gives the same numbers in all placements.
+
     key: the key of this update (and of this micro-batch). step: the number of the run's updates
       before this step, int32, for what changes in the course of training.
     """
@@ -464,6 +467,9 @@ def _update(
             variables = {**sharing.whole({"params": params, **collections}), **frozen}
             own_rng = rng._replace(key=jax.random.fold_in(rng.key, number))
             loss = player.loss(variables, *opponents, part, own_rng)
+            if not isinstance(loss, Loss):
+                kind = type(loss).__name__
+                raise TypeError(f"the loss is a {kind}; return train.Loss(Mean.of(values)) instead")
             return loss.objective.total, loss
 
         try:

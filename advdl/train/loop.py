@@ -176,8 +176,11 @@ def apply(
     inputs: arrays (N, …) by name, N at least 1, the same on every process. They are taken `rows` at
     a time, or the next multiple of the parts that the placement splits a batch into; the last
     portion is filled up with its last example, so that one program serves all counts. Every process
-    calls this and gets everything. Nobody gathers the state.
+    calls this and gets everything. Nobody gathers the state. Raises ValueError for another name.
     """
+    if name not in placed.functions:
+        known = ", ".join(placed.functions) or "none"
+        raise ValueError(f"no function {name!r}; the learner was given: {known}")
     count = len(next(iter(inputs.values())))
     size = -(-rows // placed.ways) * placed.ways
     number, parts = placed.part()

@@ -87,6 +87,11 @@ def test_merging_on_the_host_is_exact_where_float32_would_stop():
     assert merge(merge(many, one), one).count == 2**24 + 2
 
 
+def test_what_is_no_metric_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"psnr is a ndarray and no metric; give Mean\.of"):
+        compute({"psnr": np.ones(3)})
+
+
 def test_merging_other_metrics_than_these_is_refused():
     with pytest.raises(ValueError):
         merge({"a": Mean.of(jnp.ones(1))}, {"b": Mean.of(jnp.ones(1))})

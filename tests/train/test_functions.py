@@ -127,6 +127,12 @@ def test_a_function_is_compiled_once_for_each_setting():
     assert TRACED == [1, 2]
 
 
+def test_a_function_that_is_not_there_is_refused_beside_those_that_are():
+    placed, state, _ = trained("jit")
+    with pytest.raises(ValueError, match="no function 'sample'.*: out, teacher"):
+        train.apply(placed, state, "sample", {"x": X})
+
+
 def test_members_of_a_comparison_keep_their_own_functions():
     placed, state, _ = trained("jit", train.train_jointly({"a": learner(), "b": learner()}))
     for name in ("a", "b"):

@@ -350,3 +350,13 @@ def test_a_scanned_run_is_the_loop_over_its_steps():
         totals.append(seen["loss"].total)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
     np.testing.assert_allclose(metrics["loss"].total, np.array(totals), rtol=1e-5)
+
+
+def test_a_loss_that_is_an_array_is_refused_with_what_to_return():
+    def array(variables, batch, rng):
+        return squared_error(variables, batch, rng).objective.total
+
+    learner = minimize(Player(zeros, array, optax.sgd(0.1)), lambda *_: {})
+    batch = regression_batch()
+    with pytest.raises(TypeError, match=r"return train\.Loss\(Mean\.of\(values\)\)"):
+        learner.step(learner.init(KEY, batch), batch, KEY)
