@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from advdl import train
-from advdl.cli.experiment import Session
+from advdl.cli.experiment import Session, devices_of
 from advdl.nn import tracing
 
 ROUNDS = 7
@@ -49,7 +49,7 @@ def run_bench(session: Session, plain: Session) -> Mapping[str, Any]:
     executable = session.placed.step.executable
     memory = executable.memory_analysis()
     return {
-        "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
+        "device": devices_of(bare.state),
         "step ms (bare)": step["bare"] * 1e3,
         "step ms (loop)": step["loop"] * 1e3,
         "loop overhead %": overhead * 100,
@@ -73,21 +73,21 @@ class _Bare:
     """The compiled step on one batch that is already in place."""
 
     def __init__(self, session: Session):
-        self._session, self._state, self._steps_per_call = (
+        self._session, self.state, self._steps_per_call = (
             session,
             session.new(),
             session.config.steps_per_call,
         )
-        session.placed.step.compile(self._state, session.batch, session.key)
+        session.placed.step.compile(self.state, session.batch, session.key)
 
     def seconds(self, steps: int) -> float:
         """Seconds per step over this many, a multiple of those of a call."""
         placed, batch, key = self._session.placed, self._session.batch, self._session.key
-        state = jax.block_until_ready(self._state)
+        state = jax.block_until_ready(self.state)
         start = time.perf_counter()
         for _ in range(steps // self._steps_per_call):
             state, _ = placed.step(state, batch, key)
-        self._state = jax.block_until_ready(state)
+        self.state = jax.block_until_ready(state)
         return (time.perf_counter() - start) / steps
 
 
@@ -95,14 +95,14 @@ class _Loop:
     """The loop as `train` runs it, data and metrics included, without evaluation and saving."""
 
     def __init__(self, session: Session):
-        self._session, self._state, self.waited, self.total = session, session.new(), 0.0, 0.0
+        self._session, self.state, self.waited, self.total = session, session.new(), 0.0, 0.0
 
     def seconds(self, steps: int) -> float:
         """Seconds per step over this many, a multiple of those of a call."""
-        session, first = self._session, int(self._state.step)
+        session, first = self._session, int(self.state.step)
         outcome = train.fit(
             session.placed,
-            self._state,
+            self.state,
             session.stream,
             session.key,
             first + steps,
@@ -111,7 +111,7 @@ class _Loop:
             session.examples,
             session.config.steps_per_call,
         )
-        self._state = outcome.state
+        self.state = outcome.state
         self.waited += outcome.waited
         self.total += outcome.seconds
         return outcome.seconds / steps

@@ -24,7 +24,8 @@ class Experiment(NamedTuple):
     """What `build(config, spec)` returns.
 
     learner: how it learns.
-    report: `trained -> page`, of `reports.Trained`; the `present.Page` is what report.html shows.
+    report: `trained -> page`, of `reports.Trained`; the `present.Page` is what report.html shows,
+      beside figures and settings; None shows these alone.
     predict: `(trained, options, folder) -> results`, which are printed; files go to `folder`.
       options: what the experiment adds to `cli.Predict`, such as files.
     snapshot: `trained -> None` draws a picture at step 0 and at every evaluation.
@@ -44,7 +45,7 @@ class Experiment(NamedTuple):
     """
 
     learner: train.Learner
-    report: Callable[..., present.Page | Sequence[present.Section]] = lambda *_: []
+    report: Callable[..., present.Page | Sequence[present.Section] | None] = lambda _: None
     predict: Callable[..., Mapping[str, Any]] | None = None
     snapshot: Callable[..., None] | None = None
     monitor: tuple[str, str] | None = None
@@ -67,6 +68,12 @@ def spec_of(build: Build, stored: Mapping[str, Any], file: Any = SPEC) -> data.S
     kind = typing.get_type_hints(build).get("spec")
     kind = kind if isinstance(kind, type) and issubclass(kind, data.Spec) else data.Spec
     return kind.from_json(stored.get("spec"), file)
+
+
+def devices_of(state: train.State) -> str:
+    """The number and the kind of the devices that hold a state."""
+    devices = jax.tree.leaves(state)[0].sharding.device_set
+    return f"{len(devices)} × {next(iter(devices)).device_kind}"
 
 
 class Session:

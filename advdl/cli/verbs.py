@@ -7,12 +7,10 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 import advdl
 from advdl import present, train
 from advdl.cli.config import NOT_STORED, Predict, flag, parse_steps
-from advdl.cli.experiment import SPEC, Session
+from advdl.cli.experiment import SPEC, Session, devices_of
 from advdl.cli.progress import Progress, log
 from advdl.errors import UserError
 
@@ -181,7 +179,7 @@ def _trace(session: Session, step: int) -> train.Trace:
 
 def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
     """Draws and writes the report; returns the summary. Every process takes part."""
-    whole = train.allgather(state)
+    whole, devices = train.allgather(state), devices_of(state)
     with session.trained(state, step, latest.figures) as trained:
         page = session.experiment.report(trained)
     if isinstance(page, present.Page):
@@ -189,21 +187,22 @@ def _report(session: Session, step: int, state: train.State, latest: Latest) -> 
 
     def write() -> dict[str, Any]:
         run = session.run
-        summary = _summary(session, step, whole, latest)
+        summary = _summary(session, step, whole, devices, latest)
         title = f"{session.name}: {run.folder.name}"
-        present.write_report(run.report, title, page, _details(session, summary))
+        present.write_report(run.report, title, page or [], _details(session, summary))
         run.write("summary.json", summary)
         return summary
 
     return train.broadcast_from_main(write)
 
 
-def _summary(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
+def _summary(
+    session: Session, step: int, state: train.State, devices: str, latest: Latest
+) -> dict[str, Any]:
     seconds = sum(
         line.get("train/seconds", 0.0)
         for line in present.read_metrics(session.run.folder / "metrics.jsonl")
     )
-    device = jax.devices()[0]
     return {
         "experiment": session.name,
         "preset": session.config.preset,
@@ -215,7 +214,7 @@ def _summary(session: Session, step: int, state: train.State, latest: Latest) ->
         "examples_per_second": round(step * session.examples / seconds, 1) if seconds else None,
         "compile_seconds": round(session.placed.step.seconds, 2),
         "placement": f"{session.config.placement} {session.config.mesh}".strip(),
-        "devices": f"{jax.device_count()} × {device.device_kind}",
+        "devices": devices,
         "versions": (
             {"advdl": advdl.__version__, "python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,6 +13,7 @@ import pytest
 from advdl import cli, data, train
 from advdl.errors import UserError
 from advdl.metrics import Mean
+from advdl.train import placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,3 +129,12 @@ def test_a_run_with_settings_by_their_old_names_goes_on(tmp_path, capsys):
     assert f"resuming {tmp_path} at step 2" in capsys.readouterr().err
     now = json.loads(file.read_text())["config"]
     assert now["steps_per_call"] == 1 and now["remat"] == "dots" and "per_call" not in now
+
+
+@pytest.mark.parametrize(
+    ("where", "count"), [({"placement": "jit"}, 1), ({"mesh": "data=4"}, 4), ({}, 8)]
+)
+def test_the_summary_counts_the_devices_of_the_run(tmp_path, monkeypatch, where, count):
+    monkeypatch.setattr(placement, "all_devices", jax.devices)
+    cli.run(load, build, Config(run=str(tmp_path), steps=1, batch=64, **where))
+    assert train.Run(tmp_path).summary()["devices"] == f"{count} × cpu"
