@@ -89,15 +89,15 @@ def load(config: Config) -> data.Splits:
     if config.encoder_rate == 0 and not config.init:
         raise UserError("--encoder-rate 0 is for an encoder that has learned; give --init FILE")
     normalize = data.scaled(models.encoder(config.encoder, config.width).pixels)
-    album = functools.cache(lambda part: data.open_captions(config.data, part, config.image_size))
+    opened = functools.cache(lambda part: data.open_captions(config.data, part, config.image_size))
 
     def spec():
         if config.init:
             weights.check(config.init)  # before data is read
-        return data.CaptionSpec.of(album("train"), config.least, config.longest)
+        return data.CaptionSpec.of(opened("train"), config.least, config.longest)
 
     def batches(part, spec):
-        source = data.Captioned(album(part), spec.text, drawn=part == "train")
+        source = data.CaptionSource(opened(part), spec.text, drawn=part == "train")
         return data.batches_of(part, source, config.batch, config.seed, normalize)
 
     return data.Splits.of(spec, batches, data.caption_parts(config.data))

@@ -77,7 +77,7 @@ def load(config: Config) -> data.Splits:
     def parts():
         series = data.open_series(config.data, config.season)
         shares = config.validation, config.test
-        return data.Parts(series, config.history, config.horizon, *shares)
+        return data.SeriesSplits(series, config.history, config.horizon, *shares)
 
     sources = {part: lambda part=part: parts().source(part) for part in ("train", "val", "test")}
     return data.Splits.of_sources(lambda: parts().spec, sources, config.batch, config.seed)

@@ -71,12 +71,12 @@ def load(config: Config) -> data.Splits:
     def batches(part, spec):
         if part != "train":
             seed = {"val": 1, "test": 2}[part]
-            strings = speech.open_strings(config.data, [part], config.most, config.strings, seed)
+            strings = speech.open_speech(config.data, [part], config.most, config.strings, seed)
             return data.EvalBatches(strings, config.batch)
         metrics.word_error_rate(["one"], ["one"])  # a missing library is reported before training
         parts = ["train", "val"] if config.final else ["train"]
         changes = 0, 0, config.speed, config.masks
-        strings = speech.open_strings(config.data, parts, config.most, *changes)
+        strings = speech.open_speech(config.data, parts, config.most, *changes)
         return data.TrainBatches(strings, config.batch, config.seed)
 
     return data.Splits.of(lambda: speech.open_spec(config.data), batches)

@@ -13,15 +13,15 @@ from advdl.data.augment import (
 )
 from advdl.data.batches import (
     EvalBatches,
-    Shared,
+    ShardedBatches,
     StackedBatches,
     TrainBatches,
     batches_of,
     prefetch,
 )
 from advdl.data.captions import (
-    Album,
-    Captioned,
+    CaptionedImages,
+    CaptionSource,
     CaptionSpec,
     caption_parts,
     captioned_digits,
@@ -39,11 +39,11 @@ from advdl.data.corpus import (
 )
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
 from advdl.data.digits import BUILT_IN, digits, mnist
-from advdl.data.domains import Domains, DomainSpec, DomainsSpec, open_domains
+from advdl.data.domains import DomainSpec, DomainsSpec, UnpairedSource, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import cifar10_names, imagenet_names
 from advdl.data.joint import border_weights, joint_elastic, joint_flip, joint_scale_crop
-from advdl.data.keypoints import PosePairs, open_pairs, read_pose, through
+from advdl.data.keypoints import PosePairs, open_pairs, read_pose, view_keypoints
 from advdl.data.labeled import labeled_splits
 from advdl.data.languages import ParallelTexts, TranslationSpec, open_parallel
 from advdl.data.masks import NO_CLASS, decode_mask
@@ -52,11 +52,10 @@ from advdl.data.persons import figures
 from advdl.data.points import MIXTURES, Mixture, MixtureSpec, Points, open_points
 from advdl.data.preprocessing import Preprocessing, scaled
 from advdl.data.scenes import (
-    ArrayScenes,
     ClassPixels,
     FolderScenes,
-    Scenes,
     SceneSpec,
+    array_scenes,
     class_pixels,
     digit_scenes,
     median_frequency_weights,
@@ -65,7 +64,7 @@ from advdl.data.scenes import (
     single_digits,
 )
 from advdl.data.selection import (
-    Rows,
+    Subset,
     hold_out,
     open_parts,
     pixel_means,
@@ -73,19 +72,19 @@ from advdl.data.selection import (
     selected,
     split_validation,
 )
-from advdl.data.sentences import Sentences, SentenceSpec, Texts, open_sentences, opinions
+from advdl.data.sentences import LabeledTexts, SentenceSpec, TextSplits, open_sentences, opinions
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, Padded, boundaries, buckets, pad
-from advdl.data.series import Parts, Series, SeriesSpec, open_series, read_series
+from advdl.data.series import Series, SeriesSpec, SeriesSplits, open_series, read_series
 from advdl.data.settings import AugmentationSettings, ViewSettings
-from advdl.data.source import ArraySource, Columns, Source, in_memory
+from advdl.data.source import ArraySource, Source, in_memory
 from advdl.data.spec import GeneratorSpec, ImageSpec, PixelMeansSpec, Spec, batch_of, shapes_of
 from advdl.data.splits import Splits
 from advdl.data.strokes import Edit, parse_strokes, read_strokes
 from advdl.data.tasks import (
     TASKS,
-    Beside,
     Task,
     TaskSpec,
+    ZipSource,
     adding,
     bits,
     parity,

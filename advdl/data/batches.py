@@ -21,7 +21,7 @@ from advdl.data.transforms import Batch, Transform
 from advdl.errors import UserError
 
 
-class Shared:
+class ShardedBatches:
     """Batches of which each process reads its own part: rows `_first` … `_first + _count - 1`, all
     of them to begin with."""
 
@@ -45,7 +45,7 @@ class Shared:
         return part
 
 
-class TrainBatches(Shared):
+class TrainBatches(ShardedBatches):
     """`batches(t)`: what the source reads, `{"image", "label"}`, and `index` (int32), the row, of
     batch t.
 
@@ -68,8 +68,7 @@ class TrainBatches(Shared):
         u = self._uniforms(
             first, self._count, draws + (self._transform.draws if self._transform else 0)
         )
-        found = self.source.read(rows, u[:, :draws]) if draws else self.source.read(rows)
-        batch = {**found, "index": rows.astype(np.int32)}
+        batch = {**self.source.read(rows, u[:, :draws]), "index": rows.astype(np.int32)}
         return batch if self._transform is None else self._transform(batch, u[:, draws:])
 
     def rows(self, first: int, count: int) -> np.ndarray:
@@ -106,7 +105,7 @@ class TrainBatches(Shared):
         return ((words >> 11) * 2.0**-53).reshape(count, draws)
 
 
-class EvalBatches(Shared):
+class EvalBatches(ShardedBatches):
     """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a
     `mask` (float32): the last one is filled up with the last example, masked by 0. Raises
     ValueError for a source that draws.

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.data.views import View
 from advdl.errors import UserError
 
@@ -14,11 +14,9 @@ TOKENS = 400_000
 FORM = "blank:HEIGHTxWIDTHxCHANNELS:CLASSES"
 
 
-class Blank(Bare):
+class BlankSource(Source):
     """Gray images, each class in turn; what `view` makes of them, its draws included. Of scenes,
     every pixel has the class."""
-
-    palette: np.ndarray | None = None
 
     def __init__(
         self,
@@ -37,7 +35,7 @@ class Blank(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        numbers(self, rows, u)
+        self.uniforms(rows, u)
         label = (np.asarray(rows) % len(self.label_names)).astype(np.int32)
         images = np.full((len(rows), *self.image_shape), 128, np.uint8)
         if not self._scenes:
@@ -52,13 +50,13 @@ def blank_images(
     view: View | None = None,
     channels: int | None = None,
     scenes: bool = False,
-) -> Blank:
+) -> BlankSource:
     """Of `224x224x3:1000`. channels: those that are wanted. Raises UserError for another form."""
     found = re.fullmatch(r"(\d+)x(\d+)x([13]):(\d+)", rest)
     if not found or not all(map(int, found.groups())):
         raise UserError(f"--data blank:{rest}; expected {FORM}, as blank:224x224x3:1000")
     height, width, depth, classes = map(int, found.groups())
-    return Blank(split, (height, width, channels or depth), classes, view, scenes)
+    return BlankSource(split, (height, width, channels or depth), classes, view, scenes)
 
 
 def blank_text(rest: str) -> str:

@@ -18,7 +18,7 @@ from advdl.data.digits import digits
 from advdl.data.folder import ENDINGS, image_files
 from advdl.data.scenes import draw_counter, grainy, ground
 from advdl.data.sequences import pad
-from advdl.data.source import ArraySource, Bare, Of, Source, in_memory, numbers
+from advdl.data.source import ArraySource, Source, SourceWrapper, in_memory
 from advdl.data.spec import Spec
 from advdl.data.text import read_json
 from advdl.data.views import View, cover
@@ -34,7 +34,7 @@ COUNTS = {"train": 12_000, "val": 500, "test": 1000}
 SIZE, DIAMETER = 64, 24
 
 
-class Album(NamedTuple):
+class CaptionedImages(NamedTuple):
     """images: a source of N images, `{"image": uint8 (B, H, W, C)}`. captions: of each, one or
     more, as they were written."""
 
@@ -55,31 +55,32 @@ class CaptionSpec(Spec):
             raise ValueError("its images or captions have no size")
 
     @classmethod
-    def of(cls, album: Album, least: int, longest: int) -> Self:
+    def of(cls, captioned: CaptionedImages, least: int, longest: int) -> Self:
         """The spec of these images. least: number of times that a word must occur to be known."""
-        captions = (caption for own in album.captions for caption in own)
+        captions = (caption for own in captioned.captions for caption in own)
         text = TextSpec.of("captions", captions, least, longest=longest)
-        height, width, channels = album.images.image_shape
+        height, width, channels = captioned.images.image_shape
         return cls((height, width, channels), text)
 
 
-class Captioned(Of):
-    """A source of an album's images with captions as ids: the beginning, the words that are known
-    or `UNKNOWN`, the end, and padding. Of captions longer than `longest` words as many are read,
-    and no end. cut: how many of them there are.
+class CaptionSource(SourceWrapper):
+    """A source of images with their captions as ids: the beginning, the words that are known or
+    `UNKNOWN`, the end, and padding. Of captions longer than `longest` words as many are read, and
+    no end. cut: how many of them there are.
 
-    drawn: an image comes with one of its captions, chosen by
-    the example's own number: `{"image", "caption" (B, longest + 2), "caption_length" (B,)}`, the
-    beginning counted. Else with all: `{"image", "caption" (B, R, longest + 2), "caption_length" (B,
-    R)}`, of length 0 where an image has fewer than another.
+    drawn: an image comes with one of its captions, chosen by the example's own number: `{"image",
+    "caption" (B, longest + 2), "caption_length" (B,)}`, the beginning counted. Else with all:
+    `{"image", "caption" (B, R, longest + 2), "caption_length" (B, R)}`, of length 0 where an image
+    has fewer than another.
     """
 
-    def __init__(self, album: Album, spec: TextSpec, drawn: bool = False):
-        super().__init__(album.images)
-        self.album, self.drawn, self.draws = album, drawn, album.images.draws + drawn
+    def __init__(self, captioned: CaptionedImages, spec: TextSpec, drawn: bool = False):
+        super().__init__(captioned.images)
+        self.images, self.captions = captioned.images, captioned.captions
+        self.drawn, self.draws = drawn, captioned.images.draws + drawn
         self.longest, self.cut = spec.longest, 0
         self._ids, self._lengths = [], []
-        for own in album.captions:
+        for own in captioned.captions:
             spelled = [spec.encode(caption) for caption in own]
             self.cut += sum(len(ids) > self.longest for ids in spelled)
             rows = [
@@ -92,9 +93,8 @@ class Captioned(Of):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`, and above."""
-        u = numbers(self, rows, u)
-        inner = u[:, : self._source.draws]
-        found = self._source.read(rows, inner) if self._source.draws else self._source.read(rows)
+        u = self.uniforms(rows, u)
+        found = self._source.read(rows, u[:, : self._source.draws])
         ids, lengths = [self._ids[row] for row in rows], [self._lengths[row] for row in rows]
         if self.drawn:
             chosen = [int(own * len(length)) for own, length in zip(u[:, -1], lengths, strict=True)]
@@ -113,7 +113,7 @@ class Captioned(Of):
         return {"image": found["image"], "caption": caption, "caption_length": length}
 
 
-class Photographs(Bare):
+class ImageFiles(Source):
     """Image files, all seen through `view`: uint8 (H, W, C). Raises UserError, on reading, for one
     that does not decode."""
 
@@ -127,7 +127,7 @@ class Photographs(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        return {"image": np.stack(list(self._pool.map(self._decode, rows, numbers(self, rows, u))))}
+        return {"image": np.stack(list(self._pool.map(self._decode, rows, self.uniforms(rows, u))))}
 
     def _decode(self, row: int, u: np.ndarray) -> np.ndarray:
         file = self.files[row]
@@ -141,7 +141,7 @@ def caption_parts(name: str) -> tuple[str, ...]:
     return PARTS if there else PARTS[:2]
 
 
-def open_captions(name: str, part: str, size: int = 0) -> Album:
+def open_captions(name: str, part: str, size: int = 0) -> CaptionedImages:
     """The images and captions of a part that a person named.
 
     name: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and
@@ -166,7 +166,7 @@ def open_captions(name: str, part: str, size: int = 0) -> Album:
     return captioned_digits(part, size or SIZE)
 
 
-def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> Album:
+def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> CaptionedImages:
     """One or two handwritten digits on round counters (H, W, 1), and one sentence each that says
     which and how they lie: "a three", "a three left of a seven", "a two above a five".
 
@@ -205,7 +205,10 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> A
         images[n, ..., 0] = grainy(rng, image)
         first, second = (NUMERALS[found["label"][own[picture]]] for picture in chosen)
         captions.append((f"{first} {relation} {second}" if relation else first,))
-    return Album(ArraySource("digit_scenes", part, images, np.zeros(count), ()), tuple(captions))
+    return CaptionedImages(
+        ArraySource("digit_scenes", part, {"image": images, "label": np.zeros(count)}),
+        tuple(captions),
+    )
 
 
 def _places(
@@ -229,7 +232,7 @@ def _places(
             ]
 
 
-def _folder(root: pathlib.Path, part: str, size: int) -> Album:
+def _folder(root: pathlib.Path, part: str, size: int) -> CaptionedImages:
     file, folder = root / f"captions_{part}.json", root / part
     captions = read_captions(file)
     if not folder.is_dir():
@@ -241,11 +244,11 @@ def _folder(root: pathlib.Path, part: str, size: int) -> Album:
                 f"{file} names the image {name!r}, which is not in {folder}; expected a file"
                 f" ({', '.join(ENDINGS)}) called so"
             )
-    source = Photographs(f"folder:{root}", part, [there[name] for name in captions], cover(size))
+    source = ImageFiles(f"folder:{root}", part, [there[name] for name in captions], cover(size))
     natural_shape(
         pathlib.Path(source.files[0]), source.files[0]
     )  # a first file that is none is told at once
-    return Album(in_memory(source), tuple(captions.values()))
+    return CaptionedImages(in_memory(source), tuple(captions.values()))
 
 
 def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:

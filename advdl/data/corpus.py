@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from advdl.data.batches import Shared
+from advdl.data.batches import ShardedBatches
 from advdl.data.blank import blank_text
 from advdl.data.spec import Spec
 from advdl.data.text import read_lines
@@ -124,7 +124,7 @@ def stream_batches(
     return StreamEvalBatches(ids, size, window, len(text) / max(1, len(ids)))
 
 
-class StreamBatches(Shared):
+class StreamBatches(ShardedBatches):
     """`batches(t)`: windows of a text (N,) in turn, for truncated back-propagation through time; a
     function of seed and step.
 
@@ -166,7 +166,7 @@ class StreamBatches(Shared):
         }
 
 
-class StreamEvalBatches(Shared):
+class StreamEvalBatches(ShardedBatches):
     """A finite sequence of one batch: a text (N,) as B streams of whole windows, `inputs` and
     `targets` (B, n·T) and `counted` (B, n·T) float32, which is 1 for every token but the first of
     the text, once, and 0 for what fills up. characters: how many a token has on average, which

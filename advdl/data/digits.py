@@ -71,4 +71,6 @@ def _part(name: str, split: str, image_NHW: np.ndarray, label_N: np.ndarray) -> 
     for digit in range(10):
         test[np.flatnonzero(label_N == digit)[::5]] = True
     rows = test if split == "test" else ~test
-    return ArraySource(name, split, image_NHW[rows][..., None], label_N[rows], NAMES)
+    return ArraySource(
+        name, split, {"image": image_NHW[rows][..., None], "label": label_N[rows]}, NAMES
+    )

@@ -15,8 +15,8 @@ from advdl.data import drawing
 from advdl.data.catalog import open_source
 from advdl.data.digits import SPLITS
 from advdl.data.points import Mixture, Points, grid, ring
-from advdl.data.selection import Rows
-from advdl.data.source import ArraySource, Bare, Source, numbers
+from advdl.data.selection import Subset
+from advdl.data.source import ArraySource, Source
 from advdl.data.spec import Spec
 from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError, nearest
@@ -25,7 +25,7 @@ FACTORS = ("hue", "size", "height")
 COUNTS = {"train": 4000, "test": 500}
 
 
-class Domains(Bare):
+class UnpairedSource(Source):
     """`{"a": …, "b": …}`, uint8 (B, H, W, C) or float32 points (B, D): an example of the one set
     and one of the other.
 
@@ -64,7 +64,7 @@ class Domains(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        u, found = numbers(self, rows, u), {}
+        u, found = self.uniforms(rows, u), {}
         for name, source, drawn in (
             ("a", self.a, u[:, 1 : 1 + self.a.draws]),
             ("b", self.b, u[:, 1 + self.a.draws :]),
@@ -72,9 +72,7 @@ class Domains(Bare):
             own = rows % len(source)
             if self.split == "train" and name == self._drawn:
                 own = (u[:, 0] * len(source)).astype(np.int64)
-            found[name] = (
-                source.read(own, drawn)[self._key] if source.draws else source.read(own)[self._key]
-            )
+            found[name] = source.read(own, drawn)[self._key]
         return found
 
     @property
@@ -109,7 +107,7 @@ class DomainsSpec(Spec):
     factors: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, domains: Domains) -> Self:
+    def of(cls, domains: UnpairedSource) -> Self:
         """The spec of both."""
         a, b = zip(domains.names, (domains.a, domains.b), strict=True)
         return cls(DomainSpec.of(*a), DomainSpec.of(*b), tuple(domains.factor_names))
@@ -131,7 +129,7 @@ def open_domains(
     image_size: int | None = None,
     a: Sequence[str] = (),
     b: Sequence[str] = (),
-) -> Domains:
+) -> UnpairedSource:
     """Two sets that a person named.
 
     spec: `bags_shoes` or `bags_shoes:SIDE`, drawn handbags and shoes; `modes`, points (see there);
@@ -183,9 +181,9 @@ def open_domains(
             rows = rows[apart if split == "test" else ~apart]
         if not len(rows):
             raise UserError(f"{spec} has no images of {', '.join(names)} in {split}")
-        sides.append(Rows(source, rows, split))
+        sides.append(Subset(source, rows, split))
     first, second = sides
-    return Domains(first, second, split, (" and ".join(a), " and ".join(b)))
+    return UnpairedSource(first, second, split, (" and ".join(a), " and ".join(b)))
 
 
 def labels_of(source: Source, rows: int = 4096) -> np.ndarray:
@@ -204,7 +202,7 @@ def labels_of(source: Source, rows: int = 4096) -> np.ndarray:
 
 
 @functools.lru_cache(4)
-def bags_shoes(split: str, side: int = 16) -> Domains:
+def bags_shoes(split: str, side: int = 16) -> UnpairedSource:
     """Handbags and boots, each drawn from three factors (`FACTORS`): the hue; the size; the height
     of the handle or of the shaft. In `train` 4,000 of either with factors of their own, in `test`
     500 with the same: what belongs together is known, and no training shows it."""
@@ -215,9 +213,9 @@ def bags_shoes(split: str, side: int = 16) -> Domains:
     other = own if split == "test" else other
     none = np.zeros(count, np.int32)
     name = f"bags_shoes:{side}"
-    bags = ArraySource(name, split, draw_bags(own, side), none, ("bags",))
-    shoes = ArraySource(name, split, draw_shoes(other, side), none, ("shoes",))
-    return Domains(bags, shoes, split, ("bags", "shoes"), {"a": own, "b": other}, FACTORS)
+    bags = ArraySource(name, split, {"image": draw_bags(own, side), "label": none}, ("bags",))
+    shoes = ArraySource(name, split, {"image": draw_shoes(other, side), "label": none}, ("shoes",))
+    return UnpairedSource(bags, shoes, split, ("bags", "shoes"), {"a": own, "b": other}, FACTORS)
 
 
 def draw_bags(factors_BF: np.ndarray, side: int) -> np.ndarray:
@@ -263,8 +261,8 @@ MODES_A = Mixture(grid(2, 5, 1.0) + np.array([-2.0, -2.0]), 0.1)
 MODES_B = Mixture(ring(10, 2.0) + np.array([2.0, 2.0]), 0.1)
 
 
-def modes(split: str) -> Domains:
+def modes(split: str) -> UnpairedSource:
     """Points of ten narrow Gaussians in two rows of five, and of ten in a ring."""
-    return Domains(
+    return UnpairedSource(
         Points("modes", split, MODES_A), Points("modes", split, MODES_B), split, ("rows", "ring")
     )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from advdl.data.decode import decode_view, natural_shape
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.data.views import View, chosen, cover
 from advdl.errors import UserError, nearest
 
@@ -15,7 +15,7 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 CHUNK = 4096  # files that wait for their check at a time
 
 
-class FolderSource(Bare):
+class FolderSource(Source):
     """Labeled images in folders named after their classes. Files are decoded when they are read, in
     parallel.
 
@@ -83,7 +83,7 @@ class FolderSource(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        images = list(self._pool.map(self._decode, rows, numbers(self, rows, u)))
+        images = list(self._pool.map(self._decode, rows, self.uniforms(rows, u)))
         return {"image": np.stack(images), "label": self.labels[rows]}
 
     def _decode(self, row: int, u: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from advdl.data.decode import natural_size
 from advdl.data.folder import FolderSource
 from advdl.data.persons import PERSONS, figures
 from advdl.data.selection import split_validation
-from advdl.data.source import Bare, Source, numbers
+from advdl.data.source import Source
 from advdl.data.text import read_json
 from advdl.data.views import View, cover
 from advdl.errors import UserError, nearest
@@ -76,7 +76,7 @@ def read_pose(path: str | pathlib.Path) -> np.ndarray:
     )
 
 
-def through(view: View, keypoints_K3: np.ndarray, height: int, width: int) -> np.ndarray:
+def view_keypoints(view: View, keypoints_K3: np.ndarray, height: int, width: int) -> np.ndarray:
     """Keypoints of an image of this size where a view without randomness puts them; what falls
     outside is not seen."""
     top, left, tall, wide = view.box(height, width, np.empty(0))
@@ -90,7 +90,7 @@ def through(view: View, keypoints_K3: np.ndarray, height: int, width: int) -> np
     return np.where(found[:, 2:] > 0, found, 0)
 
 
-class PosePairs(Bare):
+class PosePairs(Source):
     """Photographs of persons, two by two: `{"image", "target"}` uint8 (B, H, W, 3) and
     `{"keypoints", "target_keypoints"}` float32 (B, 18, 3); a row for each ordered pair of images of
     one person.
@@ -119,7 +119,7 @@ class PosePairs(Bare):
         ):
             found = _keypoints(pathlib.Path(file), root, listed)
             if found is not None:
-                self._keypoints[row] = through(view, found, *natural_size(file))
+                self._keypoints[row] = view_keypoints(view, found, *natural_size(file))
                 members.setdefault(int(person), []).append(row)
         self._pairs = np.array(
             [(a, b) for own in members.values() for a in own for b in own if a != b], np.int64
@@ -139,7 +139,7 @@ class PosePairs(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        numbers(self, rows, u)
+        self.uniforms(rows, u)
         image, target = self._pairs[rows].T
 
         def of(rows):

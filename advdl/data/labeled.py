@@ -11,7 +11,7 @@ from advdl.data.catalog import open_source, same_classes
 from advdl.data.digits import BUILT_IN
 from advdl.data.imagenet import cifar10_names, imagenet_names
 from advdl.data.preprocessing import Preprocessing
-from advdl.data.selection import Rows, hold_out
+from advdl.data.selection import Subset, hold_out
 from advdl.data.source import Source
 from advdl.data.spec import ImageSpec
 from advdl.data.splits import Splits
@@ -72,13 +72,13 @@ def labeled_splits(
 
     def train(_: ImageSpec) -> TrainBatches:
         training = source(test if config.weights else "train", bool(config.weights))
-        training = Rows(training, rows()[0], "train") if share else training
+        training = Subset(training, rows()[0], "train") if share else training
         transform = config.augmentation(look, training)
         return TrainBatches(training, config.batch, config.seed, transform)
 
     def evaluation(split: str) -> Callable[[ImageSpec], EvalBatches]:
         def opened(_: ImageSpec) -> EvalBatches:
-            of = Rows(source("train"), rows()[1], "val") if split == "" else source(split)
+            of = Subset(source("train"), rows()[1], "val") if split == "" else source(split)
             return EvalBatches(of, config.batch, look.normalize())
 
         return opened

@@ -97,7 +97,7 @@ class TranslationSpec(Spec):
     target: TextSpec
 
 
-class Columns(dict[str, list[np.ndarray]]):
+class EncodedPairs(dict[str, list[np.ndarray]]):
     """Ids of pairs by column, as `BucketBatches` takes them: `source`, and `target` between its
     beginning and its end. pairs: the sentences, as they were written. left_out: how many pairs are
     not there because they are too long."""
@@ -151,6 +151,6 @@ class ParallelTexts:
         ends = boundaries(self._learned.max(1).tolist(), buckets, longest)
         bounds = {"source": ends, "target": tuple(end + 2 for end in ends)}
         if part == "train":
-            columns = Columns(spec, self._pairs[part], self._left_out)
+            columns = EncodedPairs(spec, self._pairs[part], self._left_out)
             return BucketBatches(columns, bounds, batch, seed)
-        return BucketEvalBatches(Columns(spec, self._pairs[part]), bounds, batch)
+        return BucketEvalBatches(EncodedPairs(spec, self._pairs[part]), bounds, batch)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from advdl.data import drawing
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.errors import UserError, nearest
 
 KEYPOINTS = (
@@ -178,7 +178,7 @@ def draw_figures(looks_BL: np.ndarray, points_BK2: np.ndarray, size: Sequence[in
     return drawing.to_pixels(canvas)
 
 
-class Figures(Bare):
+class DrawnPairs(Source):
     """`{"image", "target"}` uint8 (B, H, W, 3), the same person in two poses, and `{"keypoints",
     "target_keypoints"}` float32 (B, 18, 3) of either. Row n is person n // 2 from the one pose to
     the other, or back. `train` has 3,000 persons, `test` and `val` 250 others
@@ -209,7 +209,7 @@ class Figures(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        numbers(self, rows, u)
+        self.uniforms(rows, u)
         other = rows ^ 1
         return {
             "image": self._images[rows],
@@ -220,14 +220,14 @@ class Figures(Bare):
 
 
 @functools.lru_cache(4)
-def figures(split: str, size: tuple[int, int] = (48, 32)) -> Figures:
+def figures(split: str, size: tuple[int, int] = (48, 32)) -> DrawnPairs:
     """Drawn persons of this size (H, W). Raises UserError for another split."""
     if split not in PERSONS:
         raise UserError(
             f"figures have no split {split!r}; there are"
             f" {', '.join(PERSONS)}{nearest(split, PERSONS)}"
         )
-    return Figures(split, size)
+    return DrawnPairs(split, size)
 
 
 def walk(count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
-from advdl.data.source import Bare, numbers
+from advdl.data.source import GeneratedSource
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
@@ -105,34 +105,23 @@ MIXTURES = {
 SPLITS = ("train", "test")
 
 
-class Points(Bare):
+class Points(GeneratedSource):
     """A source of a mixture's points: `{"point": float32 (B, D), "label": int32 (B,)}`, the label
     being the component.
 
-    `train` never ends: every place in the line of examples has a point of its own, drawn from its
-    own numbers, and the length means nothing. `test` is fixed: 10,000 points of a line, or 2,500,
+    `train` never ends, see `GeneratedSource`. `test` is fixed: 10,000 points of a line, or 2,500,
     by which modes are counted. image_shape: (D,).
     """
 
     def __init__(self, name: str, split: str, mixture: Mixture):
-        self.name, self.split, self.mixture = name, split, mixture
         components, dimensions = mixture.centers_KD.shape
-        self.image_shape = (dimensions,)
+        self.mixture, self.image_shape = mixture, (dimensions,)
         self.label_names = tuple(map(str, range(components)))
-        self.draws = 1 + dimensions if split == "train" else 0
-        self._length = 10_000 if dimensions == 1 else 2_500
-        fixed = np.random.default_rng(0x706F696E).random((self._length, 1 + dimensions))
-        self._fixed = None if self.draws else mixture.points(fixed)
+        count = 10_000 if dimensions == 1 else 2_500
+        super().__init__(name, split, 1 + dimensions, self._generated, count, 0x706F696E)
 
-    def __len__(self) -> int:
-        return self._length
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
-        u = numbers(self, rows, u)
-        points, label = (
-            self.mixture.points(u) if self._fixed is None else (part[rows] for part in self._fixed)
-        )
+    def _generated(self, u: np.ndarray) -> dict[str, np.ndarray]:
+        points, label = self.mixture.points(u)
         return {"point": points, "label": label}
 
 

@@ -9,7 +9,7 @@ import functools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import SPLITS, digits
 from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
-from advdl.data.source import IN_MEMORY, ArraySource, Bare, Source, in_memory, numbers
+from advdl.data.source import IN_MEMORY, ArraySource, Source, in_memory
 from advdl.data.spec import Spec
 from advdl.data.tfds import prepared, records
 from advdl.data.views import View
@@ -61,18 +61,6 @@ TFDS_MASKS = ("segmentation_mask", "segmentation_label", "annotation", "mask")
 TFDS_CLASSES = {"oxford_iiit_pet": (("pet", "background", "border"), 1)}  # and the id of the first
 
 
-class Scenes(Source, Protocol):
-    """A source of images with masks.
-
-    label_names: the K classes. void: the id of pixels that do not count, never one of 0 … K-1, or
-    None. palette: (K, 3) uint8, or None. `read` gives `{"image": uint8 (B, H, W, C), "mask": uint8
-    (B, H, W)}`, the mask of 0 … K-1 and void.
-    """
-
-    @property
-    def palette(self) -> np.ndarray | None: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class SceneSpec(Spec):
     """Scenes, as a network gets them.
@@ -89,7 +77,7 @@ class SceneSpec(Spec):
     class_weights: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, scenes: Scenes, balance: bool = False, balance_void: bool = False) -> Self:
+    def of(cls, scenes: Source, balance: bool = False, balance_void: bool = False) -> Self:
         """The spec of a source. balance, balance_void: with `median_frequency_weights`, for which
         all of its masks are read. Raises UserError for the second without the first, or without
         void."""
@@ -102,7 +90,7 @@ class SceneSpec(Spec):
         names = tuple(scenes.label_names)
         return cls((height, width, channels), names, scenes.void, colors, known)
 
-    def accept(self, scenes: Scenes) -> Scenes:
+    def accept(self, scenes: Source) -> Source:
         """The same source, which is made of these classes. Raises UserError for another."""
         if (tuple(scenes.label_names), scenes.void) != (self.label_names, self.void):
             raise UserError(
@@ -112,45 +100,26 @@ class SceneSpec(Spec):
         return scenes
 
 
-class ArrayScenes(Bare):
+def array_scenes(
+    name: str,
+    split: str,
+    images: np.ndarray,
+    masks: np.ndarray,
+    label_names: Sequence[str],
+    void: int | None = None,
+    palette: np.ndarray | None = None,
+) -> ArraySource:
     """Scenes in memory: images (N, H, W, C) uint8, masks (N, H, W) uint8 of 0 … K-1 and void.
-
-    Raises ValueError where the shapes do not fit, or void is a class.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        images: np.ndarray,
-        masks: np.ndarray,
-        label_names: Sequence[str],
-        void: int | None = None,
-        palette: np.ndarray | None = None,
-    ):
-        if images.ndim != 4 or masks.shape != images.shape[:3]:
-            raise ValueError(f"masks {masks.shape} do not fit images {images.shape}")
-        if void is not None and void < len(label_names):
-            raise ValueError(f"void is {void}, one of {len(label_names)} classes")
-        self.name, self.split, self.label_names, self.void, self.palette = (
-            name,
-            split,
-            tuple(label_names),
-            void,
-            palette,
-        )
-        self.image_shape = images.shape[1:]
-        self._images, self._masks = images, masks.astype(np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Scenes`."""
-        return {"image": self._images[rows], "mask": self._masks[rows]}
+    Raises ValueError where the shapes do not fit, or void is a class."""
+    if images.ndim != 4 or masks.shape != images.shape[:3]:
+        raise ValueError(f"masks {masks.shape} do not fit images {images.shape}")
+    if void is not None and void < len(label_names):
+        raise ValueError(f"void is {void}, one of {len(label_names)} classes")
+    arrays = {"image": images, "mask": masks.astype(np.uint8)}
+    return ArraySource(name, split, arrays, label_names, void, palette)
 
 
-class _Decoded(Bare):
+class _DecodedScenes(Source):
     """Scenes that are decoded when read, in parallel: `_files(rows)` gives (image, its name, mask,
     its name) of each."""
 
@@ -169,9 +138,9 @@ class _Decoded(Bare):
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Scenes`. Raises UserError, naming the file, for one that does not decode, a mask of
-        another size than its image, or an id that is no class."""
-        numbers(self, rows, u)
+        """See `Source.read`. Raises UserError, naming the file, for one that does not decode, a
+        mask of another size than its image, or an id that is no class."""
+        self.uniforms(rows, u)
         images, masks = zip(*self._pool.map(self._pair, self._files(rows)), strict=True)
         return {"image": np.stack(images), "mask": np.stack(masks)}
 
@@ -188,7 +157,7 @@ class _Decoded(Bare):
         return pixels, decode_mask(mask, mask_name, self._code, natural, self._size)
 
 
-class FolderScenes(_Decoded):
+class FolderScenes(_DecodedScenes):
     """Scenes in `PATH/split/images/*.png|jpg|jpeg` and `PATH/split/masks/*.png` of the same stem,
     or in `PATH/split` and `PATH/splitannot`; rows are in the order of the names.
 
@@ -251,7 +220,7 @@ class FolderScenes(_Decoded):
         return [(pathlib.Path(image), image, pathlib.Path(mask), mask) for image, mask in pairs]
 
 
-class TfdsScenes(_Decoded):
+class TfdsScenes(_DecodedScenes):
     """A split of a prepared data set, records with `image` and a mask, both encoded files.
 
     Classes are those that the mask's feature (a `LabeledImage`) names; of `oxford_iiit_pet`, whose
@@ -313,7 +282,7 @@ def open_scenes(
     data_dir: str | None = None,
     size: tuple[int, int] | None = None,
     void: int | None = None,
-) -> Scenes:
+) -> Source:
     """The source of images with masks that a person named; small ones are read once and kept.
 
     spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH`
@@ -355,7 +324,7 @@ def scene_parts(spec: str) -> tuple[str, ...]:
 @functools.lru_cache(4)
 def digit_scenes(
     split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None
-) -> ArrayScenes:
+) -> ArraySource:
     """Handwritten digits on round counters, some of them over others: images (H, W, 1), 11 classes.
 
     Class 0 is the background, a gradient with noise; class 1 + d is a counter with digit d on it,
@@ -387,7 +356,7 @@ def digit_scenes(
             1, round(rng.uniform(0.35, 0.6) * size[0] * size[1] / (np.pi / 4 * diameter**2))
         )
         images[n, ..., 0], masks[n] = _scene(rng, size, diameter, counters, pictures, label_N)
-    return ArrayScenes("digit_scenes", split, images, masks, ("background", *names))
+    return array_scenes("digit_scenes", split, images, masks, ("background", *names))
 
 
 def single_digits(split: str, diameter: int = 28) -> ArraySource:
@@ -402,7 +371,7 @@ def single_digits(split: str, diameter: int = 28) -> ArraySource:
         rng = np.random.default_rng([SPLITS.index(split), n, diameter])
         images[n, ..., 0], mask = _scene(rng, (side, side), diameter, 1, pictures, label_N)
         labels[n] = mask.max() - 1
-    return ArraySource("single digits", split, images, labels, names)
+    return ArraySource("single digits", split, {"image": images, "label": labels}, names)
 
 
 def _pictures(split: str):
@@ -492,7 +461,7 @@ class ClassPixels(NamedTuple):
     void: tuple[int, int] = (0, 0)
 
 
-def class_pixels(source: Scenes) -> ClassPixels:
+def class_pixels(source: Source) -> ClassPixels:
     """Counted over all of a source. Raises ValueError for one that draws."""
     if source.draws:
         raise ValueError(f"{source.name} shows random parts of its images")
@@ -525,10 +494,9 @@ def median_frequency_weights(counts: ClassPixels, with_void: bool = False) -> np
     return weights.astype(np.float32)
 
 
-def _kept(scenes: Scenes) -> Scenes:
-    channels = scenes.image_shape[-1]
-    kept = in_memory(scenes, IN_MEMORY * channels // (channels + 1))  # a mask is one more channel
-    return cast(Scenes, kept)  # it has all that the scenes have
+def _kept(scenes: Source) -> Source:
+    channels = scenes.image_shape[-1]  # and a mask is one more
+    return in_memory(scenes, IN_MEMORY * channels // (channels + 1))
 
 
 def _lines(file: pathlib.Path, what: str) -> list[str]:

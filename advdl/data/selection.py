@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 
 import numpy as np
 
-from advdl.data.source import Of, Source
+from advdl.data.source import Source, SourceWrapper
 from advdl.errors import UserError
 
 BLOCK = 2**23  # values of images that are held at a time: 64 MiB of them in float64
@@ -61,7 +61,7 @@ def pixel_means(source: Source, size: int = 0) -> tuple[float, ...]:
     return tuple((total / (255 * len(source))).ravel().tolist())
 
 
-class Rows(Of):
+class Subset(SourceWrapper):
     """Some rows of a source, as a source of its own."""
 
     def __init__(self, source: Source, rows: np.ndarray, split: str):
@@ -73,8 +73,7 @@ class Rows(Of):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> Mapping[str, np.ndarray]:
         """See `Source.read`."""
-        rows = self._rows[rows]
-        return self._source.read(rows) if u is None else self._source.read(rows, u)
+        return self._source.read(self._rows[rows], u)
 
 
 def hold_out(source: Sized, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +103,7 @@ def split_validation(
         )
     inside = np.isin(of, selected(len(names), count, seed))
     rest, chosen = np.flatnonzero(~inside), np.flatnonzero(inside)
-    return Rows(source, rest, source.split), Rows(source, chosen, "val")
+    return Subset(source, rest, source.split), Subset(source, chosen, "val")
 
 
 def open_parts(

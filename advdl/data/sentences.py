@@ -19,7 +19,7 @@ PARTS = {"train": "train", "val": "validation", "test": "test"}
 """What the parts are called in folders and prepared sets."""
 
 
-class Texts(NamedTuple):
+class LabeledTexts(NamedTuple):
     """texts: N of them. label: (N,) int32."""
 
     texts: tuple[str, ...]
@@ -45,23 +45,23 @@ class SentenceSpec(Spec):
         return self.text.encode(text)[: self.text.longest]
 
 
-class Columns(dict[str, Any]):
+class EncodedTexts(dict[str, Any]):
     """Ids of texts and their labels by column, as `BucketBatches` takes them: `token` and `label`.
     texts: as they were written."""
 
-    def __init__(self, spec: SentenceSpec, part: Texts):
+    def __init__(self, spec: SentenceSpec, part: LabeledTexts):
         self.texts = part
         super().__init__(token=list(map(spec.encode, part.texts)), label=part.label)
 
 
-class Sentences(NamedTuple):
+class TextSplits(NamedTuple):
     """Three sets of texts that have none in common but where the data's own splits do; label_names:
     one a class; blank: how many lines without text were passed over."""
 
     label_names: tuple[str, ...]
-    train: Texts
-    val: Texts
-    test: Texts
+    train: LabeledTexts
+    val: LabeledTexts
+    test: LabeledTexts
     blank: int = 0
 
     def spec(self, least: int, longest: int) -> SentenceSpec:
@@ -79,7 +79,7 @@ class Sentences(NamedTuple):
         if spec.label_names != self.label_names:
             names = ", ".join(self.label_names[:5])
             raise UserError(f"the run's classes are {', '.join(spec.label_names[:5])}, not {names}")
-        columns = {name: Columns(spec, getattr(self, name)) for name in {"train", part}}
+        columns = {name: EncodedTexts(spec, getattr(self, name)) for name in {"train", part}}
         lengths = [len(ids) for ids in columns["train"]["token"]]
         ends = {"token": boundaries(lengths, buckets, spec.text.longest)}
         if part == "train":
@@ -99,7 +99,7 @@ class Sentences(NamedTuple):
         )
 
 
-def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sentences:
+def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> TextSplits:
     """The texts that a person named.
 
     spec: `opinions`; `folder:PATH` with files PATH/CLASS.txt of one text a line, or with
@@ -132,7 +132,7 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sen
         if part not in parts:
             texts, parts[part] = _tenth(texts, [seed, number], ways)
             ways -= 1  # the rest is nine tenths
-    found = Sentences(names, texts, parts["val"], parts["test"], blank)
+    found = TextSplits(names, texts, parts["val"], parts["test"], blank)
     for part in PARTS:
         counts = np.bincount(getattr(found, part).label, minlength=len(names))
         if not counts.sum() or (part == "train" and not counts.all()):
@@ -144,7 +144,9 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Sen
     return found
 
 
-def _tenth(texts: Texts, seed: Sequence[int], ways: int) -> tuple[Texts, Texts]:
+def _tenth(
+    texts: LabeledTexts, seed: Sequence[int], ways: int
+) -> tuple[LabeledTexts, LabeledTexts]:
     """(the rest, a part of so many): equal texts stay together."""
     distinct = list(dict.fromkeys(texts.texts))
     chosen = np.random.default_rng([*seed, 0x73656E74]).permutation(len(distinct))[
@@ -155,12 +157,12 @@ def _tenth(texts: Texts, seed: Sequence[int], ways: int) -> tuple[Texts, Texts]:
 
     def those(side):
         kept = tuple(text for text, keep in zip(texts.texts, side, strict=True) if keep)
-        return Texts(kept, texts.label[side])
+        return LabeledTexts(kept, texts.label[side])
 
     return those(~inside), those(inside)
 
 
-def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]:
+def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, LabeledTexts], int]:
     if not root.is_dir():
         raise UserError(
             f"no folder {root}; expected {root}/CLASS.txt of one sentence a line, or"
@@ -180,7 +182,7 @@ def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]
     return tuple(file.stem for file in files), {"train": _texts(kept)}, blank
 
 
-def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]:
+def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, LabeledTexts], int]:
     names, parts = None, {}
     for part, folder in ((part, root / name) for part, name in PARTS.items()):
         if not folder.is_dir():
@@ -206,14 +208,14 @@ def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, Texts], int]
     return names or (), parts, 0
 
 
-def _texts(of_classes: Sequence[Sequence[str]]) -> Texts:
+def _texts(of_classes: Sequence[Sequence[str]]) -> LabeledTexts:
     label = np.repeat(
         np.arange(len(of_classes), dtype=np.int32), [len(inside) for inside in of_classes]
     )
-    return Texts(tuple(text for inside in of_classes for text in inside), label)
+    return LabeledTexts(tuple(text for inside in of_classes for text in inside), label)
 
 
-def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Texts]]:
+def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, LabeledTexts]]:
     builder = prepared(name, "train", data_dir)
     features = builder.info.features
     key = next((key for key in ("text", "sentence") if key in features), None)
@@ -229,7 +231,7 @@ def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, T
             texts = (
                 row[key].decode() if isinstance(row[key], bytes) else str(row[key]) for row in rows
             )
-            parts[part] = Texts(tuple(texts), label)
+            parts[part] = LabeledTexts(tuple(texts), label)
     return tuple(features["label"].names), parts
 
 
@@ -287,7 +289,7 @@ NOUNS = [
 DEGREES = ("", "", "very", "really", "entirely")
 
 
-def opinions(count: int, seed: int = 0) -> Texts:
+def opinions(count: int, seed: int = 0) -> LabeledTexts:
     """Sentences on films by a known rule, label 1 for those in favor.
 
     An opinion is an adjective, half of the time behind a negation that turns it over ("not a very
@@ -324,4 +326,4 @@ def opinions(count: int, seed: int = 0) -> Texts:
             f"{decides} , although {other}",
         )
         texts.append(pick(forms))
-    return Texts(tuple(texts), label)
+    return LabeledTexts(tuple(texts), label)

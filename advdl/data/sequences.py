@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from advdl.data.batches import EvalBatches, Shared, TrainBatches
-from advdl.data.source import Bare
+from advdl.data.batches import EvalBatches, ShardedBatches, TrainBatches
+from advdl.data.source import Source
 from advdl.data.transforms import Batch, Transform, compose
 from advdl.errors import UserError
 
@@ -77,22 +77,22 @@ def boundaries(lengths: Sequence[int], count: int, longest: int) -> tuple[int, .
     return tuple(sorted({max(1, int(end)) for end in inner} | {longest}))
 
 
-Line = TypeVar("Line", bound=Shared)
+Line = TypeVar("Line", bound=ShardedBatches)
 
 
-class InBuckets(Shared, Generic[Line]):
+class _BucketBatchesBase(ShardedBatches, Generic[Line]):
     """Batches of which each is of a bucket's own line."""
 
     _lines: list[Line]
 
     def part(self, process: int, processes: int) -> Self:
-        """See `Shared.part`."""
+        """See `ShardedBatches.part`."""
         part = super().part(process, processes)
         part._lines = [line.part(process, processes) for line in self._lines]
         return part
 
 
-class BucketBatches(InBuckets[TrainBatches]):
+class BucketBatches(_BucketBatchesBase[TrainBatches]):
     """`batches(t)`: what `TrainBatches` is, of sequences: a function of the seed and the step, of
     few shapes.
 
@@ -170,7 +170,7 @@ class BucketBatches(InBuckets[TrainBatches]):
         )
 
 
-class BucketEvalBatches(InBuckets[EvalBatches]):
+class BucketEvalBatches(_BucketBatchesBase[EvalBatches]):
     """A finite sequence of batches as `BucketBatches` has them, bucket after bucket in the order of
     the examples, with a `mask` (B,) float32: the last one of each bucket is filled up with its last
     example, masked by 0. Every example is there once."""
@@ -198,7 +198,7 @@ class BucketEvalBatches(InBuckets[EvalBatches]):
         return self._lines[bucket][number - (self._ends[bucket] - len(self._lines[bucket]))]
 
 
-class _Bucket(Bare):
+class _BucketSource(Source):
     """The examples of one bucket, as a source that pads them."""
 
     name, split = "bucket", ""
@@ -237,7 +237,7 @@ class _Bucket(Bare):
 
 def _buckets(
     examples: Mapping[str, Sequence], boundaries: Mapping[str, Sequence[int]]
-) -> list[_Bucket]:
+) -> list[_BucketSource]:
     """Those that have examples. Raises ValueError for columns that are not of one set, UserError as
     `BucketBatches` says."""
     counts = {name: len(column) for name, column in examples.items()}
@@ -264,7 +264,7 @@ def _buckets(
     ]
     of_example = np.max(of_columns, 0)
     return [
-        _Bucket(
+        _BucketSource(
             number,
             np.flatnonzero(of_example == number),
             columns,

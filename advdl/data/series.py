@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
@@ -282,7 +282,7 @@ class SeriesSpec(Spec):
         return Series(self.name, values, self.labels, self.unit, self.step, self.season)
 
 
-class Parts:
+class SeriesSplits:
     """A series in three parts, one after another in time, and windows of it.
 
     history, horizon: T and H; by default (0) two seasons and at least 24 values, and a season or 12
@@ -346,18 +346,18 @@ class Parts:
             end.labels,
         )
 
-    def source(self, part: str) -> "Windows":
+    def source(self, part: str) -> "WindowSource":
         """All windows of `val` or `test` in the order of time, or random ones of `train`."""
         first, last = self.spans[part]
         first += self.spec.history if part == "train" else 0
-        return Windows(self, part, np.arange(first, last - self.spec.horizon + 1))
+        return WindowSource(self, part, np.arange(first, last - self.spec.horizon + 1))
 
 
-class Windows(Bare):
+class WindowSource(Source):
     """A source: `{"history": float32 (B, T), "future": float32 (B, H)}`, normalized. In `train`
     every example draws its origin among these, whatever its row."""
 
-    def __init__(self, parts: Parts, split: str, origins: np.ndarray):
+    def __init__(self, parts: SeriesSplits, split: str, origins: np.ndarray):
         self.name, self.split, self.origins = parts.series.name, split, origins
         self.series, self.spec, self.draws = parts.series, parts.spec, int(split == "train")
 
@@ -366,7 +366,7 @@ class Windows(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        u = numbers(self, rows, u)
+        u = self.uniforms(rows, u)
         origins = self.origins[(u[:, 0] * len(self)).astype(int) if self.draws else rows]
         history, future = map(self.spec.normalize, self.values(origins))
         return {"history": history, "future": future}

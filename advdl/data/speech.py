@@ -15,7 +15,7 @@ import numpy as np
 
 from advdl.data.audio import dial, log_mel, read_wav
 from advdl.data.sequences import pad
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
 
@@ -64,7 +64,7 @@ def padded_features(recordings: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {"frames": frames, "frames_length": lengths}
 
 
-class Strings(Bare):
+class SpeechSource(Source):
     """`{"frames": float32 (B, T, M), "frames_length": int32 (B,), "label": int32 (B, L),
     "label_length": int32 (B,)}`: strings of one speaker's recordings, from one to `most` of them,
     each with the features of the whole.
@@ -113,7 +113,7 @@ class Strings(Bare):
 
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`."""
-        u = numbers(self, rows, u)
+        u = self.uniforms(rows, u)
         if self._fixed is not None:
             return {name: value[rows] for name, value in self._fixed.items()}
         return self._batch(
@@ -188,7 +188,7 @@ def open_spec(name: str) -> SpeechSpec:
     return SpeechSpec(tuple(KEYS) if name == "dial" else _named(name)[1])
 
 
-def open_strings(
+def open_speech(
     name: str,
     parts: Sequence[str],
     most: int,
@@ -196,10 +196,10 @@ def open_strings(
     seed: int = 0,
     speed: float = 0.0,
     masks: int = 0,
-) -> Strings:
-    """Strings of the recordings of these parts; see `open_recordings` and `Strings`."""
+) -> SpeechSource:
+    """Strings of the recordings of these parts; see `open_recordings` and `SpeechSource`."""
     recordings = [one for part in parts for one in open_recordings(name, part)[0]]
-    return Strings(name, "+".join(parts), recordings, most, fixed, seed, speed, masks)
+    return SpeechSource(name, "+".join(parts), recordings, most, fixed, seed, speed, masks)
 
 
 def open_recordings(name: str, part: str) -> tuple[list[Recording], tuple[str, ...]]:

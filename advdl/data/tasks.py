@@ -10,44 +10,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdl.data.source import Bare, numbers
+from advdl.data.source import GeneratedSource, ZipSource
 from advdl.data.spec import Spec
 from advdl.errors import UserError
 
 EPOCH = 10_000
 
 
-class Made(Bare):
-    """A source of what `make(u (B, draws))` gives: a batch of sequences as a dict of arrays."""
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        draws: int,
-        make: Callable[[np.ndarray], dict[str, np.ndarray]],
-        count: int,
-    ):
-        self.name, self.split = name, split
-        self.draws = draws if split == "train" else 0
-        self._make, self._count = make, count
-        self._fixed = (
-            None
-            if self.draws
-            else make(np.random.default_rng([0x7461736B, draws]).random((count, draws)))
-        )
-
-    def __len__(self) -> int:
-        return EPOCH if self.draws else self._count
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
-        u = numbers(self, rows, u)
-        return (
-            self._make(u)
-            if self._fixed is None
-            else {name: value[rows] for name, value in self._fixed.items()}
-        )
+def _source(
+    name: str,
+    split: str,
+    draws: int,
+    generate: Callable[[np.ndarray], dict[str, np.ndarray]],
+    count: int,
+) -> GeneratedSource:
+    """count: number of sequences of the fixed parts."""
+    size = EPOCH if split == "train" else count
+    return GeneratedSource(name, split, draws, generate, size, [0x7461736B, draws])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +37,7 @@ class TaskSpec(Spec):
     outputs: int
 
 
-def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
+def bits(split: str, shortest: int, longest: int, count: int = 512) -> GeneratedSource:
     """`{"sequence": float32 (B, T, 2), "length": int32 (B,), "label": int32 (B,), "parity": int32
     (B, T)}`: a 0 or a 1 at each step, one-hot, and whether there is an odd number of ones in the
     whole sequence, and in what has been read so far. Lengths are uniform from `shortest` to
@@ -75,7 +54,7 @@ def bits(split: str, shortest: int, longest: int, count: int = 512) -> Made:
             "parity": odd,
         }
 
-    return Made("bits", split, 1 + longest, make, count)
+    return _source("bits", split, 1 + longest, make, count)
 
 
 def parity(token: np.ndarray) -> np.ndarray:
@@ -99,7 +78,7 @@ def task_units(batch: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {"tokens": float(sum(value[..., 0].size for value in sequences))}
 
 
-def adding(split: str, steps: int, count: int = 1000) -> Made:
+def adding(split: str, steps: int, count: int = 1000) -> GeneratedSource:
     """`{"sequence": float32 (B, T, 2), "target": float32 (B,)}`: numbers in [0, 1), and beside each
     whether it is one of the two, one in each half, whose sum is the target. Hochreiter &
     Schmidhuber 1997, experiment 4, as in later work: without their ranges and ends. Who knows
@@ -120,13 +99,13 @@ def adding(split: str, steps: int, count: int = 1000) -> Made:
             "target": (sequence[rows, first, 0] + sequence[rows, second, 0]).astype(np.float32),
         }
 
-    return Made("adding", split, steps + 2, make, count)
+    return _source("adding", split, steps + 2, make, count)
 
 
 SYMBOLS = 6
 
 
-def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
+def temporal_order(split: str, steps: int, count: int = 1000) -> GeneratedSource:
     """`{"sequence": float32 (B, T, 6), "target": int32 (B,)}`: four kinds of distractors, one of
     six each, and somewhere in the second tenth and again in the sixth an X or a Y (the last two);
     the target is their order, XX, XY, YX or YY. Hochreiter & Schmidhuber 1997, experiment 6a, whose
@@ -144,7 +123,7 @@ def temporal_order(split: str, steps: int, count: int = 1000) -> Made:
             "target": (2 * chosen[:, 0] + chosen[:, 1]).astype(np.int32),
         }
 
-    return Made("temporal_order", split, steps + 4, make, count)
+    return _source("temporal_order", split, steps + 4, make, count)
 
 
 class Task(NamedTuple):
@@ -154,44 +133,17 @@ class Task(NamedTuple):
     classes. error: what is measured. blind: the error of a network that ignores the input.
     """
 
-    make: Callable[[str, int], Made]
+    make: Callable[[str, int], GeneratedSource]
     outputs: int
     error: str
     blind: float
 
-    def at(self, split: str, lags: Sequence[int]) -> "Beside":
+    def at(self, split: str, lags: Sequence[int]) -> ZipSource:
         """The task at several lengths: `sequence/50` and `target/50`, and so on."""
-        return Beside({str(lag): self.make(split, lag) for lag in lags})
+        return ZipSource({str(lag): self.make(split, lag) for lag in lags})
 
 
 TASKS: Mapping[str, Task] = {
     "adding": Task(adding, 1, "mean square error", 1 / 6),
     "temporal_order": Task(temporal_order, 4, "share of wrong answers", 3 / 4),
 }
-
-
-class Beside(Bare):
-    """Sources of sequences read together, by name: their entries are called `entry/name`. Rows and
-    splits are those of all."""
-
-    def __init__(self, sources: Mapping[str, Made]):
-        self._sources = dict(sources)
-        first = next(iter(self._sources.values()))
-        self.name, self.split = first.name, first.split
-        self.draws = sum(source.draws for source in self._sources.values())
-
-    def __len__(self) -> int:
-        return min(map(len, self._sources.values()))
-
-    def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `Source.read`."""
-        u, found, first = numbers(self, rows, u), {}, 0
-        for name, source in self._sources.items():
-            own = (
-                source.read(rows, u[:, first : first + source.draws])
-                if source.draws
-                else source.read(rows)
-            )
-            found |= {f"{entry}/{name}": value for entry, value in own.items()}
-            first += source.draws
-        return found

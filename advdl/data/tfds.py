@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from advdl.data.decode import decode_view
-from advdl.data.source import Bare, numbers
+from advdl.data.source import Source
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
 
 
-class TfdsSource(Bare):
+class TfdsSource(Source):
     """A split of a prepared data set: records with `image` (an encoded file) and `label`, decoded
     when read, in parallel."""
 
@@ -36,7 +36,7 @@ class TfdsSource(Bare):
         decode."""
         examples = self._records.__getitems__([int(row) for row in rows])
         files = [example["image"] for example in examples]
-        images = list(self._pool.map(self._decode, rows, files, numbers(self, rows, u)))
+        images = list(self._pool.map(self._decode, rows, files, self.uniforms(rows, u)))
         return {
             "image": np.stack(images),
             "label": np.array([example["label"] for example in examples], np.int32),

@@ -95,7 +95,7 @@ def trivial_baselines(train: Any, test: Any) -> dict[str, Confusion]:
     `mode_of_each_pixel`, the class that is most often at that place of the training images (where
     all are void, the most frequent one).
 
-    train, test: `advdl.data.Scenes`. Gives each one's confusion on `test`, (K, K) int64 on the
+    train, test: `advdl.data.Source`. Gives each one's confusion on `test`, (K, K) int64 on the
     host. Raises ValueError where their classes or sizes differ.
     """
     if train.label_names != test.label_names or train.image_shape[:2] != test.image_shape[:2]:

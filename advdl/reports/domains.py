@@ -85,7 +85,7 @@ class DomainsReport:
         """Examples of `to`, made of examples x of the other domain."""
         return trained.apply(f"{member}/translate", {"x": x}, rows=100, to=to)
 
-    def real(self, domains: data.Domains, side: str, count: int = MEASURED) -> np.ndarray:
+    def real(self, domains: data.UnpairedSource, side: str, count: int = MEASURED) -> np.ndarray:
         """Up to `count` examples of a domain, drawn at random, as networks see them."""
         source = getattr(domains, side)
         return self.floats(source.read(data.selected(source, count))[self.key])
@@ -284,7 +284,7 @@ class PointsReport(DomainsReport):
         return present.Section("Real points", "Points of B in place of translated ones.", [], found)
 
 
-def test_of(trained: Trained) -> data.Domains:
+def test_of(trained: Trained) -> data.UnpairedSource:
     """The test split."""
     return trained.splits.evaluations["test"].source
 

@@ -99,7 +99,7 @@ class PoseReport:
         test, truth = trained.splits.evaluations["test"], None
         rows, points = data.selected(test.source, count), persons.skeleton(persons.walk(24))
         images = test.examples(rows)["image"]
-        if isinstance(test.source, persons.Figures):
+        if isinstance(test.source, persons.DrawnPairs):
             truth = floats(np.stack([test.source.posed(rows, one) for one in points]))
         self.walk(trained, images, persons.scaled(points, images.shape[1]), path, truth)
 
@@ -157,7 +157,7 @@ class PoseReport:
             of = options.pose_size or data.natural_size(path)
             keypoints = persons.scaled(persons.skeleton(persons.walk(24)), size[0])
             if poses:
-                keypoints = np.stack([data.through(view, pose, *of) for pose in poses])
+                keypoints = np.stack([data.view_keypoints(view, pose, *of) for pose in poses])
             rows = self.draw(trained, np.repeat(image, len(keypoints), 0), keypoints)
             still, moving = folder / f"{path.stem}_poses.png", folder / f"{path.stem}_poses.gif"
             present.draw_rows({name: enlarged(x) for name, x in rows.items()}, still, 8)

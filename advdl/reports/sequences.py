@@ -176,7 +176,7 @@ class CaptionReport:
         known, tests = trained.splits.train.source, trained.splits.evaluations
         part, beam = "test" if "test" in tests else "val", f"beam of {self.width}"
         test = tests[part].source
-        images, captions = read_images(test), test.album.captions
+        images, captions = read_images(test), test.captions
         greedy, ids = (self.write(trained, images, width) for width in (1, self.width))
         written = self.texts(ids)
         found = {
@@ -188,12 +188,12 @@ class CaptionReport:
         own, learned = (
             self.apply(trained, "features", x) for x in (images, read_images(known, rows))
         )
-        near = [known.album.captions[row][0] for row in rows[metrics.nearest(own, learned)[0]]]
+        near = [known.captions[row][0] for row in rows[metrics.nearest(own, learned)[0]]]
         found["the caption of the nearest training image, by features"] = metrics.caption_figures(
             near, captions
         )
         some = data.selected(known, 200)
-        learned = read_images(known, some), [known.album.captions[row] for row in some]
+        learned = read_images(known, some), [known.captions[row] for row in some]
         learned_ids = self.write(trained, learned[0], self.width)
         found[f"{len(some)} training images, {beam}"] = metrics.caption_figures(
             self.texts(learned_ids), learned[1]
@@ -231,7 +231,7 @@ class CaptionReport:
                 present.Section("Where it looks in training images", BRIGHT, ["looks_learned.png"])
             )
         counts = {
-            name: {"images": len(source), "captions": sum(map(len, source.album.captions))}
+            name: {"images": len(source), "captions": sum(map(len, source.captions))}
             for name, source in {"train": known, **{k: v.source for k, v in tests.items()}}.items()
         }
         about = (
@@ -308,13 +308,13 @@ class CaptionReport:
         return dict(zip(map(str, options.files), self.texts(ids), strict=True))
 
 
-def read_images(source: data.Captioned, rows: np.ndarray | None = None) -> np.ndarray:
+def read_images(source: data.CaptionSource, rows: np.ndarray | None = None) -> np.ndarray:
     """These images of a source (all: None), uint8 (N, H, W, C)."""
-    images = source.album.images
+    images = source.images
     return images.read(np.arange(len(images)) if rows is None else rows)["image"]
 
 
-def neighbors(source: data.Captioned) -> np.ndarray:
+def neighbors(source: data.CaptionSource) -> np.ndarray:
     """Rows of training images among which the nearest one is sought; where there are many, some
     drawn at random, 128 MiB of them."""
     return data.selected(len(source), 2**27 // math.prod(source.image_shape))
@@ -324,10 +324,8 @@ def trivial_captions(splits: data.Splits, part: str) -> dict[str, dict[str, floa
     """Scores of captions of a part that need no network: the commonest one (of equally common ones,
     the best on `val`), that of the nearest image; and of a person's, where there are several."""
     source, test = splits.train.source, splits.evaluations[part].source
-    known, captions = source.album.captions, test.album.captions
-    said = [
-        list(map(metrics.tokenize, own)) for own in splits.evaluations["val"].source.album.captions
-    ]
+    known, captions = source.captions, test.captions
+    said = [list(map(metrics.tokenize, own)) for own in splits.evaluations["val"].source.captions]
     often = metrics.constant_answer(
         (caption for own in known for caption in own),
         lambda text: metrics.rouge_l([metrics.tokenize(text)] * len(said), said),

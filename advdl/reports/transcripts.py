@@ -24,8 +24,8 @@ class TranscriptsReport:
     page.
 
     The learner has the function `logits`, (B, T, K) of `frames` and `frames_length`. The
-    evaluations are of `speech.Strings`: the strings of `test` are scored, and of each evaluation
-    the recordings of a single word, of which the answer is the likeliest of all words.
+    evaluations are of `speech.SpeechSource`: the strings of `test` are scored, and of each
+    evaluation the recordings of a single word, of which the answer is the likeliest of all words.
 
     width: number of prefixes that the beam keeps.
 
@@ -83,7 +83,7 @@ class TranscriptsReport:
             ],
         )
 
-    def scores(self, trained: Trained, strings: speech.Strings) -> dict[str, Any]:
+    def scores(self, trained: Trained, strings: speech.SpeechSource) -> dict[str, Any]:
         """Word error rates of strings, by the likeliest label of each frame and by the beam, beside
         that of the commonest string."""
         batch = strings.read(np.arange(len(strings)))

@@ -83,7 +83,7 @@ class CompiledLearner(NamedTuple):
       to know of one.
     abstract: `(key, batch) -> state` of shapes with shardings, for restoring without making one.
     part: `() -> (number, parts)`: which of how many equal parts of a batch this process's devices
-      hold, see `data.Shared`.
+      hold, see `data.ShardedBatches`.
     """
 
     init: CompiledFunction

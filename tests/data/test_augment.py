@@ -219,7 +219,7 @@ def test_principal_colors_are_those_of_all_pixels():
     rng = np.random.default_rng(1)
     mixing = np.array([[60, 5, 0], [50, -10, 4], [40, 8, -9]])
     images = (rng.normal(size=(300, 4, 5, 3)) @ mixing.T + 128).clip(0, 255).astype(np.uint8)
-    source = data.ArraySource("colors", "train", images, np.zeros(300), ("a",))
+    source = data.ArraySource("colors", "train", {"image": images, "label": np.zeros(300)}, ("a",))
     values, vectors = data.principal_colors(source)
     pixels = images.reshape(-1, 3) / 255
     expected, axes = np.linalg.eigh(np.cov(pixels.T, bias=True))

@@ -26,7 +26,9 @@ def source():
     """Images that tell their row."""
     images = np.random.default_rng(0).integers(0, 256, (SIZE, 6, 5, 1), dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(SIZE)
-    return ArraySource("rows", "train", images, np.arange(SIZE) % 3, ("a", "b", "c"))
+    return ArraySource(
+        "rows", "train", {"image": images, "label": np.arange(SIZE) % 3}, ("a", "b", "c")
+    )
 
 
 def augment():

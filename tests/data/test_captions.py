@@ -116,7 +116,7 @@ def test_a_folder_is_read_with_all_its_captions(tmp_path):
         ("two dogs",),
     )
     words = spec(album, 2)
-    source = data.Captioned(album, words, False)
+    source = data.CaptionSource(album, words, False)
     batch = data.EvalBatches(source, 4)[0]
     assert batch["image"].shape == (4, 6, 6, 3) and (batch["image"][:2, 0, 0, 0] == [40, 80]).all()
     assert (
@@ -135,11 +135,13 @@ def test_a_folder_is_read_with_all_its_captions(tmp_path):
 
 def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_seed_and_step():
     captions = tuple(tuple(f"word{n} is{m}" for m in range(n % 3 + 1)) for n in range(6))
-    images = data.ArraySource("x", "train", np.zeros((6, 2, 2, 1), np.uint8), np.zeros(6), ())
-    album = data.Album(images, captions)
+    images = data.ArraySource(
+        "x", "train", {"image": np.zeros((6, 2, 2, 1), np.uint8), "label": np.zeros(6)}
+    )
+    album = data.CaptionedImages(images, captions)
 
     def make():
-        return data.TrainBatches(data.Captioned(album, spec(album, 3), drawn=True), 6, seed=1)
+        return data.TrainBatches(data.CaptionSource(album, spec(album, 3), drawn=True), 6, seed=1)
 
     first, second = make(), make()
     words, seen = spec(album, 3), set()

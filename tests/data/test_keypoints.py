@@ -157,7 +157,7 @@ def test_keypoints_lie_beside_the_images_as_openpose_writes_them(photographs):
 
 def test_what_a_view_leaves_out_is_not_seen():
     keypoints = np.array([[5.0, 5, 1], [50, 5, 1], [95, 5, 1]])
-    found = data.through(data.cover((10, 10)), keypoints, 10, 100)
+    found = data.view_keypoints(data.cover((10, 10)), keypoints, 10, 100)
     np.testing.assert_allclose(found, [[0, 0, 0], [5, 5, 1], [0, 0, 0]])
 
 

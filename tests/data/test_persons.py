@@ -28,9 +28,9 @@ def test_a_person_is_drawn_in_another_pose():
 
 
 def test_nobody_is_in_both_splits_and_every_draw_is_the_same():
-    looks = [persons.Figures(split).looks for split in ("test", "test")]
+    looks = [persons.DrawnPairs(split).looks for split in ("test", "test")]
     np.testing.assert_array_equal(*looks)
-    looks.append(persons.Figures("val").looks)
+    looks.append(persons.DrawnPairs("val").looks)
     looks.append(np.random.default_rng([0x666967, 0]).random((3000, persons.LOOKS)))  # train
     assert len({tuple(row) for each in looks[1:] for row in each}) == 250 + 250 + 3000
 

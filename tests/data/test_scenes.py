@@ -104,12 +104,12 @@ def test_batches_have_masks_and_what_fills_up_is_void(digit_scenes):
     np.testing.assert_array_equal(last["mask"][:44], source.read(np.arange(256, 300))["mask"])
     assert (last["mask"][44:] == data.NO_CLASS).all() and last["mask"][:44].max() <= 10
     images = noise(3, 4, 4, 1)
-    with_void = data.ArrayScenes("a", "test", images, images[..., 0] % 3, ("a", "b"), void=2)
+    with_void = data.array_scenes("a", "test", images, images[..., 0] % 3, ("a", "b"), void=2)
     assert (data.EvalBatches(with_void, 2)[1]["mask"][1] == 2).all()
     with pytest.raises(ValueError, match="void is 1"):
-        data.ArrayScenes("a", "test", images, images[..., 0] % 2, ("a", "b"), void=1)
+        data.array_scenes("a", "test", images, images[..., 0] % 2, ("a", "b"), void=1)
     with pytest.raises(ValueError, match="do not fit"):
-        data.ArrayScenes("a", "test", images, images, ("a", "b"))
+        data.array_scenes("a", "test", images, images, ("a", "b"))
 
 
 NAMES = ("road", "car", "void", "sky")
@@ -475,7 +475,7 @@ def test_scales_and_images_that_make_no_sense_are_refused():
 def test_a_spec_has_what_a_network_and_its_loss_must_know_and_comes_back_exactly():
     images, masks = noise(3, 4, 5, 3), noise(3, 4, 5, below=3)
     palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    source = data.ArrayScenes("made", "train", images, masks, ("a", "b"), 2, palette)
+    source = data.array_scenes("made", "train", images, masks, ("a", "b"), 2, palette)
     spec = data.SceneSpec.of(source, balance=True)
     assert spec.shape == (4, 5, 3) and spec.label_names == ("a", "b") and spec.void == 2
     assert spec.palette == ((1, 2, 3), (4, 5, 6))
@@ -497,10 +497,10 @@ def test_a_folder_says_whether_it_has_a_part_to_choose_by(tmp_path):
 
 def test_scenes_of_other_classes_than_the_spec_says_are_refused():
     def made(*names, void=None):
-        return data.ArrayScenes("made", "test", noise(1, 4, 5, 3), noise(1, 4, 5), names, void)
+        return data.array_scenes("made", "test", noise(1, 4, 5, 3), noise(1, 4, 5), names, void)
 
     spec = data.SceneSpec.of(made("a", "b"))
-    other_size = data.ArrayScenes("made", "test", noise(1, 6, 5, 3), noise(1, 6, 5), ("a", "b"))
+    other_size = data.array_scenes("made", "test", noise(1, 6, 5, 3), noise(1, 6, 5), ("a", "b"))
     assert spec.accept(other_size) is other_size
     for other in (made("a", "c"), made("a"), made("a", "b", void=2)):
         with pytest.raises(UserError, match="made has other classes in test than the run"):
@@ -511,7 +511,7 @@ def test_scenes_of_other_classes_than_the_spec_says_are_refused():
 
 def test_frequencies_are_of_the_images_with_the_class():
     ids = np.array([[[0, 0, 0, 1]], [[0, 0, 0, 0]], [[2, 3, 3, 0]]], np.uint8)
-    source = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c", "d"), void=4)
+    source = data.array_scenes("a", "train", ids[..., None], ids, ("a", "b", "c", "d"), void=4)
     counts = data.class_pixels(source)
     assert (
         counts.pixels.tolist() == [8, 1, 1, 2]
@@ -523,7 +523,7 @@ def test_frequencies_are_of_the_images_with_the_class():
     np.testing.assert_allclose(
         data.median_frequency_weights(counts, with_void=True), 0.375 / frequency
     )
-    void = data.ArrayScenes("a", "train", ids[..., None], ids, ("a", "b", "c"), void=3)
+    void = data.array_scenes("a", "train", ids[..., None], ids, ("a", "b", "c"), void=3)
     counts = data.class_pixels(void)
     assert counts.void == (2, 4)
     np.testing.assert_allclose(data.median_frequency_weights(counts), 0.25 / frequency[:3])

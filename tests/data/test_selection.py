@@ -7,7 +7,9 @@ from advdl import data
 from advdl.errors import UserError
 
 PIXELS = (np.arange(900) % 256).astype(np.uint8).repeat(4).reshape(900, 2, 2, 1)
-SORTED = data.ArraySource("sorted", "train", PIXELS, np.repeat([0, 1, 2], 300), ("a", "b", "c"))
+SORTED = data.ArraySource(
+    "sorted", "train", {"image": PIXELS, "label": np.repeat([0, 1, 2], 300)}, ("a", "b", "c")
+)
 
 
 def test_a_selection_of_a_sorted_source_has_every_class():
@@ -50,7 +52,10 @@ def test_blocks_are_the_source_in_the_rows_order():
 def test_blocks_of_large_images_are_small():
     """Memory is bounded whatever the images' size."""
     large = data.ArraySource(
-        "large", "train", np.zeros((40, 1024, 1024, 1), np.uint8), np.zeros(40), ("a",)
+        "large",
+        "train",
+        {"image": np.zeros((40, 1024, 1024, 1), np.uint8), "label": np.zeros(40)},
+        ("a",),
     )
     assert [len(part["label"]) for part in data.read_blocks(large)] == [8] * 5
 
@@ -109,7 +114,9 @@ def test_a_sixth_of_60_000_is_10_000_and_of_a_few_at_least_one():
 
 
 def in_order(images):
-    return data.ArraySource("some", "train", images, np.zeros(len(images)), ("a",))
+    return data.ArraySource(
+        "some", "train", {"image": images, "label": np.zeros(len(images))}, ("a",)
+    )
 
 
 def test_parts_are_opened_when_they_are_asked_for_and_once():

@@ -120,7 +120,7 @@ def line(count):
 
 
 def test_parts_follow_one_another_and_windows_keep_to_them():
-    parts = data.Parts(line(100), 6, 3, 0.2, 0.3)
+    parts = data.SeriesSplits(line(100), 6, 3, 0.2, 0.3)
     assert parts.spans == {"train": (0, 50), "val": (50, 70), "test": (70, 100)}
 
     def own(found):
@@ -143,7 +143,7 @@ def test_parts_follow_one_another_and_windows_keep_to_them():
 
 
 def test_a_spec_has_the_end_of_the_series_and_is_stored(tmp_path):
-    spec = data.Parts(line(100), 6, 3, 0.2, 0.3).spec
+    spec = data.SeriesSplits(line(100), 6, 3, 0.2, 0.3).spec
     assert spec == data.Spec.from_json(json.loads(json.dumps(spec.to_json())))
     end = spec.end()
     assert end.values.tolist() == list(range(91, 100)) and end.label(8) == "100"
@@ -152,11 +152,11 @@ def test_a_spec_has_the_end_of_the_series_and_is_stored(tmp_path):
 
 def test_normalization_sees_the_training_part_alone():
     series = data.open_series("waves")
-    parts = data.Parts(series, 48, 24)
+    parts = data.SeriesSplits(series, 48, 24)
     changed = series.values.copy()
     _, end = parts.spans["train"]
     changed[end:] = 1e6
-    other = data.Parts(series._replace(values=changed), 48, 24)
+    other = data.SeriesSplits(series._replace(values=changed), 48, 24)
     assert (other.spec.mean, other.spec.scale) == (parts.spec.mean, parts.spec.scale)
     training = parts.spec.normalize(series.values[:end]).astype(np.float64)
     assert training.mean() == pytest.approx(0, abs=1e-5) and training.std() == pytest.approx(
@@ -166,7 +166,7 @@ def test_normalization_sees_the_training_part_alone():
 
 def test_history_and_horizon_follow_the_season_where_they_are_not_given():
     def sizes(season, *given):
-        spec = data.Parts(data.open_series("waves", season), *given).spec
+        spec = data.SeriesSplits(data.open_series("waves", season), *given).spec
         return spec.history, spec.horizon
 
     assert sizes(0) == (48, 24) and sizes(1) == (24, 12) and sizes(30, 40) == (40, 30)
@@ -178,8 +178,8 @@ def test_a_series_that_does_not_do_is_refused():
     with pytest.raises(
         UserError, match="too short: 32 of its 50 values are its train part, which needs 40"
     ):
-        data.Parts(line(50), 30, 10)
+        data.SeriesSplits(line(50), 30, 10)
     with pytest.raises(UserError, match="its val part, which needs 10"):
-        data.Parts(line(60), 20, 10)
+        data.SeriesSplits(line(60), 20, 10)
     with pytest.raises(UserError, match="nothing to learn"):
-        data.Parts(data.Series("flat", np.full(100, 3.0)), 6, 3)
+        data.SeriesSplits(data.Series("flat", np.full(100, 3.0)), 6, 3)

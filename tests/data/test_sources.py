@@ -212,7 +212,9 @@ def test_a_small_source_is_read_once():
             reads.append(len(rows))
             return super().read(rows)
 
-    source = Counting("a", "train", np.zeros((10, 2, 2, 1), np.uint8), np.arange(10), ("x",))
+    source = Counting(
+        "a", "train", {"image": np.zeros((10, 2, 2, 1), np.uint8), "label": np.arange(10)}, ("x",)
+    )
     kept = data.in_memory(source)
     assert kept.read(np.array([3, 3, 9]))["label"].tolist() == [3, 3, 9] and kept.read(
         np.array([1])

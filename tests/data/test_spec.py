@@ -106,7 +106,7 @@ def test_splits_open_what_is_asked_for_once():
 
 def test_splits_of_sources_train_on_one_and_evaluate_on_every_example_of_the_others():
     def source(name, count):
-        return lambda: data.Columns(name, name, {"x": np.arange(count)})
+        return lambda: data.ArraySource(name, name, {"x": np.arange(count)})
 
     sources = {"train": source("train", 6), "val": source("val", 5), "test": source("test", 4)}
     splits = data.Splits.of_sources(lambda: SPEC, sources, 3, 0)

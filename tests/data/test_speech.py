@@ -23,7 +23,7 @@ def recordings(least=800):
 
 
 def test_a_string_is_its_recordings_in_order():
-    source = speech.Strings("made", "train", recordings(), 3)
+    source = speech.SpeechSource("made", "train", recordings(), 3)
     found = source.read(np.arange(200), np.random.default_rng(1).random((200, source.draws)))
     for frames, length, label, count in zip(*found.values(), strict=True):
         samples = sum(800 + 400 * (word - 1) for word in label[:count])
@@ -41,19 +41,19 @@ def test_a_string_that_would_not_fit_is_left_shorter():
     own = [speech.Recording(np.ones(400, np.float32), (1,), "a")] * 99 + [
         speech.Recording(np.ones(4000, np.float32), (2,), "a")
     ]
-    source = speech.Strings("made", "train", own, 2)
+    source = speech.SpeechSource("made", "train", own, 2)
     u = np.array([[0, 0.9, 0.995, 0.995]])
     found = source.read(np.arange(1), u)
     assert found["label"].tolist() == [[2, 0]] and found["label_length"] == [1]
 
 
 def test_fixed_strings_stay_and_training_ones_follow_their_numbers():
-    one, two = (speech.Strings("made", "test", recordings(), 3, fixed=20) for _ in range(2))
+    one, two = (speech.SpeechSource("made", "test", recordings(), 3, fixed=20) for _ in range(2))
     assert all(
         (one.read(np.arange(20))[key] == two.read(np.arange(20))[key]).all()
         for key in ("frames", "label")
     )
-    source = speech.Strings("made", "train", recordings(), 3)
+    source = speech.SpeechSource("made", "train", recordings(), 3)
     u = np.random.default_rng(0).random((2, 5))
     assert (
         source.read(np.arange(2), u)["frames"] == source.read(np.arange(7, 9), u)["frames"]
@@ -94,7 +94,7 @@ def test_a_folder_is_parted_by_the_numbers(tmp_path):
         recording.speaker for recording in found["val"][0]
     } == {"ann"}
     assert speech.open_spec(f"folder:{tmp_path}").decode([2, 1]) == "two one"
-    both = speech.open_strings(f"folder:{tmp_path}", ["train", "val"], 1)
+    both = speech.open_speech(f"folder:{tmp_path}", ["train", "val"], 1)
     assert [r.samples.tolist() for r in both.recordings] == [
         r.samples.tolist() for part in ("train", "val") for r in found[part][0]
     ]
@@ -124,7 +124,7 @@ def test_a_spec_without_labels_is_refused():
 
 def test_faster_and_slower_recordings_have_other_lengths_and_the_same_labels():
     plain, fast = (
-        speech.Strings("made", "train", recordings(), 3, speed=speed) for speed in (0.0, 0.2)
+        speech.SpeechSource("made", "train", recordings(), 3, speed=speed) for speed in (0.0, 0.2)
     )
     u = np.random.default_rng(2).random((50, fast.draws))
     one, two = plain.read(np.arange(50), u[:, : plain.draws]), fast.read(np.arange(50), u)
@@ -142,7 +142,7 @@ def test_faster_and_slower_recordings_have_other_lengths_and_the_same_labels():
 
 def test_masks_silence_stretches_of_each_recording_and_no_label():
     plain, masked = (
-        speech.Strings("made", "train", recordings(8000), 3, masks=masks) for masks in (0, 2)
+        speech.SpeechSource("made", "train", recordings(8000), 3, masks=masks) for masks in (0, 2)
     )
     u = np.random.default_rng(3).random((40, masked.draws))
     one, two = plain.read(np.arange(40), u[:, : plain.draws]), masked.read(np.arange(40), u)

@@ -70,7 +70,7 @@ def test_a_test_split_is_fixed_and_a_training_split_is_not():
 
 
 def test_beside_one_another_each_is_what_it_is_alone():
-    both = data.Beside({"20": data.adding("train", 20), "30": data.adding("train", 30)})
+    both = data.ZipSource({"20": data.adding("train", 20), "30": data.adding("train", 30)})
     u = np.random.default_rng(0).random((6, both.draws))
     found = both.read(np.arange(6), u)
     np.testing.assert_array_equal(

@@ -133,7 +133,7 @@ def test_values_that_come_later_change_no_forecast(load, opened, decoder):
     test = splits.evaluations["test"].source
     begin, changed = int(test.origins[0]), test.series.values.copy()
     changed[begin + 5 :] += 100
-    other = data.Parts(test.series._replace(values=changed), 26, 6).source("test")
+    other = data.SeriesSplits(test.series._replace(values=changed), 26, 6).source("test")
     rows = np.arange(len(test))
     state = experiment.learner.init(jax.random.key(0), test.read(rows[:1]))
     state = state.replace(

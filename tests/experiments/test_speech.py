@@ -79,7 +79,7 @@ def test_strings_with_too_few_frames_are_counted_and_leave_the_mean_finite(verb,
     flags = ["--run", run, "--data", f"folder:{folder}", "--most", 2, *SMALL]
     status, _, err = verb("speech", "train", *flags)
     assert status == 0, err
-    strings = speech.Strings(
+    strings = speech.SpeechSource(
         "words", "val", speech.open_recordings(f"folder:{folder}", "val")[0], 2, 12, seed=1
     )
     twice = int((strings.read(np.arange(12))["label_length"] == 2).sum())

@@ -96,7 +96,7 @@ def test_figures_of_a_set_are_those_of_its_pixels_beyond_what_int32_holds(counts
 
 def test_what_fills_up_the_last_batch_counts_nowhere():
     images = np.zeros((5, 9, 11, 1), np.uint8)
-    source = data.ArrayScenes("a", "test", images, np.minimum(TRUTH, 5), list("abcde"), void=5)
+    source = data.array_scenes("a", "test", images, np.minimum(TRUTH, 5), list("abcde"), void=5)
     held = data.EvalBatches(source, 4)
     guess = jnp.asarray(GUESS)
     parts = [
@@ -110,7 +110,7 @@ def test_what_fills_up_the_last_batch_counts_nowhere():
 
 def scenes(split, ids, void=3):
     ids = np.asarray(ids, np.uint8)
-    return data.ArrayScenes("a", split, ids[..., None], ids, ("a", "b", "c"), void)
+    return data.array_scenes("a", split, ids[..., None], ids, ("a", "b", "c"), void)
 
 
 def test_baselines_are_learned_on_training_masks_without_void():

@@ -22,7 +22,7 @@ def trained(tmp_path, label, logits):
         np.zeros((len(label), 8, 8, 1), np.uint8)
         + np.arange(len(label), dtype=np.uint8)[:, None, None, None]
     )
-    source = data.ArraySource("known", "test", images, np.array(label), NAMES)
+    source = data.ArraySource("known", "test", {"image": images, "label": np.array(label)}, NAMES)
     batches = data.EvalBatches(source, 4, LOOK.normalize())
 
     def apply(name, inputs, rows=64, **settings):
@@ -121,7 +121,7 @@ def test_predictions_and_heat_are_of_the_size_that_is_evaluated(tmp_path, crop):
     network = models.resnet.cifar(8, num_classes=3)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (5, 8 if crop else 6, 8 if crop else 6, 1), np.uint8)
-    source = data.ArraySource("known", "test", images, np.zeros(5), NAMES)
+    source = data.ArraySource("known", "test", {"image": images, "label": np.zeros(5)}, NAMES)
 
     def apply(name, inputs, rows=64, **settings):
         asked[name] = inputs["image"].shape

@@ -26,8 +26,12 @@ def sorted_images():
     pixels = np.rint(255 * factor).astype(np.uint8).reshape(-1, 1, 1, 1)
     pixels = np.broadcast_to(pixels, (4500, 2, 2, 1)) + np.zeros((4500, 2, 2, 1), np.uint8)
     pixels[-1] = [[[7], [200]], [[90], [31]]]  # of no other image
-    source = data.ArraySource("sorted", "test", pixels, np.zeros(4500), ("all",))
-    return data.Domains(source, source, "test", ("a", "b"), {"a": factor, "b": factor}, ("hue",))
+    source = data.ArraySource(
+        "sorted", "test", {"image": pixels, "label": np.zeros(4500)}, ("all",)
+    )
+    return data.UnpairedSource(
+        source, source, "test", ("a", "b"), {"a": factor, "b": factor}, ("hue",)
+    )
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_figures_of_the_report_are_those_of_its_pictures(trained, editor):
     """Of real images that the generator draws: the projection of one finds it."""
     x = editor.sample(editor.noise.of_seed(7, 12))
     pixels = data.to_uint8(x, -1.0, 1.0)
-    source = data.ArraySource("own", "test", pixels, np.zeros(12), ("a",))
+    source = data.ArraySource("own", "test", {"image": pixels, "label": np.zeros(12)}, ("a",))
     real = reports.fidelity.RealImages(-1.0, source, source)
     report = reports.EditReport((60, 20), images=12, edits=3)
     errors, rows = report.projections(edits.Editor(trained, 60, 20), real)

@@ -16,7 +16,9 @@ def drawn(count, seed):
 
 
 def source_of(pixels, labels, split="train"):
-    return data.ArraySource("two classes", split, pixels, labels, ("dark", "bright"))
+    return data.ArraySource(
+        "two classes", split, {"image": pixels, "label": labels}, ("dark", "bright")
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from advdl import data, metrics, train
 from advdl.errors import UserError
 from advdl.reports import ForecastReport
 
-PARTS = data.Parts(data.open_series("waves"), 26, 6)
+PARTS = data.SeriesSplits(data.open_series("waves"), 26, 6)
 COMPARISON = train.Comparison({"lstm": None}, 2)
 REPORT = ForecastReport(COMPARISON, PARTS.spec)
 

@@ -28,7 +28,7 @@ class Trained(types.SimpleNamespace):
     def __init__(self, folder, functions, masks=MASKS, images=IMAGES, counts=None, spec=SPEC):
         (folder / "report").mkdir()
         run = train.Run(folder)
-        source = data.ArrayScenes("made", "test", images, masks, NAMES)
+        source = data.array_scenes("made", "test", images, masks, NAMES)
         test = data.EvalBatches(source, 4, AS_FLOAT)
         counts = np.eye(3, dtype=int) * 40 if counts is None else counts
         super().__init__(

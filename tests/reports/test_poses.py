@@ -64,7 +64,7 @@ def test_the_difference_of_stage_2_is_what_it_adds(trained):
 def test_the_mean_of_the_training_targets_is_measured_on_every_test_example():
     targets = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
     keypoints, transform = np.zeros((6, 18, 3)), data.to_float(-1.0, 1.0, "target")
-    source = data.Columns("some", "train", {"target": targets, "target_keypoints": keypoints})
+    source = data.ArraySource("some", "train", {"target": targets, "target_keypoints": keypoints})
     splits = SimpleNamespace(
         train=SimpleNamespace(source=source),
         evaluations={"test": data.EvalBatches(source, 4, transform)},

@@ -22,7 +22,7 @@ def images(split, count):
     label = np.repeat(np.arange(3), count // 3)
     left = RNG.integers(0, 60, (len(label), 2, 1, 1)) + 60 * label[:, None, None, None]
     pixels = np.concatenate([left, left // 2], 2).astype(np.uint8)
-    return data.ArraySource("made", split, pixels, label, NAMES)
+    return data.ArraySource("made", split, {"image": pixels, "label": label}, NAMES)
 
 
 @pytest.fixture
@@ -95,7 +95,9 @@ def fold_in(index):
 
 def test_examples_are_of_every_class_where_they_are_sorted_by_class_and_keep_their_rows():
     pixels = RNG.integers(0, 256, (600, 2, 2, 1), dtype=np.uint8)
-    source = data.ArraySource("sorted", "test", pixels, np.repeat([0, 1, 2], 200), NAMES)
+    source = data.ArraySource(
+        "sorted", "test", {"image": pixels, "label": np.repeat([0, 1, 2], 200)}, NAMES
+    )
     test = data.EvalBatches(source, 8, data.to_float(0.0, 1.0))
     found = ReconstructionsReport(2).examples(SimpleNamespace(evaluations={"test": test}), 60)
     assert np.bincount(found["label"], minlength=3).min() > 8

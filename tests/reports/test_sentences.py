@@ -14,7 +14,7 @@ from advdl.reports import SentencesReport, sentences
 GOOD, BAD = ("good", "fine"), ("bad", "dull")
 TEXTS = tuple(f"a {word} film number {n}" for n in range(6) for word in GOOD + BAD)
 LABEL = np.array([int(text.split()[1] in GOOD) for text in TEXTS], np.int32)
-FOUND = data.Sentences(("neg", "pos"), *[data.Texts(TEXTS, LABEL)] * 3)
+FOUND = data.TextSplits(("neg", "pos"), *[data.LabeledTexts(TEXTS, LABEL)] * 3)
 SPEC = FOUND.spec(1, 6)
 
 

@@ -118,9 +118,9 @@ def captioned(tmp_path):
     def album(count, several):
         values = [list(bright)[n % 3] for n in range(count)]
         images = np.array(values, np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
-        source = data.ArraySource("some", "train", images, np.zeros(count), ())
+        source = data.ArraySource("some", "train", {"image": images, "label": np.zeros(count)})
         captions = [(bright[value], f"{bright[value]} here")[: 1 + several] for value in values]
-        return data.Album(source, tuple(captions))
+        return data.CaptionedImages(source, tuple(captions))
 
     spec = data.CaptionSpec.of(album(9, True), 1, 6)
     normalize = data.to_float(0.0, 255.0)
@@ -147,7 +147,7 @@ def captioned(tmp_path):
     )
 
     def batches(part, count, several=True):
-        source = data.Captioned(album(count, several), spec.text, drawn=part == "train")
+        source = data.CaptionSource(album(count, several), spec.text, drawn=part == "train")
         return data.batches_of(part, source, 4, 0, normalize)
 
     splits = SimpleNamespace(

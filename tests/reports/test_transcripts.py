@@ -21,7 +21,7 @@ RECORDINGS = [
 
 
 def batches(recordings, most=2, seed=1):
-    return SimpleNamespace(source=speech.Strings("made", "test", recordings, most, 30, seed))
+    return SimpleNamespace(source=speech.SpeechSource("made", "test", recordings, most, 30, seed))
 
 
 @pytest.fixture
