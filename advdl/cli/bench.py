@@ -106,10 +106,9 @@ class _Loop:
             session.stream,
             session.key,
             first + steps,
-            train.Every(session.config.log_every),
-            train.Hooks(*[lambda *_: None] * 3),
             session.examples,
-            session.config.steps_per_call,
+            log_every=session.config.log_every,
+            steps_per_call=session.config.steps_per_call,
         )
         self.state = outcome.state
         self.waited += outcome.waited

@@ -34,14 +34,17 @@ class Progress:
             self._task = self._bar.add_task("compiling", total=steps, completed=start)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
-        rate = figures["steps_per_second"]
+        """figures: those of training, `"train/loss"`."""
+        rate = figures["train/steps_per_second"]
         left = (self._steps - step) / max(rate, 1e-9)
         losses = " ".join(
-            f"{name} {value:.4g}" for name, value in figures.items() if name.endswith("loss")
+            f"{name.removeprefix('train/')} {value:.4g}"
+            for name, value in figures.items()
+            if name.endswith("loss")
         )
         text = (
-            f"{rate:.1f} steps/s, {figures['examples_per_second']:.0f} examples/s, {_clock(left)}"
-            f" left, {losses}"
+            f"{rate:.1f} steps/s, {figures['train/examples_per_second']:.0f} examples/s,"
+            f" {_clock(left)} left, {losses}"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)

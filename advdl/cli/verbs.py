@@ -5,7 +5,7 @@ import importlib.metadata
 import pathlib
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import advdl
 from advdl import present, train
@@ -44,10 +44,11 @@ def run_train(session: Session) -> Mapping[str, Any]:
         state = session.new()
     else:
         log(f"resuming {run.folder} at step {step}")
-    latest = Latest()
+    latest = Evaluation(-1, {})
 
     def evaluate(step: int, state: train.State) -> None:
-        latest.take(step, session.evaluate(session.evaluated(step, state)))
+        nonlocal latest
+        latest = Evaluation(step, session.evaluate(session.evaluated(step, state)))
         write(step, latest.scalars(step))
         draw(step, state)
 
@@ -65,25 +66,28 @@ def run_train(session: Session) -> Mapping[str, Any]:
         watch = train.Watch(experiment.alarms)
         watch.over(present.read_metrics(run.folder / "metrics.jsonl") if step else ())
 
-        def log_watched(step: int, figures: Mapping[str, float]) -> None:
+        def log_figures(step: int, figures: Mapping[str, float]) -> None:
             write(step, figures)
+            progress(step, figures)
             for said in watch(step, figures):
                 log(f"alarm: {said}")
 
-        every = train.Every(config.log_every, config.evaluate_every, config.save_every)
-        hooks = train.Hooks(log_watched, save, evaluate, progress)
         outcome = train.fit(
             placed,
             state,
             session.stream,
             session.key,
             config.steps,
-            every,
-            hooks,
             session.examples,
-            config.steps_per_call,
-            train.Watchdog(config.watchdog, run.stacks),
-            _trace(session, step),
+            log=log_figures,
+            save=save,
+            evaluate=evaluate,
+            log_every=config.log_every,
+            evaluate_every=config.evaluate_every,
+            save_every=config.save_every,
+            steps_per_call=config.steps_per_call,
+            watchdog=train.Watchdog(config.watchdog, run.stacks),
+            trace=_trace(session, step),
         )
         state, step = outcome.state, step + outcome.steps
         if not outcome.stopped and latest.step != step:
@@ -137,24 +141,16 @@ def run_predict(
     return results
 
 
-class Latest:
-    """The figures of the last evaluation and the step they are of."""
+class Evaluation(NamedTuple):
+    """The figures of the state of a step."""
 
-    def __init__(self):
-        self.step: int | None = None
-        self.figures: dict[str, Any] = {}
-
-    def take(self, step: int, figures: dict[str, Any]) -> None:
-        """Keeps them in place of the ones before."""
-        self.step, self.figures = step, figures
+    step: int
+    figures: Mapping[str, Any]
 
     def scalars(self, step: int) -> dict[str, float]:
         """Those that are single numbers, where they are of this step."""
-        return (
-            {k: v for k, v in self.figures.items() if isinstance(v, float)}
-            if step == self.step
-            else {}
-        )
+        figures = self.figures if step == self.step else {}
+        return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 
 def _begin(session: Session) -> None:
@@ -177,7 +173,7 @@ def _trace(session: Session, step: int) -> train.Trace:
     )
 
 
-def _report(session: Session, step: int, state: train.State, latest: Latest) -> dict[str, Any]:
+def _report(session: Session, step: int, state: train.State, latest: Evaluation) -> dict[str, Any]:
     """Draws and writes the report; returns the summary. Every process takes part."""
     whole, devices = train.allgather(state), devices_of(state)
     with session.trained(state, step, latest.figures) as trained:
@@ -197,7 +193,7 @@ def _report(session: Session, step: int, state: train.State, latest: Latest) -> 
 
 
 def _summary(
-    session: Session, step: int, state: train.State, devices: str, latest: Latest
+    session: Session, step: int, state: train.State, devices: str, latest: Evaluation
 ) -> dict[str, Any]:
     seconds = sum(
         line.get("train/seconds", 0.0)

@@ -21,7 +21,7 @@ from advdl.train.learner import (
     train_jointly,
     training,
 )
-from advdl.train.loop import Every, Hooks, Outcome, apply, evaluate, fit
+from advdl.train.loop import Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
 from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer

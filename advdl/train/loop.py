@@ -27,24 +27,6 @@ from advdl.train.trace import Trace
 from advdl.train.watchdog import Watchdog
 
 
-class Every(NamedTuple):
-    """How often, in steps; 0 is never (the last step is always logged, evaluated and saved)."""
-
-    log: int = 50
-    evaluate: int = 0
-    save: int = 0
-
-
-class Hooks(NamedTuple):
-    """What the loop calls outward: `log(step, figures)`, `save(step, state)`, `evaluate(step,
-    state) -> figures`, `progress(step, figures)` (for a progress bar, at each log)."""
-
-    log: Callable[[int, Mapping[str, float]], None]
-    save: Callable[[int, State], None]
-    evaluate: Callable[[int, State], None]
-    progress: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
-
-
 class Outcome(NamedTuple):
     """The final state; updates done in this call; seconds spent on them and, of these, waiting for
     data (compilation, evaluation and saving are in neither); and whether a signal ended the run
@@ -63,9 +45,14 @@ def fit(
     stream: Callable[[int, int], Generator[Batch, None, None]],
     key: Key,
     steps: int,
-    every: Every,
-    hooks: Hooks,
     examples: int,
+    *,
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
+    save: Callable[[int, State], None] = lambda step, state: None,
+    evaluate: Callable[[int, State], None] = lambda step, state: None,
+    log_every: int = 50,
+    evaluate_every: int = 0,
+    save_every: int = 0,
     steps_per_call: int = 1,
     watchdog: Watchdog | None = None,
     trace: Trace | None = None,
@@ -73,21 +60,24 @@ def fit(
     """Trains from `state.step` to `steps` updates.
 
     stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples
-    a step uses, for the rate. steps_per_call: steps that `placed.step` does (`multi_step`), each
+    a step uses, for the rate. log, save, evaluate: callbacks, each called after every so many steps
+    (0: not) and at the end. steps_per_call: steps that `placed.step` does (`multi_step`), each
     batch then being that of as many. SIGTERM and SIGINT end it after the current call, with a save;
     sent to one of several processes, they end all of them after the same call.
     watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`,
-    `steps` or `every` are no multiples of `steps_per_call`.
+    `steps` or one of the intervals are no multiples of `steps_per_call`.
 
-    Metrics are fetched in windows of `every.log` steps, after a later step is dispatched, so the
+    Metrics are fetched in windows of `log_every` steps, after a later step is dispatched, so the
     device never waits for the host; each step's loss and gradient norm is looked at. Raises
     UserError where one is not finite, naming the step; what is not finite is never saved.
     """
     start = int(state.step)
-    if any(number % steps_per_call for number in (start, steps, *every)):
+    if any(
+        number % steps_per_call for number in (start, steps, log_every, evaluate_every, save_every)
+    ):
         raise UserError(
             f"{steps_per_call} steps a call do not come out even with a start at step {start},"
-            f" {steps} steps in all and {every.log}, {every.evaluate}, {every.save} between lines,"
+            f" {steps} steps in all and {log_every}, {evaluate_every}, {save_every} between lines,"
             " evaluations, checkpoints; make them multiples, or give --steps-per-call 1"
         )
     clock, window, told = Clock(), Window(steps_per_call), start
@@ -110,16 +100,15 @@ def fit(
                 "steps_per_second": rate,
                 "examples_per_second": rate * examples,
             }
-            hooks.log(last, {f"train/{name}": value for name, value in figures.items()})
-            hooks.progress(last, figures)
+            log(last, {f"train/{name}": value for name, value in figures.items()})
 
     with _signals() as stopped, watchdog, contextlib.closing(stream(start, steps)) as batches:
         t = start
         while t < steps and not stopped((t - start) // steps_per_call):
-            if t > start and _due(t, every.save):
+            if t > start and _due(t, save_every):
                 window.fetch()
                 with apart():
-                    hooks.save(t, state)
+                    save(t, state)
             with clock.waiting():
                 batch = next(batches)
             with apart():  # of the first batch, and of the first of another shape
@@ -129,7 +118,7 @@ def fit(
                     trace.start()
             state, metrics = placed.step(state, batch, key)
             watchdog.begun(t + steps_per_call, metrics)
-            if _due(t, every.log) and t > start:
+            if _due(t, log_every) and t > start:
                 flush(t)
             window.add(t, metrics)
             t += steps_per_call
@@ -137,10 +126,10 @@ def fit(
                 jax.block_until_ready(state)
                 with apart():
                     trace.stop()
-            if _due(t, every.evaluate) and t < steps:
+            if _due(t, evaluate_every) and t < steps:
                 jax.block_until_ready(state)
                 with apart():
-                    hooks.evaluate(t, state)
+                    evaluate(t, state)
         jax.block_until_ready(state)
         flush(t)
         early = t < steps
@@ -148,8 +137,8 @@ def fit(
             trace.stop()
             if t > start:
                 if not early:
-                    hooks.evaluate(t, state)
-                hooks.save(t, state)
+                    evaluate(t, state)
+                save(t, state)
         return Outcome(state, t - start, clock.total, clock.waited, early)
 
 

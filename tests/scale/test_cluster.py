@@ -315,10 +315,10 @@ with cluster.joined(cluster.Meeting(f"127.0.0.1:{port}", 2, process, 60, 10)):
             yield placed.put({"x": np.ones(2, np.float32)})
 
     say = lambda what: lambda step, _: print(what, step, flush=True)
-    hooks = train.Hooks(say("log"), say("save"), say("evaluate"))
+    told = {name: say(name) for name in ("log", "save", "evaluate")}
     key = jax.random.key(0)
     state = placed.init(key, placed.put({"x": np.ones(2, np.float32)}))
-    train.fit(placed, state, stream, key, 100_000, train.Every(7), hooks, 2)
+    train.fit(placed, state, stream, key, 100_000, 2, log_every=7, **told)
     time.sleep(100)
 """
 

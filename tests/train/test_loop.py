@@ -14,7 +14,7 @@ import pytest
 from advdl import data
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import Every, Hooks, Log, Loss, Player, Run, fit, loop, minimize, multi_step, place
+from advdl.train import Log, Loss, Player, Run, fit, loop, minimize, multi_step, place
 
 KEY = jax.random.key(0)
 
@@ -40,22 +40,23 @@ class Record:
     def __init__(self):
         self.events = []
 
-    def hooks(self):
-        return Hooks(
-            lambda step, figures: self.events.append(("log", step, figures["train/loss"])),
-            lambda step, state: self.events.append(
-                ("save", step, float(state["model"].params["w"]))
-            ),
-            lambda step, state: self.events.append(
-                ("evaluate", step, float(state["model"].params["w"]))
-            ),
-        )
+    def callbacks(self):
+        def note(kind):
+            return lambda step, state: self.events.append(
+                (kind, step, float(state["model"].params["w"]))
+            )
+
+        return {
+            "log": lambda step, figures: self.events.append(("log", step, figures["train/loss"])),
+            "save": note("save"),
+            "evaluate": note("evaluate"),
+        }
 
     def of(self, kind):
         return [(step, value) for name, step, value in self.events if name == kind]
 
 
-def run(steps, every, poison_at=-1, start=0, batches=batch):
+def run(steps, poison_at=-1, start=0, batches=batch, **every):
     placed, record = place("jit")(learner(poison_at)), Record()
     state = placed.init(KEY, placed.put(batch(0)))
     state = jax.tree.map(lambda x: x + start if x.dtype == jnp.int32 else x, state)
@@ -63,11 +64,11 @@ def run(steps, every, poison_at=-1, start=0, batches=batch):
     def stream(first, last):
         return (placed.put(batches(t)) for t in range(first, last))
 
-    return record, lambda: fit(placed, state, stream, KEY, steps, every, record.hooks(), 4)
+    return record, lambda: fit(placed, state, stream, KEY, steps, 4, **every, **record.callbacks())
 
 
 def test_every_step_is_logged_once_in_windows_and_the_end_is_evaluated_then_saved():
-    record, go = run(10, Every(log=4, evaluate=5, save=3))
+    record, go = run(10, log_every=4, evaluate_every=5, save_every=3)
     outcome = go()
     assert (outcome.steps, outcome.stopped, int(outcome.state.step)) == (10, False, 10)
     # the loss of step t is -(t - 1): windows 1-4, 5-8 and the rest, 9-10
@@ -83,7 +84,7 @@ def test_every_step_is_logged_once_in_windows_and_the_end_is_evaluated_then_save
 
 def test_the_batches_of_a_resumed_run_are_those_of_its_steps():
     asked = []
-    _, go = run(7, Every(log=2), start=3, batches=lambda t: asked.append(t) or batch(t))
+    _, go = run(7, log_every=2, start=3, batches=lambda t: asked.append(t) or batch(t))
     assert go().steps == 4 and asked == [3, 4, 5, 6]
 
 
@@ -105,13 +106,13 @@ def test_a_gradient_that_is_not_finite_is_noticed_before_what_it_made_is_saved()
         return (placed.put(batch(t)) for t in range(first, last))
 
     with pytest.raises(UserError, match="gradient_norm is (inf|nan) at step 3"):
-        fit(placed, state, stream, KEY, 10, Every(log=100, save=1), record.hooks(), 4)
+        fit(placed, state, stream, KEY, 10, 4, log_every=100, save_every=1, **record.callbacks())
     assert record.of("save") == [(1, 1.0), (2, 2.0)]
 
 
 @pytest.mark.parametrize("log", [1, 4, 100])
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_is_not_saved(log):
-    record, go = run(20, Every(log=log, save=2), poison_at=6)
+    record, go = run(20, log_every=log, save_every=2, poison_at=6)
     with pytest.raises(UserError, match="loss is nan at step 7"):
         go()
     assert record.of("save") and all(
@@ -140,7 +141,7 @@ def test_sigterm_ends_after_the_step_with_a_save():
         return batch(t)
 
     before = signal.getsignal(signal.SIGTERM)
-    record, go = run(100, Every(log=50), batches=batches)
+    record, go = run(100, log_every=50, batches=batches)
     outcome = go()
     assert outcome.stopped and outcome.steps == 6
     assert record.of("save") == [(6, 6.0)] and record.of("evaluate") == []
@@ -164,7 +165,8 @@ def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
 
 
 def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
-    once, record = run(12, Every(4, 6, 6)), Record()
+    every = {"log_every": 4, "evaluate_every": 6, "save_every": 6}
+    once, record = run(12, **every), Record()
     once[1]()
     placed = place("jit")(multi_step(learner(-1), 2))
     several = data.StackedBatches(batch, 2)
@@ -174,7 +176,7 @@ def test_several_steps_a_call_log_evaluate_and_save_at_the_same_steps():
         return (placed.put(several(t)) for t in range(first // 2, last // 2))
 
     outcome = fit(
-        placed, state, stream, KEY, 12, Every(4, 6, 6), record.hooks(), 4, steps_per_call=2
+        placed, state, stream, KEY, 12, 4, **every, **record.callbacks(), steps_per_call=2
     )
     assert outcome.steps == 12
     for kind in ("log", "save", "evaluate"):
@@ -191,8 +193,7 @@ def test_steps_that_do_not_come_out_even_are_refused():
             lambda *_: iter(()),
             KEY,
             12,
-            Every(3),
-            Record().hooks(),
             4,
+            log_every=3,
             steps_per_call=2,
         )

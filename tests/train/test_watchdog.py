@@ -14,7 +14,7 @@ import pytest
 from advdl.cli.config import parse_steps
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.train import STATUS, Every, Hooks, Loss, Player, Trace, Watchdog, fit, minimize, place
+from advdl.train import STATUS, Loss, Player, Trace, Watchdog, fit, minimize, place
 
 HANG = """
 import pathlib, sys, time
@@ -90,9 +90,8 @@ def test_a_trace_of_some_steps_is_one_that_perfetto_opens(tmp_path):
         stream,
         jax.random.key(0),
         8,
-        Every(1),
-        Hooks(*[lambda *_: None] * 3),
         4,
+        log_every=1,
         trace=trace,
     )
     assert (
