@@ -84,9 +84,10 @@ Shape = tuple[int, ...] | jax.ShapeDtypeStruct
 def abstract(model: nn.Module, *inputs: Shape) -> Any:
     """Variables as shapes and dtypes, for one example of these inputs."""
     named = _named(model)
-    return jax.eval_shape(
-        lambda key, *x: model.init(key, *x, **named), jax.random.key(0), *map(_one, inputs)
-    )
+    with tracing.use(implementation="xla"):  # of all implementations the quickest to trace
+        return jax.eval_shape(
+            lambda key, *x: model.init(key, *x, **named), jax.random.key(0), *map(_one, inputs)
+        )
 
 
 def check_shape(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:

@@ -6,7 +6,11 @@ Axes: B batch, H height, W width, I channels in, O channels out; T rows and S co
 Two outputs in a row are four products of sums of four inputs and three taps; so a tile of 2×2
 outputs is, on each of 16 points, a matrix product over channels: y = Aᵀ [(G w Gᵀ) · (Bᵀ x B)] A.
 Its adjoint in w is said here too; that in x is the convolution by the kernel turned.
+
+Each of the three is traced once for its shapes: the layers of a network repeat them.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +38,13 @@ def suits(
     )
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def conv(x_BHWI: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
     """The convolution by a kernel (3, 3, I, O), (B, H', W', O)."""
     return _by_points(x_BHWI, _kernels(kernel), padding)
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def turned(y_BHWO: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
     """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I):
     as the gradient by x needs it. No exchanged kernel is made: the products take each point's
@@ -57,6 +63,7 @@ def _by_points(x_BHWI, kernels, padding):
     return y[:, : outputs[0], : outputs[1]]
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def kernel_gradient(x_BHWI: jax.Array, y_BHWO: jax.Array, padding: Pads) -> jax.Array:
     """The gradient of <y, conv(x, kernel)> by the kernel, (3, 3, I, O)."""
     outputs = y_BHWO.shape[1:3]
