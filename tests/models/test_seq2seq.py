@@ -15,14 +15,21 @@ from advdl.nn import Dropout, remat
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
-SOURCE, LENGTH = jnp.asarray(RNG.integers(4, 9, (3, 5)), jnp.int32), jnp.array([5, 2, 1])
-TARGET = jnp.asarray(RNG.integers(4, 8, (3, 4)), jnp.int32).at[:, 0].set(2)
+SOURCE, LENGTH = RNG.integers(4, 9, (3, 5), np.int32), np.array([5, 2, 1], np.int32)
+TARGET = RNG.integers(4, 8, (3, 4), np.int32)
+TARGET[:, 0] = 2
 
 
 @functools.cache
 def made(attention="additive", **options):
     network = seq2seq.Translator(9, 8, embedding=6, features=5, attention=attention, **options)
     return network, jax.jit(network.init)(KEY, SOURCE, LENGTH, TARGET)
+
+
+@functools.cache
+def answer(attention="additive"):
+    """The network's `(logits, weights)` for `(variables, source, length, target)`, compiled."""
+    return jax.jit(made(attention)[0].apply)
 
 
 def abstract(attention, features=5):
@@ -148,7 +155,7 @@ def test_padding_of_the_source_changes_nothing(attention):
         return jnp.square(logits).sum(), (logits, weights)
 
     run = jax.jit(jax.value_and_grad(total, has_aux=True))
-    dirty = jnp.where(jnp.arange(7)[None] < LENGTH[:, None], jnp.pad(SOURCE, ((0, 0), (0, 2))), 8)
+    dirty = np.where(np.arange(7) < LENGTH[:, None], np.pad(SOURCE, ((0, 0), (0, 2))), 8)
     (_, (logits, weights)), gradient = run(variables, SOURCE)
     (_, (other, longer)), again = run(variables, dirty)
     np.testing.assert_allclose(other, logits, atol=1e-5)
@@ -159,18 +166,22 @@ def test_padding_of_the_source_changes_nothing(attention):
 
 @pytest.mark.parametrize("attention", seq2seq.ATTENTION)
 def test_an_answer_depends_on_nothing_later_and_on_the_source(attention):
-    network, variables = made(attention)
-    answer = jax.jit(lambda source, target: network.apply(variables, source, LENGTH, target)[0])
-    before, after = answer(SOURCE, TARGET), answer(SOURCE, TARGET.at[:, 2:].set(3))
+    _, variables = made(attention)
+    later = TARGET.copy()
+    later[:, 2:] = 3
+    before, after, other = (
+        np.asarray(answer(attention)(variables, source, LENGTH, target)[0])
+        for source, target in ((SOURCE, TARGET), (SOURCE, later), ((SOURCE + 1) % 9, TARGET))
+    )
     np.testing.assert_allclose(before[:, :2], after[:, :2], atol=1e-6)
     assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-4
-    assert np.abs(answer((SOURCE + 1) % 9, TARGET) - before).max() > 1e-4
+    assert np.abs(other - before).max() > 1e-4
 
 
 @pytest.mark.parametrize("attention", seq2seq.ATTENTION)
 def test_steps_one_by_one_are_the_whole(attention):
     network, variables = made(attention)
-    logits, _ = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
+    logits, _ = answer(attention)(variables, SOURCE, LENGTH, TARGET)
     carry = jax.jit(functools.partial(network.apply, method="encode"))(variables, SOURCE, LENGTH)
     step = jax.jit(functools.partial(network.apply, method="next"))
     for t in range(TARGET.shape[1]):
@@ -217,18 +228,21 @@ def test_what_is_fed_is_what_the_probability_says():
             variables, SOURCE, LENGTH, TARGET, sampling=share, rngs={"sampling": key}
         )[0]
     )
-    forced, _ = network.apply(variables, SOURCE, LENGTH, TARGET)
-    np.testing.assert_allclose(apply(jnp.float32(0), KEY), forced, atol=1e-6)
-    carry = network.apply(variables, SOURCE, LENGTH, method="encode")
-    free = decoding.greedy(
-        lambda carry, token: network.apply(variables, carry, token, method="next"),
-        carry,
-        TARGET[:, 0],
-        4,
-        end=-1,
-    )
-    np.testing.assert_array_equal(apply(jnp.float32(1), KEY).argmax(-1), free.token)
-    some = np.stack([apply(jnp.float32(0.5), jax.random.key(n)) for n in range(8)])
+    forced = np.asarray(answer()(variables, SOURCE, LENGTH, TARGET)[0])
+    np.testing.assert_allclose(apply(np.float32(0), KEY), forced, atol=1e-6)
+
+    @jax.jit
+    def decoded():
+        return decoding.greedy(
+            lambda carry, token: network.apply(variables, carry, token, method="next"),
+            network.apply(variables, SOURCE, LENGTH, method="encode"),
+            TARGET[:, 0],
+            4,
+            end=-1,
+        )
+
+    np.testing.assert_array_equal(np.asarray(apply(np.float32(1), KEY)).argmax(-1), decoded().token)
+    some = np.stack([apply(np.float32(0.5), jax.random.key(n)) for n in range(8)])
     np.testing.assert_allclose(
         some[:, :, 0], np.broadcast_to(forced[:, 0], some[:, :, 0].shape), atol=1e-6
     )
@@ -256,7 +270,12 @@ def test_dropout_in_the_loop_is_drawn_anew_at_every_step():
 
 def test_dropout_is_for_training():
     network, variables = made(dropout=0.5)
-    clean = [network.apply(variables, SOURCE, LENGTH, TARGET)[0] for _ in range(2)]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(train, key):
+        given = variables, SOURCE, LENGTH, TARGET
+        return network.apply(*given, train=train, rngs={"dropout": key})[0]
+
+    clean = [np.asarray(run(False, jax.random.key(n))) for n in range(2)]
     np.testing.assert_array_equal(*clean)
-    noisy = network.apply(variables, SOURCE, LENGTH, TARGET, train=True, rngs={"dropout": KEY})[0]
-    assert np.abs(noisy - clean[0]).max() > 1e-3
+    assert np.abs(run(True, KEY) - clean[0]).max() > 1e-3

@@ -1,6 +1,7 @@
 """Recurrent layers: the numbers of Flax and torch, whatever the implementation; padding that has no
 effect at all."""
 
+import functools
 from functools import partial
 
 import flax.linen as flax
@@ -23,24 +24,32 @@ def given(seed=0, steps=STEPS):
     return np.random.default_rng(seed).standard_normal((BATCH, steps, INPUTS)).astype(np.float32)
 
 
-def shaken(variables, seed=1):
-    """Biases too are random, so that each is tested."""
+def drawn(layer, *inputs, seed=1):
+    """Variables as the layer has them, all of them random, so that each is tested."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: x + jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), variables
+        lambda x: (0.4 * rng.standard_normal(x.shape)).astype(x.dtype),
+        jax.eval_shape(layer.init, KEY, *inputs),
     )
 
 
-def made(name, **options):
-    layer = CELLS[name](FEATURES, **options)
-    return layer, shaken(layer.init(KEY, jnp.asarray(given())))
+@functools.cache
+def made(name):
+    layer = CELLS[name](FEATURES)
+    return layer, drawn(layer, given())
 
 
-def outcome(layer, variables, x, length=None, reverse=False, how="fast", carry=None):
-    """(outputs, carry, gradients of a weighted sum of both by parameters and input)."""
+@partial(jax.jit, static_argnums=0, static_argnames="reverse")
+def run(layer, variables, x, length=None, carry=None, reverse=False):
+    return layer.apply(variables, x, length, carry, reverse=reverse)
 
-    def total(variables, x):
-        y, last = layer.apply(variables, x, length, carry, reverse=reverse)
+
+@functools.cache
+def differentiated(layer, reverse, how):
+    """Compiled once for each `how`, as which it must be called."""
+
+    def total(variables, x, length):
+        y, last = layer.apply(variables, x, length, reverse=reverse)
 
         def weigh(a, seed):
             return (a * np.random.default_rng(seed).standard_normal(a.shape).astype(a.dtype)).sum()
@@ -49,10 +58,14 @@ def outcome(layer, variables, x, length=None, reverse=False, how="fast", carry=N
             weigh(a, n) for n, a in enumerate(jax.tree.leaves(last))
         ), (y, last)
 
+    return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+
+
+def outcome(layer, variables, x, length=None, reverse=False, how="fast"):
+    """(outputs, carry, gradients of a weighted sum of both by parameters and input)."""
     with tracing.use(implementation=how):
-        (_, (y, last)), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
-            variables, jnp.asarray(x)
-        )
+        found = differentiated(layer, reverse, how)(variables, x, length)
+    (_, (y, last)), gradients = jax.device_get(found)
     return y, last, gradients
 
 
@@ -69,12 +82,9 @@ def test_each_cell_is_its_formula():
         layer, variables = made(name)
         p = {key: np.asarray(value, np.float64) for key, value in variables["params"].items()}
         a, u = x[:, 0] @ p["kernel"] + p["bias"], h @ p["recurrent"]
-        carry = (
-            (jnp.asarray(c, jnp.float32), jnp.asarray(h, jnp.float32))
-            if "lstm" in name
-            else jnp.asarray(h, jnp.float32)
-        )
-        y, last = layer.apply(variables, jnp.asarray(x, jnp.float32), None, carry)
+        carry = (c, h) if "lstm" in name else h
+        carry = jax.tree.map(np.float32, carry)
+        y, last = run(layer, variables, x.astype(np.float32), None, carry)
         if name == "rnn":
             wanted = np.tanh(a + u)
         elif name == "gru":
@@ -92,18 +102,17 @@ def test_each_cell_is_its_formula():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_lstm_is_flaxs(reverse):
     layer, variables = made("lstm")
-    p, x = variables["params"], jnp.asarray(given())
+    p, x = variables["params"], given()
 
     def split(name):
-        return jnp.split(p[name], 4, axis=-1)
+        return np.split(p[name], 4, axis=-1)
 
     theirs = {f"i{gate}": {"kernel": k} for gate, k in zip("ifgo", split("kernel"), strict=True)}
     for gate, k, b in zip("ifgo", split("recurrent"), split("bias"), strict=True):
         theirs[f"h{gate}"] = {"kernel": k, "bias": b}
     other = flax.RNN(flax.LSTMCell(FEATURES), return_carry=True, reverse=reverse, keep_order=True)
     carry, y = jax.jit(lambda: other.apply({"params": {"cell": theirs}}, x))()
-    found = jax.jit(lambda: layer.apply(variables, x, reverse=reverse))()
-    same(found, (y, carry))
+    same(run(layer, variables, x, reverse=reverse), (y, carry))
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -130,11 +139,11 @@ def test_each_sequence_is_what_it_is_alone_and_length_0_is_no_step(name):
     layer, variables = made(name)
     x = given()
     for reverse in (False, True):
-        y, last = layer.apply(variables, jnp.asarray(x), LENGTH, reverse=reverse)
+        y, last = jax.device_get(run(layer, variables, x, LENGTH, reverse=reverse))
         for b, length in enumerate(LENGTH):
             if length:
-                own, end = layer.apply(
-                    variables, jnp.asarray(x[b : b + 1, :length]), reverse=reverse
+                own, end = jax.device_get(
+                    run(layer, variables, x[b : b + 1, :length], reverse=reverse)
                 )
                 same(y[b, :length], own[0])
                 same(jax.tree.map(lambda a, b=b: a[b], last), jax.tree.map(lambda a: a[0], end))
@@ -157,11 +166,11 @@ def test_every_way_to_run_it_gives_the_same_numbers(name, options):
 def test_a_sequence_in_windows_is_the_whole():
     for name in CELLS:
         layer, variables = made(name)
-        x = jnp.asarray(given())
-        whole, end = layer.apply(variables, x)
-        first, carry = layer.apply(variables, x[:, :3])
-        second, last = layer.apply(variables, x[:, 3:], None, carry)
-        same((jnp.concatenate([first, second], 1), last), (whole, end))
+        x = given()
+        whole, end = run(layer, variables, x)
+        first, carry = run(layer, variables, x[:, :3])
+        second, last = run(layer, variables, x[:, 3:], None, carry)
+        same((np.concatenate([first, second], 1), last), (whole, end))
 
 
 def test_cudnns_form_is_the_same_layer():
@@ -188,19 +197,14 @@ def test_cudnns_form_is_the_same_layer():
 
     layer, variables = made("lstm")
     rng = np.random.default_rng(5)
-    carry = tuple(
-        jnp.asarray(rng.standard_normal((BATCH, FEATURES)), jnp.float32) for _ in range(2)
-    )
+    carry = tuple(rng.standard_normal((BATCH, FEATURES)).astype(np.float32) for _ in range(2))
+    theirs = jax.jit(partial(cudnn_lstm, lstm=reference), static_argnums=4)
     for reverse in (False, True):
         for length in (LENGTH, None):
-            y, last = layer.apply(variables, jnp.asarray(given()), length, carry, reverse=reverse)
-            found, end = cudnn_lstm(
-                variables["params"], carry, jnp.asarray(given()), length, reverse, reference
-            )
+            y, last = run(layer, variables, given(), length, carry, reverse=reverse)
+            found, end = theirs(variables["params"], carry, given(), length, reverse)
             if length is not None:
-                found = jnp.where(
-                    jnp.arange(STEPS)[None, :, None] < length[:, None, None], found, 0
-                )
+                found = np.where(np.arange(STEPS)[:, None] < length[:, None, None], found, 0)
             same((found, end), (y, last))
 
 
@@ -211,17 +215,20 @@ def test_reversal_keeps_the_padding_behind():
     np.testing.assert_array_equal(reversed_in_length(x, None)[..., 0], [[3, 2, 1, 0], [7, 6, 5, 4]])
 
 
+def begun(layer):
+    return jax.device_get(jax.jit(layer.init)(KEY, np.zeros((1, 1, 2), np.float32)))["params"]
+
+
 def test_the_forget_gate_begins_open():
-    variables = LSTM(3).init(KEY, jnp.zeros((1, 1, 2)))
-    np.testing.assert_array_equal(variables["params"]["bias"], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-    recurrent = np.asarray(LSTM(3).init(KEY, jnp.zeros((1, 1, 2)))["params"]["recurrent"])
-    for gate in np.split(recurrent, 4, 1):
+    parameters = begun(LSTM(3))
+    np.testing.assert_array_equal(parameters["bias"], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    for gate in np.split(parameters["recurrent"], 4, 1):
         np.testing.assert_allclose(gate @ gate.T, np.eye(3), atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", [LSTM, GRU])
 def test_no_two_gates_start_alike(cell):
-    parameters = cell(3).init(KEY, jnp.zeros((1, 1, 2)))["params"]
+    parameters = begun(cell(3))
     for name in ("kernel", "recurrent"):
         gates = np.split(np.asarray(parameters[name]), cell.gates, axis=1)
         assert len({gate.tobytes() for gate in gates}) == cell.gates
@@ -229,27 +236,26 @@ def test_no_two_gates_start_alike(cell):
 
 def test_a_half_precision_layer_computes_in_it():
     layer = LSTM(FEATURES, dtype=jnp.bfloat16)
-    variables = layer.init(KEY, jnp.asarray(given()))
-    y, last = layer.apply(variables, jnp.asarray(given()), LENGTH)
+    variables = jax.eval_shape(layer.init, KEY, given())
+    y, last = jax.eval_shape(layer.apply, variables, given(), LENGTH)
     assert {leaf.dtype for leaf in jax.tree.leaves((y, last))} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
 def test_a_stack_reads_what_lies_below_and_knows_both_directions():
     stack = Stack(partial(LSTM, FEATURES), layers=2, bidirectional=True)
-    x = jnp.asarray(given())
-    variables = shaken(stack.init(KEY, x, LENGTH))
+    x = given()
+    variables = drawn(stack, x, LENGTH)
     y, carries = stack.apply(variables, x, LENGTH)
     below = x
     for n in range(2):
 
         def one(name, reverse, n=n, below=below):
-            return LSTM(FEATURES).apply(
-                {"params": variables["params"][f"{name}{n}"]}, below, LENGTH, reverse=reverse
-            )
+            own = {"params": variables["params"][f"{name}{n}"]}
+            return run(LSTM(FEATURES), own, below, LENGTH, reverse=reverse)
 
         (there, first), (back, last) = one("forward", False), one("backward", True)
-        below = jnp.concatenate([there, back], -1)
+        below = np.concatenate([there, back], -1)
         same(carries[n], (first, last))
     same(y, below)
     again, _ = stack.apply(variables, x, LENGTH, [None, None])
@@ -258,18 +264,18 @@ def test_a_stack_reads_what_lies_below_and_knows_both_directions():
 
 def test_dropout_lies_between_layers_alone():
     stack = Stack(partial(RNN, FEATURES), layers=2, dropout=0.5)
-    x, variables = jnp.asarray(given()), None
-    variables = stack.init(KEY, x)
-    rngs = {"dropout": jax.random.key(1)}
-    noisy, first = stack.apply(variables, x, train=True, rngs=rngs)
-    clean, second = stack.apply(variables, x)
-    same(first[0], second[0])
-    assert np.abs(np.asarray(noisy - clean)).max() > 0.01
     single = Stack(partial(RNN, FEATURES), dropout=0.5)
-    same(
-        single.apply(single.init(KEY, x), x, train=True, rngs=rngs),
-        single.apply(single.init(KEY, x), x),
-    )
+
+    def both(stack):
+        """What it makes in training and in evaluation."""
+        variables, rngs = jax.jit(stack.init)(KEY, given()), {"dropout": jax.random.key(1)}
+        training = jax.jit(partial(stack.apply, train=True, rngs=rngs))
+        return training(variables, given()), jax.jit(stack.apply)(variables, given())
+
+    (noisy, first), (clean, second) = both(stack)
+    same(first[0], second[0])
+    assert np.abs(noisy - np.asarray(clean)).max() > 0.01
+    same(*both(single))
 
 
 TORCH = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
@@ -282,8 +288,8 @@ def test_parity_with_torch(name, bidirectional):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     length = np.array([7, 3, 5, 1])
     stack = Stack(partial(CELLS[name], FEATURES), layers=2, bidirectional=bidirectional)
-    x = jnp.asarray(given())
-    variables = shaken(stack.init(KEY, x))
+    x = given()
+    variables = drawn(stack, x)
     theirs = getattr(torch.nn, TORCH[name])(
         INPUTS, FEATURES, 2, batch_first=True, bidirectional=bidirectional
     )

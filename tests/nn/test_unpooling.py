@@ -1,6 +1,8 @@
 """Pooling with indices and unpooling: identities, ties, odd sizes, both formulations of the
 maximum, torch where it is."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,14 @@ CASES = [  # size, window, strides, padding, ceil
 ]
 
 
+# One program for each of the cases.
+pool, pool_with_indices = (
+    functools.partial(jax.jit, static_argnums=range(1, 5))(f)
+    for f in (max_pool, max_pool_with_indices)
+)
+unpool = jax.jit(max_unpool, static_argnums=range(2, 7))
+
+
 def image(*shape):
     return np.random.default_rng(shape).standard_normal(shape).astype(np.float32)
 
@@ -27,8 +37,8 @@ def image(*shape):
 def test_values_are_those_of_pooling_and_stand_at_their_indices(case):
     size, *geometry = case
     x = image(2, *size, 3)
-    y, index = max_pool_with_indices(x, *geometry)
-    np.testing.assert_array_equal(y, max_pool(x, *geometry))
+    y, index = pool_with_indices(x, *geometry)
+    np.testing.assert_array_equal(y, pool(x, *geometry))
     flat = x.reshape(2, -1, 3)
     np.testing.assert_array_equal(
         np.take_along_axis(flat, np.asarray(index).reshape(2, -1, 3), 1), np.reshape(y, (2, -1, 3))
@@ -39,8 +49,8 @@ def test_values_are_those_of_pooling_and_stand_at_their_indices(case):
 def test_unpooling_keeps_exactly_the_maxima(case):
     size, *geometry = case
     x = image(2, *size, 3)
-    y, index = max_pool_with_indices(x, *geometry)
-    back = np.asarray(max_unpool(y, index, size, *geometry))
+    y, index = pool_with_indices(x, *geometry)
+    back = np.asarray(unpool(y, index, size, *geometry))
     kept = np.zeros((2, np.prod(size), 3), bool)
     np.put_along_axis(kept, np.asarray(index).reshape(2, -1, 3), True, 1)
     np.testing.assert_array_equal(back, np.where(kept.reshape(x.shape), x, 0))
@@ -73,14 +83,20 @@ def test_the_first_of_equal_values_is_the_maximum():
 def test_gradients_are_those_of_pooling_and_of_reading_back(case):
     size, *geometry = case
     x = image(2, *size, 3)
-    y, index = max_pool_with_indices(x, *geometry)
+    y, index = pool_with_indices(x, *geometry)
     weight = image(*y.shape)
-    ours = jax.grad(lambda x: (max_pool_with_indices(x, *geometry)[0] * weight).sum())(x)
-    np.testing.assert_allclose(
-        ours, jax.grad(lambda x: (max_pool(x, *geometry) * weight).sum())(x), atol=1e-6
-    )
     ahead = image(*x.shape)
-    by_y = jax.grad(lambda y: (max_unpool(y, index, size, *geometry) * ahead).sum())(y)
+
+    @jax.jit
+    def gradients(x, y):
+        return (
+            jax.grad(lambda x: (max_pool_with_indices(x, *geometry)[0] * weight).sum())(x),
+            jax.grad(lambda x: (max_pool(x, *geometry) * weight).sum())(x),
+            jax.grad(lambda y: (max_unpool(y, index, size, *geometry) * ahead).sum())(y),
+        )
+
+    ours, expected, by_y = gradients(x, y)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
     read = np.take_along_axis(ahead.reshape(2, -1, 3), np.asarray(index).reshape(2, -1, 3), 1)
     np.testing.assert_allclose(by_y, read.reshape(y.shape), rtol=1e-6)
 
@@ -92,7 +108,7 @@ def test_parity_with_torch(case):
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
     size, window, strides, padding, ceil = case
     x = np.round(image(2, *size, 3) * 2)
-    y, index = max_pool_with_indices(x, window, strides, padding, ceil)
+    y, index = pool_with_indices(x, window, strides, padding, ceil)
     theirs, places = torch.nn.functional.max_pool2d(
         torch.from_numpy(x).permute(0, 3, 1, 2),
         window,
@@ -107,7 +123,7 @@ def test_parity_with_torch(case):
         theirs, places, window, strides, padding, output_size=size
     )
     np.testing.assert_array_equal(
-        max_unpool(y, index, size, window, strides, padding, ceil), back.permute(0, 2, 3, 1)
+        unpool(y, index, size, window, strides, padding, ceil), back.permute(0, 2, 3, 1)
     )
 
 

@@ -85,9 +85,9 @@ def test_moving_average_has_its_closed_form_and_decay_zero_is_the_network_itself
     batch, decay = regression_batch(), 0.8
     learner = regression(optax.sgd(0.1), ema=decay)
     state = learner.init(KEY, batch)
-    average = np.asarray(state["model"].params["w"], np.float64)
+    average, step = np.asarray(state["model"].params["w"], np.float64), jax.jit(learner.step)
     for _ in range(6):
-        state, _ = learner.step(state, batch, KEY)
+        state, _ = step(state, batch, KEY)
         average = decay * average + (1 - decay) * np.asarray(state["model"].params["w"], np.float64)
     np.testing.assert_allclose(state["model"].average["params"]["w"], average, rtol=1e-5)
     same, _ = run(regression(optax.sgd(0.1), ema=0.0), batch, 3)
@@ -196,7 +196,7 @@ def test_alternate_equals_algorithm_1_written_out_for_a_scalar_game():
     )
     batch = {"x": np.float32([1.0, 1.5, 0.5, 1.2])}
     state = learner.init(KEY, batch)
-    after, _ = learner.step(state, batch, KEY)
+    after, _ = jax.jit(learner.step)(state, batch, KEY)
 
     key_d, key_g = jax.random.split(jax.random.fold_in(KEY, 0))
     draws = [
@@ -322,9 +322,9 @@ def test_several_steps_in_a_call_are_those_steps(make):
         {name: deal([batch[name] for batch in batches[n : n + 3]]) for name in batches[0]}
         for n in (0, 3)
     ]
-    state = three.init(KEY, joined[0])
+    state, step = three.init(KEY, joined[0]), jax.jit(three.step)
     for batch in joined:
-        state, sums = jax.jit(three.step)(state, batch, KEY)
+        state, sums = step(state, batch, KEY)
     assert int(state.step) == 6
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
     added = jax.tree.map(lambda *x: sum(x), *each[3:])
@@ -344,9 +344,9 @@ def test_a_scanned_run_is_the_loop_over_its_steps():
     def batch(t):
         return draw(jax.random.fold_in(key_draw, t))
 
-    alone, totals = learner.init(key_init, batch(0)), []
+    alone, totals, step = learner.init(key_init, batch(0)), [], jax.jit(learner.step)
     for t in range(4):
-        alone, seen = jax.jit(learner.step)(alone, batch(t), key)
+        alone, seen = step(alone, batch(t), key)
         totals.append(seen["loss"].total)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, alone)
     np.testing.assert_allclose(metrics["loss"].total, np.array(totals), rtol=1e-5)
