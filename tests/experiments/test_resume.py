@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -16,6 +17,7 @@ TINY = {
 
 
 def train(start, name, folder, steps=STEPS):
+    """Of `start` a process, of `verb` what came of it in this one."""
     flags = [
         "--run",
         folder,
@@ -60,15 +62,22 @@ def whole(request, start, tmp_path_factory):
 
 
 @pytest.mark.scale
-def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
+def test_a_run_that_was_stopped_and_then_killed_ends_as_if_it_had_not_been(whole, start, tmp_path):
     name, folder, summary = whole
     process = train(start, name, tmp_path / "run")
-    at = random.randrange(9, STEPS - 2)  # the save of step 8 waits until that of step 4 is whole
+    wait_for(tmp_path / "run", 6, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = finish(process)
+    assert "stopped at step" in err and not (tmp_path / "run" / "summary.json").exists()
+
+    process = train(start, name, tmp_path / "run")
+    at = random.randrange(13, STEPS - 2)  # the save of step 12 waits until that of step 8 is whole
     wait_for(tmp_path / "run", at, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.communicate()
+    assert "resuming" in process.communicate()[1]
     assert not (tmp_path / "run" / "summary.json").exists()
+
     _, err = finish(train(start, name, tmp_path / "run"))
     assert "resuming" in err
     again = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -82,23 +91,15 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole, start, tmp_path):
 
 
 @pytest.mark.scale
-def test_sigterm_saves_and_a_finished_run_says_so_and_more_steps_go_on(whole, start, tmp_path):
+def test_a_finished_run_says_so_and_more_steps_go_on(whole, verb, tmp_path):
     name, folder, summary = whole
-    process = train(start, name, tmp_path / "run")
-    wait_for(tmp_path / "run", 6, process)
-    process.send_signal(signal.SIGTERM)
-    _, err = finish(process)
-    assert "stopped at step" in err and not (tmp_path / "run" / "summary.json").exists()
-    finish(train(start, name, tmp_path / "run"))
-    assert (
-        json.loads((tmp_path / "run" / "summary.json").read_text())["digest"] == summary["digest"]
-    )
-
+    shutil.copytree(folder, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    out, err = finish(train(start, name, tmp_path / "run"))
-    assert "finished at step" in err and summary["digest"] in out
+    status, out, err = train(verb, name, tmp_path / "run")
+    assert status == 0 and "finished at step" in err and summary["digest"] in out
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 
-    finish(train(start, name, tmp_path / "run", steps=STEPS + 4))
+    status, _, err = train(verb, name, tmp_path / "run", steps=STEPS + 4)
+    assert status == 0 and "resuming" in err, err
     longer = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert longer["steps"] == STEPS + 4 and longer["digest"] != summary["digest"]
