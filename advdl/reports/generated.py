@@ -106,13 +106,17 @@ class GeneratedReport:
         figures = [
             present.Figure("Images that a new network tells right", f"{told:.0%}", BY_CHANCE)
         ]
-        faults = train.Watch(GAME_ALARMS).over(lines)
+        watch = train.Watch(GAME_ALARMS)
+        tripped, faults = watch.over(lines), list(watch.standing.values())
         if (found := real.coverage(samples)) is not None:
             sections.append(present.coverage_section(found, real.training.label_names, folder))
             figures += coverage_headlines(found)
-            faults += missing(found, real.training.label_names)
+            missed = missing(found, real.training.label_names)
+            tripped, faults = tripped + missed, faults + missed
         kept = self.kept(lines)
-        sections.append(present.Section("Alarms", "\n\n".join(faults) or "None tripped.", [], kept))
+        sections.append(
+            present.Section("Alarms", "\n\n".join(tripped) or "None tripped.", [], kept)
+        )
         sentence = f"It did not work: {'; '.join(faults)}." if faults else WORKED
         verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": told}
         trained.run.write("verdict.json", verdict | kept)

@@ -16,12 +16,12 @@ class Alarm(NamedTuple):
 
 class Watch:
     """`watch(step, figures)` -> a line for each alarm that trips there: once, until it has been
-    quiet again."""
+    quiet again. standing: by name, the lines of the alarms that have not been quiet since."""
 
     def __init__(self, alarms: Sequence[Alarm]):
         self._alarms = alarms
         self._since: dict[str, int] = {}
-        self._told: set[str] = set()
+        self.standing: dict[str, str] = {}
         self._last = 0
 
     def __call__(self, step: int, figures: Mapping[str, Any]) -> list[str]:
@@ -33,12 +33,12 @@ class Watch:
                 continue
             if statistic is None:
                 self._since.pop(alarm.name, None)
-                self._told.discard(alarm.name)
+                self.standing.pop(alarm.name, None)
                 continue
             since = self._since.setdefault(alarm.name, self._last)
-            if step - since >= alarm.steps and alarm.name not in self._told:
-                self._told.add(alarm.name)
-                said.append(f"{alarm.name} since step {since}: {statistic}")
+            if step - since >= alarm.steps and alarm.name not in self.standing:
+                self.standing[alarm.name] = f"{alarm.name} since step {since}: {statistic}"
+                said.append(self.standing[alarm.name])
         if any(name.startswith("train/") for name in figures):
             self._last = step
         return said

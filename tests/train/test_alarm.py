@@ -25,6 +25,9 @@ def test_an_alarm_waits_for_its_steps_and_is_told_once():
 
 def test_a_quiet_line_begins_anew():
     assert not train.Watch([train.Alarm("too high", high, 20)]).over(lines(2, 0, 2, 0, 2, 0))
+    watch = train.Watch([train.Alarm("too high", high, 20)])
+    assert len(watch.over(lines(2, 2, 2, 0))) == 1 and not watch.standing
+    assert watch.over(lines(2, 2, 2, 2)) == list(watch.standing.values())
     twice = train.Watch([train.Alarm("too high", high, 20)]).over(lines(2, 2, 2, 0, 2, 2, 2))
     assert twice == ["too high since step 0: x is 2", "too high since step 40: x is 2"]
 
