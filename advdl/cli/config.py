@@ -13,6 +13,7 @@ from advdl.errors import UserError, nearest
 from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
 
 Seconds = Annotated[float, Range(1)]
+Placement = Literal["mesh", "pmap", "jit"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Config:
     SegNet and U-Net, steps of a recurrent decoder)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the computation; parameters, statistics and optimizer stay in float32."""
-    placement: Literal["mesh", "pmap", "jit"] = "mesh"
+    placement: Placement = "mesh"
     """Devices of the run: a mesh of them, one replica on each of them, or the first one alone."""
     mesh: str = ""
     """Axes of the mesh, as data=2,fsdp=2 (axes: data, fsdp, model; default: all devices on
@@ -205,6 +206,12 @@ class Predict:
     step."""
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
+    placement: Placement = "mesh"
+    """Devices of the network, whatever it was trained on: a mesh of them, one replica on each of
+    them, or the first one alone."""
+    mesh: str = ""
+    """Axes of the mesh, as data=1,fsdp=4, where each of four devices holds a quarter of the network
+    (axes: data, fsdp, model; default: all devices on data)."""
 
     def without_run(self) -> Config | None:
         """The settings of an experiment that needs no run, as where published weights are used;

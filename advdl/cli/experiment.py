@@ -152,10 +152,12 @@ class Session:
 
     def abstract(self) -> train.State:
         """Shapes and shardings of the state."""
-        if self._stored is None or "batch" not in self._stored:
+        stored, size = self._stored or {}, self.config.batch * self.config.steps_per_call
+        if self.experiment.ready:  # no checkpoint has to fit, so a batch that divides will do
+            stored, size = self.stored_spec(), self.placed.ways
+        if "batch" not in stored:
             return self.placed.abstract(self.key_init, self.batch)
-        size = self.config.batch * self.config.steps_per_call
-        shapes = data.batch_of(self._stored["batch"], size, jax.ShapeDtypeStruct)
+        shapes = data.batch_of(stored["batch"], size, jax.ShapeDtypeStruct)
         return self.placed.abstract(self.key_init, self.placed.shapes(shapes))
 
     def new(self) -> train.State:
@@ -254,5 +256,5 @@ class Session:
 
 
 def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """Zeros of this shape where its sharding says."""
-    return jax.device_put(jnp.zeros(shape.shape, shape.dtype), shape.sharding)
+    """Zeros of this shape, born where its sharding says."""
+    return jnp.zeros(shape.shape, shape.dtype, device=shape.sharding)

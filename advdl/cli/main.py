@@ -144,6 +144,8 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
     _settle()
     if published and options is not None and (own := options.without_run()) is not None:
         config = own
+    if options is not None:
+        config = config.but(placement=options.placement, mesh=options.mesh)
     check(config)
     if verb == "plan":
         plans = plan.run_plan(config, plan.start(arguments), load, build, stored and run.read(SPEC))

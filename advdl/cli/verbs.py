@@ -175,7 +175,7 @@ def _trace(session: Session, step: int) -> train.Trace:
 
 def _report(session: Session, step: int, state: train.State, latest: Evaluation) -> dict[str, Any]:
     """Draws and writes the report; returns the summary. Every process takes part."""
-    whole, devices = train.allgather(state), devices_of(state)
+    digest, devices = train.digest(state), devices_of(state)
     with session.trained(state, step, latest.figures) as trained:
         page = session.experiment.report(trained)
     if isinstance(page, present.Page):
@@ -183,7 +183,7 @@ def _report(session: Session, step: int, state: train.State, latest: Evaluation)
 
     def write() -> dict[str, Any]:
         run = session.run
-        summary = _summary(session, step, whole, devices, latest)
+        summary = _summary(session, step, digest, devices, latest)
         title = f"{session.name}: {run.folder.name}"
         present.write_report(run.report, title, page or [], _details(session, summary))
         run.write("summary.json", summary)
@@ -193,7 +193,7 @@ def _report(session: Session, step: int, state: train.State, latest: Evaluation)
 
 
 def _summary(
-    session: Session, step: int, state: train.State, devices: str, latest: Evaluation
+    session: Session, step: int, digest: str, devices: str, latest: Evaluation
 ) -> dict[str, Any]:
     seconds = sum(
         line.get("train/seconds", 0.0)
@@ -215,7 +215,7 @@ def _summary(
             {"advdl": advdl.__version__, "python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in PACKAGES}
         ),
-        "digest": train.digest(state),
+        "digest": digest,
     }
 
 
