@@ -6,7 +6,6 @@ from advdl.present.classified import (
     confusion_section,
     filters_section,
     heat_section,
-    learning_section,
     mistaken_section,
     overlay,
 )
@@ -83,7 +82,6 @@ __all__ = [
     "guess_section",
     "heat_section",
     "image_accuracy",
-    "learning_section",
     "legend",
     "mistaken_section",
     "overlay",

@@ -4,8 +4,7 @@ Images are uint8, as a person sees them.
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -13,22 +12,8 @@ from PIL import Image
 
 from advdl.data.selection import selected
 from advdl.present.confusion import draw_confusion
-from advdl.present.curves import Panel, draw_curves
 from advdl.present.grid import draw_grid
 from advdl.present.report import Section
-
-
-def learning_section(
-    lines: Sequence[Mapping[str, Any]], folder: pathlib.Path, splits: Sequence[str]
-) -> Section:
-    """Cross-entropy and accuracy on training batches and on evaluations against the update."""
-
-    def both(name):
-        return {"training batches": f"train/{name}"} | {one: f"{one}/{name}" for one in splits}
-
-    panels = [Panel("cross-entropy", both("loss"), log=True), Panel("accuracy", both("accuracy"))]
-    draw_curves(lines, folder / "curves.png", panels)
-    return Section("Learning", "", ["curves.png"])
 
 
 def confusion_section(

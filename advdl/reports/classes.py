@@ -18,7 +18,7 @@ from scipy.special import softmax
 from advdl import data, metrics, models, present, train, weights
 from advdl.errors import UserError, nearest
 from advdl.models import gradcam
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, course, learning_section
 
 
 def functions(network: nn.Module, crop: int = 0) -> dict[str, Any]:
@@ -80,7 +80,11 @@ class ClassesReport:
         likeliest, frequent = counts_KK.sum(1).argmax(), counts_KK.sum(1).max() / counts_KK.sum()
         accuracy = trained.figures[f"{split}/accuracy"]
         sections = [
-            present.learning_section(trained.lines(), folder, list(trained.splits.evaluations)),
+            learning_section(
+                trained,
+                present.Panel("cross-entropy", course(trained, "loss"), log=True),
+                present.Panel("accuracy", course(trained, "accuracy")),
+            ),
             present.confusion_section(counts_KK, names, folder),
         ]
         if wrong := self.mistakes(trained, split):

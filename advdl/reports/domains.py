@@ -108,7 +108,7 @@ class DomainsReport:
         raise NotImplementedError
 
     def snapshot(self, trained: Trained) -> None:
-        """Draws the first seeds' translations of the same examples."""
+        """Draws the first seeds' translations of the same examples of A."""
         raise NotImplementedError
 
     def pictures(self, trained: Trained) -> present.Section:
@@ -137,7 +137,6 @@ class ImagesReport(DomainsReport):
     key = "image"
 
     def labels(self) -> dict[str, str]:
-        """Metric -> what it is in prose."""
         known = {
             "translated/nearest_distance": "distance to the nearest real image",
             "translated/color_correlation": "correlation of mean colors",
@@ -195,7 +194,6 @@ class ImagesReport(DomainsReport):
         return shown
 
     def snapshot(self, trained: Trained) -> None:
-        """Draws the first seeds' translations of the same images of A."""
         present.draw_rows(self.rows(trained, "a"), trained.frame(), 12)
 
     def pictures(self, trained: Trained) -> present.Section:
@@ -206,7 +204,6 @@ class ImagesReport(DomainsReport):
         return present.Section(f"{self.spec.a.name} ↔ {self.spec.b.name}", TRANSLATED, names)
 
     def floor(self, trained: Trained) -> present.Section:
-        """The figures of real images of B in place of translated ones."""
         test = test_of(trained)
         b = self.real(test, "b")
         index, distance = self.near(trained, b)
@@ -220,7 +217,6 @@ class ImagesReport(DomainsReport):
         return present.Section("Real images", "Images of B in place of translated ones.", [], found)
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
-        """Translates files, by the first learner's first seed."""
         if not options.files:
             raise UserError("predict translates images; give their files")
         side, answer = "b" if options.back else "a", {}
@@ -243,7 +239,6 @@ class PointsReport(DomainsReport):
     key = "point"
 
     def labels(self) -> dict[str, str]:
-        """Metric -> what it is in prose."""
         known = {"targets": "modes of B that are targets", "modes": "modes of B that are reached"}
         known |= {"high_quality": "points near a mode", "reverse_kl": "reverse KL of the modes"}
         return dict(self.figures) | {f"translated/{name}": text for name, text in known.items()}
@@ -268,7 +263,6 @@ class PointsReport(DomainsReport):
         present.draw_clouds(other.centers_KD, panels, path, title)
 
     def snapshot(self, trained: Trained) -> None:
-        """Draws the first seeds' translations of the same points of A."""
         self.clouds(trained, trained.frame(), f"step {trained.step:,}")
 
     def pictures(self, trained: Trained) -> present.Section:
@@ -277,7 +271,6 @@ class PointsReport(DomainsReport):
         return present.Section("Modes of A translated to modes of B", CLOUDS, ["clouds.png"])
 
     def floor(self, trained: Trained) -> present.Section:
-        """The figures of real points of B in place of translated ones."""
         test = test_of(trained)
         known = modes_of(test.mixtures[1], self.real(test, "b"))
         found = {name.replace("_", " "): value for name, value in known.items()}

@@ -15,7 +15,7 @@ from advdl import data, metrics, models, present
 from advdl.errors import UserError
 from advdl.models import igan
 from advdl.reports.fidelity import RealImages
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 CANDIDATES = 64
 """Number of starts of an edit, as in the released code, which has 40 steps."""
@@ -145,7 +145,6 @@ class EditReport:
         present.draw_grid(np.concatenate(lines), path, low=low, high=1.0, columns=10)
         curves = {"training": "train/loss", "test": "test/reconstruction_error"}
         panel = present.Panel("reconstruction error of the encoder", curves, log=True)
-        present.draw_curves(trained.lines(), folder / "curves.png", [panel])
         seen = self.photograph(editor, folder / "page.png")
         verdict, found = judge(errors["test"], figures)
         content = {"verdict": verdict, "reconstruction": errors, "edits": figures, **found}
@@ -167,7 +166,7 @@ class EditReport:
                 present.Section(
                     "In the browser", PAGE if seen else NO_PAGE, ["page.png"] if seen else []
                 ),
-                present.Section("The encoder", "", ["curves.png"]),
+                learning_section(trained, panel, title="The encoder"),
             ],
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from advdl import metrics, models, present, train
 from advdl.reports import discriminators
 from advdl.reports.fidelity import RealImages
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 FEW = 1 / 3
 """Share of an even share of the samples that each class has where all of them are covered."""
@@ -87,7 +87,6 @@ class GeneratedReport:
         told = discriminators.two_sample_accuracy(training, samples)
         twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
         self.interpolate(trained, self.seed + 2, 8, folder)
-        present.draw_curves(lines, folder / "curves.png", PANELS)
         sections = [
             present.samples_section(
                 samples[:64],
@@ -101,7 +100,7 @@ class GeneratedReport:
             present.guess_section(samples, held_out[0], told, folder, low),
             present.Section("Over training", SAME, [trained.animation("samples", 400)]),
             present.Section("On a line between two noises", "", ["interpolations.png"]),
-            present.Section("The game", GAME, ["curves.png"]),
+            learning_section(trained, *PANELS, title="The game", text=GAME),
         ]
         figures = [
             present.Figure("Images that a new network tells right", f"{told:.0%}", BY_CHANCE)

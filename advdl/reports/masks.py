@@ -13,7 +13,7 @@ from PIL import Image
 
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, course, learning_section
 
 SHOWN = 256
 """Number of images, at most, of which the worst and the best are shown."""
@@ -172,19 +172,13 @@ def _extremes(trained: Trained, samples: int) -> list[present.Section]:
 
 
 def _curves(trained: Trained) -> present.Section:
-    splits = list(trained.splits.evaluations)
-
-    def of(name, training=True):
-        series = {split: f"{split}/{name}" for split in splits}
-        return {"training batches": f"train/{name}", **series} if training else series
-
-    panels = [
-        present.Panel("cross-entropy", of("loss"), log=True),
-        present.Panel("share of pixels", of("pixel_accuracy")),
-        present.Panel("mean IoU", of("mean_iou", training=False)),
-    ]
-    present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
-    return present.Section("Learning", "", ["curves.png"])
+    iou = {split: f"{split}/mean_iou" for split in trained.splits.evaluations}
+    return learning_section(
+        trained,
+        present.Panel("cross-entropy", course(trained, "loss"), log=True),
+        present.Panel("share of pixels", course(trained, "pixel_accuracy")),
+        present.Panel("mean IoU", iou),
+    )
 
 
 def _classes(counts: np.ndarray, names: Sequence[str]) -> present.Section:

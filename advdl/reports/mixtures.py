@@ -245,7 +245,6 @@ class LineReport(MixtureReport):
     def figures(
         self, trained: Trained, member: str, made: np.ndarray, seed: int
     ) -> dict[str, float]:
-        """The figures of samples of a member."""
         real, (network, fit) = self.real(self.rows, seed), self.fits[member.rpartition("-s")[0]]
         found = self.distances(real, made)
         variables = fit(trained.variables(f"{member}/generator"), jax.random.key(seed))
@@ -373,7 +372,6 @@ class PlaneReport(MixtureReport):
     def figures(
         self, trained: Trained, member: str, made: np.ndarray, seed: int
     ) -> dict[str, float]:
-        """The figures of samples of a member."""
         return self.modes(made)
 
     def draw(self, trained: Trained, path: pathlib.Path) -> None:

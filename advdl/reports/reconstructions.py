@@ -16,7 +16,7 @@ from scipy.stats import norm
 from advdl import data, metrics, models, present, train
 from advdl.errors import UserError
 from advdl.nn import Corruption, replica
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 MOST = 10_000  # test images that are shown to the linear methods, and on the map
 LARGEST = 2**28  # numbers of all training images that PCA is fitted on
@@ -120,8 +120,7 @@ class ReconstructionsReport:
 
     def learning(self, trained: Trained, references: dict[str, float]) -> present.Section:
         """Errors over training, beside those of linear methods."""
-        lines, text = trained.lines(), ""
-        logged = {name for line in lines for name in line}
+        logged, text = {name for line in trained.lines() for name in line}, ""
 
         def curves(name):
             every = {"training": f"train/{name}", "val": f"val/{name}", "test": f"test/{name}"}
@@ -132,8 +131,7 @@ class ReconstructionsReport:
         if self.variational:
             text = "The squared error is of codes drawn in training and of their means elsewhere."
             panels.append(present.Panel("evidence lower bound, nats", curves("elbo")))
-        present.draw_curves(lines, trained.folder / "curves.png", panels)
-        return present.Section("Learning", text, ["curves.png"])
+        return learning_section(trained, *panels, text=text)
 
     def map(
         self, codes: np.ndarray, label: np.ndarray, names: tuple[str, ...], folder: pathlib.Path

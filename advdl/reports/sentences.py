@@ -15,7 +15,7 @@ import numpy as np
 
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, course, learning_section
 
 MOST = 20_000  # training texts that sums of words' weights are fitted on
 
@@ -48,7 +48,7 @@ class SentencesReport:
         verdict = {"verdict": sentence, "accuracy": own, "classic": beside}
         trained.run.write("verdict.json", verdict)
         table = {"the network": own} | {name: one["accuracy"] for name, one in beside.items()}
-        counts_KK, parts = trained.figures["test/confusion"], list(trained.splits.evaluations)
+        counts_KK = trained.figures["test/confusion"]
         figures = [
             present.Figure("accuracy", f"{own:.2%}", f"{accuracy:.2%}, {best}", self.paper),
             present.Figure("cross-entropy", trained.figures["test/loss"]),
@@ -58,7 +58,11 @@ class SentencesReport:
             *(present.Section("Sure and wrong", "", [one]) for one in others),
             present.Section("Words that weigh most", WEIGHED, ["words.png"]),
             present.confusion_section(counts_KK, names, folder, "test texts")._replace(figures={}),
-            present.learning_section(trained.lines(), folder, parts),
+            learning_section(
+                trained,
+                present.Panel("cross-entropy", course(trained, "loss"), log=True),
+                present.Panel("accuracy", course(trained, "accuracy")),
+            ),
         ]
         return present.Page(picture, figures, sentence, sections)
 

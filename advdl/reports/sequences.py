@@ -15,7 +15,7 @@ import numpy as np
 
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 LOOKS = """Test sentences, drawn at random. Each row is a word that was written, dark where it \
 looked while it was."""
@@ -84,7 +84,7 @@ class TranslationReport:
         sections = [
             present.Section("Scores", f"On the part test. {signature}", [], found),
             present.Section("Test sentences", shown),
-            learning(
+            learning_section(
                 trained,
                 present.Panel("nats per word", nats),
                 present.Panel("sentences of val that are right", exact),
@@ -243,7 +243,7 @@ class CaptionReport:
         sections += [
             present.Section("Scores", f"On {part}.", [], found),
             present.Section("Data", about, [], counts),
-            learning(
+            learning_section(
                 trained,
                 present.Panel("nats per word", nats, log=True),
                 present.Panel("captions of val that are right", exact),
@@ -368,12 +368,6 @@ def draw_captioned(
     ]
     scale = max(1, 192 // images.shape[1])
     present.draw_grid(images[shown], path, columns=6, scale=scale, captions=below)
-
-
-def learning(trained: Trained, *panels: present.Panel) -> present.Section:
-    """Curves over training."""
-    present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
-    return present.Section("Over training", "", ["curves.png"])
 
 
 def best_of(found: Mapping[str, Mapping[str, float]], metric: str, names: Sequence[str]) -> str:

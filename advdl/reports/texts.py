@@ -13,8 +13,7 @@ import jax
 import numpy as np
 
 from advdl import data, metrics, present, train
-from advdl.reports.sequences import learning
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 HORIZON, PLACES = 60, 1000
 """Number of tokens that the network goes on for, and of places of the test part where it does."""
@@ -84,7 +83,7 @@ class LanguageReport:
         counts = {name: len(own) for name, own in parts.items()}
         sections += [
             present.Section("What it writes", "\n\n".join(written)),
-            learning(
+            learning_section(
                 trained,
                 present.Panel("nats per token", series("loss", "nats_per_token")),
                 present.Panel("tokens right", series("accuracy", "accuracy")),

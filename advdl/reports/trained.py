@@ -58,3 +58,17 @@ class Trained(NamedTuple):
         if frames:  # processes other than the first keep none
             present.animate(frames, self.folder / "training.gif", milliseconds=milliseconds)
         return "training.gif"
+
+
+def learning_section(
+    trained: Trained, *panels: present.Panel, title: str = "Learning", text: str = ""
+) -> present.Section:
+    """A section with charts over training, curves.png."""
+    present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
+    return present.Section(title, text, ["curves.png"])
+
+
+def course(trained: Trained, metric: str) -> dict[str, str]:
+    """The lines of a chart of a metric: on training batches and on every evaluation."""
+    parts = {"training batches": "train"} | {name: name for name in trained.splits.evaluations}
+    return {label: f"{part}/{metric}" for label, part in parts.items()}

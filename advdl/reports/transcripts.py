@@ -13,7 +13,7 @@ from advdl import data, metrics, present, train
 from advdl.data import speech
 from advdl.errors import UserError
 from advdl.models import ctc
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, learning_section
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ class TranscriptsReport:
             present.Panel("nats per string", both, log=True),
             present.Panel("strings right as a whole, greedily", {"val": "val/exact_match"}),
         ]
-        present.draw_curves(trained.lines(), trained.folder / "curves.png", panels)
         return present.Page(
             present.Picture(
                 "heard.png", f"{HEARD} Said: {said}. Recognized: {heard or 'nothing'}."
@@ -79,7 +78,7 @@ class TranscriptsReport:
             [
                 present.Section("Test strings", "", [], found),
                 present.Section("Single words", "", [], words),
-                present.Section("Learning", "", ["curves.png"]),
+                learning_section(trained, *panels),
             ],
         )
 

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from advdl import data, models
+from advdl import data, models, present
 from advdl.errors import UserError
-from advdl.present import classified
 from advdl.reports import classes
+from advdl.reports.trained import course, learning_section
 
 NAMES = ("zero", "one", "two")
 PIXELS = models.classifier("resnet20").build().pixels
@@ -161,5 +161,13 @@ def lines(*splits):
 
 
 def test_learning_draws_each_evaluation(tmp_path):
-    section = classified.learning_section(lines("val", "test"), tmp_path, ["val", "test"])
+    evaluations = dict.fromkeys(("val", "test"))
+    own = SimpleNamespace(
+        folder=tmp_path,
+        splits=SimpleNamespace(evaluations=evaluations),
+        lines=lambda: lines(*evaluations),
+    )
+    series = course(own, "loss")
+    assert series == {"training batches": "train/loss", "val": "val/loss", "test": "test/loss"}
+    section = learning_section(own, present.Panel("cross-entropy", series))
     assert (tmp_path / "curves.png").exists() and section.pictures == ["curves.png"]
