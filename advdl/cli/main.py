@@ -55,15 +55,8 @@ def main(
     file = pathlib.Path(inspect.getfile(build))
     try:
         with cluster.attribute_peer_failure():
-            _run(
-                file,
-                inspect.getdoc(inspect.getmodule(build)) or "",
-                load,
-                build,
-                presets,
-                predict,
-                arguments,
-            )
+            about = inspect.getdoc(inspect.getmodule(build)) or ""
+            _run(file, about, load, build, presets, predict, arguments)
     except UserError as error:
         _fail(file, error)
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -72,10 +65,8 @@ def main(
         if error.errno not in NO_ROOM:
             cluster.leave(error, 1)
             raise
-        _fail(
-            file,
-            f"cannot write {error.filename or 'a file'}: {error.strerror}; make room and run again",
-        )
+        what = f"cannot write {error.filename or 'a file'}: {error.strerror}"
+        _fail(file, f"{what}; make room and run again")
     except BaseException as error:
         cluster.leave(error, 1)
         raise
@@ -121,9 +112,8 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
     if verb not in VERBS:
         raise UserError(f"no verb {verb!r}; there are {', '.join(VERBS)}{nearest(verb, VERBS)}")
     run = train.Run(given(arguments, "run") or pathlib.Path("runs") / file.stem)
-    published = verb in ("evaluate", "predict") and given(
-        arguments, "weights"
-    )  # then no run is looked at
+    # With published weights no run is looked at.
+    published = verb in ("evaluate", "predict") and given(arguments, "weights")
     stored = None if published else run.config(file.stem)
     config, options = defaults(presets, given(arguments, "preset"), stored), None
     if verb == "predict":
@@ -177,14 +167,8 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
     """With the other processes, where there are some."""
     if not config.distributed:
         return contextlib.nullcontext()
-    meeting = (
-        config.coordinator,
-        config.processes,
-        config.process,
-        config.start_timeout,
-        config.peer_timeout,
-    )
-    return cluster.joined(cluster.Meeting(*meeting))
+    of = config.coordinator, config.processes, config.process
+    return cluster.joined(cluster.Meeting(*of, config.start_timeout, config.peer_timeout))
 
 
 def _settle() -> None:
@@ -200,14 +184,11 @@ def _settle() -> None:
 
 def _print(results: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps(
-                results,
-                indent=2,
-                ensure_ascii=False,
-                default=lambda value: np.asarray(value).tolist(),
-            )
-        )
+
+        def plain(value):
+            return np.asarray(value).tolist()
+
+        print(json.dumps(results, indent=2, ensure_ascii=False, default=plain))
         return
     for name, value in results.items():
         if isinstance(value, Mapping):

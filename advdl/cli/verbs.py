@@ -19,12 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 def run_train(session: Session) -> Mapping[str, Any]:
     """Trains to the end, or from where it was stopped; returns the summary."""
-    config, run, experiment, placed = (
-        session.config,
-        session.run,
-        session.experiment,
-        session.placed,
-    )
+    config, run, experiment = session.config, session.run, session.experiment
     session.check_same_data()
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
@@ -73,7 +68,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
                 log(f"alarm: {said}")
 
         outcome = train.fit(
-            placed,
+            session.placed,
             state,
             session.stream,
             session.key,
@@ -110,8 +105,7 @@ def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str
     else:
         step, state = session.restored(which)
         said = {"checkpoint step": step}
-    figures = session.evaluate(state)
-    figures = said | figures
+    figures = said | session.evaluate(state)
     if session.config.baselines:
         if session.experiment.baselines is None:
             raise UserError(f"{session.name} has no baselines to compare with")

@@ -150,9 +150,8 @@ def kernel_distance(
     for _ in range(subsets):
         both = np.concatenate([x[random.choice(len(x), size, replace=False)] for x in (real, fake)])
         root = both @ both.T / both.shape[1] + 1
-        kernel = (root * root * root).reshape(
-            2, size, 2, size
-        )  # several times as fast as root**3, which takes logarithms
+        # The product is several times as fast as root**3, which takes logarithms.
+        kernel = (root * root * root).reshape(2, size, 2, size)
         inside = sum(kernel[n, :, n].sum() - np.trace(kernel[n, :, n]) for n in range(2)) / (
             size * (size - 1)
         )
@@ -181,11 +180,8 @@ def manifold(real_ND: np.ndarray, fake_ND: np.ndarray, k: int = 5, rows: int = 1
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} and {len(fake)} features; more than {k} of each are needed")
     ball_real, ball_fake = (_neighbor(features, k, rows) for features in (real, fake))
-    inside, covered, recalled = (
-        np.zeros(len(fake)),
-        np.zeros(len(real), bool),
-        np.zeros(len(real), bool),
-    )
+    inside = np.zeros(len(fake))
+    covered, recalled = np.zeros((2, len(real)), bool)
     for first in range(0, len(real), rows):
         part = slice(first, first + rows)
         square = _squares(real[part], fake)
@@ -320,10 +316,8 @@ def fidelity_figures(
         some_real, some_own = (
             x.features[random.choice(len(x.features), count, replace=False)] for x in (real, own)
         )
-        distance, score = (
-            kernel_distance(real.features, own.features, seed=seed),
-            classifier_score(own.probability),
-        )
+        distance = kernel_distance(real.features, own.features, seed=seed)
+        score = classifier_score(own.probability)
         classes = np.bincount(own.probability.argmax(1), minlength=own.probability.shape[1])
         found[title] = {
             "images": own.moments.count,

@@ -80,9 +80,8 @@ def class_coverage(
     Raises ValueError where the shapes do not fit, there is one class only, or one has fewer than
     three of the training images used.
     """
-    from sklearn.calibration import (
-        CalibratedClassifierCV,  # here: a second to import, and training needs none of it
-    )
+    # Here, since it is a second to import, and training needs none of it.
+    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
     samples, train, test = _rows(samples_NHWC), _rows(train_images), _rows(test_images)
@@ -219,9 +218,8 @@ def nearest_streamed(
         # |a - b|² = |a|² - 2 a·b + |b|², and |a|² is the same for all b: a matrix product instead
         # of all differences.
         near = ((part**2).sum(1)[None] - 2 * samples @ part.T).argmin(1)
-        distance = np.sqrt(
-            ((samples - part[near]) ** 2).sum(1)
-        )  # the distance itself, without that cancellation
+        # The distance itself, without that cancellation.
+        distance = np.sqrt(((samples - part[near]) ** 2).sum(1))
         index = np.where(distance < best, near + first, index)
         best, first = np.minimum(distance, best), first + len(part)
     if not first:

@@ -63,13 +63,8 @@ class TowerConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.across:
             x = _together(x)
-        shape = (
-            self.towers,
-            self.kernel_size,
-            self.kernel_size,
-            x.shape[-1],
-            self.features // self.towers,
-        )
+        size = self.kernel_size
+        shape = (self.towers, size, size, x.shape[-1], self.features // self.towers)
         kernel = self.param("kernel", NORMAL, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.towers, shape[-1]), self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)

@@ -85,10 +85,8 @@ class Captioner(nn.Module):
             self.keys = dense(self.features, use_bias=False)
             self.attend = Additive(**dtypes)
             self.gate = dense(1)
-            self.of_hidden, self.of_context = (
-                dense(self.embedding, use_bias=False),
-                dense(self.embedding),
-            )
+            self.of_hidden = dense(self.embedding, use_bias=False)
+            self.of_context = dense(self.embedding)
         else:
             self.picture = dense(self.embedding)
 

@@ -34,9 +34,8 @@ def prefix_beam(
     beginnings at every frame; each adds up the paths that say it and end in a blank, and those that
     do not (Hannun et al. 2014, arXiv:1408.2873). A beam as wide as there are strings gives the
     probabilities of `losses.ctc`."""
-    beams: dict[tuple[int, ...], tuple[float, float]] = {
-        (): (0.0, -np.inf)
-    }  # ends in a blank, ends in its last label
+    # Of paths that end in a blank, and in the beginning's last label.
+    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -np.inf)}
     for frame in np.asarray(log_probability_TK, np.float64):
         found: dict[tuple[int, ...], tuple[float, float]] = {}
 

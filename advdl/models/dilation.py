@@ -131,33 +131,18 @@ class FrontEnd(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        conv = partial(Conv, kernel_init=he, **dtypes)
+        wide = partial(Conv, kernel_init=nn.initializers.normal(0.01), **dtypes)
         seen, x = {}, x_BHWC
         for stage, widths in enumerate(vgg.D, 1):
             for number, features in enumerate(widths, 1):
-                dilation = 2 if stage == 5 else 1
-                name = f"conv{stage}_{number}"
-                x = relu(
-                    Conv(
-                        round(features * self.width),
-                        3,
-                        dilation=dilation,
-                        kernel_init=he,
-                        name=name,
-                        **dtypes,
-                    )(x)
-                )
+                name, count = f"conv{stage}_{number}", round(features * self.width)
+                x = relu(conv(count, 3, dilation=2 if stage == 5 else 1, name=name)(x))
             x = max_pool(x, 2, 2) if stage < 4 else x
             x = seen[f"stage{stage}"] = tap(self, f"stage{stage}", x)
         for name, kernel, dilation in (("fc6", 7, 4), ("fc7", 1, 1)):
-            wide = Conv(
-                round(4096 * self.width),
-                kernel,
-                dilation=dilation,
-                kernel_init=nn.initializers.normal(0.01),
-                name=name,
-                **dtypes,
-            )
-            x = Dropout(self.dropout)(relu(wide(x)), train)
+            fully = wide(round(4096 * self.width), kernel, dilation=dilation, name=name)
+            x = Dropout(self.dropout)(relu(fully(x)), train)
         return Conv(
             self.num_classes, 1, kernel_init=nn.initializers.normal(0.001), name="score", **dtypes
         )(x), seen

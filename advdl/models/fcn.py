@@ -103,16 +103,10 @@ class FCN(nn.Module):
         seen = vgg.Trunk(ceil=True, pad_first=PAD, width=self.width, name="trunk", **dtypes)(
             x_BHWC, train
         )
-        x = seen["pool5"]
+        x, normal = seen["pool5"], nn.initializers.normal(0.01)
+        wide = partial(Conv, round(4096 * self.width), kernel_init=normal, **dtypes)
         for name, kernel in (("fc6", 7), ("fc7", 1)):
-            wide = Conv(
-                round(4096 * self.width),
-                kernel,
-                kernel_init=nn.initializers.normal(0.01),
-                name=name,
-                **dtypes,
-            )
-            x = seen[name] = relu(wide(x))
+            x = seen[name] = relu(wide(kernel_size=kernel, name=name)(x))
             x = Dropout(self.dropout)(x, train)
         x = seen["score"] = score(name="score")(x)
         *cuts, cut = offsets(self.form)
@@ -137,15 +131,8 @@ class FCN(nn.Module):
     def _up(self, x, stride, name, learned, dtypes):
         if not learned:
             return bilinear_upsample(x, stride)
-        up = partial(
-            ConvTranspose,
-            strides=stride,
-            use_bias=False,
-            kernel_init=bilinear_init,
-            name=name,
-            **dtypes,
-        )
-        return up(self.num_classes, 2 * stride)(x)
+        given: dict[str, Any] = dict(use_bias=False, kernel_init=bilinear_init, name=name, **dtypes)
+        return ConvTranspose(self.num_classes, 2 * stride, strides=stride, **given)(x)
 
 
 class Head(nn.Module):

@@ -39,10 +39,8 @@ def grad_cam(
         )
 
     def chosen(zeros):
-        tapped = {
-            **variables,
-            COLLECTION: {layer: zeros, "trunk": {layer: zeros}},
-        }  # VGG's stages are its trunk's
+        # VGG's stages are its trunk's.
+        tapped = {**variables, COLLECTION: {layer: zeros, "trunk": {layer: zeros}}}
         logits_BK, seen = network.apply(tapped, image_BHWC, train=False)
         label = logits_BK.argmax(-1) if label_B is None else label_B
         return jnp.take_along_axis(logits_BK, label[:, None], 1).sum(), (logits_BK, seen[layer])

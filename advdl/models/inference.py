@@ -27,10 +27,8 @@ def in_portions(apply: Callable[..., Any], *arrays: np.ndarray, rows: int = 100)
     """
     parts, count = [], len(arrays[0])
     for first in range(0, count, rows):
-        part, missing = (
-            [array[first : first + rows] for array in arrays],
-            max(0, first + rows - count),
-        )
+        part = [array[first : first + rows] for array in arrays]
+        missing = max(0, first + rows - count)
         whole = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in part]
         parts.append(
             jax.tree.map(lambda y, kept=rows - missing: np.asarray(y)[:kept], apply(*whole))
@@ -83,12 +81,8 @@ def _windows(predict: Scores, x_BHWC: jax.Array, window: int) -> jax.Array:
         for left in _starts(width, window):
             part = x_BHWC[:, top : top + window, left : left + window]
             p = predict(part)
-            room = (
-                (0, 0),
-                (top, height - top - p.shape[1]),
-                (left, width - left - p.shape[2]),
-                (0, 0),
-            )
+            down, right = height - top - p.shape[1], width - left - p.shape[2]
+            room = (0, 0), (top, down), (left, right), (0, 0)
             total = total + jnp.pad(p, room)
             count = count + jnp.pad(jnp.ones((1, *p.shape[1:3], 1)), room)
     return total / count

@@ -59,16 +59,9 @@ def pose_mask(
 
 def _residual(module: nn.Module, x: jax.Array, name: str) -> jax.Array:
     """Two convolutions that keep the features, and what came in."""
-    y = x
+    y, dtypes = x, dict(dtype=module.dtype, param_dtype=module.param_dtype)
     for number in (1, 2):
-        conv = Conv(
-            x.shape[-1],
-            3,
-            padding=1,
-            dtype=module.dtype,
-            param_dtype=module.param_dtype,
-            name=f"{name}_conv{number}",
-        )
+        conv = Conv(x.shape[-1], 3, padding=1, name=f"{name}_conv{number}", **dtypes)
         y = nn.relu(conv(y))
     return x + y
 

@@ -34,11 +34,10 @@ class Reader(nn.Module):
         self, x_BTD: jax.Array, length_B: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         make = CELLS[self.cell] if isinstance(self.cell, str) else self.cell
-        layer = partial(make, self.features, dtype=self.dtype, param_dtype=self.param_dtype)
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        layer = partial(make, self.features, **dtypes)
         states, _ = Stack(layer, self.layers, name="stack")(x_BTD, length_B, train=train)
-        return nn.Dense(
-            self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer"
-        )(states), {"states": states}
+        return nn.Dense(self.outputs, name="answer", **dtypes)(states), {"states": states}
 
 
 class Window(nn.Module):
@@ -56,18 +55,12 @@ class Window(nn.Module):
     def __call__(
         self, x_BTD: jax.Array, length_B: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        steps = x_BTD.shape[1]
+        dtypes, steps = dict(dtype=self.dtype, param_dtype=self.param_dtype), x_BTD.shape[1]
         before = jnp.pad(x_BTD, ((0, 0), (self.window - 1, 0), (0, 0)))
         x = jnp.concatenate([before[:, n : n + steps] for n in range(self.window)], -1)
         for number, units in enumerate(self.hidden):
-            x = nn.relu(
-                nn.Dense(
-                    units, dtype=self.dtype, param_dtype=self.param_dtype, name=f"hidden{number}"
-                )(x)
-            )
-        return nn.Dense(
-            self.outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="answer"
-        )(x), {"states": x}
+            x = nn.relu(nn.Dense(units, name=f"hidden{number}", **dtypes)(x))
+        return nn.Dense(self.outputs, name="answer", **dtypes)(x), {"states": x}
 
 
 def at_end(y_BTK: jax.Array, length_B: jax.Array | None = None) -> jax.Array:

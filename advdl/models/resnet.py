@@ -57,14 +57,8 @@ class _Residual(nn.Module):
     preactivation = False
 
     def _spatial(self, name, strides=1):
-        return self.conv(
-            self.features,
-            3,
-            strides=strides,
-            padding=self.dilation,
-            dilation=self.dilation,
-            name=name,
-        )
+        spread: dict[str, Any] = dict(padding=self.dilation, dilation=self.dilation)
+        return self.conv(self.features, 3, strides=strides, name=name, **spread)
 
     def _around(self, x, train):
         features = self.features * self.expansion
@@ -221,12 +215,8 @@ class ResNet(nn.Module):
             x = max_pool(x, 3, 2, padding=1)
         for stage, (count, strides, dilations) in enumerate(self._geometry(), 1):
             features = self.width * 2 ** (stage - 1)
-            x = run(
-                block(
-                    features, strides, dilations[0], first=stage == 1, name=f"stage{stage}_block1"
-                ),
-                x,
-            )
+            name = f"stage{stage}_block1"
+            x = run(block(features, strides, dilations[0], first=stage == 1, name=name), x)
             more = partial(block, features, dilation=dilations[1])
             if self.scan and count > 1:
                 x = _scanned(more(name=f"stage{stage}_rest"), x, train, count - 1)

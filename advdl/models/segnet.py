@@ -130,16 +130,11 @@ class SegNetBasic(nn.Module):
         self, x_BHWC: jax.Array, train: bool, sample: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        count = round(self.width * self.features)
+        conv = partial(Conv, count, 7, padding=3, kernel_init=HE, **dtypes)
 
         def unit(x, name):
-            x = Conv(
-                round(self.width * self.features),
-                7,
-                padding=3,
-                kernel_init=HE,
-                name=f"conv{name}",
-                **dtypes,
-            )(x)
+            x = conv(name=f"conv{name}")(x)
             return self.norm(name=f"norm{name}", **dtypes)(x, train)
 
         drop = Dropout(self.dropout)

@@ -133,9 +133,8 @@ class Translator(nn.Module):
         x = self.drop(self.source_words(source_BS), train)
         values, ((there, back),) = self.encoder(x, length_B)
         cell, hidden = (jnp.concatenate(pair, -1) for pair in zip(there, back, strict=True))
-        if (
-            self.attention == "dot"
-        ):  # the memory itself is compared, so it must be as wide as a query
+        if self.attention == "dot":
+            # The memory itself is compared, so it must be as wide as a query.
             values = values[..., : self.features] + values[..., self.features :]
         keys = self.keys(values) if self.attention in ("additive", "general") else values
         carry = jnp.tanh(self.bridge_cell(cell)), jnp.tanh(self.bridge_hidden(hidden))

@@ -138,10 +138,8 @@ def _inside(jaxpr) -> int:
             rows, columns = equation.params["lhs_dilation"]  # a zero between pixels is no product
             total += out.size * kernel[0] * kernel[1] * kernel[2] // (rows * columns)
         elif equation.primitive.name == "dot_general":
-            ((axes, _), _), left = (
-                equation.params["dimension_numbers"],
-                equation.invars[0].aval.shape,
-            )
+            (axes, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
             total += out.size * int(np.prod([left[axis] for axis in axes]))
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for value in equation.params.values():

@@ -42,19 +42,13 @@ class Trunk(nn.Module):
     def __call__(self, x_BHWC: jax.Array, train: bool) -> dict[str, jax.Array]:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        conv = partial(Conv, kernel_init=he, **dtypes)
 
         def convolved(module, x, stage):
             for number, features in enumerate(D[stage - 1], 1):
                 padding = self.pad_first if stage == number == 1 else 1
-                name = f"{stage}_{number}"
-                x = Conv(
-                    round(features * self.width),
-                    3,
-                    padding=padding,
-                    kernel_init=he,
-                    name=f"conv{name}",
-                    **dtypes,
-                )(x)
+                name, count = f"{stage}_{number}", round(features * self.width)
+                x = conv(count, 3, padding=padding, name=f"conv{name}")(x)
                 if self.norm is not None:
                     x = self.norm(name=f"norm{name}", **dtypes)(x, train)
                 x = relu(x)
@@ -135,19 +129,12 @@ class VGG(nn.Module):
             return x, seen
         if x.shape[1:3] != (7, 7):
             x = adaptive_avg_pool(x, 7)
-        x = x.reshape(len(x), -1)
+        x, normal = x.reshape(len(x), -1), nn.initializers.normal(0.01)
         for name in ("fc6", "fc7"):
-            fully = nn.Dense(
-                round(4096 * self.width),
-                kernel_init=nn.initializers.normal(0.01),
-                name=name,
-                **dtypes,
-            )
+            fully = nn.Dense(round(4096 * self.width), kernel_init=normal, name=name, **dtypes)
             x = seen[name] = relu(fully(x))
             x = Dropout(self.dropout)(x, train)
-        return nn.Dense(
-            self.num_classes, kernel_init=nn.initializers.normal(0.01), name="fc8", **dtypes
-        )(x), seen
+        return nn.Dense(self.num_classes, kernel_init=normal, name="fc8", **dtypes)(x), seen
 
 
 VARIANTS: Mapping[str, Variant] = {

@@ -64,11 +64,8 @@ def normalize(
     variance are (C,) float32. Differentiable to any order by reverse mode; gradients of scale and
     bias are, as any parameter's, this replica's part.
     """
-    return (
-        _fast_normalize(x, scale, bias, epsilon)
-        if tracing.fast()
-        else _plain_normalize(x, scale, bias, epsilon)
-    )
+    implementation = _fast_normalize if tracing.fast() else _plain_normalize
+    return implementation(x, scale, bias, epsilon)
 
 
 def _plain_normalize(x, scale, bias, epsilon):
@@ -174,12 +171,9 @@ class BatchNorm(nn.Module):
             if self.unbiased:
                 count = x.size // x.shape[-1] * replica.count()
                 batch_var = batch_var * (count / max(count - 1, 1))
-            mean.value = self.momentum * mean.value + (1 - self.momentum) * lax.stop_gradient(
-                batch_mean
-            )
-            var.value = self.momentum * var.value + (1 - self.momentum) * lax.stop_gradient(
-                batch_var
-            )
+            for old, new in ((mean, batch_mean), (var, batch_var)):
+                new = (1 - self.momentum) * lax.stop_gradient(new)
+                old.value = self.momentum * old.value + new
         return y
 
 
@@ -206,14 +200,10 @@ class ConditionalBatchNorm(nn.Module):
         shape = (self.classes, x.shape[-1])
         scale_KC = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias_KC = self.param("bias", self.bias_init, shape, self.param_dtype)
-        plain = BatchNorm(
-            self.momentum,
-            self.epsilon,
-            use_scale=False,
-            use_bias=False,
-            dtype=self.dtype,
-            name="statistics",
+        bare: dict[str, Any] = dict(
+            use_scale=False, use_bias=False, dtype=self.dtype, name="statistics"
         )
+        plain = BatchNorm(self.momentum, self.epsilon, **bare)
         # A product with a matrix of ones: rows taken by index would be a gather, whose gradient is
         # a scatter.
         one_BK = jax.nn.one_hot(label_B, self.classes, dtype=self.param_dtype)

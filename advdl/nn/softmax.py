@@ -21,9 +21,8 @@ PARTS = 16
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """-Σ_k q_k log softmax(logits)_k (…,) for q = (1 - smoothing) onehot(label) + smoothing / K;
     logits (…, K) of any float type, computed in it. A label outside 0..K-1 gives NaN."""
-    label = jnp.where(
-        label < 0, logits.shape[-1], label
-    )  # a negative index would count from the end
+    # A negative index would count from the end.
+    label = jnp.where(label < 0, logits.shape[-1], label)
     if tracing.fast():
         return _fast(logits, label, smoothing)
     log_p = jax.nn.log_softmax(logits)

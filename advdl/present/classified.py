@@ -5,6 +5,7 @@ Images are uint8, as a person sees them.
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,12 +23,8 @@ def confusion_section(
     """Rows are the true classes. of: what was put into classes."""
     draw_confusion(counts_KK, folder / "confusion.png", names, f"confusion on the {of}")
     counts = counts_KK.sum(1)
-    return Section(
-        "Confusion",
-        "",
-        ["confusion.png"],
-        {"always the most frequent class": float(counts.max() / counts.sum())},
-    )
+    figures = {"always the most frequent class": float(counts.max() / counts.sum())}
+    return Section("Confusion", "", ["confusion.png"], figures)
 
 
 def mistaken_section(
@@ -46,13 +43,8 @@ def mistaken_section(
         f"{names[int(label_N[n])]} as {names[int(p_NK[n].argmax())]} {p_NK[n].max():.0%}"
         for n in rows
     ]
-    draw_grid(
-        shown,
-        folder / "mistaken.png",
-        columns=8,
-        scale=max(1, 80 // shown.shape[1]),
-        captions=captions,
-    )
+    scale = max(1, 80 // shown.shape[1])
+    draw_grid(shown, folder / "mistaken.png", columns=8, scale=scale, captions=captions)
     some = f", {len(rows)} of them drawn at random" if len(rows) < len(images_NHWC) else ""
     text = f"{len(images_NHWC)} of {total} test images{some}."
     return Section("Taken for something else", text, ["mistaken.png"])
@@ -68,20 +60,12 @@ def filters_section(kernel: np.ndarray, folder: pathlib.Path) -> Section | None:
         return None
     low, high = (f(axis=(1, 2, 3), keepdims=True) for f in (filters.min, filters.max))
     stretched = (filters - low) / np.maximum(high - low, 1e-12)
-    scale = max(2, 36 // filters.shape[1])
-    draw_grid(
-        stretched,
-        folder / "filters.png",
-        low=0.0,
-        high=1.0,
-        columns=min(16, len(filters)),
-        scale=scale,
+    sheet: dict[str, Any] = dict(
+        columns=min(16, len(filters)), scale=max(2, 36 // filters.shape[1])
     )
-    return Section(
-        "First layer",
-        f"Its {len(filters)} kernels, each stretched to its own range.",
-        ["filters.png"],
-    )
+    draw_grid(stretched, folder / "filters.png", low=0.0, high=1.0, **sheet)
+    text = f"Its {len(filters)} kernels, each stretched to its own range."
+    return Section("First layer", text, ["filters.png"])
 
 
 def heat_section(
@@ -98,24 +82,17 @@ def heat_section(
     color = np.broadcast_to(images_NHWC, (*images_NHWC.shape[:3], 3))
     pairs = np.stack([color, laid], 1).reshape(-1, *laid.shape[1:])
     both = [text for caption in captions for text in ("", caption)]
-    draw_grid(
-        pairs, folder / "heat.png", columns=8, scale=max(1, 96 // laid.shape[1]), captions=both
-    )
-    return Section(
-        "Where it looks",
-        f"Grad-CAM at {layer}: beside each image what counted for the class named.",
-        ["heat.png"],
-    )
+    scale = max(1, 96 // laid.shape[1])
+    draw_grid(pairs, folder / "heat.png", columns=8, scale=scale, captions=both)
+    text = f"Grad-CAM at {layer}: beside each image what counted for the class named."
+    return Section("Where it looks", text, ["heat.png"])
 
 
 def overlay(image_HWC: np.ndarray, heat_hw: np.ndarray) -> np.ndarray:
     """A heat map in [0, 1] over an image, (H, W, 3) uint8: brought to its size, in color, half
     transparent."""
     height, width, _ = image_HWC.shape
-    heat = np.asarray(
-        Image.fromarray(np.asarray(heat_hw, np.float32)).resize(
-            (width, height), Image.Resampling.BILINEAR
-        )
-    )
+    small = Image.fromarray(np.asarray(heat_hw, np.float32))
+    heat = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
     color = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
     return np.rint(0.5 * image_HWC + 0.5 * color).astype(np.uint8)

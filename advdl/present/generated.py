@@ -29,29 +29,18 @@ def samples_section(
     twins_NHWC, distance_N: of each sample the nearest of the `count` training images and how far it
     is; floor_M: how far that is of held-out images. A number of samples that eight divides.
     """
-    draw_grid(
-        samples_NHWC,
-        folder / "samples.png",
-        low=low,
-        high=1.0,
-        columns=8,
-        scale=8,
-        right_RHWC=twins_NHWC[7::8],
-    )
+    sheet: dict[str, Any] = dict(columns=8, scale=8, right_RHWC=twins_NHWC[7::8])
+    draw_grid(samples_NHWC, folder / "samples.png", low=low, high=1.0, **sheet)
     text = (
         "Fair draws, not picked. Beside each row the training image nearest to its last sample, "
         f"of all {count:,}: a copy would look the same."
     )
-    return Section(
-        "Samples",
-        text,
-        ["samples.png"],
-        {
-            "distance to the nearest training image, median": float(np.median(distance_N)),
-            "the same of real held-out images": float(np.median(floor_M)),
-            "training images": count,
-        },
-    )
+    figures = {
+        "distance to the nearest training image, median": float(np.median(distance_N)),
+        "the same of real held-out images": float(np.median(floor_M)),
+        "training images": count,
+    }
+    return Section("Samples", text, ["samples.png"], figures)
 
 
 def guess_section(
@@ -76,12 +65,11 @@ def guess_section(
         "Half of these are photographs or scans, half were generated; in the second picture only"
         " the generated ones are bright."
     )
-    return Section(
+    title, figures = (
         "Which one is computer generated?",
-        text,
-        ["guess.png", "answer.png"],
         {"a fresh network is right, in shares": accuracy},
     )
+    return Section(title, text, ["guess.png", "answer.png"], figures)
 
 
 def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path) -> Section:
@@ -109,9 +97,8 @@ def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path
         f" for each class, trained on {found.trained_on:,} real training images. Confidence is the"
         " largest of their probabilities; recognized is an image with more than 1/2."
     )
-    return Section(
-        "Classes", text, ["classes.png", "confidence.png"], coverage_figures(found, names)
-    )
+    pictures = ["classes.png", "confidence.png"]
+    return Section("Classes", text, pictures, coverage_figures(found, names))
 
 
 def coverage_figures(found: Coverage, names: Sequence[str]) -> dict[str, Any]:

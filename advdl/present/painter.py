@@ -230,9 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refusal as refusal:
             self._refuse(refusal)
         self.wfile.flush()
-        unread = min(
-            self.unread, 4 * _LIMIT
-        )  # a client that is still sending would not see the answer
+        # A client that is still sending would not see the answer.
+        unread = min(self.unread, 4 * _LIMIT)
         while unread > 0 and (chunk := self.rfile.read(min(unread, 2**16))):
             unread -= len(chunk)
 
@@ -278,9 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _check_host(self):
         hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not _HOST.fullmatch(
-            hosts[0]
-        ):  # another site's name that was made to lead here
+        # Another site's name can be made to lead here.
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
             raise _Refusal(403, "only 127.0.0.1 and localhost are answered")
 
     def _path(self) -> str:

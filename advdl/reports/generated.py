@@ -86,17 +86,10 @@ class GeneratedReport:
         training, held_out = real.draw(real.training, len(samples))[0], real.draw(real.held_out, 64)
         told = discriminators.two_sample_accuracy(training, samples)
         twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
+        near = twins[:64], distance[:64], distance[64:]
         self.interpolate(trained, self.seed + 2, 8, folder)
         sections = [
-            present.samples_section(
-                samples[:64],
-                twins[:64],
-                distance[:64],
-                distance[64:],
-                len(real.training),
-                folder,
-                low,
-            ),
+            present.samples_section(samples[:64], *near, len(real.training), folder, low),
             present.guess_section(samples, held_out[0], told, folder, low),
             present.Section("Over training", SAME, [trained.animation("samples", 400)]),
             present.Section("On a line between two noises", "", ["interpolations.png"]),

@@ -52,14 +52,9 @@ class MasksReport:
             f" {found['pixel_accuracy']:.1%} of the pixels are right, with the most frequent class"
             f" everywhere {constant['mean_iou']:.1%} and {constant['pixel_accuracy']:.1%}."
         )
+        verdict = {"verdict": sentence, "holds": holds}
         trained.run.write(
-            "verdict.json",
-            {
-                "verdict": sentence,
-                "holds": holds,
-                "network": found,
-                "most_frequent_class": constant,
-            },
+            "verdict.json", verdict | {"network": found, "most_frequent_class": constant}
         )
         present.draw_confusion(counts, folder / "confusion.png", names, "confusion of test pixels")
         return present.Page(

@@ -301,20 +301,16 @@ def _convolution(one: Instruction, computation: Computation) -> float:
         products *= int(np.sum((at >= 0) & (at <= (into - 1) * within) & (at % within == 0)))
     groups = re.search(r"batch_group_count=(\d+)", one.rest)
     batch = left[label_l.index("b")] // (int(groups[1]) if groups else 1)
-    in_features, out_features = (
-        right[label_r.index("i")],
-        one.shapes[0].dims[label_o.index("f")],
-    )  # the first, of one group
+    in_features = right[label_r.index("i")]  # of one group
+    out_features = one.shapes[0].dims[label_o.index("f")]
     return 2.0 * products * batch * out_features * in_features
 
 
 def _moved(
     one: Instruction, computation: Computation, computations: Mapping[str, Computation]
 ) -> float:
-    if one.opcode in (
-        "copy-start",
-        "slice-start",
-    ):  # between memories: (to, from, …), or (from, to, …)
+    # Between memories: (to, from, …), or (from, to, …).
+    if one.opcode in ("copy-start", "slice-start"):
         source = _shape(one.operands[0], computation)[0]
         target = one.shapes[0 if one.opcode == "copy-start" else 1]
         return target.bytes * ((not source.fast) + (not target.fast))
@@ -358,9 +354,8 @@ def _read(
     while names:
         used = names.pop()
         for user in inner.instructions.values():
-            if (
-                used not in user.operands or user.opcode == "tuple" or _goes_on(user, inner)
-            ):  # handed on as it is
+            # What is handed on as it is.
+            if used not in user.operands or user.opcode == "tuple" or _goes_on(user, inner):
                 continue
             if user.opcode == "bitcast":
                 names.append(user.name)
@@ -408,9 +403,8 @@ def _collectives(
             kind, often = one.opcode.removesuffix("-start"), times[computation.name]
             if kind not in KINDS or not often or _goes_on(one, computation):
                 continue
-            if (
-                "all-reduce-scatter" in computation.name
-            ):  # as a TPU's compiler writes a reduce-scatter
+            # So a TPU's compiler writes a reduce-scatter.
+            if "all-reduce-scatter" in computation.name:
                 kind = "reduce-scatter"
             into = sum(shape.bytes for name in one.operands for shape in _shape(name, computation))
             out = sum(shape.bytes for shape in one.shapes)

@@ -64,18 +64,18 @@ class Plan(NamedTuple):
     optimizer: float
     other: float
     examples: float
-    temporary: float | None
-    total: float
     memory: float
-    fits: bool
-    flops: float | None
-    bytes: float | None
-    collectives: tuple[hlo.Collective, ...]
-    endless: int
-    seconds: Mapping[str, float] | None
     unit: str
-    rate: float | None
-    compile_seconds: float
+    temporary: float | None = None
+    total: float = 0.0
+    fits: bool = False
+    flops: float | None = None
+    bytes: float | None = None
+    collectives: tuple[hlo.Collective, ...] = ()
+    endless: int = 0
+    seconds: Mapping[str, float] | None = None
+    rate: float | None = None
+    compile_seconds: float = 0.0
 
 
 def plan(job: Job, topology: Topology) -> Plan:
@@ -102,18 +102,8 @@ def plan(job: Job, topology: Topology) -> Plan:
         optimizer=optimizer,
         other=_held(state) - parameters - optimizer,
         examples=_held(batch, math.prod(mesh.values()) if job.placement == "pmap" else 1),
-        temporary=None,
-        total=0.0,
         memory=topology.memory,
-        fits=False,
-        flops=None,
-        bytes=None,
-        collectives=(),
-        endless=0,
-        seconds=None,
         unit=job.unit[0],
-        rate=None,
-        compile_seconds=0.0,
     )
     try:
         program = placed.step.compile(state, batch, key)
@@ -124,7 +114,7 @@ def plan(job: Job, topology: Topology) -> Plan:
     memory = program.memory_analysis()
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     total += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-    costs = hlo.costs(program.as_text(), {axis: size for axis, size in mesh.items()})
+    costs = hlo.costs(program.as_text(), mesh)
     seconds, rate = roofline(costs, topology), None
     if seconds:
         rate = known.batch * job.unit[1] / max(seconds.values())

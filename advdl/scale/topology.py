@@ -15,9 +15,8 @@ from advdl.train.placement import Device
 KNOWN = (*CHIPS, "cpu")
 FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
 ALONE = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": (
-        "1"
-    ),  # it would keep to one process a machine, for the sake of devices that are not used here
+    # It would keep to one process a machine, for the sake of devices that are not used here.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",  # the library would ask the cloud which machine this is
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -113,9 +112,8 @@ def _slice(name: str, kind: str, shape: str) -> Topology:
         )
     from jax.experimental import topologies
 
-    jax.config.update(
-        "jax_enable_compilation_cache", False
-    )  # programs that never run here, and seconds that are to be true
+    # The programs never run here, and the seconds are to be true.
+    jax.config.update("jax_enable_compilation_cache", False)
     for variable, value in ALONE.items():
         os.environ.setdefault(variable, value)
     chip = CHIPS[kind]

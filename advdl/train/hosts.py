@@ -50,9 +50,8 @@ def broadcast_from_main(decide: Callable[[], Any]) -> Any:
         except UserError as error:
             said = {"error": str(error)}
     text = json.dumps(said).encode()
-    size = int(
-        multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK) * BLOCK))
-    )  # few shapes to compile for
+    rounded = np.int32(-(-len(text) // BLOCK) * BLOCK)  # few shapes to compile for
+    size = int(multihost_utils.broadcast_one_to_all(rounded))
     told = multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(size)[:size], np.uint8))
     said = json.loads(bytes(np.asarray(told, np.uint8)))
     if "error" in said:

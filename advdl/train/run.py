@@ -164,9 +164,8 @@ class Log:
         self._path, self._writes = run.folder / "metrics.jsonl", hosts.is_main_process()
         if not self._writes:
             return
-        from tensorboardX import (
-            SummaryWriter,  # here: it imports PyTorch where that is installed, for seconds
-        )
+        # Here, since it imports PyTorch where that is installed, for seconds.
+        from tensorboardX import SummaryWriter
 
         with os_errors_as_user_errors(str(self._path)):
             if self._path.exists():

@@ -15,9 +15,8 @@ from advdl.weights import files
 from advdl.weights.files import check
 from advdl.weights.names import entries, heads, styles
 
-IGNORED = (
-    "num_batches_tracked"  # torch counts batches beside each normalization; nothing here reads it
-)
+IGNORED = "num_batches_tracked"
+"""Torch counts batches beside each normalization; nothing here reads it."""
 
 
 class Report(NamedTuple):

@@ -49,14 +49,8 @@ def entries(model: nn.Module, variables: Mapping[str, Any], style: str) -> list[
         names = tuple(part.key for part in path)
         *modules, last = names[1:]
         layout = _layout(model, modules, last, leaf.shape)
-        found.append(
-            Entry(
-                names,
-                f"{module_name('/'.join(modules))}.{_LEAVES[last]}",
-                tuple(leaf.shape),
-                *layout,
-            )
-        )
+        name = f"{module_name('/'.join(modules))}.{_LEAVES[last]}"
+        found.append(Entry(names, name, tuple(leaf.shape), *layout))
     return found
 
 
