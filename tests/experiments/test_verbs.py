@@ -316,7 +316,16 @@ def test_minibatches_that_cannot_be_dealt_over_replicas(verb, tmp_path):
     assert status == 2 and "2 equal minibatches" in err
 
 
-def build(config):
+def load(config):
+    training, test = (data.open_source("digits", split) for split in ("train", "test"))
+    return data.Splits(
+        spec=lambda: data.ImageSpec.of(training, low=0.0),
+        train=lambda spec: data.TrainBatches(training, config.batch, config.seed),
+        evaluations={"test": lambda spec: data.EvalBatches(test, config.batch)},
+    )
+
+
+def build(config, spec):
     """A number that leaves its target at the learning rate: after t updates the error is (t ·
     rate)²."""
 
@@ -328,17 +337,14 @@ def build(config):
         loss=lambda variables, batch, rng: train.Loss(Mean.of(-value(variables, batch))),
         optimizer=optax.sgd(config.learning_rate),
     )
-    training, test = (data.open_source("digits", split) for split in ("train", "test"))
     return cli.Experiment(
         learner=train.minimize(
             player, lambda v, batch: {"error": Mean.of(value(v, batch) ** 2, batch["mask"])}
         ),
-        train=data.TrainBatches(training, config.batch, config.seed),
-        test=data.EvalBatches(test, config.batch),
-        predict=lambda state, options, folder: {
-            "w": float(state["model"].variables["params"]["w"][0])
+        predict=lambda trained, options, folder: {
+            "w": float(trained.variables("model")["params"]["w"][0])
         },
-        best=("error", "min") if config.keep == 1 else None,
+        monitor=("test/error", "min") if config.keep == 1 else None,
     )
 
 
@@ -355,7 +361,7 @@ def leaving(capsys):
         status = 0
         try:
             presets = {"laptop": cli.Config(learning_rate=0.5, batch=256, keep=1)}
-            cli.main(build, presets, arguments=list(map(str, arguments)))
+            cli.main(load, build, presets, arguments=list(map(str, arguments)))
         except SystemExit as stop:
             status = stop.code
         return status, *capsys.readouterr()
@@ -380,7 +386,7 @@ def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_
         assert status == 0, err
         assert json.loads(out) == {
             "checkpoint step": step,
-            "error": pytest.approx((step * 0.5) ** 2),
+            "test/error": pytest.approx((step * 0.5) ** 2),
         }
         status, out, err = leaving("predict", *run, *flags, "--json")
         assert (
