@@ -24,3 +24,32 @@ from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import log
 from advdl.cli.settings import EncoderSettings, OptimizerSettings, SceneSettings
 from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share
+
+__all__ = [
+    "Config",
+    "Count",
+    "EncoderSettings",
+    "Experiment",
+    "GameConfig",
+    "Natural",
+    "NonNegative",
+    "OptimizerSettings",
+    "OtherRun",
+    "Positive",
+    "Predict",
+    "Range",
+    "Rate",
+    "SceneSettings",
+    "Share",
+    "TextConfig",
+    "at_least",
+    "log",
+    "main",
+    "parse_checkpoint",
+    "parse_choices",
+    "parse_factors",
+    "parse_names",
+    "parse_size",
+    "parse_units",
+    "run",
+]

@@ -19,3 +19,30 @@ from advdl.reports.sequences import CaptionReport, TranslationReport
 from advdl.reports.texts import LanguageReport
 from advdl.reports.trained import Trained
 from advdl.reports.transcripts import TOO_SHORT, TranscriptsReport
+
+__all__ = [
+    "CaptionReport",
+    "ComparisonReport",
+    "Curve",
+    "EditReport",
+    "ForecastReport",
+    "GAME_ALARMS",
+    "GeneratedReport",
+    "ImagesReport",
+    "LanguageReport",
+    "MasksReport",
+    "MemoryReport",
+    "ParityReport",
+    "PointsReport",
+    "PoseReport",
+    "RealImages",
+    "ReconstructionsReport",
+    "SentencesReport",
+    "TOO_SHORT",
+    "Trained",
+    "TranscriptsReport",
+    "TranslationReport",
+    "mask_baselines",
+    "mixture_report",
+    "predict_masks",
+]
