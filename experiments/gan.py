@@ -52,7 +52,7 @@ class Config(cli.GameConfig):
 LONG = Config(validation=0.0, evaluate_every=5000, save_every=5000, log_every=500)
 PRESETS = {
     "laptop": Config(steps=4000, batch=64, ema=0.998, evaluate_every=400, log_every=40),
-    # Not a paper's setting: 4,000 digits are few, so D sees them shifted, and labels are given to both.
+    # Of no paper: 4,000 digits are few, so D sees them shifted, and both networks are given labels.
     "mnist": Config(preset="mnist", data="mnist", conditional=True, augment="translation").but(
         steps=6000, batch=64, learning_rate=5e-4, schedule="cosine", ema=0.998
     ),
