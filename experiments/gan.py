@@ -10,8 +10,8 @@ equilibrium p_g = p_data, D = 1/2 and V = -log 4; D = 1/2 does not yet mean that
     python experiments/gan.py train --preset dcgan --data folder:PATH         # photographs
     python experiments/gan.py predict --count 2000 --compare
 
-Of 2,000 samples of digits a classifier recognizes 93 %, with each of three seeds; of real digits
-97 % and of a Gaussian fitted to each pixel 22 %. All recorded results: README.md.
+Of 2,000 samples after `--preset mnist` a classifier recognizes 81, 84 and 75 % (seeds 0, 1, 2), of
+real digits 81 %, of a Gaussian fitted to each pixel 0 %. All recorded results: README.md.
 """
 
 import functools
