@@ -245,9 +245,10 @@ def start():
 
 
 @pytest.fixture
-def verb(load, capsys):
+def verb(load, capsys, tmp_path, monkeypatch):
     """`verb("gan", "train", "--steps", 3)` -> (exit status, standard output, standard error), in
-    this process."""
+    this process, from a folder without runs: those of whoever runs the tests are not looked at."""
+    monkeypatch.chdir(tmp_path)
 
     def verb(name, *arguments):
         from advdl import cli
