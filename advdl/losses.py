@@ -228,7 +228,7 @@ ADVERSARIAL: dict[str, Adversarial] = {
 
 
 def adversarial(name: str, real_label: float = 1.0) -> Adversarial:
-    """The pair of this name in `ADVERSARIAL`, whose discriminator is told `real_label` of data.
+    """The pair of this name in `ADVERSARIAL`, with `real_label` as the label of data.
 
     Raises UserError for a label other than 1 where the discriminator's loss has no labels.
     """

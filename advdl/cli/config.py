@@ -1,4 +1,4 @@
-"""What every experiment is told, and which of it a resumed run may change."""
+"""The settings of every experiment, and which of it a resumed run may change."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping

@@ -36,7 +36,7 @@ class Experiment(NamedTuple):
     units: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so
       many a second are printed by `bench`, and of the first at most by `plan`.
     rules: sharding rules for a mesh, see `advdl.train.placement.on_mesh`.
-    alarms: what is told of when the metrics of training show it.
+    alarms: conditions on the metrics of training that are reported when they hold.
     ready: whether the players, as `warm_start` leaves them, are what `evaluate` measures; no run is
       read.
     statistics: `(measure, count)` where a state is evaluated and used with statistics that are

@@ -26,7 +26,7 @@ FEW = 16
 
 @dataclasses.dataclass(frozen=True)
 class Planning:
-    """What `plan` is told beside an experiment's settings."""
+    """Settings of `plan` beside those of an experiment."""
 
     topology: str = ""
     """Devices to plan for, one or more: v5e:16x16, a slice of that generation and shape, or cpu:8,

@@ -163,12 +163,7 @@ def build_classifier(config: Any, classes: int, shape: tuple[int, ...]) -> nn.Mo
             if not isinstance(network, resnet.ResNet) or network.shortcut is None:
                 raise UserError(f"--{name} is for residual networks, and {config.model} is none")
             network = network.clone(**{name: value})
-    try:
-        abstract(network, shape)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{config.model} does not take images of {shape[0]} by {shape[1]}: {error}"
-        ) from error
+    check_shape(config.model, network, shape)
     return network
 
 

@@ -74,7 +74,7 @@ class MixtureReport:
     are the experiment's.
 
     compared, games: the learners and their networks, by name; the verdict is on the first.
-    real_labels: what each discriminator is told of data. rows: how many samples are compared.
+    real_labels: the label of data for each discriminator. rows: how many samples are compared.
     """
 
     spec: data.MixtureSpec
