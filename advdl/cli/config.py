@@ -85,7 +85,7 @@ class Config:
     profile: str = ""
     """Number of steps to trace into RUN/profile, from the second one on, or START:COUNT."""
     watchdog: NonNegative = 1800.0
-    """Seconds without a finished step after which the run prints the stack of every thread and ends
+    """Seconds without a finished step after which the run writes the stack of every thread and ends
     (0: never)."""
     distributed: bool = False
     """Train in one of several processes that share RUN, the same command for each."""

@@ -256,5 +256,5 @@ class Session:
 
 
 def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """Zeros of this shape, born where its sharding says."""
+    """Zeros of this shape, laid out as its sharding says."""
     return jnp.zeros(shape.shape, shape.dtype, device=shape.sharding)
