@@ -79,7 +79,8 @@ def write_report(
     """Writes `folder`/report.html, a page without scripts that works from the disk; returns its
     path.
 
-    page: what it shows; of a list of sections alone, nothing stands above them. details: settings,
+    page: what it shows, the opening picture once; of a list of sections alone, nothing stands above
+    them. details: settings,
     versions and other figures, title -> name -> value, in a fold at the end that is closed at
     first. All text is escaped; pictures are linked relative to the page, so the folder can be moved
     as a whole.
@@ -87,8 +88,14 @@ def write_report(
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
-    sections = page.sections if isinstance(page, Page) else page
-    opening = _opening(folder, page) if isinstance(page, Page) else ""
+    sections, opening = page, ""
+    if isinstance(page, Page):
+        opening = _opening(folder, page)
+        shown = _source(folder, page.picture)
+        sections = [
+            one._replace(pictures=[p for p in one.pictures if _source(folder, p) != shown])
+            for one in page.sections
+        ]
     parts = [
         *(_section(folder, n, section) for n, section in enumerate(sections, 1)),
         _fold(details),
@@ -278,6 +285,10 @@ def _open(folder: pathlib.Path, picture: Picture) -> _Image:
         ) from None
     with Image.open(path) as image:
         return _Image(urllib.parse.quote(relative.as_posix()), image.size)
+
+
+def _source(folder: pathlib.Path, picture: str | os.PathLike[str] | Picture) -> str:
+    return _open(folder, picture if isinstance(picture, Picture) else Picture(picture)).source
 
 
 def _picture(folder: pathlib.Path, picture: Picture, attributes: str = "") -> str:

@@ -51,7 +51,8 @@ class Parsed(html.parser.HTMLParser):
 @pytest.fixture
 def folder(tmp_path):
     present.draw_grid(np.ones((1, 8, 8, 1)), tmp_path / "report" / "deep er" / "50 % #1.png")
-    present.draw_grid(np.zeros((2, 8, 8, 1)), tmp_path / "report" / "plain.png")
+    for name in ("plain.png", "opening.png"):
+        present.draw_grid(np.zeros((2, 8, 8, 1)), tmp_path / "report" / name)
     return tmp_path / "report"
 
 
@@ -70,7 +71,7 @@ def whole(text="text", count=3):
         *(Section(f"S{n}") for n in range(count - 2)),
     ]
     figures = [Figure(text, text, text, text), *FIGURES[1:]]
-    return Page(Picture("plain.png", text), figures, text, sections)
+    return Page(Picture("opening.png", text), figures, text, sections)
 
 
 def test_everything_given_is_on_the_page_in_order_and_escaped(folder):
@@ -95,6 +96,13 @@ def test_everything_given_is_on_the_page_in_order_and_escaped(folder):
         *(NASTY, "none", "–", "list", "1, 2.5", "empty", "–", "flag", "yes"),
     ]
     assert [image["alt"] for image in page.images] == [NASTY, "plain", NASTY]
+
+
+def test_the_opening_picture_is_shown_once(folder):
+    sections = [Section("A", "", ["plain.png", Picture(folder / "opening.png", "again")])]
+    page = Page("opening.png", FIGURES, "It works.", sections)
+    shown = Parsed(present.write_report(folder, "Title", page)).images
+    assert [image["src"] for image in shown] == ["opening.png", "plain.png"]
 
 
 def test_sections_alone_are_a_page(folder):
@@ -139,9 +147,9 @@ def test_pictures_are_linked_from_the_page_by_any_path(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     pictures = ["deep er/50 % #1.png", folder / "deep er" / "50 % #1.png", "report/plain.png"]
     sections = [Section("B", pictures=pictures)]
-    page = Parsed(present.write_report("report", "A", Page(pictures[0], [], "", sections)))
+    page = Parsed(present.write_report("report", "A", Page("opening.png", [], "", sections)))
     sources = [urllib.parse.unquote(image["src"]) for image in page.images]
-    assert sources == [*["deep er/50 % #1.png"] * 3, "plain.png"]
+    assert sources == ["opening.png", *["deep er/50 % #1.png"] * 2, "plain.png"]
     assert all("#" not in image["src"] and " " not in image["src"] for image in page.images)
     assert [a["href"] for a in page.with_tag("a")[1:]] == [image["src"] for image in page.images]
     assert (page.images[3]["width"], page.images[3]["height"]) == ("108", "56")
