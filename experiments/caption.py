@@ -40,6 +40,9 @@ class Config(cli.TextConfig):
     """Layer whose maps are read (default: the last; for attention the last of at least 4 by 4)."""
     init: str = ""
     """File of the encoder's weights to start from, .safetensors or .pth."""
+    pretrain: cli.Natural = 0
+    """Number of updates in which the encoder first learns to classify single digits, as that of the
+    paper had learned ImageNet."""
     encoder_rate: cli.NonNegative = 1.0
     """Factor on the learning rate of the encoder; 0 leaves it as it is, its statistics too."""
     attention: bool = False
@@ -86,8 +89,8 @@ class Predict(cli.Predict):
 def load(config: Config) -> data.Splits:
     if config.stochastic and not config.attention:
         raise UserError("--stochastic is a penalty on looks; give --attention too")
-    if config.encoder_rate == 0 and not config.init:
-        raise UserError("--encoder-rate 0 is for an encoder that has learned; give --init FILE")
+    if config.encoder_rate == 0 and not (config.init or config.pretrain):
+        raise UserError("--encoder-rate 0 is for an encoder that has learned; give --init FILE or --pretrain")
     normalize = data.scaled(models.encoder(config.encoder, config.width).pixels)
     opened = functools.cache(lambda part: data.open_captions(config.data, part, config.image_size))
 
@@ -135,6 +138,9 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         nats = Mean.of(error, counted * mask[:, None, None])
         return {"nats_per_word": nats, "exact_match": Mean.of(right, mask)}
 
+    scenes = f"{config.data}:{data.captions.DIAMETER}"
+    digits = weights.digits_start(network, config.pretrain, scenes, config.seed)
+    start = weights.encoder_start(config.init, network, spec.shape) or digits
     rule = config.rule(train.decayed(config.scheduled(), 0.5, config.halve_every))
     rule = train.scaled(rule, config.encoder_rate, weights.encoder_mask(network))
     player = config.player(train.initial(network, "image", "caption"), loss, rule)
@@ -148,7 +154,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         report,
         report.predict,
         monitor=("val/nats_per_word", "min"),
-        warm_start=weights.encoder_start(config.init, network, spec.shape),
+        warm_start=start,
         baselines=report.baselines,
         units=lambda batch: {"tokens": (batch["caption_length"] - 1).sum()},
     )

@@ -43,6 +43,7 @@ from advdl.models.gradcam import last_maps
 from advdl.models.seq2seq import Memory
 from advdl.models.variant import Variant, abstract, check_shape, tokens
 from advdl.nn import LSTM, Additive, Dense, Dropout
+from advdl.nn.pixels import Pixels
 
 Carry = tuple[Memory, Any]
 
@@ -89,6 +90,11 @@ class Captioner(nn.Module):
             self.of_context = dense(self.embedding)
         else:
             self.picture = dense(self.embedding)
+
+    @property
+    def pixels(self) -> Pixels:
+        """The numbers that images have for the encoder."""
+        return self.encoder.pixels
 
     @property
     def published_backbone(self) -> Backbone:

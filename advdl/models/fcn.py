@@ -201,7 +201,8 @@ class FCNResNet(nn.Module):
             kept = {name: module for name, module in learned.items() if name != "classify"}
             return {**own, "backbone": kept}
 
-        network = resnet.ResNet(self.blocks, resnet.Bottleneck, stride_on="3x3")
+        width = round(64 * self.width)
+        network = resnet.ResNet(self.blocks, resnet.Bottleneck, width=width, stride_on="3x3")
         return Backbone(network, place, lambda path: path[0] == "backbone", network)
 
 

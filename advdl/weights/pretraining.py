@@ -1,5 +1,8 @@
 """An encoder for scenes of digits that has learned single digits, where published networks had
-learned ImageNet."""
+learned ImageNet.
+
+Axes: S classifiers of one network, B batch, K classes.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +15,7 @@ import optax
 from advdl import data, losses, train
 from advdl.errors import UserError
 from advdl.metrics import Mean
-from advdl.models import vgg
+from advdl.models import abstract, check_shape, vgg
 from advdl.weights.backbone import place_backbone
 
 BATCH = 64
@@ -26,15 +29,12 @@ def digits_start(
     digits in so many updates, as `cli.Experiment` takes it; nothing for none.
 
     scenes: the data set, whose digits have the same diameter. Raises UserError for another one, and
-    for a network that does not begin as VGG-16.
+    for a network that does not begin as a classifier.
     """
     kind, _, diameter = scenes.partition(":")
-    declared = getattr(network, "published_backbone", None)
-    if updates and (
-        kind != "digit_scenes" or declared is None or not isinstance(declared.classifier, vgg.VGG)
-    ):
+    if updates and (kind != "digit_scenes" or not hasattr(network, "published_backbone")):
         raise UserError(
-            "--pretrain is for digit_scenes and networks that begin as VGG-16, without --backbone"
+            "--pretrain is for digit_scenes, and networks that begin as VGG-16 or another classifier"
         )
 
     def start(variables):
@@ -51,28 +51,30 @@ def digits_start(
 def learn_digits(
     network: nn.Module, updates: int, diameter: int = 28, seed: int = 0
 ) -> tuple[train.Variables, float]:
-    """(variables of the VGG-16 that a network begins as, after so many updates on single digits;
-    accuracy on held-out ones). Every stage has a classifier of its own."""
+    """(variables of the classifier that a network begins as, after so many updates on single
+    digits; accuracy on held-out ones). Of VGG-16 every stage has a classifier of its own."""
     training, held_out = (data.single_digits(split, diameter) for split in ("train", "test"))
+    encoder = _classifier(network, len(training.label_names))
+    check_shape(type(encoder).__name__, encoder, training.image_shape)
+    normalized = "batch_stats" in abstract(encoder, training.image_shape)
     own: Any = network
-    norm = getattr(own, "norm", None)
-    encoder = vgg.Probed(len(training.label_names), norm, own.width, own.dtype)
     as_float = data.scaled(own.pixels)
 
     def loss(variables, batch, rng):
-        logits_SBK, new = train.training(encoder, variables, batch["image"])
-        error_B = losses.cross_entropy(logits_SBK, batch["label"][None]).sum(0)
+        rngs = {"dropout": rng("dropout")}
+        found, new = train.training(encoder, variables, batch["image"], rngs=rngs)
+        error_B = losses.cross_entropy(_logits(found), batch["label"][None]).sum(0)
         return train.Loss(Mean.of(error_B), {}, new)
 
     def evaluate(variables, batch):
-        logits_BK = jnp.asarray(encoder.apply(variables, batch["image"], train=False)[-1])
+        logits_BK = _logits(encoder.apply(variables, batch["image"], train=False))[-1]
         right_B = (logits_BK.argmax(-1) == batch["label"]).astype(jnp.float32)
         return {"accuracy": Mean.of(right_B, batch["mask"])}
 
     def init(key, batch):
         return encoder.init(key, batch["image"], train=False)
 
-    rate = train.schedule("cosine", 1e-3 if norm is None else 3e-3, updates, 20)
+    rate = train.schedule("cosine", 3e-3 if normalized else 1e-3, updates, 20)
     learner = train.minimize(train.Player(init, loss, optax.adam(rate)), evaluate)
     batches, key = data.TrainBatches(training, BATCH, seed, as_float), jax.random.key(seed)
     placed = train.place("jit", "")(learner)
@@ -81,3 +83,17 @@ def learn_digits(
         state, _ = placed.step(state, placed.put(batches(t)), key)
     figures = train.evaluate(placed, state, data.EvalBatches(held_out, BATCH, as_float))
     return jax.device_get(state["model"].variables), float(figures["accuracy"])
+
+
+def _classifier(network: Any, classes: int) -> nn.Module:
+    """A classifier of small images with the convolutions that a network begins with."""
+    declared = network.published_backbone.classifier
+    if isinstance(declared, vgg.VGG):
+        own = network if hasattr(network, "width") else declared
+        return vgg.Probed(classes, getattr(own, "norm", None), own.width, network.dtype)
+    return declared.clone(num_classes=classes, dtype=network.dtype)
+
+
+def _logits(found: Any) -> jax.Array:
+    """(S, B, K), of `vgg.Probed` or of a classifier, which also gives its intermediates."""
+    return found[0][None] if isinstance(found, tuple) else found
