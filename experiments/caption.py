@@ -90,7 +90,10 @@ def load(config: Config) -> data.Splits:
     if config.stochastic and not config.attention:
         raise UserError("--stochastic is a penalty on looks; give --attention too")
     if config.encoder_rate == 0 and not (config.init or config.pretrain):
-        raise UserError("--encoder-rate 0 is for an encoder that has learned; give --init FILE or --pretrain")
+        learned = "an encoder that has learned; give --init FILE or --pretrain"
+        raise UserError(f"--encoder-rate 0 is for {learned}")
+    if config.init and config.pretrain:
+        raise UserError("--pretrain is for an encoder without --init; leave one of them out")
     normalize = data.scaled(models.encoder(config.encoder, config.width).pixels)
     opened = functools.cache(lambda part: data.open_captions(config.data, part, config.image_size))
 
@@ -138,7 +141,7 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         nats = Mean.of(error, counted * mask[:, None, None])
         return {"nats_per_word": nats, "exact_match": Mean.of(right, mask)}
 
-    scenes = f"{config.data}:{data.captions.DIAMETER}"
+    scenes = f"{config.data}:{data.COUNTER_DIAMETER}"
     digits = weights.digits_start(network, config.pretrain, scenes, config.seed)
     start = weights.encoder_start(config.init, network, spec.shape) or digits
     rule = config.rule(train.decayed(config.scheduled(), 0.5, config.halve_every))

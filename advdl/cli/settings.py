@@ -48,7 +48,7 @@ class EncoderSettings(OptimizerSettings):
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
     pretrain: Natural = 0
-    """Number of updates in which the layers of VGG-16 first learn to classify single digits;
+    """Number of updates in which the encoder (of VGG-16, or a ResNet) first learns single digits;
     published networks started from ImageNet's."""
     encoder_rate: NonNegative = 1.0
     """Factor on the learning rate of the layers that --backbone or --pretrain gives."""

@@ -20,6 +20,7 @@ from advdl.data.batches import (
     prefetch,
 )
 from advdl.data.captions import (
+    COUNTER_DIAMETER,
     CaptionedImages,
     CaptionSource,
     CaptionSpec,
@@ -123,6 +124,7 @@ __all__ = [
     "BUILT_IN",
     "BucketBatches",
     "BucketEvalBatches",
+    "COUNTER_DIAMETER",
     "CaptionSource",
     "CaptionSpec",
     "CaptionedImages",

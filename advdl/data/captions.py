@@ -31,7 +31,7 @@ NUMERALS = tuple(
     for word in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 )
 COUNTS = {"train": 12_000, "val": 500, "test": 1000}
-SIZE, DIAMETER = 64, 24
+SIZE, COUNTER_DIAMETER = 64, 24
 
 
 class CaptionedImages(NamedTuple):
@@ -197,7 +197,7 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> C
         image = ground(rng, (size, size))
         chosen = rng.integers(len(own), size=2)
         relation = rng.choice(["", "left of", "above"], p=[0.2, 0.4, 0.4])
-        radius = rng.uniform(0.44, 0.56, 2) * DIAMETER
+        radius = rng.uniform(0.44, 0.56, 2) * COUNTER_DIAMETER
         for picture, (middle, r) in zip(chosen, _places(rng, size, radius, relation), strict=False):
             draw_counter(
                 image, middle, r, pictures[picture], rng.uniform(190, 250), rng.uniform(0, 40)

@@ -34,7 +34,7 @@ def digits_start(
     kind, _, diameter = scenes.partition(":")
     if updates and (kind != "digit_scenes" or not hasattr(network, "published_backbone")):
         raise UserError(
-            "--pretrain is for digit_scenes, and networks that begin as VGG-16 or another classifier"
+            "--pretrain is for digit_scenes, and networks that begin as a classifier does"
         )
 
     def start(variables):

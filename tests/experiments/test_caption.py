@@ -212,6 +212,7 @@ def test_a_frozen_encoder_is_the_files_after_training(load, opened, photographs,
         (["--stochastic", 1, "--no-attention"], "give --attention too"),
         (["--encoder-rate", 0], "give --init FILE"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--init", "nowhere.safetensors", "--pretrain", 1], "leave one of them out"),
         (["--dropout", 1], "--dropout is 1"),
     ],
 )
