@@ -18,7 +18,8 @@ from typing import Literal
 
 import tyro
 
-from advdl import cli, data, losses, metrics, models, reports, train
+from advdl import cli, data, losses, metrics, models, reports, train, weights
+from advdl.errors import UserError
 from advdl.metrics import Confusion, Mean
 
 
@@ -34,8 +35,13 @@ class Config(cli.Config):
     """Number of lengths to pad to; the step is compiled once for each."""
     least: cli.Count = 1
     """Number of times that a word must occur in the training part to be known."""
+    texts: cli.Natural = 0
+    """Number of texts to train on, drawn by the seed (0: all of the training part)."""
     embedding: cli.Count = 32
     """Size of the embedding of a word."""
+    vectors: str = ""
+    """File of word vectors in GloVe's text form that embeddings start from, of --embedding
+    numbers."""
     features: cli.Count = 32
     """Number of units of each direction."""
     layers: cli.Count = 1
@@ -81,14 +87,24 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    texts = functools.cache(lambda: data.open_sentences(config.data, config.data_dir, config.seed))
+    @functools.cache
+    def texts():
+        found = data.open_sentences(config.data, config.data_dir, config.seed)
+        return found.fewer(config.texts, config.seed) if config.texts else found
+
+    def spec():
+        size = weights.vector_size(config.vectors) if config.vectors else config.embedding
+        if size != config.embedding:
+            given = f"{config.vectors} has vectors of {size} numbers"
+            raise UserError(f"{given}, not {config.embedding}; give --embedding {size}")
+        return texts().spec(config.least, config.longest)
 
     def batches(part, spec):
         if part == "train":
             cli.log(texts().summary(spec))
         return texts().batches(part, spec, config.buckets, config.batch, config.seed)
 
-    return data.Splits.of(lambda: texts().spec(config.least, config.longest), batches)
+    return data.Splits.of(spec, batches)
 
 
 def build(config: Config, spec: data.SentenceSpec) -> cli.Experiment:
@@ -120,6 +136,7 @@ def build(config: Config, spec: data.SentenceSpec) -> cli.Experiment:
         report=report,
         predict=report.predict,
         monitor=("val/accuracy", "max"),
+        warm_start=weights.vectors_start(config.vectors, spec.text.tokens, "table"),
         baselines=report.baselines,
         units=lambda batch: {"tokens": batch["token_length"].sum()},
     )

@@ -4,7 +4,7 @@ order."""
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -63,6 +63,18 @@ class TextSplits(NamedTuple):
     val: LabeledTexts
     test: LabeledTexts
     blank: int = 0
+
+    def fewer(self, count: int, seed: int = 0) -> Self:
+        """The same with `count` training texts, drawn by the seed: those for a smaller count are
+        among them. Raises UserError for more than there are, and where a class would have none."""
+        texts, label = self.train
+        if count > len(texts):
+            raise UserError(f"there are {len(texts)} texts to train on, fewer than {count}")
+        order = np.random.default_rng([seed, 0x66657772]).permutation(len(texts))
+        rows = np.sort(order[:count])
+        if len(np.unique(label[rows])) < len(self.label_names):
+            raise UserError(f"{count} texts to train on leave a class without any; take more")
+        return self._replace(train=LabeledTexts(tuple(texts[row] for row in rows), label[rows]))
 
     def spec(self, least: int, longest: int) -> SentenceSpec:
         """What a network must know of them, in words in lower case. least: number of times that a

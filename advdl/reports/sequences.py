@@ -59,16 +59,19 @@ class TranslationReport:
             "the source as it is": said,
             "the commonest sentence": [often] * len(said),
         }
-        found, signature = {}, ""
+        found, signatures = {}, {}
         for name, texts in answers.items():
-            score, signature = metrics.corpus_bleu(texts, wanted)
-            found[name] = {"bleu": score, "exact_match": metrics.exact_match(texts, wanted)}
+            bleu, signatures["BLEU"] = metrics.corpus_bleu(texts, wanted)
+            chrf, signatures["chrF"] = metrics.corpus_chrf(texts, wanted)
+            right = metrics.exact_match(texts, wanted)
+            found[name] = {"bleu": bleu, "chrf": chrf, "exact_match": right}
         best, trivial = found[title], best_of(found, "bleu", list(found)[2:])
         sentence = (
             f"{best['exact_match']:.1%} of {len(said)} test sentences are translated to the last"
             f" word. BLEU is {best['bleu']:.1f}, and that of the best trivial answer,"
             f" {trivial}, {found[trivial]['bleu']:.1f}."
         )
+        signature = ", ".join(f"{name}: {text}" for name, text in signatures.items())
         verdict = {"verdict": sentence, **found, "signature": signature}
         trained.run.write("verdict.json", verdict | {"left_out": learned.left_out})
         shown = "\n\n".join(
@@ -82,7 +85,7 @@ class TranslationReport:
         }
         exact = {"fed its own words": "val/exact_match"}
         sections = [
-            present.Section("Scores", f"On the part test. {signature}", [], found),
+            present.Section("Scores", f"On the part test. {signature}.", [], found),
             present.Section("Test sentences", shown),
             learning_section(
                 trained,

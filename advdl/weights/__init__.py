@@ -13,6 +13,7 @@ from advdl.weights.files import check, read, write
 from advdl.weights.load import Report, export, load, start_from
 from advdl.weights.names import Entry, entries, styles
 from advdl.weights.pretraining import digits_start, learn_digits
+from advdl.weights.vectors import read_vectors, vector_size, vectors_start
 
 __all__ = [
     "Entry",
@@ -32,7 +33,10 @@ __all__ = [
     "open_features",
     "place_backbone",
     "read",
+    "read_vectors",
     "styles",
     "start_from",
+    "vector_size",
+    "vectors_start",
     "write",
 ]

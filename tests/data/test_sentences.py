@@ -50,6 +50,25 @@ def test_parts_of_files_hold_every_text_once_and_equal_texts_together(tmp_path):
     )
 
 
+def test_fewer_training_texts_are_drawn_with_their_labels_and_nothing_else_changes(tmp_path):
+    found = data.open_sentences(
+        write(tmp_path, pos=numbered("good", 60), neg=numbered("bad", 40)), seed=3
+    )
+    small, large = (found.fewer(count, 3) for count in (10, 50))
+    for some, count in ((small, 10), (large, 50)):
+        assert len(set(some.train.texts)) == len(some.train.label) == count
+        assert set(some.train.texts) <= set(found.train.texts)
+        pairs = zip(*some.train, strict=True)
+        assert all(text.startswith("good") == bool(label) for text, label in pairs)
+        assert (some.val, some.test) == (found.val, found.test)
+    assert set(small.train.texts) < set(large.train.texts)
+    assert set(found.fewer(10, 4).train.texts) != set(small.train.texts)
+    assert sum(large.train.label) not in (0, 50)  # drawn, not the first
+    for count, told in ((1000, "80 texts to train on, fewer than 1000"), (1, "without any")):
+        with pytest.raises(UserError, match=told):
+            found.fewer(count)
+
+
 def test_folders_with_parts_of_their_own_keep_them(tmp_path):
     for part, count in (("train", 20), ("test", 3)):
         for name in ("neg", "pos"):

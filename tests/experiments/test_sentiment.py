@@ -154,6 +154,8 @@ def test_what_cannot_be_asked_is_told_in_one_line(verb, finished, tmp_path):
         (["--data", "folder:/nowhere"], "no folder /nowhere"),
         (["--dropout", 1], "--dropout is 1"),
         (["--longest", 0], "--longest is 0"),
+        (["--texts", 5000], "texts to train on, fewer than 5000"),
+        (["--vectors", "nowhere.txt"], "cannot read nowhere.txt"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -299,6 +300,26 @@ def test_bleu_of_translations_comes_with_its_signature():
     ] == pytest.approx(100)
 
 
+def test_chrf_is_the_papers_f_score_of_characters():
+    """Of two sentences, from the counts of both; spaces are no characters. Precision and recall
+    are means over the lengths of n-grams (section 2)."""
+    pairs = [("the cats sat", "the cat sat"), ("on mats there", "on the mats")]
+    found = []
+    for n in range(1, 7):
+        grams = [
+            [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in each]
+            for each in [[text.replace(" ", "") for text in pair] for pair in pairs]
+        ]
+        common = sum((own & other).total() for own, other in grams)
+        found.append([common / sum(g[side].total() for g in grams) for side in (0, 1)])
+    precision, recall = np.mean(found, axis=0)
+    wanted = 100 * 5 * precision * recall / (4 * precision + recall)
+    score, signature = metrics.corpus_chrf(*(list(side) for side in zip(*pairs, strict=True)))
+    assert score == pytest.approx(wanted) and 50 < score < 100
+    assert "nc:6" in signature and "nw:0" in signature and "version:" in signature
+    assert metrics.corpus_chrf(["ein Satz"], ["ein Satz"])[0] == pytest.approx(100)
+
+
 def test_word_error_rate_counts_over_the_corpus():
     """One substitution and one deletion of 4 words, nothing of 1: 2 of 5."""
     assert metrics.word_error_rate(["a b c d", "e"], ["a x c", "e"]) == pytest.approx(2 / 5)
@@ -313,7 +334,11 @@ def test_words_said_into_silence_are_insertions():
 
 @pytest.mark.parametrize(
     ("library", "measure"),
-    [("sacrebleu.metrics.bleu", metrics.corpus_bleu), ("jiwer", metrics.word_error_rate)],
+    [
+        ("sacrebleu.metrics.bleu", metrics.corpus_bleu),
+        ("sacrebleu.metrics.chrf", metrics.corpus_chrf),
+        ("jiwer", metrics.word_error_rate),
+    ],
 )
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, measure):
     monkeypatch.setitem(sys.modules, library, None)

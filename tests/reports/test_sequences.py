@@ -61,7 +61,7 @@ def translated(tmp_path, monkeypatch):
 def test_translations_are_scored_beside_trivial_answers(translated):
     page = reports.TranslationReport(translated.spec, paper="28.3, there")(translated)
     found = json.loads((translated.run.folder / "verdict.json").read_text())
-    assert found["beam of 5"] == {"bleu": pytest.approx(100), "exact_match": 1}
+    assert found["beam of 5"] == {"bleu": pytest.approx(100), "chrf": 100, "exact_match": 1}
     assert found["greedy"]["exact_match"] == pytest.approx(1 / 3) and found["greedy"]["bleu"] < 90
     wanted = [target for _, target in PAIRS["test"]]
     for name, texts in {
@@ -69,6 +69,7 @@ def test_translations_are_scored_beside_trivial_answers(translated):
         "the commonest sentence": ["a b c d"] * 3,
     }.items():
         assert found[name]["bleu"] == pytest.approx(metrics.corpus_bleu(texts, wanted)[0])
+        assert found[name]["chrf"] == pytest.approx(metrics.corpus_chrf(texts, wanted)[0])
     assert "version:" in found["signature"] and found["left_out"] == 0
     assert found["verdict"] == page.sentence and "100.0% of 3 test sentences" in page.sentence
     assert page.figures[0].paper == "28.3, there" and "commonest" in page.figures[0].baseline
