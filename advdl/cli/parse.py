@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import tyro
 
 from advdl.cli.config import NOT_STORED, Config, flag
-from advdl.errors import UserError, nearest
+from advdl.errors import UserError, as_user_error, nearest
+from advdl.reading import convert
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -116,16 +117,9 @@ def defaults(
         )
     if stored is None or preset is not None:
         return presets[preset or "laptop"]
-    kind = type(presets["laptop"])
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(stored) - fields):
-        raise UserError(
-            f"the run's config.json has settings that {kind.__module__} does not know:"
-            f" {', '.join(unknown)}"
-        )
-    return dataclasses.replace(
-        kind(**stored), **{name: getattr(presets["laptop"], name) for name in NOT_STORED}
-    )
+    with as_user_error("restore the run's config.json or give another --run"):
+        found = convert(type(presets["laptop"]), stored, "config")
+    return found.but(**{name: getattr(presets["laptop"], name) for name in NOT_STORED})
 
 
 def _one_line(box: str) -> str:

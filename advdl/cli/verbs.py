@@ -59,7 +59,7 @@ def run_train(session: Session) -> Mapping[str, Any]:
         draw(0, state)
     with checkpoints, train.Log(run, step) as write, Progress(step, config.steps) as progress:
         watch = train.Watch(experiment.alarms)
-        watch.over(present.read_metrics(run.folder / "metrics.jsonl") if step else ())
+        watch.over(train.read_metrics(run.folder / "metrics.jsonl") if step else ())
 
         def log_figures(step: int, figures: Mapping[str, float]) -> None:
             write(step, figures)
@@ -191,7 +191,7 @@ def _summary(
 ) -> dict[str, Any]:
     seconds = sum(
         line.get("train/seconds", 0.0)
-        for line in present.read_metrics(session.run.folder / "metrics.jsonl")
+        for line in train.read_metrics(session.run.folder / "metrics.jsonl")
     )
     return {
         "experiment": session.name,

@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from advdl.errors import UserError
+from advdl.reading import read_bytes
 
 RATES = (1_000, 768_000)  # what a file may have; others are damage
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -31,14 +32,9 @@ def read_wav(path: str | pathlib.Path, rate: int) -> tuple[np.ndarray, int]:
     or 32 bits, or floats; channels are averaged, and another rate is resampled. Raises UserError,
     with the path, for a file that cannot be read, is not such a WAV, is truncated, or has no
     samples."""
-    path = pathlib.Path(path).expanduser()
     if rate < 1:
         raise UserError(f"a rate of {rate} Hz; expected a positive one, such as 16000")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    samples, original = _parse(content, path)
+    samples, original = _parse(read_bytes(path), path)
     if rate != original:
         from scipy.signal import resample_poly  # here, since it takes most of a second
 
@@ -136,7 +132,7 @@ def _tone(time: np.ndarray, frequency: float, level: float, rng: np.random.Gener
     )
 
 
-def _parse(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, int]:
+def _parse(content: bytes, path: str | pathlib.Path) -> tuple[np.ndarray, int]:
     """Samples (N,) float64 in [-1, 1] and rate of a RIFF WAVE file: a header, then parts with a
     name and a size each."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -20,10 +20,10 @@ from advdl.data.scenes import draw_counter, grainy, ground
 from advdl.data.sequences import pad
 from advdl.data.source import ArraySource, Source, SourceWrapper, in_memory
 from advdl.data.spec import Spec
-from advdl.data.text import read_json
 from advdl.data.views import View, cover
 from advdl.data.vocabulary import BEGIN, END, TextSpec
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, is_file, is_folder, read_json
 
 PARTS = ("train", "val", "test")
 NUMERALS = tuple(
@@ -137,7 +137,7 @@ class ImageFiles(Source):
 def caption_parts(name: str) -> tuple[str, ...]:
     """The parts that there are of the data called so; nothing is read."""
     kind, _, rest = name.partition(":")
-    there = kind != "folder" or (pathlib.Path(rest).expanduser() / "captions_test.json").exists()
+    there = kind != "folder" or is_file(expand(rest) / "captions_test.json")
     return PARTS if there else PARTS[:2]
 
 
@@ -153,8 +153,7 @@ def open_captions(name: str, part: str, size: int = 0) -> CaptionedImages:
     """
     kind, _, rest = name.partition(":")
     if kind == "folder" and rest:
-        root = pathlib.Path(rest).expanduser()
-        if not root.is_dir():
+        if not is_folder(root := expand(rest)):
             raise UserError(
                 f"no folder {root}; expected {root}/captions_train.json and {root}/train/*.jpg, the"
                 " same of val"
@@ -235,9 +234,9 @@ def _places(
 def _folder(root: pathlib.Path, part: str, size: int) -> CaptionedImages:
     file, folder = root / f"captions_{part}.json", root / part
     captions = read_captions(file)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"no folder {folder}; expected the images that {file} names in it")
-    there = {pathlib.Path(path).name: path for path in image_files(folder, root.resolve())}
+    there = {pathlib.Path(path).name: path for path in image_files(folder, root)}
     for name in captions:
         if name not in there:
             raise UserError(
@@ -260,29 +259,17 @@ def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
     Raises UserError where it is something else, an annotation is of no image, or an image has no
     caption.
     """
-    content = read_json(file)
-    content = content if isinstance(content, dict) else {}
-    images, annotations = content.get("images"), content.get("annotations")
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise UserError(
-            f"{file} is not captions as COCO has them; expected an object with the lists images and"
-            " annotations"
-        )
-    keys, named = (
-        [_entry(file, "images", n, image, name) for n, image in enumerate(images)]
-        for name in ("id", "file_name")
-    )
-    names = dict(zip(keys, named, strict=True))
+    content = read_json(file, _Captions)
+    images, annotations = content["images"], content["annotations"]
+    names = {image["id"]: image["file_name"] for image in images}
     if len(names) < len(images) or len(set(names.values())) < len(images):
         raise UserError(f"{file} has an image twice, by its id or its file_name; remove one")
     found: dict[Any, list[str]] = {key: [] for key in names}
     for n, annotation in enumerate(annotations):
-        key, caption = (
-            _entry(file, "annotations", n, annotation, name) for name in ("image_id", "caption")
-        )
+        key, caption = annotation["image_id"], annotation["caption"]
         if key not in found:
             raise UserError(
-                f"{file}: annotation {n + 1} is of image {key!r}, which is not among its images;"
+                f"{file}: annotations[{n}] is of image {key!r}, which is not among its images;"
                 " mend or remove it"
             )
         if caption := " ".join(caption.split()):
@@ -295,16 +282,16 @@ def read_captions(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return {names[key]: tuple(own) for key, own in found.items()}
 
 
-def _entry(file: pathlib.Path, part: str, number: int, entry: Any, name: str) -> Any:
-    """One value of an entry of a list."""
-    kinds = {"id": int | str, "image_id": int | str, "file_name": str, "caption": str}
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if not isinstance(value, kinds[name]):
-        raise UserError(
-            f"{file}: entry {number + 1} of {part} has no {name} that is {_KIND[kinds[name]]}; mend"
-            " or remove it"
-        )
-    return value
+class _Image(TypedDict):
+    id: int | str
+    file_name: str
 
 
-_KIND = {str: "a text", int | str: "a number or a text"}
+class _Caption(TypedDict):
+    image_id: int | str
+    caption: str
+
+
+class _Captions(TypedDict):
+    images: list[_Image]
+    annotations: list[_Caption]

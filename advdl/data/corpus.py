@@ -3,7 +3,6 @@
 Axes: N tokens of a text, B streams that are read side by side, T tokens of a window.
 """
 
-import pathlib
 import re
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -17,6 +16,7 @@ from advdl.data.text import read_lines
 from advdl.data.transforms import Batch
 from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, files, is_file, is_folder
 
 
 class Corpus(NamedTuple):
@@ -49,21 +49,21 @@ def open_text(spec: str) -> Corpus:
     if kind != "folder" or not rest:
         known = ["pydoc", "folder:PATH"]
         raise UserError(f"no text {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
-    path = pathlib.Path(rest).expanduser()
+    path = expand(rest)
 
     def read(file):
         return "\n".join(read_lines(file)) + "\n"
 
     parts = [path / f"{name}.txt" for name in ("train", "valid", "test")]
-    if path.is_dir() and all(file.is_file() for file in parts):
+    if all(map(is_file, parts)):
         return Corpus(path.name, *map(read, parts))
-    files = [path] if path.is_file() else sorted(path.glob("*.txt"))
-    if not files:
+    found = [path] if not is_folder(path) else files(path, [".txt"])
+    if not found:
         raise UserError(
             f"{path} is no text file and has no *.txt; expected one or more, or train.txt,"
             " valid.txt and test.txt"
         )
-    return Corpus(path.stem, *_parted("".join(map(read, files)), str(path)))
+    return Corpus(path.stem, *_parted("".join(map(read, found)), str(path)))
 
 
 def _reference() -> str:

@@ -4,29 +4,26 @@ Photographs come gray, with transparency, in CMYK, in 16 bits and rotated; all b
 C), C 1 (gray) or 3 (RGB).
 """
 
+import contextlib
 import io
 import pathlib
-import struct
+import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from advdl.data.views import View, cover, random_resized_crop
 from advdl.errors import UserError
+from advdl.reading import open_file
 
-MOST_PIXELS = 2**27  # an image that claims more is refused before it is decoded
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""What is read, whatever a file is called: Pillow would hand PostScript to another program."""
+MOST_PIXELS = 2**27
+"""An image that claims more is refused before it is decoded; so many are decoded at a time, over
+all threads."""
 GRAY = ("1", "L", "I;16", "I")  # modes of which a set is gray unless told otherwise
-BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    KeyError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def decode(
@@ -89,7 +86,7 @@ def decoding_speed(size: int = 224, seconds: float = 2.0) -> dict[str, float]:
     files, view = [photograph(rng) for _ in range(8)], random_resized_crop(size)
 
     def plain(file: bytes, u: np.ndarray) -> np.ndarray:
-        with Image.open(io.BytesIO(file)) as image:
+        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             top, left, height, width = view.box(image.height, image.width, u)
             part = image.convert("RGB").crop((left, top, left + width, top + height))
             return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
@@ -188,19 +185,41 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def opened(file: pathlib.Path | bytes, name: str, look):
-    """`look(image)` of a Pillow image. Raises UserError, which calls the file `name`, where
-    anything is wrong."""
+    """`look(image)` of a Pillow image of one of `FORMATS`, of several frames the first. Raises
+    UserError, which calls the file `name`, where anything is wrong."""
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with (
+            io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as content,
+            Image.open(content, formats=FORMATS) as image,
+        ):
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(
                     f"{name} claims {image.width} by {image.height} pixels; over {MOST_PIXELS} are"
                     " refused"
                 )
-            return look(image)
-    except FileNotFoundError:
-        raise UserError(f"no file {name}") from None
-    except BROKEN as error:
-        raise UserError(
-            f"{name} does not decode as an image ({error}); mend or remove it"
-        ) from error
+            with _decoding(image.width * image.height):
+                return look(image)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # damage leads a decoder to any of them
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        why = f"expected {', '.join(FORMATS)}" if unknown else error
+        raise UserError(f"{name} does not decode as an image ({why}); mend or remove it") from error
+
+
+@contextlib.contextmanager
+def _decoding(pixels: int) -> Iterator[None]:
+    """Waits until there is room for so many pixels among those that are being decoded."""
+    global _left
+    with _room:
+        _room.wait_for(lambda: _left >= pixels)
+        _left -= pixels
+    try:
+        yield
+    finally:
+        with _room:
+            _left += pixels
+            _room.notify_all()
+
+
+_room, _left = threading.Condition(), MOST_PIXELS

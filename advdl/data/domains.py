@@ -5,7 +5,6 @@ Axes: B batch, N examples, H height, W width, C channels, F factors, D dimension
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -20,6 +19,7 @@ from advdl.data.source import ArraySource, Source
 from advdl.data.spec import Spec
 from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, is_folder
 
 FACTORS = ("hue", "size", "height")
 COUNTS = {"train": 4000, "test": 500}
@@ -157,7 +157,7 @@ def open_domains(
         return bags_shoes(split, int(rest or 16))
     if kind == "modes":
         return modes(split)
-    if kind == "folder" and rest and not (pathlib.Path(rest).expanduser() / "train").is_dir():
+    if kind == "folder" and rest and not is_folder(expand(rest) / "train"):
         source, held_out = open_source(spec, ".", data_dir, image_size), 10
     else:
         source, held_out = open_source(spec, split, data_dir, image_size), 0

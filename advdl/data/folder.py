@@ -1,6 +1,5 @@
 """A person's own pictures: `PATH/split/class/*.png|jpg|jpeg`."""
 
-import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from advdl.data.decode import decode_view, natural_shape
 from advdl.data.source import Source
 from advdl.data.views import View, chosen, cover
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, files, folders, is_folder
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 CHUNK = 4096  # files that wait for their check at a time
@@ -39,20 +39,18 @@ class FolderSource(Source):
         view: View | None = None,
         skip_broken: bool = False,
     ):
-        root = pathlib.Path(path).expanduser()
-        if not root.is_dir():
+        if not is_folder(root := expand(path)):
             raise UserError(
                 f"no folder {root}; expected {root}/train/CLASS/*.png and {root}/test/CLASS/*.png"
             )
         folder = root / split
-        if not folder.is_dir():
-            found = sorted(p.name for p in root.iterdir() if p.is_dir())
+        if not is_folder(folder):
+            found = [place.name for place in folders(root)]
             raise UserError(
                 f"no folder {folder}; {root} has"
                 f" {', '.join(found) or 'no folders'}{nearest(split, found)}"
             )
-        classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not classes:
+        if not (classes := folders(folder)):
             raise UserError(f"{folder} has no class folders; expected {folder}/CLASS/*.png")
         self.name, self.split = f"folder:{root}", split
         self.label_names = tuple(p.name for p in classes)
@@ -60,7 +58,7 @@ class FolderSource(Source):
         self._view = chosen(image_size, view)
         self.draws = self._view.draws if self._view else 0
         self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
-        files = [image_files(place, root.resolve()) for place in classes]
+        files = [image_files(place, root) for place in classes]
         for place, inside in zip(classes, files, strict=True):
             if not inside:
                 raise UserError(
@@ -110,18 +108,8 @@ class FolderSource(Source):
 
 
 def image_files(place: pathlib.Path, root: pathlib.Path) -> list[str]:
-    """The image files of a folder in order, without links out of `root`; one look, since there may
-    be a million files."""
-    if not place.resolve().is_relative_to(root):
-        return []
-    with os.scandir(place) as entries:
-        return sorted(
-            entry.path
-            for entry in entries
-            if entry.name.lower().endswith(ENDINGS)
-            and not entry.name.startswith(".")
-            and (not entry.is_symlink() or pathlib.Path(entry.path).resolve().is_relative_to(root))
-        )
+    """The image files of a folder in order, without links out of `root`."""
+    return files(place, ENDINGS, root)
 
 
 def _decodes(file: str) -> bool:

@@ -7,7 +7,7 @@ the image they belong to.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from advdl.data.folder import FolderSource
 from advdl.data.persons import PERSONS, figures
 from advdl.data.selection import split_validation
 from advdl.data.source import Source
-from advdl.data.text import read_json
 from advdl.data.views import View, cover
-from advdl.errors import UserError, nearest
+from advdl.errors import UserError, as_user_error, nearest
+from advdl.reading import convert, exists, expand, is_folder, read_json
 
 LEAST = 4  # keypoints that make a pose
+FARTHEST = 1e6  # pixels; places beyond are damage
 COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 """Which of COCO's 17 keypoints each of ours is; it has no neck, which is put between the
 shoulders."""
@@ -32,18 +33,16 @@ def parse_keypoints(values: Any, name: str) -> np.ndarray:
     """(18, 3) float32 of a list of x, y, confidence for each keypoint: COCO's 17, OpenPose's 18 or
     25. A confidence of 0 says that the keypoint was not found. Raises UserError, about `name`, for
     another skeleton, or what are not finite numbers."""
-    try:
-        flat = np.asarray(values, np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise UserError(f"{name}: keypoints are not a list of numbers") from None
+    with as_user_error(f"see the keypoints of {name}"):
+        flat = np.array(convert(list[float], values, f"{name}: keypoints"))
     order = {51: COCO, 54: tuple(range(18)), 75: BODY_25}.get(flat.size)
     if order is None:
         raise UserError(
             f"{name} has {flat.size / 3:g} keypoints of x, y, confidence; expected 17 as COCO has"
             " them, or OpenPose's 18 or 25"
         )
-    if not np.isfinite(flat).all():
-        raise UserError(f"{name} has a keypoint that is not a finite number")
+    if np.abs(flat).max() > FARTHEST:
+        raise UserError(f"{name} has a keypoint at {np.abs(flat).max():g}; expected pixels")
     given = flat.reshape(-1, 3)
     found = np.stack([given[n] if n is not None else np.zeros(3) for n in order])
     if order is COCO:
@@ -63,12 +62,11 @@ def read_pose(path: str | pathlib.Path) -> np.ndarray:
     """The first person's keypoints of a file that OpenPose wrote (`people`, `pose_keypoints_2d`) or
     of one in the manner of COCO (`annotations`, `keypoints`). Raises UserError for what cannot be
     read, has nobody, or has another skeleton."""
-    path = pathlib.Path(path)
-    content = read_json(path)
+    content = read_json(path, _People)
     for people, values in (("people", "pose_keypoints_2d"), ("annotations", "keypoints")):
-        if isinstance(content, Mapping) and isinstance(content.get(people), list):
+        if people in content:
             for person in content[people]:
-                if isinstance(person, Mapping) and values in person:
+                if values in person:
                     return parse_keypoints(person[values], str(path))
             raise UserError(f"{path} has nobody in it: {people} has no {values}")
     raise UserError(
@@ -111,8 +109,8 @@ class PosePairs(Source):
             (*size, 3),
             self._persons.broken,
         )
-        root = pathlib.Path(path).expanduser() / split
-        listed = _listed(root / "keypoints.json") if (root / "keypoints.json").is_file() else None
+        root = expand(path) / split
+        listed = _listed(root / "keypoints.json") if exists(root / "keypoints.json") else None
         self._keypoints, members = {}, {}
         for row, (file, person) in enumerate(
             zip(self._persons.files, self._persons.labels, strict=True)
@@ -154,16 +152,37 @@ class PosePairs(Source):
 
 def _listed(path: pathlib.Path) -> dict[str, Any]:
     """file_name -> keypoints, of a file in the manner of COCO."""
-    content = read_json(path)
-    try:
-        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        return {
-            names[one["image_id"]]: one["keypoints"] for one in reversed(content["annotations"])
-        }
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not in the manner of COCO: {error} is missing or in the wrong place"
-        ) from error
+    content = read_json(path, _Listed)
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    for n, one in enumerate(content["annotations"]):
+        if one["image_id"] not in names:
+            raise UserError(f"{path}: annotations[{n}] is of an image that is not among its images")
+    return {names[one["image_id"]]: one["keypoints"] for one in reversed(content["annotations"])}
+
+
+class _Person(TypedDict, total=False):
+    pose_keypoints_2d: list[float]
+    keypoints: list[float]
+
+
+class _People(TypedDict, total=False):
+    people: list[_Person]
+    annotations: list[_Person]
+
+
+class _Image(TypedDict):
+    id: int | str
+    file_name: str
+
+
+class _Annotation(TypedDict):
+    image_id: int | str
+    keypoints: list[float]
+
+
+class _Listed(TypedDict):
+    images: list[_Image]
+    annotations: list[_Annotation]
 
 
 def _keypoints(
@@ -174,7 +193,7 @@ def _keypoints(
         name = file.relative_to(root).as_posix()
         return parse_keypoints(listed[name], f"keypoints of {name}") if name in listed else None
     beside = file.with_name(f"{file.stem}_keypoints.json")
-    return read_pose(beside) if beside.is_file() else None
+    return read_pose(beside) if exists(beside) else None
 
 
 def open_pairs(spec: str, split: str, size: tuple[int, int]) -> Source:
@@ -190,7 +209,7 @@ def open_pairs(spec: str, split: str, size: tuple[int, int]) -> Source:
             f"no split {split!r}; there are {', '.join(PERSONS)}{nearest(split, PERSONS)}"
         )
     if kind == "folder" and rest:
-        if split == "test" or (pathlib.Path(rest).expanduser() / "val").is_dir():
+        if split == "test" or is_folder(expand(rest) / "val"):
             return PosePairs(rest, split, size)
         pairs = PosePairs(rest, "train", size)
         return split_validation(pairs, 0.1, groups=pairs.persons)[split == "val"]

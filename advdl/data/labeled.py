@@ -3,7 +3,6 @@ part."""
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from advdl.data.batches import EvalBatches, TrainBatches
@@ -16,6 +15,7 @@ from advdl.data.source import Source
 from advdl.data.spec import ImageSpec
 from advdl.data.splits import Splits
 from advdl.errors import UserError
+from advdl.reading import expand, is_folder
 
 
 def labeled_splits(
@@ -95,7 +95,7 @@ def _parts(data: str, published: bool) -> tuple[str, str | None]:
     kind, _, rest = data.partition(":")
     if kind != "folder":
         return ("validation" if rest.startswith("imagenet2012") else "test"), None
-    val, test = ((Path(rest) / name).is_dir() for name in ("val", "test"))
-    if val and not (Path(rest) / "test").exists():
+    val, test = (is_folder(expand(rest) / name) for name in ("val", "test"))
+    if val and not test:
         return "val", None
     return "test", "val" if val and test and not published else None

@@ -1,7 +1,6 @@
 """Pairs of sentences in two languages."""
 
 import functools
-import pathlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from advdl.data.spec import Spec
 from advdl.data.text import read_parallel, words
 from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
+from advdl.reading import expand
 
 PARTS = ("train", "val", "test")
 LARGEST = 1_000_000
@@ -31,7 +31,7 @@ def open_parallel(spec: str, source: str, target: str) -> dict[str, Pairs]:
     """
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
-        root = pathlib.Path(rest).expanduser()
+        root = expand(rest)
         found = {
             part: read_parallel(root / f"{part}.{source}", root / f"{part}.{target}")
             for part in PARTS

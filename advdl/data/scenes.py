@@ -24,6 +24,7 @@ from advdl.data.spec import Spec
 from advdl.data.tfds import prepared, records
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
+from advdl.reading import exists, expand, folders, is_folder, read_text
 
 CAMVID_NAMES = (
     "sky",
@@ -180,8 +181,7 @@ class FolderScenes(_DecodedScenes):
         palette: np.ndarray | None = None,
         kind: str = "folder",
     ):
-        root = pathlib.Path(path).expanduser()
-        if not root.is_dir():
+        if not is_folder(root := expand(path)):
             raise UserError(
                 f"no folder {root}; expected {root}/train/images/*.png and {root}/train/masks/*.png"
             )
@@ -190,11 +190,11 @@ class FolderScenes(_DecodedScenes):
             if names is None
             else names
         )
-        if palette is None and (root / "palette.txt").exists():
+        if palette is None and exists(root / "palette.txt"):
             palette = _colors(root / "palette.txt", names)
         code = coding(names, void, palette, name=str(root))
         pictures, masks = _layout(root, split)
-        images, labels = (_by_stem(place, root.resolve()) for place in (pictures, masks))
+        images, labels = (_by_stem(place, root) for place in (pictures, masks))
         for stem in sorted(images.keys() ^ labels.keys()):
             if stem in images:
                 raise UserError(
@@ -317,7 +317,7 @@ def open_scenes(
 def scene_parts(spec: str) -> tuple[str, ...]:
     """The parts that scenes have, by the name of `open_scenes`: `val` too where a folder has it."""
     kind, _, rest = spec.partition(":")
-    own = kind in ("folder", "camvid") and (pathlib.Path(rest).expanduser() / "val").is_dir()
+    own = kind in ("folder", "camvid") and is_folder(expand(rest) / "val")
     return ("train", "val", "test") if own else ("train", "test")
 
 
@@ -500,13 +500,9 @@ def _kept(scenes: Source) -> Source:
 
 
 def _lines(file: pathlib.Path, what: str) -> list[str]:
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise UserError(f"no file {file}; it has {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read ({error}); it has {what}") from error
-    return [line for line in lines if line]
+    if not exists(file):
+        raise UserError(f"no file {file}; it has {what}")
+    return list(filter(None, map(str.strip, read_text(file).splitlines())))
 
 
 def _colors(file: pathlib.Path, names: Sequence[str]) -> np.ndarray:
@@ -528,9 +524,9 @@ def _layout(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]
     """The folders of a split's images and masks."""
     for pair in LAYOUTS:
         images, masks = (root / part.format(split) for part in pair)
-        if images.is_dir() and masks.is_dir():
+        if is_folder(images) and is_folder(masks):
             return images, masks
-    found = sorted(p.name for p in root.iterdir() if p.is_dir())
+    found = [place.name for place in folders(root)]
     if split not in found:
         raise UserError(
             f"no folder {root / split}; {root} has"

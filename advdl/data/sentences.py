@@ -14,6 +14,7 @@ from advdl.data.text import read_lines
 from advdl.data.tfds import prepared, records
 from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, files, folders, is_folder
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 """What the parts are called in folders and prepared sets."""
@@ -127,7 +128,7 @@ def open_sentences(spec: str, data_dir: str | None = None, seed: int = 0) -> Tex
     if spec == "opinions":
         names, parts = ("negative", "positive"), {"train": opinions(6000)}
     elif kind == "folder" and rest:
-        names, parts, blank = _folder(pathlib.Path(rest).expanduser())
+        names, parts, blank = _folder(expand(rest))
     elif kind == "tfds" and rest:
         names, parts = _tfds(rest, data_dir)
     else:
@@ -175,31 +176,30 @@ def _tenth(
 
 
 def _folder(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, LabeledTexts], int]:
-    if not root.is_dir():
+    if not is_folder(root):
         raise UserError(
             f"no folder {root}; expected {root}/CLASS.txt of one sentence a line, or"
             f" {root}/train/CLASS/*.txt"
         )
-    if (root / "train").is_dir():
+    if is_folder(root / "train"):
         return _splits(root)
-    files = sorted(p for p in root.glob("*.txt") if not p.name.startswith("."))
-    if not files:
+    if not (found := files(root, [".txt"])):
         raise UserError(
             f"{root} has no .txt files; expected {root}/CLASS.txt of one sentence a line, or"
             f" {root}/train/CLASS/*.txt"
         )
-    lines = [read_lines(file) for file in files]
+    lines = [read_lines(file) for file in found]
     kept = [[line.strip() for line in inside if line.strip()] for inside in lines]
     blank = sum(map(len, lines)) - sum(map(len, kept))
-    return tuple(file.stem for file in files), {"train": _texts(kept)}, blank
+    return tuple(pathlib.Path(file).stem for file in found), {"train": _texts(kept)}, blank
 
 
 def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, LabeledTexts], int]:
     names, parts = None, {}
     for part, folder in ((part, root / name) for part, name in PARTS.items()):
-        if not folder.is_dir():
+        if not is_folder(folder):
             continue
-        places = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        places = folders(folder)
         own = tuple(p.name for p in places)
         if names is not None and own != names:
             only = sorted(set(own) ^ set(names))
@@ -208,14 +208,12 @@ def _splits(root: pathlib.Path) -> tuple[tuple[str, ...], dict[str, LabeledTexts
                 " them away"
             )
         names = own
-        inside = [
-            sorted(p for p in place.glob("*.txt") if not p.name.startswith(".")) for place in places
-        ]
-        for place, files in zip(places, inside, strict=True):
-            if not files:
+        inside = [files(place, [".txt"]) for place in places]
+        for place, found in zip(places, inside, strict=True):
+            if not found:
                 raise UserError(f"class folder {place} has no .txt files; fill or remove it")
         parts[part] = _texts(
-            [[" ".join(" ".join(read_lines(file)).split()) for file in files] for files in inside]
+            [[" ".join(" ".join(read_lines(file)).split()) for file in found] for found in inside]
         )
     return names or (), parts, 0
 

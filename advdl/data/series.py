@@ -18,6 +18,7 @@ import numpy as np
 from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
+from advdl.reading import is_file, read_text
 
 
 class Series(NamedTuple):
@@ -79,20 +80,10 @@ def read_series(where: str) -> Series:
     Raises UserError that names the line for a cell that is missing or no finite number and for ISO
     dates that do not rise.
     """
-    path, column = (
-        (where, "")
-        if pathlib.Path(where).is_file() or ":" not in where
-        else tuple(where.rsplit(":", 1))
-    )
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (
-            "is no text in UTF-8"
-            if isinstance(error, UnicodeDecodeError)
-            else f"cannot be read: {error.strerror}"
-        )
-        raise UserError(f"{path} {reason}") from None
+    path, column = where, ""
+    if ":" in where and not is_file(where):
+        path, column = where.rsplit(":", 1)
+    text = read_text(path)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)

@@ -5,8 +5,6 @@ built, planned and used for predictions without any data.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -15,6 +13,7 @@ import numpy as np
 from advdl.data.source import Source
 from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError
+from advdl.reading import convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +46,12 @@ class Spec:
         kind = Spec._kinds.get(str(stored.get("kind")))
         if kind is None or not issubclass(kind, cls):
             raise refuse(f"its kind is {stored.get('kind')!r}")
-        hints = typing.get_type_hints(kind)
-        fields = {}
-        for field in dataclasses.fields(kind):
-            if field.name not in stored:
-                raise refuse(f"{field.name} is missing")
-            try:
-                fields[field.name] = _read(hints[field.name], stored[field.name])
-            except (TypeError, ValueError) as error:
-                why = f" ({error})" if str(error) else ""
-                raise refuse(f"{field.name} is no {_spell(hints[field.name])}{why}") from None
+        names = [field.name for field in dataclasses.fields(kind)]
+        if missing := [name for name in names if name not in stored]:
+            raise refuse(f"{missing[0]} is missing")
         try:
-            return kind(**fields)
-        except (TypeError, ValueError) as error:
+            return convert(kind, {name: stored[name] for name in names})
+        except ValueError as error:
             raise refuse(str(error)) from None
 
 
@@ -116,42 +108,6 @@ class GeneratorSpec(ImageSpec):
     z: int = 64
     noise: str = "normal"
 
-
-def _read(hint: Any, value: Any) -> Any:
-    """A JSON value as the type that is expected. Raises TypeError or ValueError."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in inner:
-            return None
-        return _read(next(one for one in inner if one is not type(None)), value)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        if len(inner) == 2 and inner[1] is ...:
-            return tuple(_read(inner[0], one) for one in value)
-        return tuple(_read(kind, one) for kind, one in zip(inner, value, strict=True))
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        hints, known = typing.get_type_hints(hint), [f.name for f in dataclasses.fields(hint)]
-        if unknown := [name for name in value if name not in known]:
-            raise TypeError(f"it has no {unknown[0]!r}")
-        return hint(**{name: _read(hints[name], one) for name, one in value.items()})
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) < LARGEST:
-            raise ValueError("it is too large, or no number")
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise TypeError
-    if hint is int and not abs(value) < LARGEST:
-        raise ValueError("it is too large")
-    return value
-
-
-def _spell(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
-
-
-LARGEST = 2**53
-"""Numbers of a spec are smaller than this: whole ones are exact as floats."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """By name, the shape of one example and its dtype."""

@@ -18,6 +18,7 @@ from advdl.data.sequences import pad
 from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
+from advdl.reading import expand, files, is_folder
 
 RATE, WINDOW, HOP, BANDS = 8000, 0.032, 0.020, 40
 KEYS = "0123456789*#"
@@ -249,16 +250,12 @@ def _named(name: str) -> tuple[list[tuple[pathlib.Path, re.Match[str]]], tuple[s
         raise UserError(
             f"no recordings {name!r}; there are {', '.join(known)}{nearest(name, known)}"
         )
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
+    if not is_folder(root := expand(path)):
         raise UserError(f"no folder {root}; expected {root}/WORD_SPEAKER_NUMBER.wav")
-    files = sorted(
-        file for file in root.glob("*.wav") if file.resolve().is_relative_to(root.resolve())
-    )
-    if not files:
+    if not (found := files(root, [".wav"], root)):
         raise UserError(f"{root} has no recordings; expected {root}/WORD_SPEAKER_NUMBER.wav")
     named = []
-    for file in files:
+    for file in map(pathlib.Path, found):
         match = re.fullmatch(r"(.+)_([^_]+)_(\d+)", file.stem)
         if match is None:
             raise UserError(f"{file} is not called WORD_SPEAKER_NUMBER.wav; rename or remove it")

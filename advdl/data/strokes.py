@@ -6,13 +6,12 @@ Axes: H height, W width, C channels. Places are (x, y) in pixels from the upper 
 """
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from advdl.data.text import read_json
-from advdl.errors import UserError, nearest
+from advdl.errors import UserError, as_user_error, nearest
+from advdl.reading import convert, read_json
 
 KINDS = {
     "color": ("color", "points", "radius"),
@@ -20,6 +19,26 @@ KINDS = {
     "warp": ("from", "to", "radius"),
 }
 MOST_POINTS = 10_000
+
+Place = tuple[float, float]
+Stroke = TypedDict(
+    "Stroke",
+    {
+        "kind": str,
+        "radius": float,
+        "color": tuple[float, float, float],
+        "points": list[Place],
+        "from": Place,
+        "to": Place,
+    },
+    total=False,
+)
+
+
+class Strokes(TypedDict):
+    """What a file has, or the page sends."""
+
+    strokes: list[Stroke]
 
 
 class Edit(NamedTuple):
@@ -47,15 +66,16 @@ def read_strokes(path: str | pathlib.Path, shape: tuple[int, int, int]) -> Edit:
 
     Raises UserError, with its path, as `parse_strokes` does, and where it cannot be read.
     """
-    return parse_strokes(read_json(pathlib.Path(path)), str(path), shape)
+    return parse_strokes(read_json(path), str(path), shape)
 
 
 def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
     """Of a decoded file, for an image of this shape (H, W, C); later strokes lie over earlier ones.
     Raises UserError, about `name`, for what is not a stroke, and for a place outside of the
     image."""
-    strokes = content.get("strokes") if isinstance(content, Mapping) else None
-    if not isinstance(strokes, list) or not strokes:
+    with as_user_error("see `read_strokes`"):
+        strokes = convert(Strokes, content, name)["strokes"]
+    if not strokes:
         raise UserError(f"{name} has no strokes; expected a list of them under the name strokes")
     height, width, channels = shape
     y, x = np.mgrid[:height, :width] + 0.5
@@ -65,9 +85,9 @@ def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
             for rest in ((channels,), (), (), (), (2,), ())
         )
     )
-    for number, stroke in enumerate(strokes, 1):
-        here = f"{name}, stroke {number}"
-        kind = stroke.get("kind") if isinstance(stroke, Mapping) else None
+    for number, stroke in enumerate(strokes):
+        here = f"{name}: strokes[{number}]"
+        kind = stroke.get("kind")
         if kind not in KINDS:
             raise UserError(
                 f"{here} is of no kind {kind!r}; there are"
@@ -75,7 +95,7 @@ def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
             )
         if absent := [part for part in KINDS[kind] if part not in stroke]:
             raise UserError(f"{here} ({kind}) has no {absent[0]}")
-        radius = _floats(stroke["radius"], f"{here}: radius", ())
+        radius = stroke["radius"]
         if not 0 < radius <= max(height, width):
             raise UserError(
                 f"{here}: radius is {radius:g}; expected more than 0 and at most"
@@ -88,15 +108,15 @@ def parse_strokes(content: Any, name: str, shape: tuple[int, int, int]) -> Edit:
             edit.moved[covered] = 1
             continue
         points = stroke["points"]
-        if not isinstance(points, list) or not 0 < len(points) <= MOST_POINTS:
-            raise UserError(f"{here}: points are not a list of 1 to {MOST_POINTS} places")
+        if not 0 < len(points) <= MOST_POINTS:
+            raise UserError(f"{here} has {len(points)} points; expected 1 to {MOST_POINTS}")
         line = np.stack([_inside(point, f"{here}: a point", shape) for point in points])
         covered = along(line, x, y) <= radius
         if kind == "sketch":
             edit.sketched[covered | (along(line, x, y) <= 2 * radius)] = 1
             edit.edges[covered] = 1
             continue
-        color = _floats(stroke["color"], f"{here}: color", (3,))
+        color = np.array(stroke["color"])
         if color.min() < 0 or color.max() > 255:
             raise UserError(
                 f"{here}: color is {color.tolist()}; expected three numbers from 0 to 255"
@@ -122,21 +142,8 @@ def along(points_N2: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return nearest_yet
 
 
-def _floats(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        found = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        found = None
-    if found is None or found.shape != shape or not np.isfinite(found).all():
-        raise UserError(
-            f"{name} is {str(value)[:60]!r}; expected {shape[0] if shape else 'a'}"
-            f" number{'s' if shape else ''}"
-        )
-    return found
-
-
-def _inside(value: Any, name: str, shape: tuple[int, int, int]) -> np.ndarray:
-    place = _floats(value, name, (2,))
+def _inside(value: Place, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    place = np.array(value)
     if (place < 0).any() or place[0] > shape[1] or place[1] > shape[0]:
         raise UserError(
             f"{name} ({place[0]:g}, {place[1]:g}) lies outside of the image of {shape[1]} by"

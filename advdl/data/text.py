@@ -1,44 +1,24 @@
 """Text: lines of files, JSON, and words."""
 
 import functools
-import json
 import pathlib
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
 
 from advdl.errors import UserError
+from advdl.reading import read_text
 
 
 def read_lines(path: str | pathlib.Path) -> list[str]:
     r"""The lines of a UTF-8 file, without their ends: "\n", or "\r\n". Other separators of Unicode
     stay inside of their line, and so do blank lines in their place. Raises UserError for a file
     that cannot be read or has no text, and for one that is not UTF-8."""
-    path = pathlib.Path(path).expanduser()
-    try:
-        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} (0x{error.object[error.start]:02x})"
-        raise UserError(
-            f"{path} is not UTF-8: {byte} begins no character; convert it to UTF-8"
-        ) from error
+    text = read_text(path)
     if not text.strip():
         raise UserError(f"{path} has no text; expected one sentence a line")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """What a JSON file holds. Raises UserError, with its path, where it cannot be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); mend it") from error
 
 
 def read_parallel(

@@ -23,7 +23,7 @@ from advdl.present.grid import animate, draw_grid, tile
 from advdl.present.looks import draw_looks
 from advdl.present.painter import browser, data_url, from_data_url, photograph, serve, serve_forever
 from advdl.present.points import Cloud, Line, draw_clouds, draw_lines, smoothed_density
-from advdl.present.report import Figure, Page, Picture, Section, read_metrics, write_report
+from advdl.present.report import Figure, Page, Picture, Section, write_report
 from advdl.present.segmentation import (
     colorize,
     default_palette,
@@ -87,7 +87,6 @@ __all__ = [
     "overlay",
     "overlay_mask",
     "photograph",
-    "read_metrics",
     "samples_section",
     "serve",
     "serve_forever",

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from advdl.data.decode import opened
 from advdl.present import files
 
 PAPER, INK, RULE, NAN = (255, 255, 255), (30, 30, 30), (0, 114, 178), (255, 0, 255)
@@ -157,8 +158,7 @@ def _pixels(images: np.ndarray, low: float, high: float) -> np.ndarray:
 def _sheet(frame: np.ndarray | str | os.PathLike) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return frame
-    with Image.open(frame) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return opened(pathlib.Path(frame), str(frame), lambda image: np.asarray(image.convert("RGB")))
 
 
 def write(pixels: np.ndarray, path: str | os.PathLike) -> pathlib.Path:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from advdl.errors import UserError
 from advdl.present import files
+from advdl.reading import parse_json
 
 
 def serve(
@@ -254,16 +255,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         body = self.rfile.read(int(length))
         self.unread = 0
-        try:
-            request = json.loads(body, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            raise _Refusal(400, f"the request is not JSON: {error}") from error
-        if not isinstance(request, dict):
-            raise _Refusal(
-                400, f"the request is a {type(request).__name__}; a JSON object is expected"
-            )
         with self.server.lock:
             try:
+                request = parse_json(body, "the request", dict[str, Any], "send a JSON object")
                 return json.dumps(
                     self.server.functions[self._path()](request), allow_nan=False
                 ).encode()
@@ -295,7 +289,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-
-def _no_number(word: str):
-    raise ValueError(f"{word} is not a number")

@@ -1,8 +1,6 @@
-"""The page that shows a run, and the reader of its metrics."""
+"""The page that shows a run."""
 
 import html
-import json
-import math
 import os
 import pathlib
 import urllib.parse
@@ -11,9 +9,8 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from advdl.errors import UserError
+from advdl.data.decode import opened
 from advdl.present import files
 
 
@@ -108,38 +105,6 @@ def write_report(
         body="\n".join(filter(None, parts)),
     )
     return files.write(folder / "report.html", content.encode())
-
-
-def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, in order; figures written as "nan" or "inf" are numbers again.
-
-    A last line that a kill cut off is left out. Raises UserError where there is no such file, or
-    where another line is damaged.
-    """
-    path = pathlib.Path(path)
-    try:
-        rows = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror or error}; is it a run's metrics.jsonl?"
-        ) from error
-    lines = []
-    for number, row in enumerate(rows, 1):
-        try:
-            line = json.loads(row)
-            if not isinstance(line, dict):
-                raise ValueError
-        except ValueError as error:
-            if number == len(rows):
-                break
-            raise UserError(
-                f"{path}, line {number} is not a JSON object; mend or remove that line"
-            ) from error
-        lines.append({k: _NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in line.items()})
-    return lines
-
-
-_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def _text(text: Any) -> str:
@@ -283,8 +248,8 @@ def _open(folder: pathlib.Path, picture: Picture) -> _Image:
         raise ValueError(
             f"picture {picture.path} lies outside the report's folder {folder}"
         ) from None
-    with Image.open(path) as image:
-        return _Image(urllib.parse.quote(relative.as_posix()), image.size)
+    size = opened(path, str(path), lambda image: image.size)
+    return _Image(urllib.parse.quote(relative.as_posix()), size)
 
 
 def _source(folder: pathlib.Path, picture: str | os.PathLike[str] | Picture) -> str:

@@ -46,7 +46,7 @@ class Trained(NamedTuple):
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines of the run's metrics.jsonl."""
-        return present.read_metrics(self.run.folder / "metrics.jsonl")
+        return train.read_metrics(self.run.folder / "metrics.jsonl")
 
     def frame(self, folder: str = "frames") -> pathlib.Path:
         """Where a snapshot of this step goes, for `animation`."""

@@ -26,7 +26,14 @@ from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
 from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer
 from advdl.train.placement import CompiledLearner, place
-from advdl.train.run import Log, Run, load_player, os_errors_as_user_errors, stored_config
+from advdl.train.run import (
+    Log,
+    Run,
+    load_player,
+    os_errors_as_user_errors,
+    read_metrics,
+    stored_config,
+)
 from advdl.train.schedule import (
     SCHEDULES,
     biases,
@@ -100,6 +107,7 @@ __all__ = [
     "optimizer",
     "os_errors_as_user_errors",
     "place",
+    "read_metrics",
     "same_layout",
     "scaled",
     "schedule",

@@ -19,10 +19,11 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
+from advdl import reading
 from advdl.errors import UserError
 from advdl.train import hosts
 from advdl.train.checkpoint import Checkpoints, Which
@@ -37,7 +38,7 @@ class Run:
     """One run's folder; reading it changes nothing."""
 
     def __init__(self, folder: str | pathlib.Path):
-        self.folder = pathlib.Path(folder)
+        self.folder = reading.expand(folder)
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -62,19 +63,19 @@ class Run:
 
         Raises UserError where it is another experiment's, or cannot be read.
         """
-        stored = self.read("config.json")
+        stored = self.read("config.json", _Stored)
         if stored is None:
             return None
-        if stored.get("experiment") != experiment:
+        if stored["experiment"] != experiment:
             raise UserError(
-                f"{self.folder} is a run of {stored.get('experiment')!r}, not of {experiment!r};"
+                f"{self.folder} is a run of {stored['experiment']!r}, not of {experiment!r};"
                 " give another --run"
             )
         found: dict[str, Any] = stored["config"]
         renamed = {RENAMED.get(name, name): value for name, value in found.items()}
         for name, values in RENAMED_VALUES.items():
-            if renamed.get(name) in values:
-                renamed[name] = values[renamed[name]]
+            if isinstance(old := renamed.get(name), str):
+                renamed[name] = values.get(old, old)
         return {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in renamed.items()
@@ -105,21 +106,48 @@ class Run:
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             os.replace(temporary, self.folder / name)
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None where it is not there. Raises UserError where it cannot
-        be read."""
+    def read(self, name: str, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
+        """A JSON file of the folder, of a kind that `reading.convert` knows; None where it is not
+        there. Raises UserError where it cannot be read."""
         path = self.folder / name
+        advice = "restore it or give another --run"
+        return reading.read_json(path, kind, advice) if reading.exists(path) else None
+
+
+class _Stored(TypedDict):
+    """config.json."""
+
+    experiment: str
+    config: dict[str, Any]
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, in order; figures written as "nan" or "inf" are numbers again.
+
+    A last line that a kill cut off is left out. Raises UserError where there is no such file, or
+    where another line is damaged.
+    """
+    return [line for _, line in _lines(path)]
+
+
+def _lines(path: str | os.PathLike[str]) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines as they are written, and what they say."""
+    rows, lines = reading.read_bytes(path).splitlines(keepends=True), []
+    for number, row in enumerate(rows, 1):
+        name, advice = f"{path}, line {number}", "mend or remove that line"
         try:
-            content = json.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); restore it or give another --run"
-            ) from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path} holds no JSON object; restore it or give another --run")
-        return content
+            line = reading.parse_json(row, name, dict[str, int | float | str], advice)
+        except UserError:
+            if number == len(rows) and not row.endswith(b"\n"):
+                break
+            raise
+        if not isinstance(line.get("step"), int):
+            raise UserError(f"{name} has no step; {advice}")
+        lines.append((row, {k: _NUMBERS.get(v, v) for k, v in line.items()}))
+    return lines
+
+
+_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def load_player(
@@ -168,11 +196,11 @@ class Log:
         from tensorboardX import SummaryWriter
 
         with os_errors_as_user_errors(str(self._path)):
-            if self._path.exists():
+            if reading.exists(self._path):
                 temporary = self._path.with_name(".metrics.jsonl.tmp")
-                temporary.write_text(
-                    "".join(line for line in _lines(self._path) if json.loads(line)["step"] <= step)
-                )
+                lines = _lines(self._path)
+                kept = (row.strip() + b"\n" for row, line in lines if line["step"] <= step)
+                temporary.write_bytes(b"".join(kept))
                 os.replace(temporary, self._path)
             self._file = self._path.open("a", buffering=1)
             self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
@@ -198,12 +226,6 @@ class Log:
         with os_errors_as_user_errors(str(self._path)):
             self._file.close()
             self._events.close()
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-    """The whole lines of a file whose last line may have been cut off by a kill."""
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines(keepends=True)
 
 
 @contextlib.contextmanager

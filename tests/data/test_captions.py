@@ -159,19 +159,22 @@ def test_a_draw_has_one_caption_by_its_own_number_and_a_batch_is_a_function_of_s
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"images": 3}, "is not captions as COCO has them"),
-        ({"images": [{"id": 1}]}, "entry 1 of images has no file_name that is a text"),
-        ({"images": [7]}, "entry 1 of images has no id"),
-        ({"images": [{"id": [1], "file_name": "0.png"}]}, "has no id that is a number or a text"),
+        ({"images": 3}, "images is 3; expected a list"),
+        ({"images": [{"id": 1}]}, "images[0].file_name is missing"),
+        ({"images": [7]}, "images[0] is 7; expected an object"),
+        (
+            {"images": [{"id": [1], "file_name": "0.png"}]},
+            "images[0].id is a list; expected a whole number or a text",
+        ),
         (
             {"images": [{"id": 1, "file_name": "0.png"}, {"id": 1, "file_name": "1.png"}]},
             "has an image twice",
         ),
         ({"images": [], "annotations": []}, "has no images"),
-        ({"annotations": [{"image_id": 4, "caption": "a"}]}, "annotation 1 is of image 4"),
+        ({"annotations": [{"image_id": 4, "caption": "a"}]}, "annotations[0] is of image 4"),
         (
             {"annotations": [{"image_id": 0, "caption": 5}]},
-            "entry 1 of annotations has no caption that is a text",
+            "annotations[0].caption is 5; expected a text",
         ),
         ({"annotations": [{"image_id": 0, "caption": "a"}]}, "image '1.png' has no caption"),
         ({"annotations": [{"image_id": 0, "caption": " \n"}]}, "image '0.png' has no caption"),
@@ -199,7 +202,7 @@ def test_broken_files_are_told_in_one_line(tmp_path):
         b"{": "is not JSON",
         b"\xff\xfe": "is not JSON",
         b"[" * 100_000: "is not JSON",
-        b"[]": "is not captions",
+        b"[]": "it is a list; expected an object",
     }
     for damage, line in wrong.items():
         file.write_bytes(damage)

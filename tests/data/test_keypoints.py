@@ -74,9 +74,11 @@ def test_what_was_not_found_is_not_seen():
     [
         ([1.0] * 63, "has 21 keypoints.*expected 17"),
         ([0.0] * 54, "0 keypoints that were found"),
-        ([float("inf")] * 54, "not a finite number"),
-        (["x"] * 54, "not a list of numbers"),
-        ({}, "not a list of numbers"),
+        ([float("inf")] * 54, r"keypoints\[0\] is inf; expected a finite number"),
+        (["x"] * 54, r"keypoints\[0\] is 'x'; expected a finite number"),
+        ([10**400] * 54, r"keypoints\[0\] is"),
+        ([1e30] * 54, "a keypoint at 1e.30"),
+        ({}, "keypoints is an object; expected a list"),
     ],
 )
 def test_another_skeleton_is_told(values, line):
@@ -95,7 +97,7 @@ def test_files_of_both_kinds_are_read(tmp_path):
     for content, line in (
         ({"people": []}, "has nobody"),
         ({"x": 1}, "neither people"),
-        ([], "neither people"),
+        ([], "it is a list; expected an object"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=line):
@@ -175,5 +177,5 @@ def test_pairs_that_are_not_there_are_told(photographs):
     with pytest.raises(UserError, match="no person with two images"):
         data.open_pairs(f"folder:{photographs}", "train", (32, 32))
     (photographs / "train" / "keypoints.json").write_text(json.dumps({"images": 3}))
-    with pytest.raises(UserError, match="not in the manner of COCO"):
+    with pytest.raises(UserError, match="keypoints.json: annotations is missing"):
         data.open_pairs(f"folder:{photographs}", "train", (32, 32))

@@ -52,19 +52,22 @@ def test_a_sketch_asks_for_edges_and_for_none_beside_them():
     [
         (
             {**COLOR, "points": [[1, 2], [11, 2]]},
-            r"stroke 1: a point \(11, 2\) lies outside of the image of 10 by 8",
+            r"strokes\[0\]: a point \(11, 2\) lies outside of the image of 10 by 8",
         ),
-        ({**WARP, "to": [3, -1]}, "stroke 1: to .* lies outside"),
+        ({**WARP, "to": [3, -1]}, r"strokes\[0\]: to .* lies outside"),
         ({**COLOR, "kind": "colour"}, "no kind 'colour'.*nearest: color"),
         ({**COLOR, "color": [300, 0, 0]}, "three numbers from 0 to 255"),
-        ({**COLOR, "color": "red"}, "expected 3 numbers"),
+        ({**COLOR, "color": "red"}, "color is 'red'; expected a list of 3"),
         ({**COLOR, "radius": float("nan")}, "radius"),
         ({**COLOR, "radius": 0}, "radius is 0"),
-        ({**COLOR, "points": []}, "points are not a list"),
-        ({**COLOR, "points": [[1, [2]]]}, "expected 2 numbers"),
+        ({**COLOR, "points": []}, "has 0 points"),
+        (
+            {**COLOR, "points": [[1, [2]]]},
+            r"strokes\[0\].points\[0\]\[1\] is a list; expected a finite number",
+        ),
         ({"kind": "sketch", "radius": 1}, "has no points"),
         ({**COLOR, "points": [[3, 3]], "radius": 0.1}, "covers no pixel"),
-        ("stroke", "no kind None"),
+        ("stroke", r"strokes\[0\] is .stroke.; expected an object"),
     ],
 )
 def test_what_is_no_stroke_is_told_in_one_line(stroke, line):
@@ -76,7 +79,7 @@ def test_a_file_without_strokes_is_told(tmp_path):
     path = tmp_path / "strokes.json"
     for content, line in (
         ("{", "is not JSON"),
-        ("[]", "has no strokes"),
+        ("[]", "is a list; expected an object"),
         ('{"strokes": []}', "has no strokes"),
     ):
         path.write_text(content)

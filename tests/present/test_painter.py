@@ -178,7 +178,7 @@ def test_a_request_reaches_its_function_and_the_answer_comes_back(server, fake):
             b"[1]",
             "application/json",
             400,
-            "the request is a list; a JSON object is expected",
+            "the request: it is a list; expected an object",
         ),
         (
             "/start",

@@ -2,15 +2,12 @@
 nothing else."""
 
 import html.parser
-import json
-import math
 import urllib.parse
 
 import numpy as np
 import pytest
 
 from advdl import present
-from advdl.errors import UserError
 from advdl.present import Figure, Page, Picture, Section
 
 NASTY = "<script>alert('x')</script> & \"quotes\""
@@ -218,40 +215,3 @@ def test_in_a_browser_it_fits_phone_and_projector_and_obeys_the_keyboard(folder,
             )
             == "visible"
         )
-
-
-def write(path, text):
-    path.write_text(text)
-    return path
-
-
-def test_metrics_come_back_as_they_were_logged(tmp_path):
-    lines = [{"step": 1, "train/loss": 0.5}, {"step": 2, "note": "a"}]
-    path = write(tmp_path / "m.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    assert present.read_metrics(path) == lines
-
-
-def test_numbers_that_json_has_not_are_numbers_again(tmp_path):
-    path = write(tmp_path / "m.jsonl", '{"step": 1, "a": "nan", "b": "inf", "c": "-inf"}\n')
-    (line,) = present.read_metrics(path)
-    assert math.isnan(line["a"]) and line["b"] == math.inf and line["c"] == -math.inf
-
-
-@pytest.mark.parametrize("cut", range(1, 26))
-def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path, cut):
-    whole = '{"step": 1, "a": "2\u00b5"}\n'.encode()
-    path = tmp_path / "m.jsonl"
-    path.write_bytes(whole + whole[:-cut])
-    lines = present.read_metrics(path)
-    assert lines[0] == {"step": 1, "a": "2µ"} and len(lines) == (2 if cut == 1 else 1)
-
-
-def test_no_lines_are_no_metrics(tmp_path):
-    assert present.read_metrics(write(tmp_path / "m.jsonl", "")) == []
-
-
-def test_other_damage_is_told(tmp_path):
-    with pytest.raises(UserError, match="line 1 is not a JSON object"):
-        present.read_metrics(write(tmp_path / "m.jsonl", '{"step": \n{"step": 2}\n'))
-    with pytest.raises(UserError, match="cannot read .*none.jsonl"):
-        present.read_metrics(tmp_path / "none.jsonl")
