@@ -28,8 +28,8 @@ from advdl.models import captioner, decoding
 @dataclass(frozen=True)
 class Config(cli.TextConfig):
     data: str = "digit_scenes"
-    """digit_scenes; or folder:PATH with captions_PART.json, as COCO has them, and images in PART,
-    which is train, val and, optionally, test."""
+    """digit_scenes or mnist_scenes; or folder:PATH with captions_PART.json, as COCO has them, and
+    images in PART, which is train, val and, optionally, test."""
     image_size: cli.Natural = 0
     """Side of the images, of photographs the middle square (0: 64)."""
     encoder: str = "resnet18"

@@ -83,8 +83,8 @@ class SceneSettings(Config):
     """Settings of experiments on images of which each pixel has a class."""
 
     data: str = "digit_scenes"
-    """Data set: digit_scenes[:DIAMETER], folder:PATH with train/images, train/masks and
-    classes.txt, camvid:PATH, or tfds:NAME with masks."""
+    """Data set: digit_scenes or mnist_scenes[:DIAMETER], folder:PATH with train/images, train/masks
+    and classes.txt, camvid:PATH, or tfds:NAME with masks."""
     size: str = ""
     """HEIGHTxWIDTH to which images are resized (default: the size they have)."""
     void: int = -1

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from advdl.data.decode import decode_view, natural_shape
-from advdl.data.digits import digits
+from advdl.data.digits import BUILT_IN
 from advdl.data.folder import ENDINGS, image_files
-from advdl.data.scenes import draw_counter, grainy, ground
+from advdl.data.scenes import DIGIT_SCENES, draw_counter, grainy, ground
 from advdl.data.sequences import pad
 from advdl.data.source import ArraySource, Source, SourceWrapper, in_memory
 from advdl.data.spec import Spec
@@ -144,10 +144,10 @@ def caption_parts(name: str) -> tuple[str, ...]:
 def open_captions(name: str, part: str, size: int = 0) -> CaptionedImages:
     """The images and captions of a part that a person named.
 
-    name: `digit_scenes` (see there), or `folder:PATH` with PATH/captions_train.json and
-    captions_val.json as COCO has them and the images in PATH/train and PATH/val, and the same of
-    test if one likes. size: the side that images have, of photographs the middle square; by default
-    64 pixels.
+    name: `digit_scenes` or `mnist_scenes` (see `captioned_digits`), or `folder:PATH` with
+    PATH/captions_train.json and captions_val.json as COCO has them and the images in PATH/train and
+    PATH/val, and the same of test if one likes. size: the side that images have, of photographs the
+    middle square; by default 64 pixels.
 
     Raises UserError for what is not there or cannot be read.
     """
@@ -159,13 +159,15 @@ def open_captions(name: str, part: str, size: int = 0) -> CaptionedImages:
                 " same of val"
             )
         return _folder(root, part, size or SIZE)
-    if name != "digit_scenes":
-        known = ["digit_scenes", "folder:PATH"]
+    if name not in DIGIT_SCENES:
+        known = [*DIGIT_SCENES, "folder:PATH"]
         raise UserError(f"no captions {name!r}; there are {', '.join(known)}{nearest(name, known)}")
-    return captioned_digits(part, size or SIZE)
+    return captioned_digits(part, size or SIZE, name=name)
 
 
-def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> CaptionedImages:
+def captioned_digits(
+    part: str, size: int = SIZE, count: int | None = None, name: str = "digit_scenes"
+) -> CaptionedImages:
     """One or two handwritten digits on round counters (H, W, 1), and one sentence each that says
     which and how they lie: "a three", "a three left of a seven", "a two above a five".
 
@@ -173,18 +175,18 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> C
     least twice as far as along the other; the one to the left, or above, is named first. A fifth of
     the scenes has one digit, the others are as often of either kind. The digits of `test` are the
     test digits, those of `val` every tenth of the training digits, those of `train` the others;
-    scene n is a function of the part, n and the size. count: by default 12,000, 500 and 1,000.
+    scene n is a function of the part, n, the size and the kind of digits. count: by default 12,000,
+    500 and 1,000. name: which digits, see `scenes.DIGIT_SCENES`.
 
     Raises UserError for another part, or a size below 60 pixels.
     """
     if part not in PARTS:
         raise UserError(
-            f"digit_scenes have no part {part!r}; there are"
-            f" {', '.join(PARTS)}{nearest(part, PARTS)}"
+            f"{name} have no part {part!r}; there are {', '.join(PARTS)}{nearest(part, PARTS)}"
         )
     if size < 60:
         raise UserError(f"scenes of {size} pixels have no room for two digits; expected 60 or more")
-    source = digits("test" if part == "test" else "train")
+    source = BUILT_IN[DIGIT_SCENES[name]]("test" if part == "test" else "train")
     found = source.read(np.arange(len(source)))
     tenth = np.arange(len(source)) % 10 == 0
     own = np.flatnonzero({"train": ~tenth, "val": tenth, "test": tenth | True}[part])
@@ -205,7 +207,7 @@ def captioned_digits(part: str, size: int = SIZE, count: int | None = None) -> C
         first, second = (NUMERALS[found["label"][own[picture]]] for picture in chosen)
         captions.append((f"{first} {relation} {second}" if relation else first,))
     return CaptionedImages(
-        ArraySource("digit_scenes", part, {"image": images, "label": np.zeros(count)}),
+        ArraySource(name, part, {"image": images, "label": np.zeros(count)}),
         tuple(captions),
     )
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from advdl.data.blank import blank_images
 from advdl.data.decode import decode_view, natural_shape
-from advdl.data.digits import SPLITS, digits
+from advdl.data.digits import BUILT_IN, SPLITS
 from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
 from advdl.data.source import IN_MEMORY, ArraySource, Source, in_memory
@@ -58,6 +58,8 @@ CAMVID_PALETTE = np.array(  # of the SegNet tutorial
     np.uint8,
 )
 LAYOUTS = ("{0}/images", "{0}/masks"), ("{0}", "{0}annot")  # ours, and that of the SegNet tutorial
+DIGIT_SCENES = {"digit_scenes": "digits", "mnist_scenes": "mnist"}
+"""Of which built-in digits (`digits.BUILT_IN`) the scenes of each name are made."""
 TFDS_MASKS = ("segmentation_mask", "segmentation_label", "annotation", "mask")
 TFDS_CLASSES = {"oxford_iiit_pet": (("pet", "background", "border"), 1)}  # and the id of the first
 
@@ -285,10 +287,11 @@ def open_scenes(
 ) -> Source:
     """The source of images with masks that a person named; small ones are read once and kept.
 
-    spec: `digit_scenes` or `digit_scenes:DIAMETER` (function `digit_scenes`), `folder:PATH`
-    (`FolderScenes`), `camvid:PATH`, the same with CamVid's classes, palette and void (11),
-    `tfds:NAME` (`TfdsScenes`), or `blank:360x480x3:11`, made up. data_dir: where
-    tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default what they have.
+    spec: `digit_scenes`, or `mnist_scenes` of MNIST's digits, each with `:DIAMETER` or without
+    (function `digit_scenes`), `folder:PATH` (`FolderScenes`), `camvid:PATH`, the same with CamVid's
+    classes, palette and void (11), `tfds:NAME` (`TfdsScenes`), or `blank:360x480x3:11`, made up.
+    data_dir: where tensorflow-datasets keeps prepared data. size: (H, W) of every image, by default
+    what they have.
     void: the id of pixels that do not count (see `coding`).
 
     Raises UserError for a name, folder, split or size that is not there, and on reading, naming the
@@ -306,12 +309,23 @@ def open_scenes(
     if kind == "blank":
         view = View(size, 0, lambda height, width, u: (0, 0, height, width)) if size else None
         return blank_images(rest, split, view, scenes=True)
-    if kind != "digit_scenes" or not (rest.isdigit() or spec == kind):
-        known = ["digit_scenes", "digit_scenes:DIAMETER", "folder:PATH", "camvid:PATH", "tfds:NAME"]
+    made = of_digits(spec)
+    if made is None:
+        own = [form for name in DIGIT_SCENES for form in (name, f"{name}:DIAMETER")]
+        known = [*own, "folder:PATH", "camvid:PATH", "tfds:NAME"]
         raise UserError(f"no scenes {spec!r}; there are {', '.join(known)}{nearest(spec, known)}")
     if void is not None:
-        raise UserError("digit_scenes have a class for every pixel; leave void out")
-    return digit_scenes(split, size or (64, 64), int(rest or 28))
+        raise UserError(f"{kind} have a class for every pixel; leave void out")
+    name, diameter = made
+    return digit_scenes(split, size or (64, 64), diameter, name=name)
+
+
+def of_digits(spec: str) -> tuple[str, int] | None:
+    """(name in `DIGIT_SCENES`, diameter in pixels) of scenes of digits, by the name of
+    `open_scenes`; None for others."""
+    kind, colon, rest = spec.partition(":")
+    known = kind in DIGIT_SCENES and (rest.isdigit() or not colon)
+    return (kind, int(rest or 28)) if known else None
 
 
 def scene_parts(spec: str) -> tuple[str, ...]:
@@ -323,7 +337,11 @@ def scene_parts(spec: str) -> tuple[str, ...]:
 
 @functools.lru_cache(4)
 def digit_scenes(
-    split: str, size: tuple[int, int] = (64, 64), diameter: int = 28, count: int | None = None
+    split: str,
+    size: tuple[int, int] = (64, 64),
+    diameter: int = 28,
+    count: int | None = None,
+    name: str = "digit_scenes",
 ) -> ArraySource:
     """Handwritten digits on round counters, some of them over others: images (H, W, 1), 11 classes.
 
@@ -334,20 +352,20 @@ def digit_scenes(
     of the scene, as far as they find room.
 
     `train` is made of the training digits and `test` of the test digits; scene n is a function of
-    the split, n, the size and the diameter. count: by default 2,000 and 300. Raises UserError for
-    another split, a diameter below 16 pixels, or a scene that has no room for a counter.
+    the split, n, the size, the diameter and the kind of digits. count: by default 2,000 and 300.
+    name: which digits, see `DIGIT_SCENES`. Raises UserError for another split, a diameter below 16
+    pixels, or a scene that has no room for a counter.
     """
     if split not in SPLITS:
         raise UserError(
-            f"digit_scenes have no split {split!r}; there are"
-            f" {', '.join(SPLITS)}{nearest(split, SPLITS)}"
+            f"{name} have no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
         )
     if diameter < 16 or min(size) < 1.25 * diameter:
         raise UserError(
             f"scenes of {size[1]} by {size[0]} pixels with digits of {diameter}; digits need 16,"
             " and scenes 1.25 times theirs"
         )
-    pictures, label_N, names = _pictures(split)
+    pictures, label_N, names = _pictures(name, split)
     count = {"train": 2000, "test": 300}[split] if count is None else count
     images, masks = np.empty((count, *size, 1), np.uint8), np.empty((count, *size), np.uint8)
     for n in range(count):
@@ -356,14 +374,14 @@ def digit_scenes(
             1, round(rng.uniform(0.35, 0.6) * size[0] * size[1] / (np.pi / 4 * diameter**2))
         )
         images[n, ..., 0], masks[n] = _scene(rng, size, diameter, counters, pictures, label_N)
-    return array_scenes("digit_scenes", split, images, masks, ("background", *names))
+    return array_scenes(name, split, images, masks, ("background", *names))
 
 
-def single_digits(split: str, diameter: int = 28) -> ArraySource:
+def single_digits(split: str, diameter: int = 28, name: str = "digit_scenes") -> ArraySource:
     """Scenes of one counter each, with its digit as the label: images (S, S, 1), S = 1.25
     diameters, rounded up to a multiple of 8; 6,000 and 1,000 of them. What an encoder can learn its
-    first features from."""
-    pictures, label_N, names = _pictures(split)
+    first features from. name: which digits, see `DIGIT_SCENES`."""
+    pictures, label_N, names = _pictures(name, split)
     side = -int(-1.25 * diameter // 8) * 8
     count = {"train": 6000, "test": 1000}[split]
     images, labels = np.empty((count, side, side, 1), np.uint8), np.empty(count, np.int64)
@@ -374,8 +392,8 @@ def single_digits(split: str, diameter: int = 28) -> ArraySource:
     return ArraySource("single digits", split, {"image": images, "label": labels}, names)
 
 
-def _pictures(split: str):
-    source = digits(split)
+def _pictures(name: str, split: str):
+    source = BUILT_IN[DIGIT_SCENES[name]](split)
     found = source.read(np.arange(len(source)))
     return (
         [Image.fromarray(image[..., 0]) for image in found["image"]],

@@ -31,29 +31,36 @@ def digits_start(
     scenes: the data set, whose digits have the same diameter. Raises UserError for another one, and
     for a network that does not begin as a classifier.
     """
-    kind, _, diameter = scenes.partition(":")
-    if updates and (kind != "digit_scenes" or not hasattr(network, "published_backbone")):
+    if not updates:
+        return {}
+    made = data.of_digits(scenes)
+    if made is None or not hasattr(network, "published_backbone"):
         raise UserError(
-            "--pretrain is for digit_scenes, and networks that begin as a classifier does"
+            "--pretrain is for scenes of digits, and networks that begin as a classifier does"
         )
 
     def start(variables):
-        learned, accuracy = learn_digits(network, updates, int(diameter or 28), seed)
+        learned, accuracy = learn_digits(network, updates, made, seed)
         train.log(
             f"pretrained on {updates} batches of single digits: {accuracy:.1%} of held-out ones"
             " right"
         )
         return place_backbone(network, variables, learned)
 
-    return {"model": start} if updates else {}
+    return {"model": start}
 
 
 def learn_digits(
-    network: nn.Module, updates: int, diameter: int = 28, seed: int = 0
+    network: nn.Module,
+    updates: int,
+    scenes: tuple[str, int] = ("digit_scenes", 28),
+    seed: int = 0,
 ) -> tuple[train.Variables, float]:
     """(variables of the classifier that a network begins as, after so many updates on single
-    digits; accuracy on held-out ones). Of VGG-16 every stage has a classifier of its own."""
-    training, held_out = (data.single_digits(split, diameter) for split in ("train", "test"))
+    digits; accuracy on held-out ones). Of VGG-16 every stage has a classifier of its own. scenes:
+    which digits, and their diameter, see `data.of_digits`."""
+    name, diameter = scenes
+    training, held_out = (data.single_digits(split, diameter, name) for split in ("train", "test"))
     encoder = _classifier(network, len(training.label_names))
     check_shape(type(encoder).__name__, encoder, training.image_shape)
     normalized = "batch_stats" in abstract(encoder, training.image_shape)

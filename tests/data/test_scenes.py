@@ -12,6 +12,7 @@ from PIL import Image
 
 from advdl import data
 from advdl.data import masks, scenes
+from advdl.data.digits import BUILT_IN
 from advdl.errors import UserError
 
 
@@ -86,12 +87,23 @@ def test_single_digits_are_one_counter_each_with_its_digit():
     assert paper.min() > 0.02 and paper.max() < 0.5
 
 
-def test_scenes_are_made_of_the_digits_of_their_split(monkeypatch):
-    used = []
-    monkeypatch.setattr(scenes, "digits", lambda split: used.append(split) or data.digits(split))
+@pytest.mark.parametrize(("name", "kind"), [("digit_scenes", "digits"), ("mnist_scenes", "mnist")])
+def test_scenes_are_made_of_the_digits_of_their_name_and_split(monkeypatch, name, kind):
+    used, read = [], BUILT_IN[kind]
+    monkeypatch.setitem(BUILT_IN, kind, lambda split: used.append(split) or read(split))
     for split in ("train", "test"):
-        scenes.digit_scenes.__wrapped__(split, count=1)
-    assert used == ["train", "test"]
+        assert scenes.digit_scenes.__wrapped__(split, count=1, name=name).name == name
+        assert data.captioned_digits(split, count=1, name=name).images.name == name
+        data.single_digits(split, 16, name)
+    assert used == ["train"] * 3 + ["test"] * 3
+
+
+def test_scenes_of_digits_say_which_and_how_large():
+    opened = data.open_scenes("mnist_scenes:16", "test", size=(20, 20))
+    assert opened.name == "mnist_scenes" and len(opened.label_names) == 11
+    assert data.of_digits("mnist_scenes:40") == ("mnist_scenes", 40)
+    assert data.of_digits("digit_scenes") == ("digit_scenes", 28)
+    assert data.of_digits("folder:digit_scenes") is data.of_digits("digit_scenes:") is None
 
 
 def test_batches_have_masks_and_what_fills_up_is_void(digit_scenes):

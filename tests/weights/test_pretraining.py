@@ -41,7 +41,7 @@ def test_an_encoder_learns_single_digits_and_the_rest_of_the_network_stays(monke
     lie in the network afterwards, and the network's other parameters are what they were."""
     monkeypatch.setattr(data, "single_digits", lambda split, _: grays(split))
     network, tokens = make()
-    learned, accuracy = weights.learn_digits(network, 100, 16)
+    learned, accuracy = weights.learn_digits(network, 100, ("digit_scenes", 16))
     assert accuracy > 0.5  # 0.1 by chance
     others = [] if tokens is None else [jnp.zeros((1, *tokens), int)]
     shapes = jax.eval_shape(lambda: network.init(KEY, jnp.zeros((1, *SHAPE)), *others, train=False))
@@ -58,6 +58,6 @@ def test_an_encoder_learns_single_digits_and_the_rest_of_the_network_stays(monke
 
 @pytest.mark.parametrize("scenes", ["camvid:PATH", "folder:PATH"])
 def test_other_data_has_no_single_digits(scenes):
-    with pytest.raises(UserError, match="--pretrain is for digit_scenes"):
+    with pytest.raises(UserError, match="--pretrain is for scenes of digits"):
         weights.digits_start(captioner()[0], 1, scenes)
     assert weights.digits_start(captioner()[0], 0, scenes) == {}
