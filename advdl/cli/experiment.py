@@ -179,7 +179,13 @@ class Session:
             self.config.checkpoints or self.run.checkpoints,
             self.config.keep,
             self.experiment.monitor,
+            self._saved,
         )
+
+    def _saved(self, step: int) -> None:
+        if train.is_main_process():
+            folder = self.checkpoints().folder
+            self.run.write("saved.json", {"folder": folder, "step": step})
 
     def restored(self, which: train.Which = "latest") -> tuple[int, train.State]:
         """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none

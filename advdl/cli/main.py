@@ -3,10 +3,10 @@
 import contextlib
 import errno
 import inspect
-import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
 from advdl.ranges import check_ranges
 from advdl.scale import cluster
+from advdl.train import files, stop
 
 VERBS = {
     "train": "train, or go on where the run was stopped; then evaluate, draw and write report.html",
@@ -49,16 +50,25 @@ def main(
     presets: `"laptop"` and others, all of the experiment's own configuration class. predict: what
     its `predict` is told.
 
-    A UserError is printed in one line and ends the process with status 2.
+    A UserError is printed in one line and ends the process with status 2. A request to stop (see
+    `advdl.train.stop`) ends `train` with status 0, since the same command goes on, and another verb
+    as the signal would have; a second SIGINT ends it at once, with status 130.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     file = pathlib.Path(inspect.getfile(build))
+    trains = arguments[:1] == ["train"]
     try:
-        with cluster.attribute_peer_failure():
+        with cluster.attribute_peer_failure(), stop.requests():
             about = inspect.getdoc(inspect.getmodule(build)) or ""
             _run(file, about, load, build, presets, predict, arguments)
     except UserError as error:
         _fail(file, error)
+    except stop.Stopped as request:
+        goes_on = "; the same command goes on" if trains else ""
+        print(f"{file.name}: stopped by {request}{goes_on}", file=sys.stderr)
+        raise SystemExit(0 if trains else 128 + request.number) from None
+    except KeyboardInterrupt:
+        _fail(file, "interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -97,10 +107,10 @@ def run(load: Load, build: Build, config: Any, name: str = "") -> reports.Traine
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
-def _fail(file: pathlib.Path, what: Any) -> NoReturn:
+def _fail(file: pathlib.Path, what: Any, status: int = 2) -> NoReturn:
     print(f"{file.name}: {what}", file=sys.stderr)
-    cluster.leave(str(what))
-    raise SystemExit(2) from None
+    cluster.leave(str(what), status)
+    raise SystemExit(status) from None
 
 
 def _run(file, about, load, build, presets, predict, arguments) -> None:
@@ -186,9 +196,9 @@ def _print(results: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
 
         def plain(value):
-            return np.asarray(value).tolist()
+            return files.finite(np.asarray(value).tolist())
 
-        print(json.dumps(results, indent=2, ensure_ascii=False, default=plain))
+        print(files.to_json(results, indent=2, default=plain))
         return
     for name, value in results.items():
         if isinstance(value, Mapping):

@@ -13,16 +13,27 @@ from advdl.cli.config import NOT_STORED, Predict, flag, parse_steps
 from advdl.cli.experiment import SPEC, Session, devices_of
 from advdl.cli.progress import Progress, log
 from advdl.errors import UserError
+from advdl.train import stop
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def run_train(session: Session) -> Mapping[str, Any]:
     """Trains to the end, or from where it was stopped; returns the summary."""
+    try:
+        return _train(session)
+    finally:
+        session.run.lock.release()
+
+
+def _train(session: Session) -> Mapping[str, Any]:
     config, run, experiment = session.config, session.run, session.experiment
+    train.broadcast_from_main(run.claim)
     session.check_same_data()
     checkpoints = session.checkpoints()
     restored = checkpoints.restore(session.abstract(), set_aside=True)
+    if restored is None:
+        train.broadcast_from_main(lambda: _check_not_saved(run, checkpoints))
     step, state = (0, None) if restored is None else restored
     summary = train.broadcast_from_main(run.summary)
     if summary is not None and step >= config.steps:
@@ -53,11 +64,17 @@ def run_train(session: Session) -> Mapping[str, Any]:
                 experiment.snapshot(trained)
 
     def save(step: int, state: train.State) -> None:
+        write.sync()
         checkpoints.save(step, state, latest.scalars(step), session.derived(step, state))
 
     if not step:
         draw(0, state)
-    with checkpoints, train.Log(run, step) as write, Progress(step, config.steps) as progress:
+    with (
+        stop.deferred() as requested,
+        checkpoints,
+        train.Log(run, step) as write,
+        Progress(step, config.steps) as progress,
+    ):
         watch = train.Watch(experiment.alarms)
         watch.over(train.read_metrics(run.folder / "metrics.jsonl") if step else ())
 
@@ -87,7 +104,8 @@ def run_train(session: Session) -> Mapping[str, Any]:
         state, step = outcome.state, step + outcome.steps
         if not outcome.stopped and latest.step != step:
             evaluate(step, state)
-    if outcome.stopped:
+        stopped = outcome.stopped or train.broadcast_from_main(requested)
+    if stopped:
         log(
             f"stopped at step {step} of {config.steps} and saved; the same command goes on from"
             " there"
@@ -145,6 +163,20 @@ class Evaluation(NamedTuple):
         """Those that are single numbers, where they are of this step."""
         figures = self.figures if step == self.step else {}
         return {name: value for name, value in figures.items() if isinstance(value, float)}
+
+
+def _check_not_saved(run: train.Run, checkpoints: train.Checkpoints) -> None:
+    """Raises UserError where a run without checkpoints once had some: their folder is not mounted,
+    perhaps."""
+    saved, summary = run.read("saved.json"), run.summary()
+    if saved is not None or summary is not None:
+        step = saved["step"] if saved else (summary or {}).get("steps")
+        folder = saved["folder"] if saved else checkpoints.folder
+        raise UserError(
+            f"{run.folder} was saved at step {step} in {folder}, and no checkpoint is there now;"
+            " mount or restore that folder; or, to begin anew, give another --run or delete"
+            f" {run.folder}"
+        )
 
 
 def _begin(session: Session) -> None:

@@ -4,6 +4,7 @@ writes."""
 from advdl.train.alarm import Alarm, Watch
 from advdl.train.checkpoint import Checkpoints, Which, digest, layout, same_layout
 from advdl.train.comparison import Comparison
+from advdl.train.files import os_errors_as_user_errors
 from advdl.train.hosts import all_processes, allgather, broadcast_from_main, is_main_process, log
 from advdl.train.learner import (
     Learner,
@@ -26,14 +27,7 @@ from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
 from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer
 from advdl.train.placement import CompiledLearner, place
-from advdl.train.run import (
-    Log,
-    Run,
-    load_player,
-    os_errors_as_user_errors,
-    read_metrics,
-    stored_config,
-)
+from advdl.train.run import Log, Run, load_player, read_metrics, stored_config
 from advdl.train.schedule import (
     SCHEDULES,
     biases,

@@ -1,10 +1,13 @@
 """Checkpoints: asynchronous, the last few and the best, checked when they are read.
 
-Orbax writes them; beside each state lies its SHA-256, so that damage which still parses is noticed
-too. Nothing is ever deleted because it is damaged: it is named and set aside. Of several processes
-each writes and reads what its devices hold; process 0 alone decides which checkpoint is whole.
+Orbax writes them; beside each state lies its SHA-256, and that of what lies beside it, so that
+damage which still parses is noticed too. Nothing is ever deleted because it is damaged: it is named
+and set aside. What cannot be read at the moment (permissions, a failing disk) is not damaged. Of
+several processes each writes and reads what its devices hold; process 0 alone decides which
+checkpoint is whole.
 """
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -25,7 +28,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from advdl.errors import UserError
-from advdl.train import hosts
+from advdl.train import files, hosts
 
 log = logging.getLogger(__name__)
 
@@ -67,27 +70,49 @@ class _Kept(NamedTuple):
         return [step == best or step in steps[-self.latest :] for step in steps]
 
 
+class _Durable(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint that is brought to disk before it counts, and before an older one is deleted."""
+
+    async def finalize(self) -> None:
+        """Brings it to disk, gives it its name, and brings to disk what that changed."""
+        for folder, _, _ in os.walk(self.get()):
+            await asyncio.to_thread(files.sync_files, folder)
+        await super().finalize()
+        await asyncio.to_thread(files.sync_files, self.get_final())
+        await asyncio.to_thread(files.sync_folder, self.get_final().parent)
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within
     `with checkpoints:`.
 
     folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the
     latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well; every
-    checkpoint says what it is.
+    checkpoint says what it is. saved: told the step of each checkpoint once it is whole.
     """
 
     def __init__(
-        self, folder: str | pathlib.Path, keep: int = 3, best: tuple[str, str] | None = None
+        self,
+        folder: str | pathlib.Path,
+        keep: int = 3,
+        best: tuple[str, str] | None = None,
+        saved: Callable[[int], None] = lambda step: None,
     ):
         self._folder = epath.Path(folder if "://" in str(folder) else os.path.abspath(folder))
         self._best, self._kept = best, _Kept(keep, {})
+        self._saved, self._saving = saved, None
         self._manager: ocp.CheckpointManager | None = None
 
+    @property
+    def folder(self) -> str:
+        """Where they lie."""
+        return str(self._folder)
+
     def steps(self) -> list[int]:
-        """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket
-        that cannot be reached."""
+        """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket or
+        a folder that cannot be read."""
         try:
-            if not self._folder.is_dir():
+            if not self._folder.exists():
                 return []
             return sorted(
                 (int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()),
@@ -96,6 +121,11 @@ class Checkpoints:
         except ImportError as error:
             raise UserError(
                 f"{self._folder} is a bucket, and {error}; install what reads it, or give a folder"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot read the checkpoints in {self._folder}: {error.strerror or error}; make it"
+                " a readable folder"
             ) from error
 
     def save(
@@ -122,6 +152,8 @@ class Checkpoints:
             "figures": metrics,
             "derived": digest(derived) if derived else None,
         }
+        facts = files.finite(facts)
+        facts["sha256"] = _digest_of_facts(facts)
         if self._best is not None and metrics:
             self._kept.worth[step] = worth(self._best, metrics)
         items = {"state": ocp.args.StandardSave(state), "facts": ocp.args.JsonSave(facts)}
@@ -131,6 +163,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
             raise self._failed(error) from error
+        self._saving = step
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -221,6 +254,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:
+            self._check_readable(step, error)
             raise UserError(
                 f"checkpoint {self._folder / str(step)} is damaged: {_reason(error)};"
                 f" {_there(steps)}"
@@ -236,6 +270,7 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:
+                self._check_readable(step, error)
                 log.warning(
                     "checkpoint %s is damaged and passed over: %s",
                     self._folder / str(step),
@@ -255,14 +290,33 @@ class Checkpoints:
             )
         return None
 
+    def _check_readable(self, step: int, error: Exception) -> None:
+        """Raises where an error in reading a checkpoint says nothing of what is in it: the error
+        itself where memory is short, UserError where one of its files cannot be read. What is left
+        is damage."""
+        if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+            raise error
+        if "://" in self.folder:
+            return
+        try:
+            for folder, _, names in os.walk(self._folder / str(step), onerror=_raise):
+                for name in names:
+                    with open(os.path.join(folder, name), "rb") as file:
+                        while file.read(2**20):
+                            pass
+        except OSError as unreadable:
+            raise UserError(
+                f"cannot read {unreadable.filename or self._folder / str(step)}:"
+                f" {unreadable.strerror or unreadable}; nothing was moved; mend that, and run the"
+                " same command again"
+            ) from error
+
     def _read(self, step: int, abstract: Any, checked: bool) -> Any:
         """By all processes, each what it is to hold."""
         folder = self._folder / str(step)
+        facts = self._facts(step)
+        same_layout(facts["layout"], layout(abstract), folder)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _quiet_siblings():
-            facts = reader.restore(
-                folder, args=ocp.args.Composite(facts=ocp.args.JsonRestore())
-            ).facts
-            same_layout(facts["layout"], layout(abstract), folder)
             state = reader.restore(
                 folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             ).state
@@ -293,8 +347,12 @@ class Checkpoints:
         return found
 
     def _facts(self, step: int) -> Mapping[str, Any]:
-        """By this process alone, what lies beside the state."""
-        return ocp.JsonCheckpointHandler().restore(self._folder / str(step) / "facts")
+        """By this process alone, what lies beside the state. Raises ValueError where it does not
+        have the digest written in it; earlier versions wrote none."""
+        facts = ocp.JsonCheckpointHandler().restore(self._folder / str(step) / "facts")
+        if facts.get("sha256", known := _digest_of_facts(facts)) != known:
+            raise ValueError("its facts do not have the SHA-256 written in them")
+        return facts
 
     def _check(self, step: int, abstract: Any) -> None:
         self._read_here(step, abstract)
@@ -312,13 +370,15 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         aside = self._folder.parent / "damaged"
-        aside.mkdir(exist_ok=True)
         target = next(
             t
             for n in itertools.count()
             if not (t := aside / (f"{step}.{n}" if n else str(step))).exists()
         )
-        (self._folder / str(step)).rename(target)
+        with files.os_errors_as_user_errors(str(target)):
+            files.make_folder(aside)
+            files.move(self._folder / str(step), target)
+            files.sync_folder(self._folder)
         log.warning("checkpoint %d was moved to %s", step, target)
 
     def _open(self) -> ocp.CheckpointManager:
@@ -330,6 +390,7 @@ class Checkpoints:
             preservation_policy=self._kept,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            temporary_path_class=None if "://" in self.folder else _Durable,
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
@@ -339,6 +400,9 @@ class Checkpoints:
                 self._manager.wait_until_finished()
             except Exception as error:
                 raise self._failed(error) from error
+        if self._saving is not None:
+            step, self._saving = self._saving, None
+            self._saved(step)
 
     def _failed(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())
@@ -359,12 +423,22 @@ def worth(best: tuple[str, str], metrics: Mapping[str, float]) -> float:
     """How good figures are by `(metric, "max" or "min")`, the more the better; what is not a number
     is the worst."""
     metric, mode = best
-    value = metrics[metric] if mode == "max" else -metrics[metric]
+    value = float(metrics[metric]) * (1 if mode == "max" else -1)  # "nan" is a string in JSON
     return -math.inf if math.isnan(value) else value
 
 
 def _there(steps: list[int]) -> str:
     return f"there are checkpoints of the steps {', '.join(map(str, sorted(steps)))}"
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _digest_of_facts(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of all of them but the digest itself."""
+    text = files.to_json({k: v for k, v in facts.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

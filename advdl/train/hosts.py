@@ -24,6 +24,11 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
+def several() -> bool:
+    """Whether this process is one of several that train together."""
+    return jax.process_count() > 1
+
+
 def log(text: str) -> None:
     """One line for the person, on standard error; of several processes, by the first."""
     if not jax.distributed.is_initialized() or is_main_process():

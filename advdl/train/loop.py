@@ -7,20 +7,19 @@ It is the only impure part of training, and it holds no state that a checkpoint 
 import contextlib
 import functools
 import math
-import os
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from advdl.errors import UserError
 from advdl.metrics import compute, merge
-from advdl.train import hosts
+from advdl.train import hosts, stop
 from advdl.train.learner import Batch, Key, State
 from advdl.train.placement import CompiledLearner
 from advdl.train.trace import Trace
@@ -29,8 +28,8 @@ from advdl.train.watchdog import Watchdog
 
 class Outcome(NamedTuple):
     """The final state; updates done in this call; seconds spent on them and, of these, waiting for
-    data (compilation, evaluation and saving are in neither); and whether a signal ended the run
-    early."""
+    data (compilation, evaluation and saving are in neither); and whether a request to stop ended
+    the run, or came while it ended."""
 
     state: State
     steps: int
@@ -62,14 +61,15 @@ def fit(
     stream: `(start, stop)` -> the batches of these steps in turn, put in place. examples: examples
     a step uses, for the rate. log, save, evaluate: callbacks, each called after every so many steps
     (0: not) and at the end. steps_per_call: steps that `placed.step` does (`multi_step`), each
-    batch then being that of as many. SIGTERM and SIGINT end it after the current call, with a save;
-    sent to one of several processes, they end all of them after the same call.
+    batch then being that of as many. A request to stop (`stop`) ends it after the current call,
+    with a save; sent to one of several processes, it ends all of them after the same call.
     watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`,
     `steps` or one of the intervals are no multiples of `steps_per_call`.
 
     Metrics are fetched in windows of `log_every` steps, after a later step is dispatched, so the
-    device never waits for the host; each step's loss and gradient norm is looked at. Raises
-    UserError where one is not finite, naming the step; what is not finite is never saved.
+    device never waits for the host; each step's loss and gradient norm is looked at, and the state
+    itself before it is saved and at the end. Raises UserError where one is not finite, naming the
+    step; what is not finite is never saved.
     """
     start = int(state.step)
     if any(
@@ -84,9 +84,9 @@ def fit(
     watchdog, trace = watchdog or Watchdog(0, pathlib.Path()), trace or Trace(pathlib.Path())
 
     @contextlib.contextmanager
-    def apart():
+    def apart(what: str):
         """What happens inside is no training, neither for the rate nor for the watchdog."""
-        with clock.paused(), watchdog.paused():
+        with clock.paused(), watchdog.apart(what):
             yield
 
     def flush(last: int) -> None:
@@ -102,16 +102,21 @@ def fit(
             }
             log(last, {f"train/{name}": value for name, value in figures.items()})
 
-    with _signals() as stopped, watchdog, contextlib.closing(stream(start, steps)) as batches:
+    with (
+        stop.deferred() as requested,
+        watchdog,
+        contextlib.closing(stream(start, steps)) as batches,
+    ):
         t = start
-        while t < steps and not stopped((t - start) // steps_per_call):
+        while t < steps and not _stopped(requested, (t - start) // steps_per_call):
             if t > start and _due(t, save_every):
                 window.fetch()
-                with apart():
+                with apart("saving"):
+                    check_finite(t, state)
                     save(t, state)
             with clock.waiting():
                 batch = next(batches)
-            with apart():  # of the first batch, and of the first of another shape
+            with apart("compiling"):  # of the first batch, and of the first of another shape
                 placed.step.compile(state, batch, key)
                 if trace.begins(t):
                     jax.block_until_ready(state)
@@ -124,22 +129,42 @@ def fit(
             t += steps_per_call
             if trace.ends(t):
                 jax.block_until_ready(state)
-                with apart():
+                with apart("writing the trace"):
                     trace.stop()
             if _due(t, evaluate_every) and t < steps:
                 jax.block_until_ready(state)
-                with apart():
+                with apart("evaluating"):
                     evaluate(t, state)
         jax.block_until_ready(state)
         flush(t)
         early = t < steps
-        with apart():
+        with apart("evaluating and saving"):
             trace.stop()
             if t > start:
+                check_finite(t, state)
                 if not early:
                     evaluate(t, state)
                 save(t, state)
-        return Outcome(state, t - start, clock.total, clock.waited, early)
+        ended = early or not hosts.several() and requested()
+        return Outcome(state, t - start, clock.total, clock.waited, ended)
+
+
+def check_finite(step: int, state: State) -> None:
+    """Raises UserError, on every process, where a number of the state of this step is not finite:
+    an update can be made of a loss and a gradient that are."""
+    own = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, leaf in jax.tree.leaves_with_path(state)
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if not all(np.isfinite(np.asarray(part.data)).all() for part in leaf.addressable_shards)
+    ]
+    if hosts.all_processes(not own) if hosts.several() else not own:
+        return
+    raise UserError(
+        f"{own[0] if own else 'a part of the state'} is not finite after step {step}; the run"
+        " stopped and its last checkpoint is from before; lower --learning-rate, or clip gradients"
+        " with --clip"
+    )
 
 
 def evaluate(placed: CompiledLearner, state: State, batches: Any) -> dict[str, Any]:
@@ -267,32 +292,10 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-@contextlib.contextmanager
-def _signals():
-    """`stopped(call)`, asked before each call of the step, is true once SIGTERM or SIGINT has come;
-    a second SIGINT interrupts at once. Of several processes, all stop before the same call,
-    whichever it came to: JAX then takes SIGTERM (and passes on a notice of the cloud that it
+def _stopped(requested: Callable[[], bool], call: int) -> bool:
+    """Whether to end before this call of the step. Of several processes, all do before the same
+    one, whichever was asked to stop: JAX takes SIGTERM (and passes on a notice of the cloud that it
     knows), and has them agree."""
-    came: list[int] = []
-    together = jax.process_count() > 1
-
-    def note(number, frame):
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(number)
-        if together:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def stopped(call):
-        return multihost_utils.reached_preemption_sync_point(call) if together else bool(came)
-
-    try:
-        noted = (signal.SIGINT,) if together else (signal.SIGTERM, signal.SIGINT)
-        previous = {number: signal.signal(number, note) for number in noted}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        previous = {}
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    if hosts.several():
+        return multihost_utils.reached_preemption_sync_point(call)
+    return requested()

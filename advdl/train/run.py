@@ -9,15 +9,20 @@ events.out.*     the same for TensorBoard
 checkpoints/     see `advdl.train.checkpoint`; damaged ones are set aside in damaged/
 profile/         a trace, where one was asked for
 stacks.txt       where every thread was, if the run hung; of process I, stacks.I.txt
+run.lock         which process trains the run, see `advdl.train.lock`
+saved.json       the folder and the step of the latest checkpoint that was written whole
 report/          pictures, and report.html that shows them
 summary.json     final metrics, steps, seconds, throughput, versions, digest of the final state
 """
 
 import contextlib
-import json
+import importlib
 import math
 import os
 import pathlib
+import socket
+import struct
+import time
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -25,8 +30,9 @@ import jax
 
 from advdl import reading
 from advdl.errors import UserError
-from advdl.train import hosts
+from advdl.train import files, hosts, lock
 from advdl.train.checkpoint import Checkpoints, Which
+from advdl.train.files import os_errors_as_user_errors
 
 RENAMED = {"per_call": "steps_per_call"}
 """Settings by the names that they had in runs of earlier versions, which are read by them."""
@@ -39,6 +45,19 @@ class Run:
 
     def __init__(self, folder: str | pathlib.Path):
         self.folder = reading.expand(folder)
+        self.lock = lock.Lock(self.folder)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run was begun, by another process at this moment perhaps."""
+        return any((self.folder / name).exists() for name in ("config.json", lock.NAME))
+
+    def claim(self) -> None:
+        """Locks a run that was begun, unless its folder can only be read. Raises UserError where
+        another process trains it."""
+        if self.begun:
+            with contextlib.suppress(OSError):
+                self.lock.acquire()
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -86,25 +105,28 @@ class Run:
         return self.read("summary.json")
 
     def start(self, experiment: str, config: Mapping[str, Any]) -> None:
-        """Makes the folder and writes config.json. Raises UserError where that cannot be done."""
-        if (
-            self.folder.is_dir()
-            and any(self.folder.iterdir())
-            and not (self.folder / "config.json").exists()
-        ):
+        """Makes the folder, locks it and writes config.json. Raises UserError where that cannot be
+        done, or where another process trains the run."""
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not self.begun:
             raise UserError(
                 f"{self.folder} is not empty and holds no run; give --run a new or empty folder"
             )
         with os_errors_as_user_errors(f"run folder {self.folder}"):
-            self.report.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.folder)
+            if self.lock.acquire() and (self.folder / "config.json").exists():
+                raise UserError(
+                    f"{self.folder} was begun by another process just now; the same command goes on"
+                    " from there"
+                )
+            self.lock.sign()
+            files.remove_temporaries(self.folder)
+            files.make_folder(self.report)
             self.write("config.json", {"experiment": experiment, "config": dict(config)})
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file whole or not at all."""
-        temporary = self.folder / f".{name}.tmp"
         with os_errors_as_user_errors(str(self.folder / name)):
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-            os.replace(temporary, self.folder / name)
+            files.write(self.folder / name, f"{files.to_json(content, indent=2)}\n".encode())
 
     def read(self, name: str, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
         """A JSON file of the folder, of a kind that `reading.convert` knows; None where it is not
@@ -185,57 +207,82 @@ class Log:
     """Writes metrics.jsonl and TensorBoard events of a run that goes on from `step`.
 
     Lines of later steps, left by a run that was killed after its last checkpoint, make way for the
-    same lines written again. Of several processes only the first writes.
+    same lines written again, and those of `step` itself, which are there, are not repeated. Of
+    several processes only the first writes.
     """
 
     def __init__(self, run: Run, step: int):
         self._path, self._writes = run.folder / "metrics.jsonl", hosts.is_main_process()
+        self._there: set[frozenset[str]] = set()
+        self._step = step
         if not self._writes:
             return
-        # Here, since it imports PyTorch where that is installed, for seconds.
-        from tensorboardX import SummaryWriter
-
         with os_errors_as_user_errors(str(self._path)):
             if reading.exists(self._path):
-                temporary = self._path.with_name(".metrics.jsonl.tmp")
-                lines = _lines(self._path)
-                kept = (row.strip() + b"\n" for row, line in lines if line["step"] <= step)
-                temporary.write_bytes(b"".join(kept))
-                os.replace(temporary, self._path)
-            self._file = self._path.open("a", buffering=1)
-            self._events = SummaryWriter(str(run.folder), purge_step=step + 1)
+                kept = [(row, line) for row, line in _lines(self._path) if line["step"] <= step]
+                files.write(self._path, b"".join(row.strip() + b"\n" for row, _ in kept))
+                self._there = {frozenset(line) for _, line in kept if line["step"] == step}
+            self._append = files.Appended(self._path)
+            self._events = Events(run.folder, step)
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
         """Appends one line; a figure that is not finite is written as a string, since JSON has no
         such number."""
-        if not self._writes:
+        line = {"step": step} | dict(figures)
+        if not self._writes or step == self._step and frozenset(line) in self._there:
             return
-        line = {"step": step} | {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
         with os_errors_as_user_errors(str(self._path)):
-            self._file.write(json.dumps(line) + "\n")
-            for name, value in figures.items():
-                self._events.add_scalar(name, value, step)
+            self._append(f"{files.to_json(line)}\n".encode())
+            self._events(step, figures)
+
+    def sync(self) -> None:
+        """Brings to disk what was written; called before a checkpoint that goes with it."""
+        if self._writes:
+            with os_errors_as_user_errors(str(self._path)):
+                self._append.sync()
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
         """Closes both files."""
-        if not self._writes:
-            return
-        with os_errors_as_user_errors(str(self._path)):
-            self._file.close()
+        if self._writes:
+            self._append.close()
             self._events.close()
 
 
-@contextlib.contextmanager
-def os_errors_as_user_errors(what: str):
-    """Turns what the file system refuses (permission, full disk, a file in the way) into a
-    UserError naming `what`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write {what}: {error.strerror or error}; make it writable or give another"
-            " --run"
-        ) from error
+class Events:
+    """A file of TensorBoard's events, after those of earlier starts; what these had after `step`
+    does not count any more."""
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        # Here, since it imports PyTorch where that is installed, for seconds. Its own writer is a
+        # thread, which answers a full disk with a traceback.
+        from tensorboardX.record_writer import masked_crc32c
+
+        self._crc = masked_crc32c
+        self._proto: Any = importlib.import_module("tensorboardX.proto.event_pb2")
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._append = files.Appended(folder / name)
+        self._write(self._proto.Event(file_version="brain.Event:2"))
+        start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+        self._write(self._proto.Event(step=step + 1, session_log=start))
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        """Appends an event that has these figures."""
+        event = self._proto.Event(step=step)
+        for name, value in figures.items():
+            event.summary.value.add(tag=name, simple_value=value)
+        self._write(event)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._append.close()
+
+    def _write(self, event: Any) -> None:
+        """A record as TensorFlow writes it: length, its checksum, content, its checksum."""
+        event.wall_time = time.time()
+        content = event.SerializeToString()
+        length = struct.pack("<Q", len(content))
+        parts = [(part, struct.pack("<I", self._crc(part))) for part in (length, content)]
+        self._append(b"".join(part + checksum for part, checksum in parts))

@@ -4,6 +4,9 @@ damaged."""
 import importlib.util
 import json
 import logging
+import os
+import pathlib
+import tempfile
 
 import flax.linen as nn
 import jax
@@ -189,7 +192,7 @@ def test_a_checkpoint_from_before_says_that_it_does_not_know_what_is_best(tmp_pa
         if b'"best"' in path.read_bytes()
     ]
     facts = json.loads(written.read_text())
-    assert facts.pop("best") == ["loss", "min"]
+    assert facts.pop("best") == ["loss", "min"] and len(facts.pop("sha256")) == 64
     written.write_text(json.dumps(facts))
     with pytest.raises(UserError, match="/1 does not say which figure is to be best"):
         Checkpoints(tmp_path / "checkpoints").player("model", "best")
@@ -278,6 +281,79 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
     with checkpoints:
         checkpoints.save(20, state(20))  # the run can write this step again
     assert checkpoints.restore(abstract(state()))[0] == 20
+
+
+def test_a_byte_flipped_beside_the_state_is_damage_and_no_other_network(tmp_path, caplog):
+    checkpoints = saved(tmp_path, {10: None, 20: None})
+    written = tmp_path / "checkpoints" / "20" / "facts" / "metadata"
+    content = written.read_bytes()
+    place = content.index(b"float32[300")
+    written.write_bytes(content[:place] + b"h" + content[place + 1 :])
+    with caplog.at_level(logging.WARNING):
+        step, back = checkpoints.restore(abstract(state()))
+    assert step == 10 and digest(back) == digest(state(10))
+    assert "20 is damaged" in caplog.text
+    with pytest.raises(UserError, match="20 is damaged"):
+        checkpoints.restore(abstract(state()), which=20)
+
+
+@pytest.mark.parametrize("kind", ["state", "facts"])
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged_and_stays_where_it_is(kind):
+    """By a user who is not root, in a folder that he can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        checkpoints = saved(folder, {10: None, 20: None})
+        closed = files(folder / "checkpoints" / "20" / kind)[0]
+        closed.chmod(0)
+        if root := os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            for which in ("latest", 20):
+                with pytest.raises(UserError, match=f"cannot read {closed}: Permission denied"):
+                    checkpoints.restore(abstract(state()), which=which, set_aside=True)
+        finally:
+            if root:
+                os.seteuid(0)
+        closed.chmod(0o644)
+        assert checkpoints.restore(abstract(state()))[0] == 20
+
+
+def test_short_memory_is_no_damage(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, {10: None})
+
+    def short(*_, **named):
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoints, "_read", short)
+    with pytest.raises(MemoryError):
+        checkpoints.restore(abstract(state()), set_aside=True)
+    assert checkpoints.steps() == [10]
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_before_it_is_told(
+    tmp_path, monkeypatch
+):
+    """Every file that Orbax wrote is synced before the rename, the folder of the checkpoints
+    afterwards."""
+    synced, told = [], []
+    fsync = os.fsync
+
+    def record(file):
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        fsync(file)
+
+    monkeypatch.setattr(train.files.system, "fsync", record)
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder, saved=lambda step: told.append((step, list(synced))))
+    with checkpoints:
+        checkpoints.save(10, state())
+    ((step, before),) = told
+    renamed = next(n for n, path in enumerate(before) if path.startswith(f"{folder}/10/"))
+    assert step == 10 and before[-1] == str(folder)
+    first = {path.partition("orbax-checkpoint-tmp")[2] for path in before[:renamed]}
+    rest = {path.removeprefix(f"{folder}/10") for path in before[renamed:]}
+    assert first | rest >= {f"/{path.relative_to(folder / '10')}" for path in files(folder / "10")}
 
 
 def test_when_all_are_damaged_the_run_stops_and_nothing_is_touched(tmp_path):

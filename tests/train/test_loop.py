@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import struct
 import types
 
 import jax
@@ -110,6 +111,38 @@ def test_a_gradient_that_is_not_finite_is_noticed_before_what_it_made_is_saved()
     assert record.of("save") == [(1, 1.0), (2, 2.0)]
 
 
+@pytest.mark.parametrize("steps", [1, 10])
+def test_parameters_that_are_not_finite_are_not_evaluated_at_the_end_nor_saved(steps):
+    """The loss and the gradient of every step are finite, and so is the parameter before the
+    last."""
+    start = 0.0 if steps == 1 else -1.0
+
+    def loss(variables, batch, rng):
+        return Loss(Mean.of(jnp.clip(variables["params"]["w"], -1, 1) * batch["x"]))
+
+    def rate(count):
+        return jnp.where(count == steps - 1, 1e38, 0.0)
+
+    def rule(updates, params):
+        return jax.tree.map(lambda update: update * 1e38, updates)
+
+    player = Player(
+        lambda k, b: {"params": {"w": jnp.float32(start)}},
+        loss,
+        optax.chain(optax.scale_by_schedule(rate), optax.stateless(rule)),
+    )
+    placed, record = place("jit")(minimize(player, lambda v, b: {})), Record()
+    state = placed.init(KEY, placed.put(batch(0)))
+
+    def stream(first, last):
+        return (placed.put(batch(t)) for t in range(first, last))
+
+    with pytest.raises(UserError, match=f"players/model/params/w is not finite after step {steps}"):
+        fit(placed, state, stream, KEY, steps, 4, save_every=2, **record.callbacks())
+    assert not record.of("evaluate") and all(np.isfinite(w) for _, w in record.of("save"))
+    assert [step for step, _ in record.of("save")] == list(range(2, steps, 2))
+
+
 @pytest.mark.parametrize("log", [1, 4, 100])
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_is_not_saved(log):
     record, go = run(20, log_every=log, save_every=2, poison_at=6)
@@ -134,18 +167,35 @@ def test_the_clock_leaves_out_every_pause(monkeypatch):
     assert clock.total == 8.5 and clock.waited == 1.5
 
 
-def test_sigterm_ends_after_the_step_with_a_save():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_request_to_stop_ends_after_the_step_with_a_save(number):
     def batches(t):
         if t == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return batch(t)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     record, go = run(100, log_every=50, batches=batches)
     outcome = go()
     assert outcome.stopped and outcome.steps == 6
     assert record.of("save") == [(6, 6.0)] and record.of("evaluate") == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_ends_at_once_and_nohup_is_respected():
+    def batches(t):
+        if t in (3, 5):
+            os.kill(os.getpid(), signal.SIGHUP if ignored else signal.SIGINT)
+        return batch(t)
+
+    ignored = False
+    with pytest.raises(KeyboardInterrupt):
+        run(100, batches=lambda t: [batches(3), batches(5)] if t == 3 else batch(t))[1]()
+    before, ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN), True
+    try:
+        assert not run(10, batches=batches)[1]().stopped
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
@@ -156,11 +206,43 @@ def test_a_log_that_goes_on_drops_what_will_be_written_again(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "trai')  # cut off by a kill
     with Log(run, 4) as again:
+        again(4, {"train/loss": 4.0})  # is there
+        again(4, {"test/accuracy": 0.5})
         again(6, {"train/loss": math.nan})
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == [
         '{"step": 2, "train/loss": 2.0}',
         '{"step": 4, "train/loss": 4.0}',
+        '{"step": 4, "test/accuracy": 0.5}',
         '{"step": 6, "train/loss": "nan"}',
+    ]
+
+
+def test_tensorboard_reads_the_figures_of_every_start(tmp_path):
+    loader = pytest.importorskip("tensorboardX.proto.event_pb2")
+    record_writer = pytest.importorskip("tensorboardX.record_writer")
+    for start in (0, 4):
+        with Log(Run(tmp_path), start) as log:
+            log(start + 2, {"train/loss": 0.5 + start, "train/rate": math.inf})
+    found = []
+    for path in sorted(tmp_path.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            size, crc = struct.unpack("<QI", content[:12])
+            assert crc == record_writer.masked_crc32c(content[:8])
+            data, (crc,) = content[12 : 12 + size], struct.unpack_from("<I", content, 12 + size)
+            assert crc == record_writer.masked_crc32c(data)
+            event = loader.Event.FromString(data)
+            values = [(value.tag, value.simple_value) for value in event.summary.value]
+            found.append((event.file_version or event.step, event.session_log.status, values))
+            content = content[16 + size :]
+    start = loader.SessionLog.START
+    assert found == [
+        ("brain.Event:2", 0, []),
+        (1, start, []),
+        (2, 0, [("train/loss", 0.5), ("train/rate", math.inf)]),
+        ("brain.Event:2", 0, []),
+        (5, start, []),
+        (6, 0, [("train/loss", 4.5), ("train/rate", math.inf)]),
     ]
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ def stuck_here():
     time.sleep(60)
 
 with Watchdog(1.0, pathlib.Path(sys.argv[1])) as watchdog:
-    with watchdog.paused():
+    with watchdog.apart("saving"):
         time.sleep(2)
     for step in range(8):
         time.sleep(0.25)  # two seconds, each step in time
@@ -42,9 +43,30 @@ def test_a_run_that_hangs_ends_with_every_stack_and_a_slow_one_does_not(tmp_path
         timeout=60,
     )
     assert done.returncode == STATUS
-    assert "no step has finished for 1 s, the last was 8" in done.stderr.splitlines()[-1]
+    assert "no step has finished for 1 s, the last step was 8" in done.stderr.splitlines()[-1]
     for text in (done.stderr, (tmp_path / "stacks.txt").read_text()):
         assert "stuck_here" in text and "_watch" in text  # of the main thread, and of another
+
+
+def test_what_hangs_beside_the_steps_ends_too_later(tmp_path):
+    program = HANG.partition("with watchdog")[0].replace("    with watchdog", "")
+    program = (
+        program.replace("1.0", "0.3")
+        + """
+    with watchdog.apart("saving"):
+        stuck_here()
+"""
+    )
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "stacks.txt")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == STATUS and time.monotonic() - before > 3
+    assert "saving has taken 3 s, the last step was 0" in done.stderr.splitlines()[-1]
+    assert "stuck_here" in (tmp_path / "stacks.txt").read_text()
 
 
 def test_a_step_counts_when_it_is_done_and_not_when_it_is_dispatched():
