@@ -141,8 +141,10 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
         nats = Mean.of(error, counted * mask[:, None, None])
         return {"nats_per_word": nats, "exact_match": Mean.of(right, mask)}
 
-    scenes = f"{config.data}:{data.COUNTER_DIAMETER}"
-    digits = weights.digits_start(network, config.pretrain, scenes, config.seed)
+    def singles(split):
+        return data.single_counters(split, spec.shape[0], name=config.data)
+
+    digits = weights.digits_start(network, config.pretrain, config.data, config.seed, singles)
     start = weights.encoder_start(config.init, network, spec.shape) or digits
     rule = config.rule(train.decayed(config.scheduled(), 0.5, config.halve_every))
     rule = train.scaled(rule, config.encoder_rate, weights.encoder_mask(network))

@@ -36,8 +36,16 @@ class Config(cli.TextConfig):
     """Language that is written."""
     attention: Literal["additive", "dot", "general", "none"] = "additive"
     """How the decoder looks at what was read."""
+    cell: Literal["lstm", "gru"] = "lstm"
+    """Kind of the recurrent layers."""
+    layers: cli.Count = 1
+    """Number of layers of the encoder and of the decoder."""
+    reading: Literal["both", "forward", "backward"] = "both"
+    """Directions of the encoder; backward reads the reversed source (Sutskever et al. 2014)."""
+    subwords: cli.Natural = 0
+    """Size of the vocabularies of subwords, by byte pair encoding, of each language (0: words)."""
     longest: cli.Count = 30
-    """Number of words of the longest sentence; longer ones are left out of training, or cut."""
+    """Number of tokens of the longest sentence; longer ones are left out of training, or cut."""
     buckets: cli.Count = 1
     """Number of lengths to pad sentences to; the step is compiled once for each."""
 
@@ -70,7 +78,7 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    given = config.data, config.source, config.target, config.longest
+    given = config.data, config.source, config.target, config.longest, config.subwords
     texts = functools.cache(lambda: data.ParallelTexts(*given))
 
     def batches(part, spec):
@@ -82,7 +90,10 @@ def load(config: Config) -> data.Splits:
 
 def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
     sizes = len(spec.source), len(spec.target), config.embedding, config.features
-    network = seq2seq.Translator(*sizes, config.attention, config.dropout, config.dtype)
+    settings = config.attention, config.dropout, config.dtype
+    network = seq2seq.Translator(
+        *sizes, *settings, layers=config.layers, cell=config.cell, reading=config.reading
+    )
 
     def given(batch):
         return batch["source"], batch["source_length"], batch["target"][:, :-1]

@@ -20,7 +20,6 @@ from advdl.data.batches import (
     prefetch,
 )
 from advdl.data.captions import (
-    COUNTER_DIAMETER,
     CaptionedImages,
     CaptionSource,
     CaptionSpec,
@@ -28,6 +27,7 @@ from advdl.data.captions import (
     captioned_digits,
     open_captions,
     read_captions,
+    single_counters,
 )
 from advdl.data.catalog import open_source, same_classes
 from advdl.data.corpus import (
@@ -125,7 +125,6 @@ __all__ = [
     "BUILT_IN",
     "BucketBatches",
     "BucketEvalBatches",
-    "COUNTER_DIAMETER",
     "CaptionSource",
     "CaptionSpec",
     "CaptionedImages",
@@ -266,6 +265,7 @@ __all__ = [
     "scene_parts",
     "selected",
     "shapes_of",
+    "single_counters",
     "single_digits",
     "split_validation",
     "standardize",

@@ -31,7 +31,7 @@ NUMERALS = tuple(
     for word in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 )
 COUNTS = {"train": 12_000, "val": 500, "test": 1000}
-SIZE, COUNTER_DIAMETER = 64, 24
+SIZE, DIAMETER = 64, 24
 
 
 class CaptionedImages(NamedTuple):
@@ -186,30 +186,61 @@ def captioned_digits(
         )
     if size < 60:
         raise UserError(f"scenes of {size} pixels have no room for two digits; expected 60 or more")
-    source = BUILT_IN[DIGIT_SCENES[name]]("test" if part == "test" else "train")
-    found = source.read(np.arange(len(source)))
-    tenth = np.arange(len(source)) % 10 == 0
-    own = np.flatnonzero({"train": ~tenth, "val": tenth, "test": tenth | True}[part])
-    pictures = [Image.fromarray(found["image"][n, ..., 0]) for n in own]
+    pictures, labels = _digits(part, name)
     count = COUNTS[part] if count is None else count
     images, captions = np.empty((count, size, size, 1), np.uint8), []
     for n in range(count):
         rng = np.random.default_rng([PARTS.index(part), n, size, 0x63617074])
         image = ground(rng, (size, size))
-        chosen = rng.integers(len(own), size=2)
+        chosen = rng.integers(len(pictures), size=2)
         relation = rng.choice(["", "left of", "above"], p=[0.2, 0.4, 0.4])
-        radius = rng.uniform(0.44, 0.56, 2) * COUNTER_DIAMETER
-        for picture, (middle, r) in zip(chosen, _places(rng, size, radius, relation), strict=False):
-            draw_counter(
-                image, middle, r, pictures[picture], rng.uniform(190, 250), rng.uniform(0, 40)
-            )
+        radius = rng.uniform(0.44, 0.56, 2) * DIAMETER
+        for picture, place in zip(chosen, _places(rng, size, radius, relation), strict=False):
+            _draw(rng, image, place, pictures[picture])
         images[n, ..., 0] = grainy(rng, image)
-        first, second = (NUMERALS[found["label"][own[picture]]] for picture in chosen)
+        first, second = (NUMERALS[labels[picture]] for picture in chosen)
         captions.append((f"{first} {relation} {second}" if relation else first,))
     return CaptionedImages(
         ArraySource(name, part, {"image": images, "label": np.zeros(count)}),
         tuple(captions),
     )
+
+
+def single_counters(
+    part: str, size: int = SIZE, count: int = 6000, name: str = "digit_scenes"
+) -> ArraySource:
+    """Scenes as those of `captioned_digits` with one counter each, anywhere, and its digit as the
+    label, (H, W, 1): what an encoder can learn its first features from. Their digits are those of
+    the part, so what learns from `train` has seen none of `val` or `test`."""
+    pictures, labels = _digits(part, name)
+    images, label = np.empty((count, size, size, 1), np.uint8), np.empty(count, np.int64)
+    for n in range(count):
+        rng = np.random.default_rng([PARTS.index(part), n, size, 0x73696E67])
+        image, picture = ground(rng, (size, size)), rng.integers(len(pictures))
+        radius = rng.uniform(0.44, 0.56, 2) * DIAMETER
+        _draw(rng, image, _places(rng, size, radius, "")[0], pictures[picture])
+        images[n, ..., 0], label[n] = grainy(rng, image), labels[picture]
+    names = tuple(map(str, range(len(NUMERALS))))
+    return ArraySource("single counters", part, {"image": images, "label": label}, names)
+
+
+def _draw(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    place: tuple[tuple[float, float], float],
+    picture: Image.Image,
+) -> None:
+    """A counter with a digit, at a middle (y, x) and of a radius."""
+    draw_counter(image, *place, picture, rng.uniform(190, 250), rng.uniform(0, 40))
+
+
+def _digits(part: str, name: str) -> tuple[list[Image.Image], np.ndarray]:
+    """The handwritten digits of a part and their labels."""
+    source = BUILT_IN[DIGIT_SCENES[name]]("test" if part == "test" else "train")
+    found = source.read(np.arange(len(source)))
+    tenth = np.arange(len(source)) % 10 == 0
+    own = np.flatnonzero({"train": ~tenth, "val": tenth, "test": tenth | True}[part])
+    return [Image.fromarray(found["image"][n, ..., 0]) for n in own], found["label"][own]
 
 
 def _places(

@@ -1,5 +1,6 @@
 """Pairs of sentences in two languages."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -109,37 +110,52 @@ class EncodedPairs(dict[str, list[np.ndarray]]):
 
 
 class ParallelTexts:
-    """Pairs of sentences in three parts, written in words in lower case, and their batches.
+    """Pairs of sentences in three parts, in lower case, and their batches.
 
-    longest: number of words of the longest sentence; pairs of the training part with a longer one
-    are left out, and sentences of the other parts are cut. Raises UserError as `open_parallel`
-    does, and where no training pair is left.
+    longest: number of tokens of the longest sentence; pairs of the training part with a longer one
+    are left out, and sentences of the other parts are cut. subwords: the size of a vocabulary of
+    subwords for each language, learned from all training pairs; 0 for words. Raises UserError as
+    `open_parallel` does, and where no training pair is left.
     """
 
-    def __init__(self, name: str, source: str, target: str, longest: int):
+    def __init__(self, name: str, source: str, target: str, longest: int, subwords: int = 0):
         self._pairs, self._longest = open_parallel(name, source, target), longest
+        sides = zip(*self._pairs["train"], strict=True) if subwords else ()
+        self._subwords = [
+            TextSpec.of("subwords", side, size=subwords, lower=True) for side in sides
+        ]
         lengths = {
-            part: np.array([[len(words(text)) for text in pair] for pair in pairs])
+            part: np.array([self._count(pair) for pair in pairs])
             for part, pairs in self._pairs.items()
         }
         kept = lengths["train"].max(1) <= longest
         if not kept.any():
             raise UserError(
-                f"no training pair has at most --longest {longest} words on both sides; take more"
+                f"no training pair has at most --longest {longest} {'sub' * bool(subwords)}words on"
+                " both sides; take more"
             )
         learned = [pair for pair, keep in zip(self._pairs["train"], kept, strict=True) if keep]
         self._left_out, self._pairs["train"] = int((~kept).sum()), learned
         self._learned = lengths["train"] = lengths["train"][kept]
         self._sizes = np.max([np.minimum(own, longest).max(0) for own in lengths.values()], 0)
 
+    def _count(self, pair: tuple[str, str]) -> list[int]:
+        """Number of tokens of either side."""
+        if not self._subwords:
+            return [len(words(text)) for text in pair]
+        return [len(spec.encode(text)) for spec, text in zip(self._subwords, pair, strict=True)]
+
     def spec(self, least: int) -> TranslationSpec:
         """What a network must know of them. least: number of times that a word must occur in the
-        training part to be known."""
-        sides = zip(*self._pairs["train"], strict=True)
+        training part to be known; subwords are all known."""
+        specs = self._subwords or [
+            TextSpec.of("words", side, least, lower=True)
+            for side in zip(*self._pairs["train"], strict=True)
+        ]
         return TranslationSpec(
             *(
-                TextSpec.of("words", side, least, longest=int(size), lower=True)
-                for side, size in zip(sides, self._sizes, strict=True)
+                dataclasses.replace(spec, longest=int(size))
+                for spec, size in zip(specs, self._sizes, strict=True)
             )
         )
 

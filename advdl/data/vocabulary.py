@@ -308,6 +308,16 @@ class TextSpec(Spec):
         found = self.vocabulary.decode(ids)
         return found if isinstance(found, str) else self._joined(found)
 
+    def spelled(self, text: str) -> list[str]:
+        """The tokens of a text, known or not, one by one, to be shown."""
+        return self.pieces(self.encode(text)) if self.unit == "subwords" else self.split(text)
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The tokens of ids (T,), to the end, one by one, to be shown; of a subword that is a part
+        of a character, U+FFFD."""
+        known = _known(ids, len(self), until_eos=True)
+        return ["".join(self.vocabulary.decode([number], until_eos=False)) for number in known]
+
     def normalized(self, text: str) -> str:
         """The text as `decode` gives it where all of its tokens are known."""
         return self._joined(self.split(text))

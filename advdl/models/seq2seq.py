@@ -4,15 +4,18 @@ without.
 Axes: B batch, S source tokens, T target tokens, V target vocabulary, E features of the memory, n
   features of the states.
 
-The encoder is one LSTM in each direction, and the decoder one LSTM with n features, which starts
-from tanh(W [forward; backward]) of the encoder's last states, of the cell's and of the hidden one
-by themselves. What the decoder reads and says is that of three papers:
+The encoder is an LSTM in each direction, and the decoder an LSTM with n features, which starts from
+tanh(W [forward; backward]) of the encoder's last states, of the cell's and of the hidden one by
+themselves. Both may have several layers, each of which starts from the encoder's of the same height
+and reads the one below; attention is by the state of the highest. They may be gated recurrent units
+(Cho et al. 2014), and the encoder may read in one direction alone, forward or, as in Sutskever et
+al. 2014, backward. What the decoder reads and says is that of three papers:
 
 `additive`: Bahdanau, Cho & Bengio 2014 (arXiv:1409.0473), appendix A.1.2 and A.2. The context c_i
 is drawn before the step, by the state s_{i-1} that the step starts from; the step reads [E y_{i-1};
 c_i]; the logits are W_o t_i with the maxout t_i = max of pairs of U_o s_{i-1} + V_o E y_{i-1} + C_o
 c_i, n / 2 wide (the paper's l = 500 for n = 1000). It departs from the paper in these points: the
-cells are LSTMs, not gated recurrent units; s_0 is made of the last states of both directions, not
+cells are LSTMs unless told otherwise; s_0 is made of the last states of both directions, not
 of the backward one alone; the query, the maxout and the logits have biases, which the paper leaves
 out of its equations.
 
@@ -21,16 +24,16 @@ out of its equations.
 before the first); the context c_t is drawn after the step, by its state h_t; h̃_t = tanh(W_c [c_t;
 h_t]) (equation 5), and the logits are made of h̃_t alone (equation 6). The score of a place is h_t
 · h̄_s (`dot`) or h_t · W_a h̄_s (`general`, section 3.1). It departs from the paper in these
-points: one layer, not four; the encoder reads in both directions, where theirs reads the reversed
-source in one, so h̄_s is the sum of both for `dot`, as wide as h_t, and both side by side for
-`general`; the decoder does not start from the encoder's state itself; the logits have a bias; local
-attention and the scores `concat` and `location` are not there. With dropout, h̃_t is dropped before
-it is fed and said.
+points: one layer unless told otherwise, not four; the encoder reads in both directions, where
+theirs reads the reversed source in one, so h̄_s is the sum of both for `dot`, as wide as h_t, and
+both side by side for `general`; the decoder does not start from the encoder's state itself; the
+logits have a bias; local attention and the scores `concat` and `location` are not there. With
+dropout, h̃_t is dropped before it is fed and said.
 
 `none`: Sutskever, Vinyals & Le 2014 (arXiv:1409.3215): the decoder knows of the source what its
 first state holds, and the logits are made of its state alone. It departs from the paper in these
-points: one layer, not four; the encoder reads in both directions, where theirs reads the reversed
-source in one; the decoder does not start from the encoder's state itself.
+points: one layer in both directions unless told otherwise, where theirs has four that read the
+reversed source in one; the decoder does not start from the encoder's state itself.
 
 All three papers draw the parameters in ways of their own; here they are drawn as Flax and `nn.LSTM`
 draw them, with a forget gate's bias of 1.
@@ -46,9 +49,10 @@ import jax.numpy as jnp
 
 from advdl.models.feeding import feed
 from advdl.models.variant import Variant, number, tokens
-from advdl.nn import LSTM, Additive, Dense, Dot, Dropout, Stack
+from advdl.nn import CELLS, Additive, Dense, Dot, Dropout, Stack, reversed_in_length
 
 ATTENTION = ("additive", "dot", "general", "none")
+READING = ("both", "forward", "backward")
 
 
 class Memory(NamedTuple):
@@ -61,8 +65,9 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """The decoder between two steps: the cell's carry, and the attentional vector (B, n) that the
-    next step reads beside the word; (B, 0) where nothing is fed but the word."""
+    """The decoder between two steps: the carry of each layer, from the lowest, and the attentional
+    vector (B, n) that the next step reads beside the word; (B, 0) where nothing is fed but the
+    word."""
 
     cell: Any
     fed: jax.Array
@@ -73,9 +78,10 @@ class Translator(nn.Module):
     V), weights (B, T, S)).
 
     source_size, target_size: tokens of the vocabularies. embedding, features: of words and of the
-    states; the memory has 2·features, with `dot` features. attention: one of ATTENTION, described
-    above. dropout: the rate on embeddings and on what the logits are made of, needs a key called
-    dropout. sampling: see `feeding.feed`.
+    states; the memory has 2·features, with `dot` or one direction features. attention: one of
+    ATTENTION, described above. dropout: the rate on embeddings, between layers and on what the
+    logits are made of, needs a key called dropout. layers: of encoder and decoder. cell: one of
+    `nn.CELLS`. reading: directions of the encoder, one of READING. sampling: see `feeding.feed`.
     """
 
     source_size: int
@@ -86,17 +92,27 @@ class Translator(nn.Module):
     dropout: float = 0.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    layers: int = 1
+    cell: str = "lstm"
+    reading: str = "both"
 
     def setup(self):
         """The layers."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        dense, lstm = partial(Dense, **dtypes), partial(LSTM, self.features, **dtypes)
+        dense, cell = partial(Dense, **dtypes), partial(CELLS[self.cell], self.features, **dtypes)
         self.source_words = nn.Embed(self.source_size, self.embedding, **dtypes)
         self.target_words = nn.Embed(self.target_size, self.embedding, **dtypes)
-        self.encoder = Stack(lstm, bidirectional=True)
-        self.bridge_cell, self.bridge_hidden = dense(self.features), dense(self.features)
+        self.encoder = Stack(cell, self.layers, self.reading == "both", self.dropout)
+        parts = ("cell", "hidden") if "lstm" in self.cell else ("hidden",)
+        self.bridge = {
+            f"{part}{layer or ''}": dense(self.features)
+            for layer in range(self.layers)
+            for part in parts
+        }
         self.keys = dense(self.features, use_bias=False)
-        self.decoder = lstm()
+        self.decoder = cell()
+        if self.layers > 1:
+            self.above = Stack(cell, self.layers - 1, dropout=self.dropout)
         self.attend = Additive(**dtypes) if self.attention == "additive" else Dot()
         if self.attention == "additive":
             self.joined = dense(2 * max(1, self.features // 2))
@@ -131,15 +147,34 @@ class Translator(nn.Module):
     ) -> tuple[Memory, State]:
         """What the decoder starts from."""
         x = self.drop(self.source_words(source_BS), train)
-        values, ((there, back),) = self.encoder(x, length_B)
-        cell, hidden = (jnp.concatenate(pair, -1) for pair in zip(there, back, strict=True))
-        if self.attention == "dot":
+        backward, both = self.reading == "backward", self.reading == "both"
+        x = reversed_in_length(x, length_B) if backward else x
+        values, last = self.encoder(x, length_B, train=train)
+        values = reversed_in_length(values, length_B) if backward else values
+        if self.attention == "dot" and both:
             # The memory itself is compared, so it must be as wide as a query.
             values = values[..., : self.features] + values[..., self.features :]
         keys = self.keys(values) if self.attention in ("additive", "general") else values
-        carry = jnp.tanh(self.bridge_cell(cell)), jnp.tanh(self.bridge_hidden(hidden))
-        fed = jnp.zeros_like(carry[1][:, : self.features if self._feeds else 0])
-        return Memory(values, keys, length_B), State(carry, fed)
+        if both:
+            joined = partial(jax.tree.map, lambda *pair: jnp.concatenate(pair, -1))
+            last = tuple(joined(there, back) for there, back in last)
+        carries = tuple(self._bridged(layer, carry) for layer, carry in enumerate(last))
+        fed = jnp.zeros_like(self._query(carries)[:, : self.features if self._feeds else 0])
+        return Memory(values, keys, length_B), State(carries, fed)
+
+    def _bridged(self, layer: int, carry: Any) -> Any:
+        """What a layer of the decoder starts from, of the encoder's last carry."""
+
+        def part(name, x):
+            return jnp.tanh(self.bridge[f"{name}{layer or ''}"](x))
+
+        if isinstance(carry, tuple):
+            return part("cell", carry[0]), part("hidden", carry[1])
+        return part("hidden", carry)
+
+    def _query(self, carries: Any) -> jax.Array:
+        """The state (B, n) of the highest layer."""
+        return self.decoder.shown(carries[-1])
 
     @property
     def _feeds(self) -> bool:
@@ -162,23 +197,27 @@ class Translator(nn.Module):
     ) -> tuple[jax.Array, State, jax.Array]:
         """`step` between reading a word (B, embedding) and saying the next: (what `say` is given
         (B, X), state, weights (B, S))."""
-        (cell, fed), weight = state, jnp.zeros(memory.values.shape[:2])
+        (carries, fed), weight = state, jnp.zeros(memory.values.shape[:2])
 
         def look(query):
             return self.attend(query, memory.keys, memory.values, memory.length)
 
-        before, beside = cell[1], fed
+        before, beside = self._query(carries), fed
         if self.attention == "additive":
             beside, weight = look(before)
-        hidden, cell = self.decoder(jnp.concatenate([word, beside], -1)[:, None], None, cell)
-        said = hidden[:, 0]
+        read = jnp.concatenate([word, beside], -1)[:, None]
+        hidden, lowest = self.decoder(read, None, carries[0])
+        higher = ()
+        if self.layers > 1:
+            hidden, higher = self.above(self.drop(hidden, train), None, carries[1:], train)
+        said, carries = hidden[:, 0], (lowest, *higher)
         if self.attention == "additive":
             said = jnp.concatenate([before, word, beside], -1)
         elif self._feeds:
             context, weight = look(said)
             said = jnp.tanh(self.joined(jnp.concatenate([context, said], -1)))
         said = self.drop(said, train)
-        return said, State(cell, said if self._feeds else fed), weight
+        return said, State(carries, said if self._feeds else fed), weight
 
     def say(self, said: jax.Array) -> jax.Array:
         """Logits (…, V) of what `advance` gave."""

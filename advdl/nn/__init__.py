@@ -21,7 +21,7 @@ from advdl.nn.normalization import (
 from advdl.nn.pixels import Pixels
 from advdl.nn.pooling import adaptive_avg_pool, avg_pool, global_average_pool, max_pool
 from advdl.nn.receptive_field import Field, Layer, crop_offset, receptive_field
-from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack
+from advdl.nn.recurrent import CELLS, GRU, LSTM, RNN, Recurrent, Stack, reversed_in_length
 from advdl.nn.response import local_response_norm
 from advdl.nn.softmax import softmax_cross_entropy
 from advdl.nn.spectral import SpectralNorm, spectral
@@ -78,6 +78,7 @@ __all__ = [
     "resize_bilinear",
     "softmax_cross_entropy",
     "spectral",
+    "reversed_in_length",
     "tap",
     "towers",
 ]

@@ -85,9 +85,8 @@ def write_report(
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
-    if not isinstance(page, Page):
-        sections, opening = page, ""
-    else:
+    sections, opening = page, ""
+    if isinstance(page, Page):
         opening = _opening(folder, page)
         shown = _source(folder, page.picture)
         sections = [

@@ -140,8 +140,8 @@ class TranslationReport:
         for text, length, row, weight in zip(
             sentences, read["source_length"], ids, weights, strict=True
         ):
-            words = self.spec.source.split(text)[:length]
-            written = [*self.spec.target.vocabulary.decode(row), "."]
+            words = self.spec.source.spelled(text)[:length]
+            written = [*self.spec.target.pieces(row), "."]
             pairs.append((words, written, weight[: len(written), :length]))
         present.draw_attention(pairs, folder / "attention.png")
 
@@ -149,7 +149,7 @@ class TranslationReport:
         """Translations of `options.sentences`, or of lines from standard input, by a beam of
         `options.width`; and a picture of where it looked in the first few."""
         sentences = options.sentences or [line.rstrip("\n") for line in sys.stdin]
-        if not sentences or not all(map(self.spec.source.split, sentences)):
+        if not sentences or not all(len(self.spec.source.encode(text)) for text in sentences):
             raise UserError("a sentence to translate is empty; give words")
         for note in self.spec.source.notes(sentences):
             train.log(note)

@@ -18,18 +18,26 @@ from advdl.metrics import Mean
 from advdl.models import abstract, check_shape, vgg
 from advdl.weights.backbone import place_backbone
 
+Singles = Callable[[str], data.ArraySource]
+"""From a split to images of one digit each, `image` and `label`."""
+
 BATCH = 64
 """Digits in a batch."""
 
 
 def digits_start(
-    network: nn.Module, updates: int, scenes: str = "digit_scenes", seed: int = 0
+    network: nn.Module,
+    updates: int,
+    scenes: str = "digit_scenes",
+    seed: int = 0,
+    singles: Singles | None = None,
 ) -> dict[str, Callable[[train.Variables], train.Variables]]:
     """What gives the player `model`, before the first update, an encoder that has learned single
     digits in so many updates, as `cli.Experiment` takes it; nothing for none.
 
-    scenes: the data set, whose digits have the same diameter. Raises UserError for another one, and
-    for a network that does not begin as a classifier.
+    scenes: the data set. singles: what the encoder learns from, by split; by default digits of the
+    diameter that those of the scenes have. Raises UserError for another data set, and for a network
+    that does not begin as a classifier.
     """
     if not updates:
         return {}
@@ -40,7 +48,9 @@ def digits_start(
         )
 
     def start(variables):
-        learned, accuracy = learn_digits(network, updates, made, seed)
+        name, diameter = made
+        own = singles or (lambda split: data.single_digits(split, diameter, name))
+        learned, accuracy = learn_digits(network, updates, own, seed)
         train.log(
             f"pretrained on {updates} batches of single digits: {accuracy:.1%} of held-out ones"
             " right"
@@ -51,16 +61,12 @@ def digits_start(
 
 
 def learn_digits(
-    network: nn.Module,
-    updates: int,
-    scenes: tuple[str, int] = ("digit_scenes", 28),
-    seed: int = 0,
+    network: nn.Module, updates: int, singles: Singles, seed: int = 0
 ) -> tuple[train.Variables, float]:
-    """(variables of the classifier that a network begins as, after so many updates on single
-    digits; accuracy on held-out ones). Of VGG-16 every stage has a classifier of its own. scenes:
-    which digits, and their diameter, see `data.of_digits`."""
-    name, diameter = scenes
-    training, held_out = (data.single_digits(split, diameter, name) for split in ("train", "test"))
+    """(variables of the classifier that a network begins as, after so many updates on the single
+    digits `singles("train")`; accuracy on `singles("test")`). Of VGG-16 every stage has a
+    classifier of its own."""
+    training, held_out = map(singles, ("train", "test"))
     encoder = _classifier(network, len(training.label_names))
     check_shape(type(encoder).__name__, encoder, training.image_shape)
     normalized = "batch_stats" in abstract(encoder, training.image_shape)

@@ -82,6 +82,31 @@ def test_a_sentence_says_what_was_drawn_and_where(monkeypatch):
         )
 
 
+def test_single_counters_are_one_each_with_its_digit(monkeypatch):
+    found = data.digits("train").read(np.arange(1433))
+    label = {
+        image.tobytes(): int(k) for image, k in zip(found["image"], found["label"], strict=True)
+    }
+    drawn, draw = [], data.captions.draw_counter
+
+    def spy(image, middle, radius, picture, *rest):
+        drawn.append((*middle, radius, label[picture.tobytes()]))
+        return draw(image, middle, radius, picture, *rest)
+
+    monkeypatch.setattr(data.captions, "draw_counter", spy)
+    source = data.single_counters("train", count=60)
+    batch = source.read(np.arange(60))
+    assert batch["image"].shape == (60, 64, 64, 1) and len(drawn) == 60
+    assert (
+        batch["label"].tolist() == [digit for *_, digit in drawn] and len(set(batch["label"])) == 10
+    )
+    assert all(r <= side <= 64 - r for y, x, r, _ in drawn for side in (y, x))
+    middles = np.array(drawn)[:, :2]
+    assert middles.min() < 20 and middles.max() > 44  # anywhere
+    again = data.single_counters("train", count=3).read(np.arange(3))["image"]
+    np.testing.assert_array_equal(again, batch["image"][:3])
+
+
 def test_digits_of_the_parts_have_none_in_common(monkeypatch):
     used = {}
     draw = data.captions.draw_counter
@@ -94,6 +119,7 @@ def test_digits_of_the_parts_have_none_in_common(monkeypatch):
 
         monkeypatch.setattr(data.captions, "draw_counter", drawn)
         data.captioned_digits(part, count=count)
+        data.single_counters(part, count=count)
     assert min(map(len, used.values())) > 50
     assert not (
         used["train"] & used["val"] or used["train"] & used["test"] or used["val"] & used["test"]

@@ -65,3 +65,22 @@ def test_buckets_hold_every_pair(texts):
 def test_sentences_that_are_all_too_long_are_told(tmp_path, texts):
     with pytest.raises(UserError, match="no training pair has at most --longest 1 words"):
         ParallelTexts(f"folder:{tmp_path}", "a", "b", 1)
+
+
+def test_subwords_leave_no_word_unknown_and_count_as_tokens(tmp_path):
+    """Of the alphabet alone, each letter is a token; what is too long is counted in them."""
+    for part, lines in {"train": ["ab", "abc Ab"], "val": ["Zebra é"], "test": ["b"]}.items():
+        for language in "ab":
+            (tmp_path / f"{part}.{language}").write_text("\n".join(lines) + "\n")
+    texts = ParallelTexts(f"folder:{tmp_path}", "a", "b", 4, subwords=260)
+    spec = texts.spec(1)
+    assert (spec.source.unit, len(spec.source), spec.source.longest) == ("subwords", 260, 4)
+    assert texts.batches("train", spec, 1, 1).examples.left_out == 1
+    source = spec.source
+    for text in ("Zebra é", "snow \N{SNOWMAN}"):
+        assert source.decode(source.encode(text)) == text.lower() == source.normalized(text)
+    assert source.spelled("Zebra") == ["z", "e", "b", "r", "a"]
+    assert source.pieces([*source.encode("ab"), END, 7]) == ["a", "b"]
+    (batch,) = texts.batches("val", spec, 1, 1)
+    assert batch["source_length"][0] == 4 and batch["target_length"][0] == 6
+    assert spec.from_json(spec.to_json()) == spec

@@ -42,9 +42,24 @@ def corpus(tmp_path):
 
 
 @pytest.mark.experiments
+def test_a_run_on_subwords_is_scored_and_asked_words_that_it_has_not_seen(verb, tmp_path, corpus):
+    run, given = tmp_path / "run", [*SMALL, *corpus, "--subwords", 270, "--longest", 12]
+    status, _, err = verb("translate", "train", "--run", run, *given)
+    assert status == 0, err
+    judged = json.loads((run / "verdict.json").read_text())
+    assert {"bleu", "chrf", "exact_match"} == judged["greedy"].keys()
+    assert (run / "report" / "attention.png").exists()
+    status, out, err = verb("translate", "predict", "--run", run, "four zebras", "--json")
+    assert status == 0 and list(json.loads(out)) == ["four zebras"] and "<unk>" not in err
+
+
+@pytest.mark.experiments
 @pytest.mark.parametrize(
     "flags",
-    [["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2], ["--attention", "none"]],
+    [
+        ["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2],
+        ["--attention", "none", "--layers", 3, "--cell", "gru", "--reading", "backward"],
+    ],
 )
 def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags, monkeypatch):
     run = tmp_path / "run"

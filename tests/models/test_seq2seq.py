@@ -49,6 +49,15 @@ def lstm(p, x, c, h):
     return c, sigmoid(o) * np.tanh(c)
 
 
+def gru(p, x, h):
+    """One step: h; gates in the order r, z, n."""
+    given, own = x @ p["kernel"] + p["bias"], h @ p["recurrent"]
+    (r, z, n), (own_r, own_z, own_n) = np.split(given, 3), np.split(own, 3)
+    r, z = sigmoid(r + own_r), sigmoid(z + own_z)
+    n = np.tanh(n + r * (own_n + p["recurrent_bias"]))
+    return (1 - z) * n + z * h
+
+
 def affine(p, x):
     return x @ p["kernel"] + p.get("bias", 0)
 
@@ -125,6 +134,77 @@ def test_the_network_is_the_equations_in_plain_numpy(attention):
                 np.abs(unfed - wanted)[0].max() == 0
                 and np.abs(unfed - wanted)[1:].max(1).min() > 0.01
             )
+
+
+def read_plainly(p, cell, layers, reading, x):
+    """Words (S, E) through the encoder: (the memory (S, M), the last carries of each layer, those
+    of the directions side by side)."""
+    carries = []
+    for layer in range(layers):
+        outputs, last = [], []
+        names = {"both": ("forward", "backward")}.get(reading, ("layer",))
+        for name in names:
+            order = -1 if name == "backward" or reading == "backward" else 1
+            own = p[f"{name}{layer}"]
+            h = c = np.zeros(len(own["recurrent"]))
+            states = []
+            for word in x[::order]:
+                c, h = lstm(own, word, c, h) if cell == "lstm" else (c, gru(own, word, h))
+                states.append(h)
+            outputs.append(states[::order])
+            last.append((c, h) if cell == "lstm" else (h,))
+        x = np.concatenate(outputs, -1)
+        carries.append([np.concatenate(part) for part in zip(*last, strict=True)])
+    return x, carries
+
+
+@pytest.mark.parametrize("reading", seq2seq.READING)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_layers_cells_and_directions_are_the_equations_in_plain_numpy(cell, reading):
+    """Three layers with attention `dot`: each layer of the decoder starts from the encoder's of its
+    height and reads the one below, and the highest looks."""
+    options = dict(attention="dot", layers=3, cell=cell, reading=reading)
+    network = seq2seq.Translator(9, 8, embedding=6, features=5, **options)
+    shapes = jax.eval_shape(network.init, KEY, SOURCE, LENGTH, TARGET)
+    rng = np.random.default_rng(3)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), shapes)
+    logits, weights = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
+    p = jax.tree.map(np.float64, variables["params"])
+    for b, length in enumerate(LENGTH):
+        words = p["source_words"]["embedding"][SOURCE[b, :length]]
+        memory, last = read_plainly(p["encoder"], cell, 3, reading, words)
+        memory = memory[:, :5] + memory[:, 5:] if reading == "both" else memory
+        names = ("cell", "hidden") if cell == "lstm" else ("hidden",)
+        carries = [
+            [
+                np.tanh(affine(p[f"bridge_{name}{layer or ''}"], part))
+                for name, part in zip(names, parts, strict=True)
+            ]
+            for layer, parts in enumerate(last)
+        ]
+        attentional = np.zeros(5)
+        for t, token in enumerate(TARGET[b]):
+            x = np.concatenate([p["target_words"]["embedding"][token], attentional])
+            for layer, carry in enumerate(carries):
+                own = p["above"][f"layer{layer - 1}"] if layer else p["decoder"]
+                new = lstm(own, x, *carry) if cell == "lstm" else (gru(own, x, *carry),)
+                carries[layer] = list(new)
+                x = carries[layer][-1]
+            weight = np.exp(memory @ x) / np.exp(memory @ x).sum()
+            np.testing.assert_allclose(weights[b, t, :length], weight, atol=1e-5)
+            joined = np.concatenate([weight @ memory, x])
+            attentional = np.tanh(joined @ p["joined"]["kernel"])
+            np.testing.assert_allclose(logits[b, t], affine(p["answer"], attentional), atol=1e-5)
+
+
+def test_steps_of_several_layers_one_by_one_are_the_whole():
+    network, variables = made("additive", layers=2, cell="gru")
+    logits, _ = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
+    carry = network.apply(variables, SOURCE, LENGTH, method="encode")
+    step = jax.jit(functools.partial(network.apply, method="next"))
+    for t in range(TARGET.shape[1]):
+        own, carry = step(variables, carry, TARGET[:, t])
+        np.testing.assert_allclose(own, logits[:, t], atol=1e-5)
 
 
 def test_of_each_paper_the_layers_are_there_and_no_others():
