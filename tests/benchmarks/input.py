@@ -143,17 +143,23 @@ def timed(batches: Iterator[Any], count: int) -> float:
     return taken
 
 
-def jpeg(options: argparse.Namespace, folder: Path):
-    """(ours, torch's, batches a round)."""
+def photographs(images: int, folder: Path, batch: int = BATCH) -> data.TrainBatches:
+    """Batches of so many synthetic photographs, which are written to the folder."""
     rng = np.random.default_rng(0)
-    for number in range(options.images):
+    for number in range(images):
         file = folder / "train" / f"class{number % 4}" / f"{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(photograph(rng))
     look = data.Preprocessing(SIZE, SIZE, 256, "inception", IMAGENET)
     source = data.FolderSource(str(folder), "train", channels=3, view=look.train())
-    ours = data.TrainBatches(source, BATCH, 0, data.compose(data.random_flip(), look.normalize()))
-    return read(ours, options), loaded(Photographs(source.files, source.labels), options), 8
+    return data.TrainBatches(source, batch, 0, data.compose(data.random_flip(), look.normalize()))
+
+
+def jpeg(options: argparse.Namespace, folder: Path):
+    """(ours, torch's, batches a round)."""
+    ours = photographs(options.images, folder)
+    theirs = Photographs(ours.source.files, ours.source.labels)
+    return read(ours, options), loaded(theirs, options), 8
 
 
 def array_record(options: argparse.Namespace, folder: Path):

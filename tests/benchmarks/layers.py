@@ -8,6 +8,7 @@ asserted.
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -18,7 +19,18 @@ import optax
 from timing import in_turns, seconds
 
 from advdl.models import dcgan, resnet
-from advdl.nn import BatchNorm, Conv, ConvTranspose, global_average_pool, tracing
+from advdl.nn import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    adaptive_avg_pool,
+    global_average_pool,
+    local_response_norm,
+    max_pool,
+    tracing,
+)
+from advdl.nn.dense import Dense
+from advdl.nn.softmax import softmax_cross_entropy
 
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
@@ -66,9 +78,13 @@ class FlaxPool(nn.Module):
         return x.mean((1, 2))
 
 
-class Pool(nn.Module):
+class Function(nn.Module):
+    """A function as a layer."""
+
+    f: Callable[[jax.Array], jax.Array]
+
     def __call__(self, x):
-        return global_average_pool(x)
+        return self.f(x)
 
 
 def layer(module, x, **call):
@@ -79,7 +95,8 @@ def layer(module, x, **call):
     def f(params, x):
         return module.apply({"params": params, **variables}, x, mutable=["batch_stats"], **call)[0]
 
-    g = normal(*jax.eval_shape(f, params, x).shape, seed=1)
+    y = jax.eval_shape(f, params, x)
+    g = normal(*y.shape, seed=1).astype(y.dtype)
     return lambda params, x, g: (lambda y, vjp: (y, vjp(g)))(*jax.vjp(f, params, x)), (params, x, g)
 
 
@@ -182,13 +199,49 @@ CASES = {
     "batch norm, 128×32×32×16": normalization(128, 32, 32, 16),
     "batch norm, 64×16×16×64": normalization(64, 16, 16, 64),
     "average pool, 128×8×8×64": lambda ours: layer(
-        Pool() if ours else FlaxPool(), normal(128, 8, 8, 64)
+        Function(global_average_pool) if ours else FlaxPool(), normal(128, 8, 8, 64)
     ),
     "step: ResNet-20, batch 128, 32×32": lambda ours: classifier(
         **({} if ours else {"conv": flax_conv, "norm": FlaxNorm})
     ),
     "step: DCGAN 32×32, width 64, batch 64": gan_of(32, 3, 64, 64),
     "step: DCGAN 8×8, width 32, batch 64": gan_of(8, 1, 32, 64),
+}
+
+
+def at_card_size(module, *shape, **call):
+    """A case of `CARD`: `(dtype, batch, 0 for its own) -> (function, arguments)`."""
+
+    def case(dtype, batch=0):
+        x = normal(batch or shape[0], *shape[1:]).astype(dtype)
+        own = {} if isinstance(module, Function) else {"dtype": dtype}
+        return layer(module.clone(**own), x, **call)
+
+    return case
+
+
+# Each of the formulations that are chosen by backend, at a size that fills a GPU.
+CARD = {
+    "3×3 convolution": at_card_size(Conv(256, 3, padding=1, use_bias=False), 256, 28, 28, 256),
+    "strided convolution": at_card_size(
+        Conv(256, 3, strides=2, padding=1, use_bias=False), 256, 56, 56, 128
+    ),
+    "transposed convolution": at_card_size(
+        ConvTranspose(128, 4, strides=2, padding=1, use_bias=False), 512, 16, 16, 256
+    ),
+    "batch norm": at_card_size(BatchNorm(), 256, 56, 56, 64, train=True),
+    "max pooling": at_card_size(
+        Function(partial(max_pool, window=3, strides=2, padding=1)), 256, 112, 112, 64
+    ),
+    "average pooling": at_card_size(Function(global_average_pool), 512, 7, 7, 2048),
+    "adaptive pooling": at_card_size(
+        Function(partial(adaptive_avg_pool, size=6)), 256, 13, 13, 256
+    ),
+    "response norm": at_card_size(Function(local_response_norm), 256, 27, 27, 96),
+    "cross-entropy": at_card_size(
+        Function(lambda x: softmax_cross_entropy(x, jnp.arange(len(x)))), 4096, 10_000
+    ),
+    "dense": at_card_size(Dense(10_000), 64, 35, 512),
 }
 WAYS = {
     "fast": (True, "fast", OPTIONS),

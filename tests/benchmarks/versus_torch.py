@@ -104,9 +104,10 @@ def descending(
 ) -> train.Learner:
     """`minimize` of `loss(output of training, batch) -> Mean`."""
 
-    def step(variables, batch, key):
+    def step(variables, batch, rng):
+        keys = {"dropout": rng("dropout")}
         out, new = network.apply(
-            variables, *example(batch), train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            variables, *example(batch), train=True, mutable=["batch_stats"], rngs=keys
         )
         return train.Loss(loss(out, batch), {}, new)
 
@@ -157,14 +158,14 @@ def gan(dtype: Any) -> train.Learner:
     def forward(module, variables, x):
         return module.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    def of_discriminator(own, opponent, batch, key):
-        fake, _ = forward(generator, opponent, noise(key, batch))
+    def of_discriminator(own, opponent, batch, rng):
+        fake, _ = forward(generator, opponent, noise(rng("noise"), batch))
         (real_logit, _), seen = forward(discriminator, own, batch["image"])
         (fake_logit, _), seen = forward(discriminator, {**own, **seen}, fake)
         return train.Loss(Mean.of(losses.minimax_discriminator(real_logit, fake_logit)), {}, seen)
 
-    def of_generator(own, opponent, batch, key):
-        fake, seen = forward(generator, own, noise(key, batch))
+    def of_generator(own, opponent, batch, rng):
+        fake, seen = forward(generator, own, noise(rng("noise"), batch))
         (logit, _), _ = forward(discriminator, opponent, fake)
         return train.Loss(Mean.of(losses.nonsaturating_generator(logit)), {}, seen)
 
@@ -320,6 +321,10 @@ class Ours(Side):
 
     def _wait(self, out):
         jax.block_until_ready(out)
+
+    def program(self) -> Any:
+        """The compiled training step, a `CompiledFunction`."""
+        return self._placed.step
 
     def facts(self) -> dict[str, Any]:
         """parameters, seconds of compilation of the training step, MiB of memory, the device."""
