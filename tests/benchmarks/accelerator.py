@@ -45,7 +45,8 @@ from advdl.nn.recurrent import cudnn_lstm
 from advdl.train.placement import compiler_options
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-FIRST, GAIN = 8, 1.05  # batches begin at 8 times the CPU's and double while rates grow by 5 %
+# Batches begin at 8 times the CPU's and double while rates grow by 5 %, for 12 s at most.
+FIRST, GAIN, GROWING = 8, 1.05, 12.0
 MATMUL = {"bfloat16": "default", "tf32": "default", "float32": "highest"}
 ROWS = ["resnet50", "unet", "seq2seq", "dcgan", "googlenet", "lstm_lm", "segnet", "resnet18"]
 ROWS += ["alexnet"]
@@ -227,7 +228,7 @@ def pytorch(item: str, options: Options, ways=("eager", "channels_last")) -> Fou
 
     batch = batch_of(name, options)
     for way in ways:
-        grow = way == "eager" and precision == "bfloat16" and not options.tiny
+        grow = GROWING if way == "eager" and precision == "bfloat16" and not options.tiny else 0.0
         found = filled(functools.partial(measure, way), batch, grow)
         batch = found["batch"]
         yield found
@@ -266,7 +267,7 @@ def ours(item: str, options: Options) -> Found:
         held += used.output_size_in_bytes - used.alias_size_in_bytes
         return found | {"memory MiB": held / 2**20, "compile s": step.seconds}
 
-    yield filled(measure, batch_of(item.split()[0], options), False)
+    yield filled(measure, batch_of(item.split()[0], options), 0.0)
 
 
 def rated(item: str, row: Any, way: str, batch: int, options: Options) -> dict[str, Any]:
@@ -279,10 +280,10 @@ def rated(item: str, row: Any, way: str, batch: int, options: Options) -> dict[s
     return {"way": way, "batch": batch, "size": size, "ms": 1e3 * taken, **rate}
 
 
-def filled(measure: Callable[[int], dict[str, Any]], batch: int, grow: bool) -> dict[str, Any]:
-    """`measure(batch)`, the batch halved until memory suffices and, with `grow`, doubled while it
-    does and the rate grows."""
-    best, most = None, float("inf")
+def filled(measure: Callable[[int], dict[str, Any]], batch: int, grow: float) -> dict[str, Any]:
+    """`measure(batch)`, the batch halved until memory suffices; then doubled while memory does, the
+    rate grows and not more than `grow` seconds have passed."""
+    best, most, until = None, float("inf"), time.monotonic() + grow
     while True:
         gc.collect()  # what the program before has held
         try:
@@ -293,13 +294,13 @@ def filled(measure: Callable[[int], dict[str, Any]], batch: int, grow: bool) -> 
                 raise
             if best or batch == 1:
                 return best or {"batch": 0, "problem": said[:200]}
-            batch, grow = batch // 2, False
+            batch, until = batch // 2, 0.0
             continue
         each = found["ms"] / batch
         if best and each * GAIN > most:
             return best
         best, most, batch = found, each, 2 * batch
-        if not grow:
+        if time.monotonic() > until:
             return best
 
 

@@ -1,5 +1,6 @@
 """`accelerator.py` and what runs its parts: on a CPU, with small sizes; nothing about time."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -9,6 +10,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent
@@ -79,6 +82,45 @@ def test_what_fails_or_takes_too_long_costs_its_own_item_alone(tmp_path):
     assert "so it is" in log and "in some" in log  # where it failed, and where it hung
     subprocess.run(command, check=True)
     assert lines_of(out) == lines  # everything has come to an end
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """The module, which finds its neighbors as a script does."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("accelerator")
+
+
+def test_no_experiment_is_left_out(accelerator):
+    names = {file.stem for file in accelerator.EXPERIMENTS.glob("*.py")}
+    assert set(accelerator.LEARNERS) == names - {"gan_edit"}  # which begins from a run of another
+
+
+@pytest.mark.parametrize("name", ["alexnet", "unet", "dcgan", "lstm_lm", "seq2seq"])
+def test_a_row_beside_pytorch_is_a_learner(accelerator, name):
+    row, key = accelerator.versus_torch.ROWS[name], jax.random.key(0)
+    batch, learner = row.data(2, min(row.size, 64)), row.learner(jnp.bfloat16)
+    state = jax.eval_shape(learner.init, key, batch)
+    after, metrics = jax.eval_shape(learner.step, state, batch, key)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert any(name.endswith("loss") for name in metrics)
+
+
+def test_a_batch_grows_while_it_pays_and_halves_until_it_fits(accelerator):
+    def measure(batch, most=1000.0, fits=10**9):
+        if batch > fits:
+            raise RuntimeError("CUDA out of memory")
+        return {"batch": batch, "ms": max(batch, 32) / most}
+
+    assert accelerator.filled(measure, 8, 0.0)["batch"] == 8
+    assert accelerator.filled(measure, 8, 60.0)["batch"] == 32
+    assert accelerator.filled(functools.partial(measure, fits=16), 8, 60.0)["batch"] == 16
+    assert accelerator.filled(functools.partial(measure, fits=5), 16, 60.0)["batch"] == 4
+    assert accelerator.filled(functools.partial(measure, fits=0), 4, 60.0)["batch"] == 0
+    with pytest.raises(ZeroDivisionError):
+        accelerator.filled(lambda batch: batch / 0, 8, 60.0)
 
 
 @pytest.mark.scale
