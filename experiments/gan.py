@@ -32,6 +32,8 @@ class Config(cli.GameConfig):
     width: cli.Count = 32
     """Channels of dcgan's layer nearest the image; a quarter of those of resnet's generator up to
     32 by 32 pixels (the paper's: 64); units of the layers of mlp's generator."""
+    normalization: bool = True
+    """Normalize layers, of dcgan over the batch."""
     spectral: bool = False
     """Divide the discriminator's kernels by their spectral norms; its batch normalization goes."""
     augment: str = ""
@@ -130,11 +132,11 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
     if config.network != "mlp":
         cli.at_least(2, config, "batch")  # the batch normalization of one example is zero
     classes = spec.classes("--conditional") if config.conditional else 0
-    both = config.width, classes, config.dtype
+    both, plain = (config.width, classes, config.dtype), config.normalization
     penalized = max(config.r1, config.r2, config.gradient_penalty) > 0
     game = models.Game(
-        models.generator(config.network, spec.shape, *both, spec.pixel_means or None),
-        models.discriminator(config.network, *both, config.spectral, penalized),
+        models.generator(config.network, spec.shape, *both, spec.pixel_means or None, plain),
+        models.discriminator(config.network, *both, config.spectral, penalized, plain),
         config.prior,
         conditional=config.conditional,
         policies=cli.parse_choices(config.augment, "--augment", nn.POLICIES, least=0),

@@ -20,7 +20,7 @@ def open_source(
 ) -> Source:
     """The source that a person named.
 
-    spec: a built-in name (`digits`, `mnist`), `tfds:NAME`, or `folder:PATH` with
+    spec: a built-in name (`digits`, `mnist`, `stacked`), `tfds:NAME`, or `folder:PATH` with
     `PATH/split/class/*.png|jpg|jpeg`; `blank:224x224x3:1000` stands in for what is not there, gray
     images of that shape and so many classes.
     data_dir: where tensorflow-datasets keeps prepared data. view: the part of each image that is
@@ -47,9 +47,10 @@ def open_source(
     if skip_broken:
         raise UserError(f"{spec} have no files that could be broken; leave --skip-broken out")
     found = BUILT_IN[spec](split)
-    side = found.image_shape[0]
-    if image_size not in (None, side) or view is not None or channels not in (None, 1):
-        raise UserError(f"{spec} are {side} by {side} pixels of gray; leave --image-size out")
+    side, _, own = found.image_shape
+    if image_size not in (None, side) or view is not None or channels not in (None, own):
+        shape = f"{side} by {side} pixels in {'gray' if own == 1 else f'{own} channels'}"
+        raise UserError(f"{spec} are images of {shape}; leave --image-size out")
     return found
 
 

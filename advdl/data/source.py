@@ -19,7 +19,9 @@ class Source:
     name, split: what it is called. image_shape: (H, W, C). label_names: one for each of K classes.
     draws: how many uniform numbers an example needs, 0 for a source without randomness. broken:
     files that were left out since they do not decode. Of masks, void: the id of pixels that do not
-    count, never one of 0 … K-1, or None; palette: (K, 3) uint8, or None.
+    count, never one of 0 … K-1, or None; palette: (K, 3) uint8, or None. stacked: the source of
+    gray images of which each channel is one, where that is so; a label is then the number whose
+    digits are the channels' labels.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Source:
     broken: tuple[pathlib.Path, ...] = ()
     void: int | None = None
     palette: np.ndarray | None = None
+    stacked: "Source | None" = None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -63,12 +63,13 @@ def generator(
     classes: int = 0,
     dtype: Any = jnp.float32,
     pixel_means: Any = None,
+    normalization: bool = True,
 ) -> nn.Module:
     """The generator of this name: noise (B, Z) -> images (B, *shape), from `LOWEST_PIXEL` to 1.
 
     name: dcgan, resnet or mlp. width, classes: see those networks. pixel_means: means of the
-    training images, in [0, 1], from which mlp starts; the others do not use them. Raises UserError
-    for a shape that does not halve as often as the network doubles, and for classes where it knows
+    training images, in [0, 1], from which mlp starts; the others do not use them. normalization:
+    whether layers of dcgan and resnet are normalized over the batch. Raises UserError for a shape that does not halve as often as the network doubles, and for classes where it knows
     none.
     """
     if name == "mlp":
@@ -82,7 +83,8 @@ def generator(
     except ValueError as error:
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
     made = {"dcgan": dcgan.Generator, "resnet": sngan.Generator}[name]
-    return made(shape, width=width, classes=classes, dtype=dtype)
+    norm = BatchNorm if normalization else Bias
+    return made(shape, width=width, classes=classes, norm=norm, dtype=dtype)
 
 
 def discriminator(
@@ -90,26 +92,27 @@ def discriminator(
     width: int,
     classes: int = 0,
     dtype: Any = jnp.float32,
-    normalized: bool = False,
+    spectral_norms: bool = False,
     penalized: bool = False,
+    normalization: bool = True,
 ) -> nn.Module:
     """The discriminator beside that generator: images (B, H, W, C) -> (logit (B,), features).
 
-    normalized: kernels are divided by their spectral norms, in place of batch normalization.
+    spectral_norms: kernels are divided by their spectral norms, in place of batch normalization.
     penalized: its gradient at single examples is penalized, which has to be a function of that
     example alone; so dcgan's has layer normalization in place of batch normalization (Gulrajani et
-    al. 2017, section 4, "No critic batch normalization"). The others have no normalization. Raises
-    UserError for mlp with spectral norms.
+    al. 2017, section 4, "No critic batch normalization"). normalization: False for neither of
+    them. The others have no normalization. Raises UserError for mlp with spectral norms.
     """
     if name == "mlp":
-        if normalized:
+        if spectral_norms:
             raise UserError("--network mlp knows no --spectral; take dcgan")
         return goodfellow.Discriminator(dtype=dtype)
-    conv, dense = (spectral(Conv), spectral(nn.Dense)) if normalized else (Conv, nn.Dense)
+    conv, dense = (spectral(Conv), spectral(nn.Dense)) if spectral_norms else (Conv, nn.Dense)
     if name == "resnet":
         return sngan.Discriminator(width, classes, conv, dense, dtype)
     norm = functools.partial(GroupNorm, groups=1) if penalized else BatchNorm
-    norm = Bias if normalized else norm
+    norm = norm if normalization and not spectral_norms else Bias
     return dcgan.Discriminator(
         width, classes=classes, conv=conv, dense=dense, norm=norm, dtype=dtype
     )

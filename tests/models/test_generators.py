@@ -77,7 +77,7 @@ def test_the_penalty_of_an_example_does_not_depend_on_the_others(penalty):
 def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_are_penalized():
     plain = models.discriminator("dcgan", 8)
     penalized = models.discriminator("dcgan", 8, penalized=True)
-    normalized = models.discriminator("dcgan", 8, penalized=True, normalized=True)
+    normalized = models.discriminator("dcgan", 8, penalized=True, spectral_norms=True)
     assert plain.norm is nn.BatchNorm and normalized.norm is nn.Bias
     x = 3 * jax.random.normal(jax.random.key(0), (2, 4, 4, 6)) + 5
     y = penalized.norm().init_with_output(jax.random.key(1), x, True)[0]
@@ -89,7 +89,7 @@ def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_a
 def test_kernels_of_a_normalized_discriminator_have_a_spectral_vector_each(name):
     x, key = jnp.zeros((2, 8, 8, 1)), jax.random.key(0)
     shapes = jax.eval_shape(
-        lambda: models.discriminator(name, 8, normalized=True).init(key, x, train=False)
+        lambda: models.discriminator(name, 8, spectral_norms=True).init(key, x, train=False)
     )
 
     def count(tree, word):
@@ -103,4 +103,4 @@ def test_kernels_of_a_normalized_discriminator_have_a_spectral_vector_each(name)
 
 def test_spectral_norms_of_perceptrons_are_told_in_one_line():
     with pytest.raises(UserError, match="knows no --spectral"):
-        models.discriminator("mlp", 8, normalized=True)
+        models.discriminator("mlp", 8, spectral_norms=True)
