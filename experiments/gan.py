@@ -6,6 +6,7 @@ equilibrium p_g = p_data, D = 1/2 and V = -log 4; D = 1/2 does not yet mean that
 
     python experiments/gan.py train                         # digits of 8 by 8 pixels, seconds
     python experiments/gan.py train --preset mnist          # of 28 by 28 pixels, minutes
+    python experiments/gan.py train --preset r3gan          # 1,000 classes of stacked digits
     python experiments/gan.py train --preset fashion --data-dir TFDS          # minutes
     python experiments/gan.py train --preset dcgan --data folder:PATH         # photographs
     python experiments/gan.py predict --count 2000 --compare
@@ -33,7 +34,7 @@ class Config(cli.GameConfig):
     """Channels of dcgan's layer nearest the image; a quarter of those of resnet's generator up to
     32 by 32 pixels (the paper's: 64); units of the layers of mlp's generator."""
     normalization: bool = True
-    """Normalize layers, of dcgan over the batch."""
+    """Normalize layers of dcgan's networks and of resnet's generator."""
     spectral: bool = False
     """Divide the discriminator's kernels by their spectral norms; its batch normalization goes."""
     augment: str = ""
@@ -52,6 +53,8 @@ class Config(cli.GameConfig):
 
 
 LONG = Config(validation=0.0, evaluate_every=5000, save_every=5000, log_every=500)
+STACKED = Config(preset="stacked", data="stacked", steps=3000, batch=64, learning_rate=5e-4)
+STACKED = STACKED.but(schedule="cosine", ema=0.998, validation=0.0, evaluate_every=1000)
 PRESETS = {
     "laptop": Config(steps=4000, batch=64, ema=0.998, evaluate_every=400, log_every=40),
     # Of no paper: 4,000 digits are few, so D sees them shifted, and both networks are given labels.
@@ -61,15 +64,19 @@ PRESETS = {
     "fashion": Config(preset="fashion", data="tfds:fashion_mnist", steps=8000, batch=64).but(
         learning_rate=3e-4, ema=0.999, evaluate_every=1000, save_every=2000, log_every=100
     ),
+    # DCGAN on three digits in three channels, 1,000 classes; README.md has more settings.
+    "stacked": STACKED,
+    # R3GAN's objective (Huang et al. 2024), no normalization. Other than there: DCGAN's networks,
+    # not residual ones of grouped convolutions; γ, Adam's decays and the average's are constant.
+    "r3gan": STACKED.but(preset="r3gan", normalization=False, loss="relativistic", r1=1.0, r2=1.0),
     # Radford et al. 2015, section 4, faces of 64 by 64 pixels, who print no measure of the images.
     # Not run here. Channels, initial distributions, loss, noise, batches, Adam, L2 penalty and the
     # number of updates (25 passes over 350,000 faces, every second batch being the generator's) as
     # in the released code (github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py). Other than
-    # there: kernels of 4 by 4, which divide by the stride, rather than 5 by 5; D is updated first,
-    # then G, without a batch of images of its own (there it has one, to no effect); the generator's
-    # first normalization is by channel, there by unit; samples are drawn with moving averages of
-    # the statistics, there with their own batch's; β₁ is constant, there multiplied by 1 - 1e-8
-    # after each update.
+    # there: kernels of 4 by 4, which divide by the stride, not 5 by 5; D is updated first, then G,
+    # without images of its own (there without effect); the generator's first normalization is by
+    # channel, there by unit; samples are drawn with moving averages of the statistics, there with
+    # their own batch's; β₁ is constant, there multiplied by 1 - 1e-8 after each update.
     "dcgan": LONG.but(preset="dcgan", data="folder:faces", image_size=64, width=128, z=100).but(
         noise="unit-uniform", learning_rate=2e-4, weight_decay=1e-5, steps=34_180
     ),
@@ -86,12 +93,11 @@ PRESETS = {
     # Not run here. As in the released configuration (github.com/goodfeli/adversarial, mnist.yaml):
     # networks and initial ranges, the output's bias by the means of the training images, noise,
     # loss, D's dropout in both players' updates, batches, rate and divisor, momentum over 250
-    # epochs of 500 steps. D's objective there is the mean of the two cross-entropies and here their
+    # epochs of 500 steps. D's objective there is the mean of the two cross-entropies, here their
     # sum, hence half of the rate for D. Other than there: D and G take turns, G with samples of its
-    # own, where both gradients are taken at the same point with the same samples and dropout; the
-    # momentum changes with every step, there after every epoch; training ends after the steps in
-    # which the momentum rises, there no rule ends it; which 50,000 of the 60,000 training images
-    # are trained on is drawn, there they are the first.
+    # own, where both gradients are taken at one point with the same samples and dropout; momentum
+    # changes with every step, there after every epoch; training ends with the rise of momentum,
+    # there no rule ends it; the 50,000 training images are drawn, there they are the first.
     "paper": LONG.but(preset="paper", data="tfds:mnist", network="mlp", width=1200, batch=100)
     .but(optimizer="momentum", learning_rate=0.1, discriminator_learning_rate=0.05)
     .but(rate_divisor=1.000004, momentum=(0.5, 0.7), momentum_steps=125_000)
@@ -132,11 +138,11 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
     if config.network != "mlp":
         cli.at_least(2, config, "batch")  # the batch normalization of one example is zero
     classes = spec.classes("--conditional") if config.conditional else 0
-    both, plain = (config.width, classes, config.dtype), config.normalization
+    both, normal = (config.width, classes, config.dtype), config.normalization
     penalized = max(config.r1, config.r2, config.gradient_penalty) > 0
     game = models.Game(
-        models.generator(config.network, spec.shape, *both, spec.pixel_means or None, plain),
-        models.discriminator(config.network, *both, config.spectral, penalized, plain),
+        models.generator(config.network, spec.shape, *both, spec.pixel_means or None, normal),
+        models.discriminator(config.network, *both, config.spectral, penalized, normal),
         config.prior,
         conditional=config.conditional,
         policies=cli.parse_choices(config.augment, "--augment", nn.POLICIES, least=0),
@@ -172,19 +178,12 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
         figures = metrics.adversarial(judge(x), judge(fake), mask)
         return figures | {"fd_pixels": metrics.PixelDistance.of(x, fake, mask)}
 
-    learner = config.alternate(
-        game, discriminator_loss, generator_loss, evaluate, {"sample": sample}
-    )
-    best = "val/fd_pixels" if config.validation else ""
+    objectives = discriminator_loss, generator_loss
+    learner = config.alternate(game, *objectives, evaluate, {"sample": sample})
+    best = ("val/fd_pixels", "min") if config.validation else None
     report = reports.GeneratedReport(config.prior, config.seed, best)
-    return cli.Experiment(
-        learner,
-        report.report,
-        report.predict,
-        report.snapshot,
-        monitor=(best, "min") if best else None,
-        alarms=reports.GAME_ALARMS,
-    )
+    given = report.report, report.predict, report.snapshot, best
+    return cli.Experiment(learner, *given, alarms=reports.GAME_ALARMS)
 
 
 if __name__ == "__main__":

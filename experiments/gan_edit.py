@@ -94,7 +94,8 @@ def load(config: Config) -> data.Splits:
         if gan()["conditional"]:
             raise UserError(f"{config.gan} is given the class; train one without --conditional")
         low = models.LOWEST_PIXEL[gan()["network"]]
-        own = {name: gan()[name] for name in ("network", "width", "z", "noise")}
+        names = ("network", "width", "z", "noise", "normalization")
+        own = {name: gan()[name] for name in names}
         return data.GeneratorSpec.of(source("train"), low=low, **own)
 
     sources = {part: partial(source, part) for part in ("train", "val", "test")}
@@ -107,7 +108,8 @@ def build(config: Config, spec: data.GeneratorSpec) -> cli.Experiment:
     with as_user_error("the encoder needs such images; train a generator of them"):
         levels = dcgan.levels_of(*spec.shape[:2])
     encoder = dcgan.Encoder(spec.z, config.width, levels, dtype=config.dtype)
-    generator = models.generator(spec.network, spec.shape, spec.width, dtype=config.dtype)
+    own = dict(dtype=config.dtype, normalization=spec.normalization)
+    generator = models.generator(spec.network, spec.shape, spec.width, **own)
     space = igan.LatentSpace(generator, models.Noise(spec.noise, spec.z), spec.low)
 
     def encode(variables, batch):

@@ -39,7 +39,7 @@ from advdl.data.corpus import (
     stream_batches,
 )
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
-from advdl.data.digits import BUILT_IN, digits, mnist
+from advdl.data.digits import BUILT_IN, StackedDigits, digits, mnist, stacked
 from advdl.data.domains import DomainSpec, DomainsSpec, UnpairedSource, open_domains
 from advdl.data.folder import FolderSource
 from advdl.data.imagenet import cifar10_names, imagenet_names
@@ -168,6 +168,7 @@ __all__ = [
     "Spec",
     "Splits",
     "StackedBatches",
+    "StackedDigits",
     "StreamBatches",
     "StreamEvalBatches",
     "Subset",
@@ -268,6 +269,7 @@ __all__ = [
     "single_counters",
     "single_digits",
     "split_validation",
+    "stacked",
     "standardize",
     "stream_batches",
     "task_units",

@@ -101,12 +101,14 @@ class GeneratorSpec(ImageSpec):
     """Images, and the generator of another run that draws them, see `models.generator`.
 
     network, width: its name and width. z, noise: the dimensions and the prior of its noise.
+    normalization: whether its layers are normalized.
     """
 
     network: str = "dcgan"
     width: int = 64
     z: int = 64
     noise: str = "normal"
+    normalization: bool = True
 
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]

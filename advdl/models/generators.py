@@ -69,8 +69,8 @@ def generator(
 
     name: dcgan, resnet or mlp. width, classes: see those networks. pixel_means: means of the
     training images, in [0, 1], from which mlp starts; the others do not use them. normalization:
-    whether layers of dcgan and resnet are normalized over the batch. Raises UserError for a shape that does not halve as often as the network doubles, and for classes where it knows
-    none.
+    whether layers of dcgan and resnet are normalized over the batch. Raises UserError for a shape
+    that does not halve as often as the network doubles, and for classes where it knows none.
     """
     if name == "mlp":
         if classes:

@@ -17,6 +17,7 @@ from advdl.present.generated import (
     coverage_figures,
     coverage_section,
     guess_section,
+    modes_section,
     samples_section,
 )
 from advdl.present.grid import animate, draw_grid, tile
@@ -80,6 +81,7 @@ __all__ = [
     "filters_section",
     "from_data_url",
     "guess_section",
+    "modes_section",
     "heat_section",
     "image_accuracy",
     "legend",

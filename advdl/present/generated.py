@@ -2,7 +2,7 @@
 classes."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,21 @@ def coverage_section(found: Coverage, names: Sequence[str], folder: pathlib.Path
     )
     pictures = ["classes.png", "confidence.png"]
     return Section("Classes", text, pictures, coverage_figures(found, names))
+
+
+def modes_section(modes: Mapping[str, Mapping[str, float]], count: int, classes: int) -> Section:
+    """How many of many classes have a sample, and how evenly, by set of images."""
+    text = (
+        f"Of {count:,} samples, and as many real held-out images, each channel's class is what a"
+        f" network says that was trained for it. Counted are the classes, of {classes:,}, that"
+        " occur; the divergence is that of their shares from equal ones, in nats."
+    )
+    figures = {
+        f"{name.replace('_', ' ')}, {title}": value
+        for title, found in modes.items()
+        for name, value in found.items()
+    }
+    return Section("Modes", text, [], figures)
 
 
 def coverage_figures(found: Coverage, names: Sequence[str]) -> dict[str, Any]:

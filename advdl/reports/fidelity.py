@@ -4,7 +4,7 @@ copies.
 Axes: N images, H height, W width, C channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from advdl import data, metrics, weights
 from advdl.errors import UserError
+from advdl.reports.recognizer import recognizer
 from advdl.reports.trained import Trained
 
 VALIDATION = 1000
@@ -68,6 +69,34 @@ class RealImages:
             return metrics.class_coverage(samples, *real, *held_out, classes=classes)
         except ValueError:
             return None
+
+    def modes(self, sets: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        """How sets of stacked images, by name, cover the classes, beside images held out, as many
+        as the first set has: the number of classes of which there are any, and the reverse
+        Kullback-Leibler divergence of their shares from equal ones. Nothing where the training
+        images are not stacked.
+
+        The class of a channel is what a network says that is trained for it on the gray images that
+        training images are stacked of; `right` is its share of right answers on those held out.
+        """
+        stacked, held_out = self.training.stacked, self.held_out.stacked
+        if stacked is None or held_out is None:
+            return {}
+        count, found = len(stacked.label_names), {}
+        classify = recognizer(*self.draw(stacked), count)
+        real = self.draw(self.held_out, len(next(iter(sets.values()))))[0]
+        for name, images in {**sets, "real, held out": real}.items():
+            gray_NCHW1 = np.moveaxis(images, -1, 1)[..., None]
+            digit_NC = classify(gray_NCHW1.reshape(-1, *gray_NCHW1.shape[2:])).reshape(
+                len(images), -1
+            )
+            channels = digit_NC.shape[1]
+            label = np.ravel_multi_index(tuple(digit_NC.T), (count,) * channels)
+            shares = metrics.mode_figures(np.bincount(label, minlength=count**channels), len(label))
+            found[name] = {figure: shares[figure] for figure in ("modes", "reverse_kl")}
+        gray, label = self.draw(held_out)
+        found["real, held out"]["right"] = float((classify(gray) == label).mean())
+        return found
 
     def fidelity(self, samples: np.ndarray, features: str) -> dict[str, Any]:
         """Samples, held-out images, a Gaussian of all pixels and noise, compared with the training

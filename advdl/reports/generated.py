@@ -19,6 +19,8 @@ from advdl.reports.trained import Trained, learning_section
 
 FEW = 1 / 3
 """Share of an even share of the samples that each class has where all of them are covered."""
+STACKED = 25_600
+"""Number of samples of which the classes of stacked images are counted."""
 
 
 def _won(figures: Mapping[str, float]) -> str | None:
@@ -50,13 +52,13 @@ class GeneratedReport:
     `{"z", "label"}`.
 
     noise: the generator's prior. seed: of the samples that are shown. best: the metric by which a
-    checkpoint is kept as the best; empty where none is. What is compared with real images needs the
-    data, see `RealImages`; a prediction does so where it is asked for.
+    checkpoint is kept as the best, and "min"; None where none is. What is compared with real images
+    needs the data, see `RealImages`; a prediction does so where it is asked for.
     """
 
     noise: models.Noise
     seed: int
-    best: str = ""
+    best: tuple[str, str] | None = None
 
     def draw(self, trained: Trained, z: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C) of noise (N, Z), of the classes in turn where a class is given."""
@@ -82,7 +84,9 @@ class GeneratedReport:
         """The page, and verdict.json."""
         folder, low, lines = trained.folder, trained.spec.low, trained.lines()
         real = RealImages.of(trained)
-        samples = self.draw(trained, self.noise.of_seed(self.seed + 1, 2000))
+        count = STACKED if real.training.stacked else 2000
+        many = self.draw(trained, self.noise.of_seed(self.seed + 1, count))
+        samples = many[:2000]
         training, held_out = real.draw(real.training, len(samples))[0], real.draw(real.held_out, 64)
         told = discriminators.two_sample_accuracy(training, samples)
         twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
@@ -105,6 +109,14 @@ class GeneratedReport:
             figures += coverage_headlines(found)
             missed = missing(found, real.training.label_names)
             tripped, faults = tripped + missed, faults + missed
+        if modes := real.modes({"generated": many}):
+            classes = len(real.training.label_names)
+            sections.append(present.modes_section(modes, len(many), classes))
+            covered = modes["generated"]["modes"]
+            figures.append(
+                present.Figure(f"Classes covered, of {classes:,}", covered, modes_beside(modes))
+            )
+            faults += [f"{classes - covered:,.0f} classes are missing"] * (covered < classes)
         kept = self.kept(lines)
         sections.append(
             present.Section("Alarms", "\n\n".join(tripped) or "None tripped.", [], kept)
@@ -117,11 +129,12 @@ class GeneratedReport:
 
     def kept(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The step of the checkpoint that is kept as the best, and its figure."""
-        measured = [line for line in lines if self.best in line]
+        metric, _ = self.best or ("", "")
+        measured = [line for line in lines if metric in line]
         if not measured:
             return {}
-        best = min(measured, key=lambda line: line[self.best])
-        return {"best_step": best["step"], self.best: best[self.best]}
+        best = min(measured, key=lambda line: line[metric])
+        return {"best_step": best["step"], metric: best[metric]}
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
         """Draws `options.count` samples and `options.interpolations` rows between two noises; with
@@ -135,6 +148,8 @@ class GeneratedReport:
             real = RealImages.of(trained)
             if (found := real.coverage(images)) is not None:
                 results |= present.coverage_figures(found, real.training.label_names)
+            if modes := real.modes({"generated": images}):
+                results["classes covered"] = modes
             if options.features:
                 results |= real.fidelity(images, options.features)
         return results
@@ -156,6 +171,15 @@ def coverage_headlines(found: metrics.Coverage) -> list[present.Figure]:
             f" {found.test.share.min():.1%} of real images",
         ),
     ]
+
+
+def modes_beside(modes: Mapping[str, Mapping[str, float]]) -> str:
+    """What stands beside the number of classes covered."""
+    own, real = (modes[name] for name in ("generated", "real, held out"))
+    return (
+        f"reverse KL {own['reverse_kl']:.3f}; of real images {real['modes']:,.0f},"
+        f" {real['reverse_kl']:.3f}"
+    )
 
 
 def missing(found: metrics.Coverage, names: Sequence[str]) -> list[str]:

@@ -62,6 +62,27 @@ def test_mnist_says_what_is_missing(tmp_path, monkeypatch):
             read("train")
 
 
+def test_stacked_digits_are_three_of_mnist_and_their_label_the_number_they_make():
+    """The same at every reading, in whatever order; digits of one part only."""
+    for split, count in (("train", 128_000), ("test", 25_600)):
+        source, gray = data.open_source("stacked", split), all_of(data.open_source("mnist", split))
+        assert len(source) == count and source.image_shape == (28, 28, 3)
+        rows = np.random.default_rng(0).permutation(count)[:300]
+        found = source.read(rows)
+        label_of = dict(zip(map(bytes, gray["image"]), gray["label"], strict=True))
+        for image, label in zip(found["image"], found["label"], strict=True):
+            digits = [label_of[bytes(image[..., channel])] for channel in range(3)]
+            assert source.label_names[label] == "".join(map(str, digits))
+        again = source.read(rows[::-1])
+        np.testing.assert_array_equal(again["image"][::-1], found["image"])
+        shares = np.bincount(source.read(np.arange(20_000))["label"], minlength=1000)
+        assert shares.min() > 0 and shares.max() < 60  # 20 each, by chance
+    with pytest.raises(UserError, match="28 by 28 pixels in 3 channels"):
+        data.open_source("stacked", "train", channels=1)
+    with pytest.raises(UserError, match="no split 'val'"):
+        data.open_source("stacked", "val")
+
+
 def write(folder, split="train", **images):
     for name, image in images.items():
         place = folder / split / "things"

@@ -117,6 +117,20 @@ DISCOGAN = dict(
     ema=0.0,  # none
 )
 
+# Huang et al. 2024 (arXiv:2501.05441): the objective, and what their title calls tricks, left out
+R3GAN = dict(
+    loss="relativistic",
+    r1=1.0,
+    r2=1.0,
+    normalization=False,
+    spectral=False,
+    augment="",
+    gradient_penalty=0.0,
+    critic_clip=0.0,
+    discriminator_steps=1,
+    real_label=1.0,
+)
+
 # github.com/junyanz/iGAN: train_dcgan/train_predict_z.py, shoes_64 of train_dcgan_config.py
 IGAN = dict(
     width=128,  # n_f
@@ -147,6 +161,7 @@ RECIPES = {
     ("gan", "dcgan"): DCGAN,
     ("gan", "sngan"): SNGAN,
     ("gan", "paper"): GOODFELLOW,
+    ("gan", "r3gan"): R3GAN,
     ("gan_translate", "paper"): DISCOGAN,
     ("gan_edit", "paper"): IGAN,
     ("gan_pose", "paper"): PG2 | dict(coarse="", steps=22_000),
@@ -163,7 +178,7 @@ def test_a_recipe_with_a_papers_name_has_the_values_of_its_source(load, experime
 
 def test_every_recipe_with_a_papers_name_is_pinned(load):
     """A preset is without a paper's name where what it is for is the machine or the data."""
-    own = {"laptop", "mnist", "fashion", "modes", "refine"}
+    own = {"laptop", "mnist", "stacked", "fashion", "modes", "refine"}
     for experiment in ("gan", "gan_translate", "gan_edit", "gan_pose"):
         pinned = {preset for name, preset in RECIPES if name == experiment}
         assert set(load(experiment).PRESETS) - own == pinned, experiment

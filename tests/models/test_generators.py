@@ -86,6 +86,29 @@ def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_a
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
+def test_without_normalization_no_example_depends_on_the_others(name):
+    x, z = (
+        jax.random.normal(jax.random.key(0), (4, 8, 8, 1)),
+        jnp.ones((4, 5)) * jnp.arange(4.0)[:, None],
+    )
+    generator = models.generator(name, (8, 8, 1), 8, normalization=False)
+    for penalized in (False, True):
+        critic = models.discriminator(name, 8, penalized=penalized, normalization=False)
+        for network, given in ((generator, z), (critic, x)):
+
+            @jax.jit
+            def first(given, network=network, start=given):
+                variables = network.init(jax.random.key(1), start, train=False)
+                assert set(variables) == {"params"}  # no statistics
+                output = network.apply(variables, given, train=True)
+                return jax.tree.leaves(output)[0][0]
+
+            np.testing.assert_allclose(
+                first(given), first(given.at[1:].add(3)), rtol=1e-5, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet"])
 def test_kernels_of_a_normalized_discriminator_have_a_spectral_vector_each(name):
     x, key = jnp.zeros((2, 8, 8, 1)), jax.random.key(0)
     shapes = jax.eval_shape(

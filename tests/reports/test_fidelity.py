@@ -113,6 +113,27 @@ def test_images_of_one_class_have_no_recognizer(real):
     assert real(pixels[:20], labels[:20]).coverage(in_range(pixels)) is None
 
 
+def test_the_classes_of_stacked_images_are_counted_beside_real_ones(optimized):
+    train, test = (
+        data.StackedDigits("stacked", data.digits(split), 6000, seed)
+        for seed, split in enumerate(("train", "test"))
+    )
+    images = reports.RealImages(-1.0, train, test)
+    real = images.draw(train, 6000)[0]
+    one_digit = real.copy()
+    one_digit[..., 0] = real[0, ..., 0]  # a generator that makes one digit in red
+    found = images.modes({"all": real, "one digit in red": one_digit})
+    # Of 6,000 draws of 1,000 equally likely classes 2.5 are missing on the mean, and the divergence
+    # is about 999 / 12,000.
+    assert found["real, held out"]["right"] > 0.95
+    for name in ("all", "real, held out"):
+        assert found[name]["modes"] > 985 and found[name]["reverse_kl"] < 0.15
+    fewer = found["one digit in red"]
+    assert 85 < fewer["modes"] <= 101 and fewer["reverse_kl"] > 2.2  # log 10 = 2.3
+    gray = reports.RealImages(-1.0, data.digits("train"), data.digits("test"))
+    assert gray.modes({"all": real}) == {}
+
+
 def test_a_validation_part_chooses_the_bandwidth_where_there_is_one(real):
     samples, part = in_range(drawn(30, 2)[0]), source_of(*drawn(20, 3), "val")
     whole = real(*drawn(50, 0)).likelihood(samples)

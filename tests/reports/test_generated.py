@@ -54,7 +54,7 @@ def trained(digits, tmp_path):
 def report(monkeypatch):
     """Without the training of a network that tells samples from data."""
     monkeypatch.setattr(discriminators, "two_sample_accuracy", lambda real, fake: 0.75)
-    return reports.GeneratedReport(NOISE, 0, "val/fd_pixels")
+    return reports.GeneratedReport(NOISE, 0, ("val/fd_pixels", "min"))
 
 
 def real_digits(digits):
