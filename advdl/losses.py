@@ -12,7 +12,7 @@ and those that came after, whose D is the logit itself. `ADVERSARIAL` has the pa
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -191,6 +191,20 @@ def relativistic_discriminator(real_logit: jax.Array, fake_logit: jax.Array) -> 
     """
     _same("logits of data", real_logit, "of samples", fake_logit)
     return jax.nn.softplus(_float(fake_logit) - _float(real_logit))
+
+
+def feature_matching(real: Mapping[str, jax.Array], fake: Mapping[str, jax.Array]) -> jax.Array:
+    """Σ_l mean (E f_l(x) - E f_l(G(z)))², a number: how far the means over the batch of a
+    discriminator's features of samples, (B, …) by name, are from those of data (Salimans et al.
+    2016, arXiv:1606.03498, section 3.1, there of one layer). Raises KeyError where a name is
+    missing, ValueError where shapes differ."""
+
+    def apart(name):
+        _same("features of data", real[name], "of samples", fake[name])
+        means = (replica.mean(_float(x[name]).mean(0)) for x in (real, fake))
+        return jnp.square(jnp.subtract(*means)).mean()
+
+    return jnp.float32(0) + sum(map(apart, real))
 
 
 class Adversarial(NamedTuple):

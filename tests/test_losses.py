@@ -418,3 +418,19 @@ def test_penalties_are_added_by_their_weights_and_cost_nothing_at_0():
         raise AssertionError
 
     np.testing.assert_array_equal(losses.penalties(never, x, fake, key), np.zeros(3))
+
+
+def test_feature_matching_compares_means_over_the_batch_layer_by_layer():
+    """As written out; 0 for another batch of the same means; its gradient moves the means alone."""
+    real = {"a": jax.random.normal(jax.random.key(3), (4, 3, 2)), "b": LOGITS_BK[:4]}
+    fake = {"a": real["a"] * 2 + 1, "b": LOGITS_BK[4:8], "c": REAL_B}
+    means = [{name: np.asarray(x[name], np.float64).mean(0) for name in real} for x in (real, fake)]
+    expected = sum(np.square(means[0][name] - means[1][name]).mean() for name in real)
+    assert losses.feature_matching(real, fake) == pytest.approx(expected, rel=1e-5)
+    turned = {name: x[::-1] for name, x in real.items()}
+    assert losses.feature_matching(real, turned) == pytest.approx(0, abs=1e-12)
+    gradient = jax.grad(lambda x: losses.feature_matching({"a": real["a"]}, {"a": x}))(fake["a"])
+    np.testing.assert_allclose(gradient, jnp.broadcast_to(gradient[:1], gradient.shape), atol=1e-7)
+    assert float(jnp.abs(gradient).max()) > 1e-3
+    with pytest.raises(ValueError, match="differ in shape"):
+        losses.feature_matching({"a": real["a"]}, {"a": fake["b"]})

@@ -73,6 +73,39 @@ def test_the_loss_is_the_papers(translate, opened):
     assert metrics["discogan-s0/generator_loss"].compute() == pytest.approx(total, rel=1e-4)
 
 
+@pytest.mark.experiments
+def test_feature_matching_takes_its_share_of_the_adversarial_loss(translate, opened):
+    """The loss is linear in the share; the features are those of the second layer of two."""
+    found = []
+    for share in (0.0, 0.5, 1.0):
+        changes = dict(feature_matching=share, reconstruction=0.0, hidden="4,5")
+        changes["discriminator_learning_rate"] = 1e-12
+        placed, splits, state = begun(translate, opened, "gan", **changes)
+        judges = jax.device_get(state["gan-s0/discriminator"].variables["params"])
+        batch = splits.train(0)
+        fake = {
+            side: placed.functions["gan-s0/translate"](state, {"x": batch[other]}, to=side)
+            for side, other in translate.OTHER.items()
+        }
+        _, metrics = placed.step(state, placed.put(batch), jax.random.key(1))
+        found.append(metrics["gan-s0/generator_loss"].compute())
+
+    def features(side, x):
+        spec, h = getattr(splits.spec, side), np.asarray(x, np.float64)
+        h = (h - np.array(spec.mean)) / np.array(spec.std)
+        for name in ("hidden1", "hidden2"):
+            h = h @ judges[side][name]["kernel"] + judges[side][name]["bias"]
+            h = np.where(h > 0, h, 0.2 * h)
+        return h.mean(0)
+
+    apart = sum(
+        np.square(features(side, fake[side]) - features(side, batch[side])).mean()
+        for side in translate.OTHER
+    )
+    assert found[2] == pytest.approx(apart, rel=1e-4)
+    assert found[1] == pytest.approx((found[0] + found[2]) / 2, rel=1e-5)
+
+
 POINTS = ["--data", "modes", "--hidden", "8", "--seeds", 2]
 IMAGES = ["--norm", "group", "--r1", 0.1, "--variants", "discogan,one_sided"]
 
