@@ -64,8 +64,7 @@ PRESETS = {
     "fashion": Config(preset="fashion", data="tfds:fashion_mnist", steps=8000, batch=64).but(
         learning_rate=3e-4, ema=0.999, evaluate_every=1000, save_every=2000, log_every=100
     ),
-    # DCGAN on three digits in three channels, 1,000 classes; README.md has more settings.
-    "stacked": STACKED,
+    "stacked": STACKED,  # DCGAN on three digits in three channels, 1,000 classes
     # R3GAN's objective (Huang et al. 2024), no normalization. Other than there: DCGAN's networks,
     # not residual ones of grouped convolutions; γ, Adam's decays and the average's are constant.
     "r3gan": STACKED.but(preset="r3gan", normalization=False, loss="relativistic", r1=1.0, r2=1.0),
@@ -182,8 +181,9 @@ def build(config: Config, spec: data.PixelMeansSpec) -> cli.Experiment:
     learner = config.alternate(game, *objectives, evaluate, {"sample": sample})
     best = ("val/fd_pixels", "min") if config.validation else None
     report = reports.GeneratedReport(config.prior, config.seed, best)
-    given = report.report, report.predict, report.snapshot, best
-    return cli.Experiment(learner, *given, alarms=reports.GAME_ALARMS)
+    return cli.Experiment(
+        learner, report.report, report.predict, report.snapshot, best, alarms=reports.GAME_ALARMS
+    )
 
 
 if __name__ == "__main__":

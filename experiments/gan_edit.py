@@ -108,8 +108,8 @@ def build(config: Config, spec: data.GeneratorSpec) -> cli.Experiment:
     with as_user_error("the encoder needs such images; train a generator of them"):
         levels = dcgan.levels_of(*spec.shape[:2])
     encoder = dcgan.Encoder(spec.z, config.width, levels, dtype=config.dtype)
-    own = dict(dtype=config.dtype, normalization=spec.normalization)
-    generator = models.generator(spec.network, spec.shape, spec.width, **own)
+    shown, own = (spec.network, spec.shape, spec.width), spec.normalization
+    generator = models.generator(*shown, dtype=config.dtype, normalization=own)
     space = igan.LatentSpace(generator, models.Noise(spec.noise, spec.z), spec.low)
 
     def encode(variables, batch):
