@@ -21,7 +21,7 @@ from advdl.data.folder import image_files
 from advdl.data.masks import Coding, coding, decode_mask
 from advdl.data.source import IN_MEMORY, ArraySource, Source, in_memory
 from advdl.data.spec import Spec
-from advdl.data.tfds import prepared, records
+from advdl.data.tfds import Records, features_of, prepared
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
 from advdl.reading import exists, expand, folders, is_folder, read_text
@@ -235,8 +235,8 @@ class TfdsScenes(_DecodedScenes):
         self,
         name: str,
         split: str,
-        records,
-        features,
+        records: Records,
+        features: Mapping[str, Any],
         size: tuple[int, int] | None = None,
         void: int | None = None,
     ):
@@ -258,7 +258,7 @@ class TfdsScenes(_DecodedScenes):
         return len(self._records)
 
     def _files(self, rows: np.ndarray):
-        examples = self._records.__getitems__([int(row) for row in rows])
+        examples = self._records.read(rows)
         titles = [f"row {row} of {self.name} {self.split}" for row in rows]
         return [
             (e["image"], title, e[self._key], f"{self._key} of {title}")
@@ -303,8 +303,8 @@ def open_scenes(
         return _kept(FolderScenes(rest, split, size, void, names, palette, kind))
     if kind == "tfds" and rest:
         builder = prepared(rest, split, data_dir)
-        features = builder.info.features
-        rows = records(builder, rest, split, "image", mask_feature(rest, features))
+        features = features_of(builder, rest)
+        rows = Records(builder, rest, split, "image", mask_feature(rest, features))
         return _kept(TfdsScenes(rest, split, rows, features, size, void))
     if kind == "blank":
         view = View(size, 0, lambda height, width, u: (0, 0, height, width)) if size else None

@@ -11,7 +11,7 @@ import numpy as np
 from advdl.data.sequences import BucketBatches, BucketEvalBatches, boundaries
 from advdl.data.spec import Spec
 from advdl.data.text import read_lines
-from advdl.data.tfds import prepared, records
+from advdl.data.tfds import Records, features_of, labels, prepared
 from advdl.data.vocabulary import TextSpec
 from advdl.errors import UserError, nearest
 from advdl.reading import expand, files, folders, is_folder
@@ -227,16 +227,17 @@ def _texts(of_classes: Sequence[Sequence[str]]) -> LabeledTexts:
 
 def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, LabeledTexts]]:
     builder = prepared(name, "train", data_dir)
-    features = builder.info.features
+    features = features_of(builder, name)
     key = next((key for key in ("text", "sentence") if key in features), None)
-    if key is None or "label" not in features:
+    if key is None or not getattr(features.get("label"), "names", None):
         raise UserError(f"tfds:{name} has {', '.join(features)}; text and label are needed")
     parts = {}
     for part, own in PARTS.items():
         if own not in builder.info.splits:
             continue
-        rows = list(records(builder, name, own))
-        label = np.array([row["label"] for row in rows], np.int32)
+        records = Records(builder, name, own)
+        rows = records.read(range(len(records)))
+        label = labels(rows, len(features["label"].names), f"tfds:{name} {own}")
         if (label >= 0).all():  # a hidden test part has -1
             texts = (
                 row[key].decode() if isinstance(row[key], bytes) else str(row[key]) for row in rows

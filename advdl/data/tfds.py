@@ -1,6 +1,8 @@
 """Data sets prepared by tensorflow-datasets, read by row without TensorFlow
 (`tfds.data_source`)."""
 
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,8 +18,15 @@ class TfdsSource(Source):
     """A split of a prepared data set: records with `image` (an encoded file) and `label`, decoded
     when read, in parallel."""
 
-    def __init__(self, name: str, split: str, records, view: View | None, channels: int | None):
-        features = records.dataset_info.features
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        records: "Records",
+        features: Mapping[str, Any],
+        view: View | None,
+        channels: int | None,
+    ):
         self.name, self.split, self._records, self._view = f"tfds:{name}", split, records, view
         self.label_names = tuple(features["label"].names)
         self.draws = view.draws if view else 0
@@ -34,12 +43,12 @@ class TfdsSource(Source):
     def read(self, rows: np.ndarray, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See `Source.read`. Raises UserError, naming the row, for an image that does not
         decode."""
-        examples = self._records.__getitems__([int(row) for row in rows])
+        examples = self._records.read(rows)
         files = [example["image"] for example in examples]
         images = list(self._pool.map(self._decode, rows, files, self.uniforms(rows, u)))
         return {
             "image": np.stack(images),
-            "label": np.array([example["label"] for example in examples], np.int32),
+            "label": labels(examples, len(self.label_names), f"{self.name} {self.split}"),
         }
 
     def _decode(self, row: int, file: bytes, u: np.ndarray) -> np.ndarray:
@@ -62,11 +71,13 @@ def open_tfds(
     unknown split, or a set without `image` and `label`.
     """
     builder = prepared(name, split, data_dir)
-    if not {"image", "label"} <= set(builder.info.features):
+    features = features_of(builder, name)
+    missing = [one for one in ("image", "label") if one not in features]
+    if missing or not getattr(features["label"], "names", None):
         raise UserError(
-            f"tfds:{name} has {', '.join(builder.info.features)}; image and label are needed"
+            f"tfds:{name} has {', '.join(features)}; image and label, with names, are needed"
         )
-    return TfdsSource(name, split, records(builder, name, split, "image"), view, channels)
+    return TfdsSource(name, split, Records(builder, name, split, "image"), features, view, channels)
 
 
 def prepared(name: str, split: str, data_dir: str | None) -> Any:
@@ -74,15 +85,18 @@ def prepared(name: str, split: str, data_dir: str | None) -> Any:
     otherwise."""
     import tensorflow_datasets as tfds
 
+    base = name.partition("/")[0].partition(":")[0]
+    if name.partition("/")[0].partition(":")[2].strip("0123456789.*"):
+        raise UserError(f"tfds:{name} names a community's data set; none of them is read")
+    known = tfds.list_builders(with_community_datasets=False)
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        known = tfds.list_builders(with_community_datasets=False)
-        base = name.partition("/")[0].partition(":")[0]
+        with _read(f"tfds:{name}", tfds.core.DatasetNotFoundError):
+            builder = tfds.builder(name, data_dir=data_dir)
+            splits = sorted(builder.info.splits or ())
+    except tfds.core.DatasetNotFoundError as error:
         if base in known:
             raise UserError(f"tfds:{name}: {error}") from error
         raise UserError(f"tensorflow-datasets has no {name!r}{nearest(base, known)}") from None
-    splits = sorted(builder.info.splits or ())
     if not splits:
         raise UserError(
             f"tfds:{name} is not prepared in {builder.data_path}; where TensorFlow is installed:"
@@ -97,17 +111,70 @@ def prepared(name: str, split: str, data_dir: str | None) -> Any:
     return builder
 
 
-def records(builder: Any, name: str, split: str, *encoded: str) -> Any:
-    """The records of a prepared split, by row, with the features `encoded` as the files that they
-    are. Raises UserError where it is not prepared as array_record."""
-    import tensorflow_datasets as tfds
+def features_of(builder: Any, name: str) -> Mapping[str, Any]:
+    """The features of a prepared data set by name, `image` one of images. Raises UserError where
+    there are none by name."""
+    found = builder.info.features
+    shape = found["image"].shape if hasattr(found, "keys") and "image" in found else (1, 1, 1)
+    if not hasattr(found, "keys") or len(shape) != 3:
+        raise UserError(f"tfds:{name} has no features by name, or an image that is none")
+    return found
 
-    try:
-        return builder.as_data_source(
-            split=split, decoders={key: tfds.decode.SkipDecoding() for key in encoded}
-        )
-    except (NotImplementedError, ValueError, OSError) as error:
-        place = builder.data_path
+
+class Records:
+    """The records of a prepared split, by row, with the features `encoded` as the files that they
+    are. Raises UserError where it is not prepared as array_record, and for damaged files."""
+
+    def __init__(self, builder: Any, name: str, split: str, *encoded: str):
+        import tensorflow_datasets as tfds
+
+        self._place = f"tfds:{name} {split} in {builder.data_path}"
+        with _read(self._place):
+            self._records = builder.as_data_source(
+                split=split, decoders={key: tfds.decode.SkipDecoding() for key in encoded}
+            )
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, rows: Iterable[int]) -> list[dict[str, Any]]:
+        """Those of these rows."""
+        with _read(self._place):
+            return list(self._records.__getitems__([int(row) for row in rows]))
+
+
+def labels(records: Sequence[Mapping[str, Any]], classes: int, place: str) -> np.ndarray:
+    """The labels of records (N,) int32, of so many classes, -1 where one is hidden. Raises
+    UserError for others."""
+    found = np.array([record["label"] for record in records], np.int64)
+    if ((found < -1) | (found >= classes)).any():
         raise UserError(
-            f"tfds:{name} in {place} cannot be read by row: {error}; prepare it as array_record"
-        ) from error
+            f"{place} has a label {found.max()} and {classes} classes; prepare it again"
+        )
+    return found.astype(np.int32)
+
+
+@contextlib.contextmanager
+def _read(place: str, *but: type[Exception]) -> Iterator[None]:
+    """Inside, files of TFDS are read: what is wrong with them leads it to any exception. It makes
+    no feature but those that it has, where it would import what a `features.json` names."""
+    from tensorflow_datasets.core.features import feature
+
+    connector: Any = feature.FeatureConnector
+    find = connector.__dict__["cls_from_name"]
+
+    def known(cls, name):
+        if name not in cls._registered_features:
+            raise ValueError(f"its features.json names {name!r}, which is none of TFDS's features")
+        return find.__func__(cls, name)
+
+    connector.cls_from_name = classmethod(known)
+    try:
+        yield
+    except (UserError, MemoryError, *but):
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{place} cannot be read: {why}; prepare it as array_record") from error
+    finally:
+        connector.cls_from_name = find

@@ -85,8 +85,9 @@ def write_report(
     Raises ValueError for a picture that is missing or lies outside the folder.
     """
     folder = pathlib.Path(folder)
-    sections, opening = page, ""
-    if isinstance(page, Page):
+    if not isinstance(page, Page):
+        sections, opening = page, ""
+    else:
         opening = _opening(folder, page)
         shown = _source(folder, page.picture)
         sections = [

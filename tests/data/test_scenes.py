@@ -315,6 +315,8 @@ class Records(list):
     def __getitems__(self, rows):
         return [self[row] for row in rows]
 
+    read = __getitems__
+
 
 def features(**others):
     return {"image": types.SimpleNamespace(shape=(None, None, 3))} | others

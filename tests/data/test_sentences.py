@@ -126,7 +126,15 @@ def test_prepared_sets_keep_their_parts_and_hidden_labels_are_left_out(monkeypat
             features = {"text": None, "label": type("Label", (), {"names": ["neg", "pos"]})}
 
     monkeypatch.setattr("advdl.data.sentences.prepared", lambda name, split, data_dir: Builder)
-    monkeypatch.setattr("advdl.data.sentences.records", lambda builder, name, part: rows[part])
+
+    class Records(list):
+        def __init__(self, builder, name, part):
+            super().__init__(rows[part])
+
+        def read(self, numbers):
+            return [self[number] for number in numbers]
+
+    monkeypatch.setattr("advdl.data.sentences.Records", Records)
     found = data.open_sentences("tfds:imdb_reviews")
     assert (
         found.label_names == ("neg", "pos")

@@ -319,3 +319,71 @@ print(json.dumps([len(source), source.image_shape, source.label_names[8], found[
     assert (size, shape, name, tensorflow) == (9, [28, 28, 1], "Bag", False)
     assert found == labels[[5, 0, 8, 5]].tolist()
     np.testing.assert_array_equal(pixels, images[[5, 0, 8, 5]])
+
+
+IMPORTED = "raise SystemExit('a data set has imported a module')"
+
+
+def garbled(content):
+    return content[:64] + bytes(byte ^ 0x55 for byte in content[64:-64]) + content[-64:]
+
+
+def damaged_sets():
+    def write(name, content):
+        return lambda place: (place / name).write_bytes(content)
+
+    def change(name, old, new):
+        def change(place):
+            text = (place / name).read_text()
+            assert old in text
+            (place / name).write_text(text.replace(old, new))
+
+        return change
+
+    shard = "fashion_mnist-test.array_record-00000-of-00001"
+    connector = "tensorflow_datasets.core.features.image_feature.Image"
+    deep = b'{"featuresDict": ' * 5000
+    return {
+        "module": change("features.json", connector, "planted.Image"),
+        "function": change("features.json", connector, "os.system"),
+        "legacy": write("features.json", b'{"type": "planted.Image", "content": {}}'),
+        "number": write("features.json", b'{"type": 3, "content": {}}'),
+        "truncated": write("features.json", b'{"pythonClassName": "tens'),
+        "list": write("features.json", b"[]"),
+        "binary": write("features.json", bytes(range(256))),
+        "deep": write("features.json", deep),
+        "unknown": change("features.json", '"image":', '"imagine":'),
+        "text": change("features.json", connector, "tensorflow_datasets.core.features.Text"),
+        "info": write("dataset_info.json", b"{"),
+        "info list": write("dataset_info.json", b"[]"),
+        "version": change("dataset_info.json", "3.0.1", "nine"),
+        "no shard": lambda place: (place / shard).unlink(),
+        "garbage": write(shard, b"garbage" * 100),
+        "empty": write(shard, b""),
+        "garbled": lambda place: (place / shard).write_bytes(garbled((place / shard).read_bytes())),
+        "labels": write("label.labels.txt", b"one\n"),
+    }
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist:3.0.1", "own"])
+@pytest.mark.parametrize("damage", damaged_sets())
+def test_a_damaged_prepared_set_is_one_line_and_imports_nothing(
+    tmp_path, monkeypatch, damage, name
+):
+    (tmp_path / "planted.py").write_text(IMPORTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    place = tmp_path / name.partition(":")[0] / "3.0.1"
+    rng = np.random.default_rng(0)
+    prepare(place, rng.integers(0, 256, (3, 28, 28, 1), dtype=np.uint8), [0, 1, 9])
+    damaged_sets()[damage](place)
+    with pytest.raises(UserError) as told:
+        data.open_source(f"tfds:{name}", "test", str(tmp_path)).read(np.arange(3))
+    assert f"tfds:{name}" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["huggingface:mnist", "kaggle:x", "a:b:c", "/", "mnist/", "mnist:x"]
+)
+def test_no_communitys_data_set_is_read(tmp_path, name):
+    with pytest.raises(UserError):
+        data.open_source(f"tfds:{name}", "test", str(tmp_path))

@@ -344,14 +344,12 @@ def test_decoding_speed_is_told_for_both_ways():
 class Records(list):
     """What tensorflow-datasets gives with decoding skipped: encoded images of many sizes."""
 
-    dataset_info = types.SimpleNamespace(
-        features={
-            "image": types.SimpleNamespace(shape=(None, None, 3)),
-            "label": types.SimpleNamespace(names=["a", "b"]),
-        }
-    )
+    features = {
+        "image": types.SimpleNamespace(shape=(None, None, 3)),
+        "label": types.SimpleNamespace(names=["a", "b"]),
+    }
 
-    def __getitems__(self, rows):
+    def read(self, rows):
         return [self[row] for row in rows]
 
 
@@ -362,11 +360,11 @@ def test_a_prepared_set_and_a_folder_show_the_same_views(folder):
     records = Records(
         {"image": file.read_bytes(), "label": "ab".index(file.parent.name)} for file in files
     )
-    prepared = TfdsSource("photographs", "train", records, view, None)
+    prepared = TfdsSource("photographs", "train", records, records.features, view, None)
     rows = np.array([20, 3, 3, 11])
     equal(prepared.read(rows, draws(view, 4)), source.read(rows, draws(view, 4)))
     records[3]["image"] = records[3]["image"][:300]
     with pytest.raises(UserError, match="row 3 of tfds:photographs train does not decode"):
         prepared.read(rows, draws(view, 4))
     with pytest.raises(UserError, match="many sizes; give --image-size"):
-        TfdsSource("photographs", "train", records, None, None)
+        TfdsSource("photographs", "train", records, records.features, None, None)
