@@ -136,6 +136,12 @@ def recorded(seen: dict[str, Any]) -> Iterator[None]:
         _seen.reset(token)
 
 
+def fingerprint(seen: Mapping[str, Any]) -> str:
+    """How many files were noted by `recorded`, and a hash of what was."""
+    noted = json.dumps(sorted(seen.items())).encode()
+    return f"{len(seen)} files, {hashlib.sha256(noted).hexdigest()[:16]}"
+
+
 def parse_json(content: bytes, name: str, kind: Any = Any, advice: str = "mend it") -> Any:
     """What JSON says, as `convert` makes it of this kind. Raises UserError, about `name`, for what
     is no JSON, and for what is of another kind, with its place."""

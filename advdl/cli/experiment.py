@@ -101,8 +101,8 @@ class Session:
         self._measured: tuple[int, dict[str, Any]] = -1, {}
 
     def check_same_data(self) -> None:
-        """Raises UserError where a run goes on with data that has another spec than it was started
-        with."""
+        """Raises UserError where a run goes on with data that has another spec, or other files,
+        than it was started with."""
         if self._stored is None:
             return
         now, was = self.splits.make_spec(), self.splits.spec
@@ -111,6 +111,12 @@ class Session:
             raise UserError(
                 f"{self.run.folder} was started with data of another {changed[0]} than --data gives"
                 " now; restore the data that the run was started with, or give another --run"
+            )
+        was, files = self._stored.get("files"), self.splits.fingerprint()
+        if was not in (None, files):
+            raise UserError(
+                f"{self.run.folder} was started with other files of --data ({was}) than there are"
+                f" now ({files}); restore them, or give another --run"
             )
 
     def part(self, batches: Any) -> Any:
@@ -136,7 +142,8 @@ class Session:
     def stored_spec(self) -> dict[str, Any]:
         """What `spec.json` holds: the spec, and the shapes of a batch."""
         shapes = data.shapes_of(self.splits.train(0), self.config.batch)
-        return {"spec": self.splits.spec.to_json(), "batch": shapes}
+        files = self.splits.fingerprint()
+        return {"spec": self.splits.spec.to_json(), "batch": shapes, "files": files}
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""

@@ -8,6 +8,7 @@ from advdl.data.batches import EvalBatches, TrainBatches
 from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.data.transforms import Transform
+from advdl.reading import fingerprint, recorded
 
 
 class Splits:
@@ -28,6 +29,7 @@ class Splits:
         """`spec()` makes the spec; `train(spec)` and `evaluations[name](spec)` open the parts."""
         self._make, self._train, self._spec = spec, train, None
         self._opened: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
         self._evaluations = _Opened(dict(evaluations), lambda: self.spec)
 
     @classmethod
@@ -76,19 +78,27 @@ class Splits:
     def spec(self) -> Any:
         """What a network must know of the data."""
         if self._spec is None:
-            self._spec = self._make()
+            self._spec = self.make_spec()
         return self._spec
 
     def make_spec(self) -> Any:
         """The spec of the data as it is now, whatever spec was given."""
-        return self._make()
+        with recorded(self._files):
+            return self._make()
 
     @property
     def train(self) -> Any:
         """Batches to train on."""
         if "train" not in self._opened:
-            self._opened["train"] = self._train(self.spec)
+            with recorded(self._files):
+                self._opened["train"] = self._train(self.spec)
         return self._opened["train"]
+
+    def fingerprint(self) -> str:
+        """Which files the spec and the part to train on were made of, by their names and sizes, or
+        by what they hold where they are read whole. Opens both."""
+        self.make_spec()
+        return fingerprint(self._files) if self.train else ""
 
     @property
     def evaluations(self) -> Mapping[str, Any]:

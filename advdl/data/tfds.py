@@ -12,6 +12,7 @@ from advdl.data.decode import decode_view
 from advdl.data.source import Source
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
+from advdl.reading import files, is_folder
 
 
 class TfdsSource(Source):
@@ -129,6 +130,8 @@ class Records:
         import tensorflow_datasets as tfds
 
         self._place = f"tfds:{name} {split} in {builder.data_path}"
+        if is_folder(builder.data_path):
+            files(builder.data_path, [""])  # which is noted with the run
         with _read(self._place):
             self._records = builder.as_data_source(
                 split=split, decoders={key: tfds.decode.SkipDecoding() for key in encoded}

@@ -14,7 +14,7 @@ import numpy as np
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
 from advdl.reports.comparison import ComparisonReport, Curve
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, given_files
 
 MEASURED = 4000
 """Number of test examples, at most, that the figures are of."""
@@ -217,12 +217,10 @@ class ImagesReport(DomainsReport):
         return present.Section("Real images", "Images of B in place of translated ones.", [], found)
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
-        if not options.files:
-            raise UserError("predict translates images; give their files")
         side, answer = "b" if options.back else "a", {}
         member = self.compared.members(self.names[0])[0]
         own, other = getattr(self.spec, side), getattr(self.spec, OTHER[side])
-        for path in options.files:
+        for path in given_files(options.files, "images"):
             x = self.floats(data.decode(path, own.shape)[None])
             made = self.translate(trained, member, OTHER[side], x)
             back = self.translate(trained, member, side, made)

@@ -15,7 +15,7 @@ from advdl import data, metrics, models, present
 from advdl.errors import UserError
 from advdl.models import igan
 from advdl.reports.fidelity import RealImages
-from advdl.reports.trained import Trained, learning_section
+from advdl.reports.trained import Trained, given_files, learning_section
 
 CANDIDATES = 64
 """Number of starts of an edit, as in the released code, which has 40 steps."""
@@ -247,7 +247,7 @@ class EditReport:
         shape, answer = trained.spec.shape, {}
         strokes = data.read_strokes(options.strokes, shape) if options.strokes else None
         target = editor.project(editor.open(options.to))[0] if options.to else None
-        for name in options.files or [None]:
+        for name in given_files(options.files, "images") if options.files else [None]:
             stem = f"seed_{options.sample_seed}" if name is None else pathlib.Path(name).stem
             x = None if name is None else editor.open(name)
             z = editor.noise.of_seed(options.sample_seed, 1) if x is None else editor.project(x)
@@ -274,7 +274,7 @@ class EditReport:
                 present.draw_grid(changed, path, low=low, high=1.0, scale=1, margin=0)
             tiles, scale = np.stack(list(sheet.values())), max(1, 128 // shape[0])
             named = {"captions": list(sheet), "scale": scale}
-            present.draw_grid(tiles, folder / f"{stem}.png", low=low, high=1.0, **named)
+            present.draw_grid(tiles, folder / f"{stem}_sheet.png", low=low, high=1.0, **named)
             answer[stem] = found
         return answer | {"folder": str(folder)}
 

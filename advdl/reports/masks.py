@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from advdl import data, metrics, present, train
-from advdl.errors import UserError
-from advdl.reports.trained import Trained, course, learning_section
+from advdl.reports.trained import Trained, course, given_files, learning_section
 
 SHOWN = 256
 """Number of images, at most, of which the worst and the best are shown."""
@@ -98,10 +97,8 @@ def predict_masks(
     transform: from bytes to what the network gets. samples: draws of dropout. Raises UserError
     where there are no files, or one is no image.
     """
-    if not files:
-        raise UserError("predict needs image files, as in: predict photo.png")
     names, palette, answer = trained.spec.label_names, _palette(trained.spec), {}
-    for path in files:
+    for path in given_files(files, "images"):
         shape = (*data.natural_size(path), trained.spec.shape[2])
         image = data.decode(path, shape)
         found = trained.apply(

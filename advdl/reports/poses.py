@@ -16,9 +16,8 @@ import numpy as np
 
 from advdl import data, metrics, present
 from advdl.data import persons
-from advdl.errors import UserError
 from advdl.models import pg2
-from advdl.reports.trained import Trained
+from advdl.reports.trained import Trained, given_files
 
 # Fixed before the runs that are recorded in experiments/README.md.
 AT_LEAST = {
@@ -145,11 +144,9 @@ class PoseReport:
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
         """Persons of `options.files` in the poses of `options.poses`, or in those of a walk."""
-        if not options.files:
-            raise UserError("predict needs images of persons; give their files")
         answer, size = {}, trained.spec.shape[:2]
         poses, view = [data.read_pose(path) for path in options.poses], data.cover(size)
-        for path in options.files:
+        for path in given_files(options.files, "images of persons"):
             image = floats(data.decode(path, (*size, 3))[None])
             of = options.pose_size or data.natural_size(path)
             keypoints = persons.scaled(persons.skeleton(persons.walk(24)), size[0])

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from advdl import data, metrics, models, present, train
 from advdl.errors import UserError
 from advdl.nn import Corruption, replica
-from advdl.reports.trained import Trained, learning_section
+from advdl.reports.trained import Trained, given_files, learning_section
 
 MOST = 10_000  # test images that are shown to the linear methods, and on the map
 LARGEST = 2**28  # numbers of all training images that PCA is fitted on
@@ -190,23 +190,15 @@ class ReconstructionsReport:
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
         """Writes the reconstruction of each of `options.files`, and all codes as codes.npz; returns
         the mean squared error of each."""
-        files = options.files
-        if not files:
-            raise UserError("predict needs image files, as in: predict photo.png")
-        names = [path.stem for path in files]
-        if twice := [path for path in files if names.count(path.stem) > 1]:
-            raise UserError(
-                f"{twice[0]} and {twice[1]} would be written to the same file; give each its own"
-                " --out"
-            )
+        files = given_files(options.files, "images")
         pixels = np.stack([data.decode(path, trained.spec.shape) for path in files])
         given = data.to_float(0.0, 1.0)({"image": pixels})["image"]
         codes = trained.apply("encode", {"image": given})
         made = trained.apply("decode", {"code": codes})
         with train.os_errors_as_user_errors(f"folder {folder}"):
-            for name, image in zip(names, data.to_uint8(made, 0.0, 1.0), strict=True):
+            for path, image in zip(files, data.to_uint8(made, 0.0, 1.0), strict=True):
                 image = image[..., 0] if image.shape[-1] == 1 else image
-                Image.fromarray(image).save(folder / f"{name}_reconstruction.png")
+                Image.fromarray(image).save(folder / f"{path.stem}_reconstruction.png")
             np.savez(folder / "codes.npz", **dict(zip(map(str, files), codes, strict=True)))
         error = np.square(made - given).mean((1, 2, 3))
         return {str(path): {"mse": float(e)} for path, e in zip(files, error, strict=True)}

@@ -15,7 +15,7 @@ import numpy as np
 
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
-from advdl.reports.trained import Trained, learning_section
+from advdl.reports.trained import Trained, given_files, learning_section
 
 LOOKS = """Test sentences, drawn at random. Each row is a word that was written, dark where it \
 looked while it was."""
@@ -300,9 +300,8 @@ class CaptionReport:
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, str]:
         """The caption of each of `options.files`, by a beam of `options.width`; with attention also
         a picture of where it looked for each word."""
-        if not options.files:
-            raise UserError("predict needs image files; give some, as in: predict photo.jpg")
-        images = np.stack([data.decode(path, self.spec.shape) for path in options.files])
+        files = given_files(options.files, "images")
+        images = np.stack([data.decode(path, self.spec.shape) for path in files])
         ids = self.write(trained, images, options.width)
         if self.maps:
             for path, image, row in zip(options.files, images, ids, strict=True):

@@ -1,12 +1,13 @@
 """What a report is given: a trained state in its place, and what belongs to it."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from advdl import present, train
+from advdl.errors import UserError
 
 
 class Trained(NamedTuple):
@@ -58,6 +59,21 @@ class Trained(NamedTuple):
         if frames:  # processes other than the first keep none
             present.animate(frames, self.folder / "training.gif", milliseconds=milliseconds)
         return "training.gif"
+
+
+def given_files(files: Sequence[pathlib.Path], what: str) -> Sequence[pathlib.Path]:
+    """The files that `predict` was given. Raises UserError where there are none, and for two of
+    which one would be written over the other, since outputs are called as inputs are."""
+    if not files:
+        raise UserError(f"predict needs {what}; give their files, as in: predict FILE")
+    stems = {path.stem: path for path in reversed(files)}
+    for path in files:
+        if stems[path.stem] is not path:
+            raise UserError(
+                f"the outputs of {stems[path.stem]} and {path} would have the same name; give them"
+                " to two calls, each with its own --out"
+            )
+    return files
 
 
 def learning_section(

@@ -11,9 +11,8 @@ import numpy as np
 
 from advdl import data, metrics, present, train
 from advdl.data import speech
-from advdl.errors import UserError
 from advdl.models import ctc
-from advdl.reports.trained import Trained, learning_section
+from advdl.reports.trained import Trained, given_files, learning_section
 
 _LOG = logging.getLogger(__name__)
 
@@ -139,10 +138,8 @@ class TranscriptsReport:
     def predict(self, trained: Trained, options: Any, folder: Path) -> dict[str, str]:
         """What is said in each of `options.files`, WAV files; a picture of each goes to the
         folder."""
-        if not options.files:
-            raise UserError("give WAV files, as in: predict recording.wav")
         answer = {}
-        for path in options.files:
+        for path in given_files(options.files, "WAV files"):
             samples, rate = data.read_wav(path, speech.RATE)
             if rate != speech.RATE:
                 _LOG.warning(f"{path} has {rate} Hz and was resampled to {speech.RATE}")

@@ -8,15 +8,17 @@ everything else.
 import pathlib
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from advdl.errors import UserError
+from advdl.reading import expand, open_file
 from advdl.weights import pickled
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".th")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+MOST_BYTES = 2**40
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -24,24 +26,28 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     off.
 
     A training checkpoint's tensors are looked for under `state_dict`, `model_state_dict` and
-    `model`. Raises UserError, naming the file, for one that is missing, is damaged, or asks for
-    anything but data.
+    `model`. Raises UserError, naming the file, for one that is missing, is damaged, asks for
+    anything but data, or has a number that is not finite.
     """
     path = check(path)
     tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if not finite(tensor):
+            raise UserError(
+                f"{path}: {name} has values of {tensor.dtype} that are no finite numbers"
+            )
     return tensors
 
 
 def check(path: str | pathlib.Path) -> pathlib.Path:
     """The path, if a file of weights lies there by its name; else UserError."""
-    path = pathlib.Path(path)
+    path = expand(path)
     if path.suffix not in ENDINGS:
         raise UserError(f"{path} is no file of weights; expected {', '.join(ENDINGS)}")
-    if not path.is_file():
-        raise UserError(f"no file {path}")
-    return path
+    with open_file(path, MOST_BYTES):
+        return path
 
 
 def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -57,7 +63,9 @@ def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
 def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # types that NumPy lacks, such as F8_E4M3, are an AttributeError
         raise UserError(f"{path} is damaged, or no .safetensors file: {_line(error)}") from error
 
 
@@ -70,9 +78,18 @@ def _pickled(path: pathlib.Path) -> dict[str, np.ndarray]:
                 )
                 if named and all(isinstance(one, pickled.Tensor) for one in named.values()):
                     return {str(name): array(tensor) for name, tensor in named.items()}
+    except MemoryError:
+        raise
     except Exception as error:
         raise UserError(f"{path} is refused or damaged: {_line(error)}") from error
     raise UserError(f"{path} holds no tensors by name")
+
+
+def finite(tensor: np.ndarray) -> bool:
+    """Whether these are numbers, and all of them finite."""
+    whole = np.issubdtype(tensor.dtype, np.integer) or tensor.dtype == bool
+    real = whole or jnp.issubdtype(tensor.dtype, jnp.floating)
+    return whole or (real and bool(np.isfinite(tensor).all()))
 
 
 def _line(error: Exception) -> str:

@@ -80,8 +80,11 @@ def load(
         elif _squeezed(tensor.shape) == _squeezed(entry.torch_shape) or tensor.size == _dense_size(
             entry, tensor
         ):
-            old = filled[entry.path]
-            filled[entry.path] = np.asarray(entry.from_torch(np.asarray(tensor, old.dtype)))
+            with np.errstate(over="ignore"):
+                own = np.asarray(tensor, filled[entry.path].dtype)
+            if not files.finite(own):
+                raise UserError(f"{path}: {entry.name} has numbers too large for {own.dtype}")
+            filled[entry.path] = np.asarray(entry.from_torch(own))
             lists["read"].append(entry.name)
         elif new_head and head and tensor.shape[1:] == entry.torch_shape[1:]:
             lists["new"].append(entry.name)

@@ -160,10 +160,18 @@ def _values(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _tensor(
-    storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_
+    storage: Storage,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _gradient: Any = False,
+    _hooks: Any = None,
+    bits: Any = None,
 ) -> Tensor:
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; what follows the stride is about
-    gradients."""
+    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; bits: whether the numbers are meant
+    negated or conjugated."""
+    if bits:
+        raise ValueError("a tensor that is stored negated or conjugated; save its clone")
     if not (isinstance(storage, Storage) and isinstance(size, tuple) and isinstance(stride, tuple)):
         raise ValueError("a tensor without storage, size or stride")
     if not len(size) == len(stride) <= DIMENSIONS or not all(

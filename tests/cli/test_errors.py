@@ -105,6 +105,27 @@ def test_an_image_that_does_not_decode(verb, photographs, tmp_path):
     )
 
 
+def test_a_folder_whose_files_have_changed_is_not_trained_on(load, photographs, tmp_path):
+    from advdl import train
+    from advdl.cli.experiment import SPEC, Session
+    from advdl.errors import UserError
+
+    folder = spoiled(photographs, tmp_path, lambda folder: None)
+    module, run = load("classify"), train.Run(tmp_path / "run")
+    config = module.Config(data=f"folder:{folder}", model="resnet8", batch=4)
+
+    def session():
+        return Session("classify", config, run, module.load, module.build)
+
+    first = session()
+    run.folder.mkdir()
+    run.write(SPEC, first.stored_spec())
+    session().check_same_data()
+    shutil.copy(folder / "train" / "cat" / "0.png", folder / "train" / "cat" / "9.png")
+    with pytest.raises(UserError, match="was started with other files of --data"):
+        session().check_same_data()
+
+
 @pytest.fixture(scope="module")
 def finished(load, tmp_path_factory):
     """The folder of a tiny finished run of classify."""

@@ -387,3 +387,37 @@ def test_a_damaged_prepared_set_is_one_line_and_imports_nothing(
 def test_no_communitys_data_set_is_read(tmp_path, name):
     with pytest.raises(UserError):
         data.open_source(f"tfds:{name}", "test", str(tmp_path))
+
+
+def test_the_fingerprint_of_data_is_that_of_its_files(tmp_path):
+    for name in "ab":
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for n in range(2):
+            Image.new("L", (4, 4), 50 * n).save(tmp_path / "train" / name / f"{n}.png")
+    text = tmp_path / "text.txt"
+    text.write_text("a line\n" * 100)
+
+    def images():
+        return data.FolderSource(str(tmp_path), "train")
+
+    def fingerprints():
+        splits = data.Splits(
+            lambda: data.ImageSpec.of(images()), lambda spec: data.TrainBatches(images(), 2, 0), {}
+        )
+        texts = data.Splits(
+            lambda: data.CorpusSpec.of(data.open_text(f"folder:{text}"), "characters", 1, 0),
+            lambda spec: "train",
+            {},
+        )
+        return splits.fingerprint(), texts.fingerprint()
+
+    first = fingerprints()
+    assert first == fingerprints() and [one.partition(" ")[0] for one in first] == ["4", "1"]
+    Image.new("L", (4, 4)).save(tmp_path / "train" / "b" / "2.png")
+    text.write_text("a life\n" * 100)
+    now = fingerprints()
+    assert now[0] != first[0] and now[1] != first[1]
+    (tmp_path / "train" / "b" / "2.png").rename(tmp_path / "train" / "b" / "3.png")
+    assert fingerprints()[0] not in (first[0], now[0])
+    (tmp_path / "train" / "b" / "3.png").unlink()
+    assert fingerprints()[0] == first[0]

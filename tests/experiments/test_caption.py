@@ -142,7 +142,7 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
     ]
     (tmp_path / "no.jpg").write_bytes(b"no image")
     wrong = (
-        ([], "predict needs image files"),
+        ([], "predict needs images"),
         ([tmp_path / "no.jpg"], "does not decode"),
         (["gone.png"], "no file"),
     )

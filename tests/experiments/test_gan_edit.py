@@ -98,7 +98,7 @@ def test_pictures_of_ones_own_are_edited_and_joined(verb, tmp_path, runs):
     assert found["error_after"] < found["error_before"] and found["candidates"] >= 1
     with Image.open(out / "a_edited.png") as image:
         assert image.size == (20, 24)  # the original's own
-    for name in ("a.png", "a_candidates.png", "a_between.png", "a_between.gif"):
+    for name in ("a_sheet.png", "a_candidates.png", "a_between.png", "a_between.gif"):
         assert (out / name).exists()
     status, said, err = verb(*common, "--strokes", strokes, "--sample-seed", 4, "--json")
     assert status == 0 and "seed_4" in json.loads(said), err

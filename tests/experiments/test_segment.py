@@ -384,7 +384,10 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opene
         (["--data", "digit_scene"], "digit_scenes"),
         (["--data", "folder:nowhere"], "nowhere"),
         (["--backbone", "weights.safetensors"], "no published backbone fits UNet"),
-        ([*NARROW, "--backbone", "weights.safetensors"], "no file weights.safetensors"),
+        (
+            [*NARROW, "--backbone", "weights.safetensors"],
+            "cannot read weights.safetensors: No such file",
+        ),
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
         (["--width", 0], "--width is 0.0; expected more than 0 and at most 1"),

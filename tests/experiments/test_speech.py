@@ -59,7 +59,7 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, load, tmp_path, monkeyp
     assert status == 0 and len(json.loads(out)) == 2, err
     assert "has 16000 Hz and was resampled to 8000" in caplog.text
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    for files, line in (([tmp_path / "bad.wav"], "bad.wav"), ([], "give WAV files")):
+    for files, line in (([tmp_path / "bad.wav"], "bad.wav"), ([], "predict needs WAV files")):
         status, _, err = verb("speech", "predict", *files, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
 

@@ -168,5 +168,5 @@ def test_a_prediction_by_sampling_shows_where_it_is_uncertain(tmp_path):
 
 
 def test_a_prediction_without_files_says_what_it_needs(tmp_path):
-    with pytest.raises(UserError, match="predict needs image files"):
+    with pytest.raises(UserError, match="predict needs images"):
         reports.predict_masks(Trained(tmp_path, {}), [], tmp_path, AS_FLOAT)

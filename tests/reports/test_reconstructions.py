@@ -134,6 +134,9 @@ def test_predictions_are_images_and_codes(trained, tmp_path):
         assert np.asarray(made).tolist() == [[100, 50]] * 2
     with np.load(tmp_path / "codes.npz") as codes:
         np.testing.assert_allclose(codes[str(files[0])], 100 / 255)
-    for given, line in (([], "image files"), ([tmp_path / "x" / "one.png", files[0]], "same file")):
+    for given, line in (
+        ([], "needs images"),
+        ([tmp_path / "x" / "one.png", files[0]], "the same name"),
+    ):
         with pytest.raises(UserError, match=line):
             report.predict(trained, SimpleNamespace(files=given), tmp_path)

@@ -161,7 +161,7 @@ def captioned(tmp_path):
         apply=apply,
         run=run,
         folder=run.report,
-        lines=lambda: present.read_metrics(run.folder / "metrics.jsonl"),
+        lines=lambda: train.read_metrics(run.folder / "metrics.jsonl"),
         batches=batches,
     )
 
@@ -231,5 +231,5 @@ def test_images_are_captioned_without_the_data(captioned, tmp_path):
     options = SimpleNamespace(files=(file,), width=3)
     assert report.predict(captioned, options, tmp_path) == {str(file): "a gray cat"}
     assert (tmp_path / "gray_looks.png").exists()
-    with pytest.raises(UserError, match="needs image files"):
+    with pytest.raises(UserError, match="predict needs images"):
         report.predict(captioned, SimpleNamespace(files=(), width=3), tmp_path)

@@ -12,7 +12,7 @@ LINE = 'the "loop" of 7\n'
 
 
 def read(path):
-    return present.read_metrics(path / "metrics.jsonl")
+    return train.read_metrics(path / "metrics.jsonl")
 
 
 @pytest.fixture

@@ -92,7 +92,12 @@ def storage(key="0", kind="Float", elements=6, place="cpu"):
 
 
 def tensor(
-    size=(2, 3), stride=(3, 1), offset=0, function="torch._utils _rebuild_tensor_v2", **options
+    size=(2, 3),
+    stride=(3, 1),
+    offset=0,
+    function="torch._utils _rebuild_tensor_v2",
+    bits=(),
+    **options,
 ):
     given = (
         Persistent(storage(**options)),
@@ -101,6 +106,7 @@ def tensor(
         stride,
         False,
         Call(Global("collections OrderedDict"), ()),
+        *bits,
     )
     return Call(Global(function), given)
 
@@ -397,6 +403,8 @@ def test_no_protocol_executes(protocol, form, tmp_path):
         {"elements": 2**62},
         {"kind": "Double"},
         {"key": "1"},
+        {"bits": ({"neg": True},)},
+        {"bits": ({"conj": True},)},
         {"key": "../data.pkl"},
     ],
 )

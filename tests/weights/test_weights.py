@@ -1,9 +1,14 @@
 """Reading and writing weights: nothing lost, nothing guessed, nothing executed."""
 
+import json
+import math
+import struct
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from advdl import weights
 from advdl.errors import UserError
@@ -179,10 +184,51 @@ def test_damaged_missing_and_unknown_files_are_named(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
         weights.read(path)
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="cannot read .*other.safetensors: No such file"):
         weights.read(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"expected \.safetensors, \.pth, \.pt, \.th"):
         weights.read(tmp_path / "net.npy")
+
+
+def written(path, dtype, shape, content):
+    """A .safetensors file of one tensor, by its bytes."""
+    one = {"dtype": dtype, "shape": shape, "data_offsets": [0, len(content)]}
+    header = json.dumps({"a": one}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "content"),
+    [
+        ("F8_E4M3", [2], b"00"),
+        ("F8_E5M2", [2], b"00"),
+        ("F8_E8M0", [2], b"00"),
+        ("F6_E2M3", [4], b"000"),
+        ("F4", [2], b"0"),
+        ("C64", [1], bytes(8)),
+        ("F32", [1], struct.pack("<f", math.nan)),
+        ("F64", [1], struct.pack("<d", -math.inf)),
+        ("F16", [1], b"\x00\x7c"),
+        ("BF16", [1], b"\xc0\x7f"),
+        ("U8", [1] * 65, b"0"),
+    ],
+)
+def test_what_is_no_finite_number_or_of_no_known_type_is_told(tmp_path, dtype, shape, content):
+    with pytest.raises(UserError, match="net.safetensors.*(damaged|no finite numbers)"):
+        weights.read(written(tmp_path / "net.safetensors", dtype, shape, content))
+
+
+def test_numbers_beyond_a_networks_are_told(tmp_path):
+    model, shape = SMALL["cifar"]
+    own = variables(model, shape)
+    path = tmp_path / "net.safetensors"
+    weights.export(path, model, own)
+    tensors = {name: np.float64(one) for name, one in weights.read(path).items()}
+    tensors["conv1.weight"] *= 1e300
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.raises(UserError, match="conv1.weight has numbers too large for float32"):
+        weights.load(path, model, own)
 
 
 def test_auxiliary_classifiers_may_be_left_out():
