@@ -247,6 +247,7 @@ def test_what_does_not_fit_the_images_is_told_in_one_line(verb, photographs, tmp
     ("preset", "shape", "places"),
     [
         ("laptop", (64, 64, 1), (4, 4)),
+        ("show_and_tell", (64, 64, 1), (2, 2)),
         ("coco_overfit", (64, 64, 3), (4, 4)),
         ("paper", (224, 224, 3), (7, 7)),
     ],

@@ -215,7 +215,7 @@ RECIPES = {
 OURS = {
     "depth": {"laptop"},
     "autoencode": {"laptop", "denoise", "vae"},
-    "caption": {"laptop", "coco_overfit"},
+    "caption": {"laptop", "show_and_tell", "coco_overfit"},
     "translate": {"laptop", "multi30k_laptop"},
     "language": {"laptop"},
     "sentiment": {"laptop", "reviews"},
