@@ -45,6 +45,9 @@ class Config(cli.TextConfig):
     """Use the embedding as the kernel of the output layer."""
     uniform: cli.NonNegative = 0.0
     """Initialize parameters uniformly in ± this (0: as the layers do)."""
+    adapt: cli.NonNegative = 0.0
+    """Rate at which the report also lets the network go on learning as it reads the held-out parts,
+    after every window that it has foreseen (dynamic evaluation; 0: it does not)."""
     decay: cli.NonNegative = 1.0
     """Factor of the learning rate after every epoch, from the epoch --decay-after on."""
     decay_after: cli.Natural = 0
@@ -131,7 +134,7 @@ def build(config: Config, spec: data.CorpusSpec) -> cli.Experiment:
     epoch = spec.updates(config.batch, config.window)
     rate = train.decayed(config.scheduled(), config.decay, epoch, config.decay_after)
     player = config.player(train.initial(network, "inputs"), loss, config.rule(rate))
-    report = reports.LanguageReport(spec, config.window, PAPER.get(config.preset, ""))
+    report = reports.LanguageReport(spec, config.window, PAPER.get(config.preset, ""), config.adapt)
     return cli.Experiment(
         train.minimize(player, evaluate, begin, functions),
         report,

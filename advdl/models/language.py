@@ -133,27 +133,49 @@ def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., An
 
     `read`: `inputs` and `targets` (B, T), T a multiple of the window, in windows of which each goes
       on where the one before stopped: {"nats", "right": (B, T), "states": (B, T, H)}.
+    `adapt`: the same but the states, by a network that goes on learning (dynamic evaluation,
+      Krause et al. 2018, arXiv:1709.07432): after every window, whose tokens were foreseen before,
+      all rows' mean gradient of it is descended by `rate`, without momentum.
     `go_on`: `tokens` (B, T): {"nats", "right": (B, T - context - 1)} of those after the first
       `context` + 1, fed the true ones or, with the probability `sampling`, its own likeliest.
     `write`: (B, steps) tokens after those of `beginning` (B, T), drawn as `decoding.sample` does,
       by the key of which `key` (B, 2) has the data in every row.
     """
 
-    def read(variables, batch):
+    def in_windows(advance, begun, batch):
+        """What `advance(carry, (inputs, targets))` gives of every window, (B, T, …)."""
         rows = len(batch["inputs"])
+        parts = [
+            batch[name].reshape(rows, -1, window).swapaxes(0, 1) for name in ("inputs", "targets")
+        ]
+        _, found = jax.lax.scan(advance, begun, tuple(parts))
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]), found)
 
+    def read(variables, batch):
         def advance(carry, item):
             logits, found = network.apply(variables, item[0], carry)
             return found["carry"], (*compare(logits, item[1]), found["states"])
 
-        parts = [
-            batch[name].reshape(rows, -1, window).swapaxes(0, 1) for name in ("inputs", "targets")
-        ]
-        _, found = jax.lax.scan(advance, network.begin(rows), tuple(parts))
-        nats, right, states = jax.tree.map(
-            lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:]), found
-        )
+        begun = network.begin(len(batch["inputs"]))
+        nats, right, states = in_windows(advance, begun, batch)
         return {"nats": nats, "right": right, "states": states}
+
+    def adapt(variables, batch, rate):
+        def advance(state, item):
+            params, carry = state
+
+            def mean_nats(params):
+                logits, found = network.apply({**variables, "params": params}, item[0], carry)
+                nats, right = compare(logits, item[1])
+                return nats.mean(), (nats, right, found["carry"])
+
+            gradient, (nats, right, carry) = jax.grad(mean_nats, has_aux=True)(params)
+            params = jax.tree.map(lambda x, slope: x - rate * slope, params, gradient)
+            return (params, carry), (nats, right)
+
+        begun = variables["params"], network.begin(len(batch["inputs"]))
+        nats, right = in_windows(advance, begun, batch)
+        return {"nats": nats, "right": right}
 
     def go_on(variables, batch, context, sampling):
         tokens, keys = batch["tokens"], {"sampling": jax.random.key(0)}
@@ -175,7 +197,7 @@ def functions(network: LanguageModel, window: int) -> dict[str, Callable[..., An
         drawn = steps, -1, key, temperature, top_k, top_p
         return sample(step, carry, beginning[:, -1], *drawn).token
 
-    return {"read": read, "go_on": go_on, "write": write}
+    return {"read": read, "adapt": adapt, "go_on": go_on, "write": write}
 
 
 VARIANTS: Mapping[str, Variant] = {

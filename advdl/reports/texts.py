@@ -24,12 +24,14 @@ class LanguageReport:
     """The test part, read as one stream, and what is written.
 
     window: number of tokens that are read at a time. paper: the published perplexity, and where it
-    stands.
+    stands. adapt: the rate at which a network that is scored too goes on learning as it reads, see
+    `models.language.functions` (0: none is).
     """
 
     spec: data.CorpusSpec
     window: int
     paper: str = ""
+    adapt: float = 0.0
 
     def __call__(self, trained: Trained) -> present.Page:
         known, ids = trained.splits.train.ids, trained.splits.evaluations["test"].ids
@@ -44,6 +46,17 @@ class LanguageReport:
             f" compressors, {best}, has {beside[best][unit]:.4g}. {accuracy:.1%} of its next tokens"
             f" are right, and {often:.1%} are the commonest one."
         )
+        adapted = {}
+        if self.adapt:
+            for part in ("val", "test"):
+                own = trained.splits.evaluations[part].ids
+                nats = self.read(trained, own, "adapt", rate=self.adapt)["nats"].mean()
+                adapted[part] = self.figures(nats, own)
+            sentence += (
+                f" A network that goes on learning as it reads has {adapted['test'][unit]:.4g}"
+                f" (dynamic evaluation at the rate {self.adapt:g})."
+            )
+            beside["the network, learning as it reads"] = adapted["test"]
         sections = [present.Section("Scores", "", [], {"the network": found} | beside)]
         picture = present.Picture("curves.png")
         if free := self.free_running(trained, ids):
@@ -73,6 +86,7 @@ class LanguageReport:
             picture = present.Picture("surprise.png", SURPRISE)
             sections.append(present.Section("What units keep", UNITS, ["units.png"]))
         verdict = {"verdict": sentence, "test": found, **beside, "unknown": unknown}
+        verdict |= {"adapted": adapted} if adapted else {}
         trained.run.write("verdict.json", verdict)
         written = [
             f"After {int(file.stem[8:])} updates:\n{file.read_text(encoding='utf-8')}"
@@ -120,14 +134,16 @@ class LanguageReport:
             found |= {name: {"bits_per_character": bits} for name, bits in packed.items()}
         return found
 
-    def read(self, trained: Trained, ids: np.ndarray) -> dict[str, np.ndarray]:
+    def read(
+        self, trained: Trained, ids: np.ndarray, function: str = "read", **settings: float
+    ) -> dict[str, np.ndarray]:
         """The text of ids (N,) read as one stream: nats and whether right (N - 1,), and states (N -
-        1, H)."""
+        1, H). function: `read`, or `adapt` with its settings and without states."""
         count = len(ids) - 1
         missing = -count % self.window
         parts = {"inputs": ids[:-1], "targets": ids[1:]}
         inputs = {name: np.pad(part, (0, missing))[None] for name, part in parts.items()}
-        found = trained.apply("read", inputs, 1)
+        found = trained.apply(function, inputs, 1, **settings)
         return {name: value[0, :count] for name, value in found.items()}
 
     def free_running(self, trained: Trained, ids: np.ndarray) -> dict[str, np.ndarray]:

@@ -111,6 +111,33 @@ def test_reading_in_windows_is_one_reading_of_every_row():
     assert nats[1, 5] == pytest.approx(-np.log(p), rel=1e-5)
 
 
+def test_a_network_that_learns_as_it_reads_foresees_a_window_before_it_learns_it():
+    """Three windows by hand: the numbers of a window are those of the parameters that the windows
+    before have moved, and the state goes on."""
+    module, variables = network(cell="gru")
+    batch = {"inputs": TOKENS, "targets": np.roll(TOKENS, -1, 1)}
+    functions = language.functions(module, 4)
+    still = jax.jit(functions["adapt"])(variables, batch, 0.0)
+    read = jax.jit(functions["read"])(variables, batch)
+    np.testing.assert_allclose(still["nats"], read["nats"], atol=1e-6)
+    np.testing.assert_array_equal(still["right"], read["right"])
+    found = jax.jit(functions["adapt"])(variables, batch, 2.0)
+    params, carry = variables["params"], module.begin(3)
+    for first in (0, 4, 8):
+        window = slice(first, first + 4)
+
+        def forward(params, window=window, carry=carry):
+            logits, seen = module.apply({"params": params}, TOKENS[:, window], carry)
+            log_p = jax.nn.log_softmax(logits)
+            own = jnp.take_along_axis(log_p, batch["targets"][:, window, None], 2)[..., 0]
+            return -own.mean(), (-own, seen["carry"])
+
+        (_, (nats, carry)), slope = jax.value_and_grad(forward, has_aux=True)(params)
+        np.testing.assert_allclose(found["nats"][:, window], nats, atol=2e-5)
+        params = jax.tree.map(lambda x, d: x - 2.0 * d, params, slope)
+    assert np.abs(found["nats"] - read["nats"])[:, 4:].min() > 0
+
+
 def test_going_on_is_judged_from_the_token_after_the_context():
     module, variables = network()
     go_on = language.functions(module, 4)["go_on"]

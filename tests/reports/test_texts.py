@@ -99,6 +99,22 @@ def test_a_text_is_scored_beside_counts_and_compressors(model, unit):
     assert written.text.startswith("After 3 updates:\nthe")
 
 
+def test_a_network_that_learns_as_it_reads_is_scored_on_val_and_test(model):
+    """The stand-in foresees with one half whatever it is asked; what counts is that it is asked."""
+    trained = model("characters")
+    page = reports.LanguageReport(trained.spec, 8, adapt=0.25)(trained)
+    asked = [
+        (shapes["inputs"][1], given) for name, shapes, given in trained.asked if name == "adapt"
+    ]
+    lengths = [
+        -(-(len(trained.splits.evaluations[part].ids) - 1) // 8) * 8 for part in ("val", "test")
+    ]
+    assert asked == [(length, {"rate": 0.25}) for length in lengths]
+    found = json.loads((trained.run.folder / "verdict.json").read_text())
+    assert found["adapted"]["test"] == pytest.approx(found["test"])
+    assert "dynamic evaluation at the rate 0.25" in page.sentence
+
+
 def test_the_whole_text_is_read_in_windows(model):
     trained = model("characters")
     ids = trained.splits.evaluations["test"].ids
