@@ -129,9 +129,10 @@ def load(config: Config) -> data.Splits:
 
 
 def build(config: Config, spec: data.SceneSpec) -> cli.Experiment:
-    network = models.segmenter(
-        config.model, len(spec.label_names), config.learned, width=config.width, dtype=config.dtype
-    )
+    given = dict(width=config.width, dtype=config.dtype)
+    frozen = bool(config.start) and config.encoder_rate == 0
+    labels = len(spec.label_names)
+    network = models.segmenter(config.model, labels, config.learned, frozen, **given)
     models.check_shape(config.model, network, spec.shape)
     probabilities, weights = config.mask_predictor(network), spec.class_weights or None
     count = config.recompute_statistics
@@ -172,7 +173,7 @@ def build(config: Config, spec: data.SceneSpec) -> cli.Experiment:
             trained, options.files, folder, config.pixels(network), options.samples
         ),
         monitor=config.monitor("mean_iou"),
-        warm_start=config.encoder_start(network),
+        warm_start=config.encoder_start(network, "segment"),
         baselines=reports.mask_baselines,
         statistics=(train.batch_statistics(network), count) if count else None,
     )

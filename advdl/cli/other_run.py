@@ -1,7 +1,10 @@
 """Another run that an experiment builds on."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from advdl import train
 from advdl.cli.config import parse_checkpoint
@@ -34,11 +37,7 @@ class OtherRun(NamedTuple):
         Raises UserError for what is no checkpoint. The warm start raises it where there is no such
         run or checkpoint, and where that is of another network.
         """
-        which = parse_checkpoint(self.checkpoint, f"{self.flag}-checkpoint")
-        if not self.folder and which != "latest":
-            raise UserError(
-                f"{self.flag}-checkpoint {which} is of another run; give that run as {self.flag}"
-            )
+        which = self._which()
 
         def warm_start(variables: train.Variables) -> train.Variables:
             _, _, found, step = train.load_player(self.folder, self.experiment, player, which)
@@ -48,3 +47,40 @@ class OtherRun(NamedTuple):
             return {**variables, "frozen": {**variables["frozen"], name: found}}
 
         return {owner: warm_start} if self.folder else {}
+
+    def begun(
+        self, owner: str, player: str = "model", same: Mapping[str, Any] = MappingProxyType({})
+    ) -> Mapping[str, Callable[[train.Variables], train.Variables]]:
+        """A warm start of the player `owner`, see `Experiment.warm_start`: it begins as what
+        `player` of that run is evaluated with, and layers that only the new network has stay as
+        they were drawn. Nothing where no run is named.
+
+        same: settings in which that run must agree with these, by name. Raises UserError as
+        `frozen` does; of another network is a run that has a layer which is missing here, or has
+        another shape.
+        """
+        which = self._which()
+
+        def warm_start(variables: train.Variables) -> train.Variables:
+            config, _, found, step = train.load_player(self.folder, self.experiment, player, which)
+            for name, value in same.items():
+                if config.get(name) != value:
+                    raise UserError(
+                        f"{self.folder} was trained with --{name} {config.get(name)!r}, not"
+                        f" {value!r}; give the same"
+                    )
+            stored, wanted = train.layout(found), train.layout(variables)
+            common = {path: wanted[path] for path in stored if path in wanted}
+            train.same_layout(stored, common, self.folder)
+            log(f"{self.folder}: {len(stored)} of {len(wanted)} arrays are those of step {step}")
+            return unflatten_dict({**flatten_dict(variables), **flatten_dict(found)})
+
+        return {owner: warm_start} if self.folder else {}
+
+    def _which(self) -> train.Which:
+        which = parse_checkpoint(self.checkpoint, f"{self.flag}-checkpoint")
+        if not self.folder and which != "latest":
+            raise UserError(
+                f"{self.flag}-checkpoint {which} is of another run; give that run as {self.flag}"
+            )
+        return which

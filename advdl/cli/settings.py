@@ -10,6 +10,7 @@ import optax
 
 from advdl import data, models, train, weights
 from advdl.cli.config import Config, parse_factors, parse_size
+from advdl.cli.other_run import OtherRun
 from advdl.data import Splits, Transform
 from advdl.errors import UserError
 from advdl.ranges import Natural, NonNegative, Positive, Rate
@@ -43,7 +44,8 @@ class OptimizerSettings(Config):
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSettings(OptimizerSettings):
-    """Settings of networks whose encoder may start from a classifier's weights."""
+    """Settings of networks whose encoder may start from a classifier's weights, and that may be
+    trained in stages."""
 
     backbone: str = ""
     """File of published weights of VGG-16 or a ResNet to start from."""
@@ -51,23 +53,33 @@ class EncoderSettings(OptimizerSettings):
     """Number of updates in which the encoder (of VGG-16, or a ResNet) first learns single digits;
     published networks started from ImageNet's."""
     encoder_rate: NonNegative = 1.0
-    """Factor on the learning rate of the layers that --backbone or --pretrain gives."""
+    """Factor on the learning rate of the layers that --backbone or --pretrain gives; with --start,
+    0 leaves the front end of a context module as it is, dropout too."""
+    start: str = ""
+    """Folder of another run of this experiment to begin with, such as that of FCN-32s for FCN-16s:
+    all that its network has; new layers stay as they are initialized."""
+    start_checkpoint: str = "latest"
+    """Checkpoint of --start: latest, best or a step."""
 
-    def encoder_start(self, network: nn.Module) -> Mapping[str, Any]:
+    def encoder_start(self, network: nn.Module, experiment: str) -> Mapping[str, Any]:
         """The `warm_start` of an experiment. Raises UserError for settings that do not fit the
         network or each other."""
+        earlier = OtherRun("--start", self.start, self.start_checkpoint, experiment)
+        begun = earlier.begun("model", same={"backbone": self.backbone})  # it says the pixels
+        if begun and self.pretrain:
+            raise UserError("--pretrain is for the first stage; leave it out where --start is")
         digits = weights.digits_start(network, self.pretrain, self.data, self.seed)
         start = weights.encoder_start(self.backbone, network) or digits
         if self.backbone and digits:
             raise UserError(
                 "--pretrain is for an encoder without --backbone; leave one of them out"
             )
-        if self.encoder_rate != 1 and not start:
+        if self.encoder_rate != 1 and not (begun or start):
             raise UserError(
-                "--encoder-rate is for an encoder that has learned; give --backbone or --pretrain"
-                " too"
+                "--encoder-rate is for an encoder that has learned; give --backbone, --pretrain or"
+                " --start too"
             )
-        return start
+        return begun or start
 
     def encoder_rule(self, network: nn.Module) -> optax.GradientTransformation:
         """The update rule, with the rate of the encoder."""

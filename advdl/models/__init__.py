@@ -97,15 +97,19 @@ SEGMENTERS: Mapping[str, Callable[..., nn.Module]] = {
 """From images to logits of every pixel, by name; each takes num_classes, width and dtype."""
 
 
-def segmenter(name: str, num_classes: int, learned: str = "none", **fields: Any) -> nn.Module:
+def segmenter(
+    name: str, num_classes: int, learned: str = "none", frozen: bool = False, **fields: Any
+) -> nn.Module:
     """The network of `SEGMENTERS` called so. learned: which transposed convolutions of an FCN
-    learn. Raises UserError for another name, and for `learned` with a network that has no such
-    choice."""
+    learn. frozen: what a context module gets its scores from stays as it is. Raises UserError for
+    another name, and for `learned` with a network that has no such choice."""
     if name not in SEGMENTERS:
         raise UserError(
             f"no network {name!r}; there are {', '.join(SEGMENTERS)}{nearest(name, SEGMENTERS)}"
         )
     network = SEGMENTERS[name](num_classes=num_classes, **fields)
+    if frozen and isinstance(network, dilation.Dilation) and network.context is not None:
+        network = network.clone(frozen=True)
     if learned == "none":
         return network
     if not isinstance(network, fcn.FCN):

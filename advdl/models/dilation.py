@@ -154,8 +154,10 @@ class Dilation(nn.Module):
 
     H and W of any size from 2 on: the image is reflected by what the front end takes away, to a
       multiple of 8.
-    context: None for the front end alone. padding: of the context module. Intermediates: stage1 to
-      stage5, front (B, h, w, K).
+    context: None for the front end alone. padding: of the context module. frozen: no gradient
+      passes the front end's scores, and none of its features are dropped, as where the context
+      module is trained on scores that were stored (section 4). Intermediates: stage1 to stage5,
+      front (B, h, w, K).
     """
 
     pixels: ClassVar[Pixels] = UNIT
@@ -164,6 +166,7 @@ class Dilation(nn.Module):
     dilations: Sequence[int] = DILATIONS
     padding: Literal["input", "layers", "none"] = "input"
     dropout: float = 0.5
+    frozen: bool = False
     width: float = 1.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -174,8 +177,8 @@ class Dilation(nn.Module):
         size = x_BHWC.shape[1:3]
         reflected = reflect(x_BHWC)
         front = FrontEnd(self.num_classes, self.dropout, self.width, name="front", **dtypes)
-        x, seen = front(reflected, train)
-        seen["front"] = x
+        x, seen = front(reflected, train and not self.frozen)
+        seen["front"] = x = jax.lax.stop_gradient(x) if self.frozen else x
         if self.context is not None:
             x = Context(self.context, self.dilations, self.padding, name="context", **dtypes)(x)
         x = bilinear_upsample(x, 8, 16)[:, 4:, 4:]  # padding 4: the release's k16 s8 p4
@@ -190,7 +193,7 @@ class Dilation(nn.Module):
             return {**own, "front": {**own["front"], **learned["trunk"], **dense}}
 
         def holds(path):
-            return path[0] == "front" and path[1].startswith("conv")
+            return path[0] == "front" and (self.frozen or path[1].startswith("conv"))
 
         return Backbone(vgg.VGG(), place, holds)
 

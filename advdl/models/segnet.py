@@ -27,6 +27,7 @@ from advdl.nn import (
     max_pool_with_indices,
     max_unpool,
     remat,
+    resize_bilinear,
     tap,
 )
 from advdl.nn.elementwise import relu
@@ -113,6 +114,8 @@ class SegNetBasic(nn.Module):
 
     Local response normalization of the image, rectifiers in the encoder only. Arguments and results
     as `SegNet`'s; the image's normalization is Caffe's (alpha over the mean, k = 1).
+    indices: whether values go back to where the maxima were. Without, the decoder's maps grow by
+      bilinear interpolation, the comparison of the paper's table 1.
     """
 
     pixels: ClassVar[Pixels] = BYTES
@@ -120,6 +123,7 @@ class SegNetBasic(nn.Module):
     features: int = 64
     width: float = 1.0
     levels: int = 4
+    indices: bool = True
     dropout: float = 0.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -150,7 +154,8 @@ class SegNetBasic(nn.Module):
             )
         for level in range(self.levels, 0, -1):
             index, size = places.pop()
-            x = seen[f"unpool{level}"] = max_unpool(x, index, size, ceil=True)
+            x = max_unpool(x, index, size, ceil=True) if self.indices else resize_bilinear(x, size)
+            seen[f"unpool{level}"] = x
             x = unit(x, f"{level}_up")
             x = drop(x, train or sample) if level > self.levels - 2 else x
         return Conv(self.num_classes, 1, kernel_init=HE, name="score", **dtypes)(x), seen
@@ -202,6 +207,13 @@ VARIANTS: Mapping[str, Variant] = {
         1_416_587,
         59_188_838_400,
         "46.3 % mean IoU on CamVid (authors' tutorial)",
+    ),
+    "segnet_basic_bilinear": Variant(
+        partial(SegNetBasic, indices=False),
+        "Badrinarayanan 2015",
+        (360, 480, 3),
+        1_416_587,
+        59_188_838_400,
     ),
     "bayesian_segnet": Variant(
         bayesian_segnet, "Kendall 2015", (360, 480, 3), 29_449_355, 106_712_432_640

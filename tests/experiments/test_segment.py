@@ -187,9 +187,11 @@ class Mini(nn.Module):
     dtype: Any = None
     dropout: float = 0.0
     norm: Any = BatchNorm
+    later: bool = False
 
     @nn.compact
     def __call__(self, x, train, sample=False):
+        x = Conv(x.shape[-1], 1, name="later")(x) if self.later else x
         x = jax.nn.relu(self.norm(name="norm")(Conv(4, 3, padding=1, name="conv")(x), train))
         return Conv(self.num_classes, 1, name="score")(
             Dropout(self.dropout)(x, train or sample)
@@ -303,6 +305,38 @@ def test_predict_needs_no_data(finished, load, verb, tmp_path, monkeypatch):
     assert status == 0, err
 
 
+@pytest.mark.experiments
+def test_a_network_begins_as_that_of_an_earlier_stage(verb, tmp_path, monkeypatch):
+    """All that the earlier run has, its statistics too; what it has not is new."""
+    monkeypatch.setitem(models.SEGMENTERS, "mini", Mini)
+    monkeypatch.setitem(models.SEGMENTERS, "second", functools.partial(Mini, later=True))
+    flags = ["--data", "blank:20x20x3:5", "--batch", 2, "--validation", 0, "--steps", 1]
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def trained(folder, model, *more):
+        return verb("segment", "train", "--run", folder, "--model", model, *flags, *more)
+
+    def variables(folder):
+        return train.load_player(folder, "segment", "model")[2]
+
+    assert trained(first, "mini", "--learning-rate", 0.1)[0] == 0
+    status, _, err = trained(second, "second", "--start", first, "--learning-rate", 1e-30)
+    assert status == 0 and "8 of 10 arrays are those of step 1" in err, err
+    old, new = variables(first)["params"], variables(second)["params"]
+    assert np.abs(new.pop("later")["kernel"]).max() > 0
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-20), new, old)
+    for number, (more, told) in enumerate(
+        (
+            ([], "is of another network: ['params']['later']"),
+            (["--backbone", "vgg.pth"], "no published backbone"),
+            (["--pretrain", 1], "--pretrain is for"),
+        )
+    ):
+        folder = tmp_path / f"third-{number}"
+        status, _, err = trained(folder, "mini", "--start", second, *more)
+        assert status == 2 and told in err.strip().splitlines()[-1], err
+
+
 @pytest.mark.parametrize("placement", ["jit", "pmap", "mesh"])
 def test_statistics_are_recomputed_for_evaluation_and_not_for_training(
     load, mini, tmp_path, placement
@@ -390,6 +424,8 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opene
         ),
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
+        (["--start", "nowhere"], "nowhere holds no run of segment"),
+        (["--start-checkpoint", "best"], "give that run as --start"),
         (["--width", 0], "--width is 0.0; expected more than 0 and at most 1"),
         (["--momentum", 1], "--momentum is 1.0; expected at least 0 and less than 1"),
         (["--elastic", -1], "--elastic is -1.0; expected at least 0"),

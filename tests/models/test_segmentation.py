@@ -17,7 +17,7 @@ from advdl.models import (
     segnet,
     unet,
 )
-from advdl.nn import receptive_field
+from advdl.nn import receptive_field, resize_bilinear
 
 COUNTS = [
     (fcn.fcn32s(), (500, 500, 3), 134_346_581),
@@ -234,6 +234,46 @@ def test_padding_the_context_modules_input_is_valid_convolution_of_33_zeros_arou
         at_input[:, 33:37, 33:35], in_layers[:, 33:37, 33:35], atol=1e-5 * scale
     )
     assert float(np.abs(at_input - in_layers)[:, 0].max()) > 0.01 * scale
+
+
+def test_a_context_module_learns_from_a_front_end_that_is_left_as_it_is():
+    """No gradient passes its scores, and they have no dropout, even in training."""
+    network = dilation.Dilation(4, width=1 / 64, frozen=True)
+    x = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+    variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(1), x)
+
+    def loss(params, key):
+        logits, seen = network.apply({"params": params}, x, True, rngs={"dropout": key})
+        return jnp.square(logits).sum(), seen["front"]
+
+    step = jax.jit(jax.grad(loss, has_aux=True))
+    (gradient, once), (_, again) = (step(variables["params"], jax.random.key(n)) for n in (2, 3))
+    largest = {
+        name: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(part))
+        for name, part in gradient.items()
+    }
+    assert largest["front"] == 0 and largest["context"] > 0
+    np.testing.assert_array_equal(once, again)
+    thawed = network.clone(frozen=False).apply(
+        variables, x, True, rngs={"dropout": jax.random.key(2)}
+    )[1]["front"]
+    assert np.abs(thawed - once).max() > 0
+    holds = network.published_backbone.holds
+    assert holds(("front", "fc6", "kernel")) and not holds(("context", "layer1", "kernel"))
+
+
+def test_segnet_without_indices_grows_its_maps_by_interpolation():
+    """With them, as many values are put back as there were maxima."""
+    x = jax.random.normal(jax.random.key(0), (1, 18, 16, 1))
+    for indices in (True, False):
+        network = segnet.SegNetBasic(features=2, levels=2, indices=indices)
+        variables = network.init(jax.random.key(1), x, train=False)
+        seen = network.apply(variables, x, train=False)[1]
+        if indices:
+            assert np.count_nonzero(seen["unpool2"]) == np.count_nonzero(seen["pool2"])
+        else:
+            expected = resize_bilinear(seen["pool2"], (9, 8))
+            np.testing.assert_array_equal(seen["unpool2"], expected)
 
 
 def test_fcn_starts_without_an_opinion():
