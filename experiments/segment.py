@@ -65,10 +65,16 @@ BASE = replace(
 RARELY = replace(BASE, evaluate_every=1000, save_every=1000)
 RELEASE = replace(RARELY, bias_rate=2.0, balance=True, balance_void=True, recompute_statistics=94)
 # shelhamer/fcn.berkeleyvision.org, voc-fcn8s-atonce: solver.prototxt, net.py. Departures: images
-# are brought to one size, where the release takes each at its own. The paper's recipe is another:
-# 20 images, rate 1e-4, momentum 0.9, interpolation that learns (--learned inner), in stages.
+# are brought to one size, where the release takes each at its own.
 SINGLE = replace(ALL, batch=1, momentum=0.99, evaluate_every=4000, save_every=4000, log_every=20)
-VOC = replace(SINGLE, data="folder:voc", size="375x500", backbone="vgg16.safetensors")
+VOC = replace(
+    SINGLE, data="folder:voc", size="375x500", backbone="vgg16.safetensors", bias_rate=2.0
+)
+RELEASED = replace(VOC, learning_rate=1e-10, loss_per="image", steps=300_000)
+# The paper's own recipe, sections 4.2 and 4.3, in stages: FCN-16s begins as FCN-32s (--start RUN),
+# FCN-8s as FCN-16s. Ours: the rate of the last, which follows the release, and updates: the release
+# sees 100,000 images a stage.
+STAGES = replace(VOC, batch=20, momentum=0.9, learned="inner", steps=5000, evaluate_every=500)
 # U-Net, section 3. The paper gives no learning rate, number of updates, decay, rate of dropout (0.5
 # is the release's) or formula of the class weights: these are ours. Departures: images are whole,
 # where the paper takes tiles; no rotations, shifts or changes of gray; no background drawn between
@@ -79,6 +85,7 @@ ROWS = {
     "unet_valid": replace(UNET, model="unet_valid"),
     "segnet": replace(SEGNET, model="segnet"),
     "segnet_basic": replace(BASIC, model="segnet_basic"),
+    "segnet_basic_bilinear": replace(BASIC, model="segnet_basic_bilinear"),
     "bayesian_segnet": replace(SEGNET, model="bayesian_segnet"),
     "fcn_resnet50": replace(RESNET, model="fcn_resnet50", steps=4000),
     "fcn_resnet101": replace(RESNET, model="fcn_resnet101", steps=5500),
@@ -93,20 +100,16 @@ ROWS = {
     "camvid": replace(
         BASE, size="120x160", steps=1800, schedule="poly", power=0.9, evaluate_every=300
     ),
-    # The four below were not run here. Bayesian SegNet (50 draws: arXiv:1511.02680) started from
+    # Those below were not run here. Bayesian SegNet (50 draws: arXiv:1511.02680) started from
     # ImageNet's VGG-16 in the release, which needs --backbone FILE here.
     "paper": replace(RELEASE, steps=10_000),
     "bayesian_release": replace(
         RELEASE, model="bayesian_segnet", steps=60_000, learning_rate=1e-3, samples=50
     ),
-    "fcn8s_release": replace(
-        VOC,
-        model="fcn8s_at_once",
-        steps=300_000,
-        learning_rate=1e-10,
-        bias_rate=2.0,
-        loss_per="image",
-    ),
+    "fcn8s_release": replace(RELEASED, model="fcn8s_at_once"),
+    "fcn32s_paper": replace(STAGES, model="fcn32s", learning_rate=1e-4),
+    "fcn16s_paper": replace(STAGES, model="fcn16s", learning_rate=1e-6),
+    "fcn8s_paper": replace(STAGES, model="fcn8s", learning_rate=1e-8),
     "unet_paper": replace(CELLS, model="unet_valid", steps=20_000, balance=True),
 }
 PRESETS = {name: replace(row, preset=name) for name, row in ROWS.items()}

@@ -132,7 +132,7 @@ class FrontEnd(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         conv = partial(Conv, kernel_init=he, **dtypes)
-        wide = partial(Conv, kernel_init=nn.initializers.normal(0.01), **dtypes)
+        wide = partial(Conv, kernel_init=vgg.fully_init(self.width), **dtypes)
         seen, x = {}, x_BHWC
         for stage, widths in enumerate(vgg.D, 1):
             for number, features in enumerate(widths, 1):

@@ -103,7 +103,7 @@ class FCN(nn.Module):
         seen = vgg.Trunk(ceil=True, pad_first=PAD, width=self.width, name="trunk", **dtypes)(
             x_BHWC, train
         )
-        x, normal = seen["pool5"], nn.initializers.normal(0.01)
+        x, normal = seen["pool5"], vgg.fully_init(self.width)
         wide = partial(Conv, round(4096 * self.width), kernel_init=normal, **dtypes)
         for name, kernel in (("fc6", 7), ("fc7", 1)):
             x = seen[name] = relu(wide(kernel_size=kernel, name=name)(x))

@@ -213,7 +213,7 @@ VARIANTS: Mapping[str, Variant] = {
         "Badrinarayanan 2015",
         (360, 480, 3),
         1_416_587,
-        59_188_838_400,
+        62_979_782_400,
     ),
     "bayesian_segnet": Variant(
         bayesian_segnet, "Kendall 2015", (360, 480, 3), 29_449_355, 106_712_432_640

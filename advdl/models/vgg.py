@@ -101,6 +101,12 @@ def as_convolutions(modules: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def fully_init(width: float) -> Callable[..., jax.Array]:
+    """Initializer of fc6, fc7 and what follows: N(0, 0.01²), and in a network whose features are
+    `width` times as many N(0, 0.01² / width), so that sums over them stay as large."""
+    return nn.initializers.normal(0.01 / width**0.5)
+
+
 class VGG(nn.Module):
     """(B, H, W, C) -> logits (B, K) and the intermediates by name, in `dtype`. H and W: 224 in the
     paper, any from 32 on.
@@ -129,7 +135,7 @@ class VGG(nn.Module):
             return x, seen
         if x.shape[1:3] != (7, 7):
             x = adaptive_avg_pool(x, 7)
-        x, normal = x.reshape(len(x), -1), nn.initializers.normal(0.01)
+        x, normal = x.reshape(len(x), -1), fully_init(self.width)
         for name in ("fc6", "fc7"):
             fully = nn.Dense(round(4096 * self.width), kernel_init=normal, name=name, **dtypes)
             x = seen[name] = relu(fully(x))

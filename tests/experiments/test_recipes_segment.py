@@ -41,7 +41,28 @@ SEGNET_TUTORIAL = {  # alexgkendall/SegNet-Tutorial, Models/
     "width": 1.0,
     "validation": 0.0,  # all training images; CamVid has a val part
 }
+FCN_PAPER = {  # arXiv:1411.4038
+    "learned": "inner",  # section 4.3: the final interpolation is fixed, others are learned
+    "optimizer": "momentum",  # section 4.3
+    "momentum": 0.9,  # section 4.3
+    "weight_decay": 5e-4,  # section 4.3: 5e-4 or 2e-4
+    "bias_rate": 2.0,  # section 4.3
+    "schedule": "constant",  # section 4.3
+    "loss_per": "pixel",
+    "batch": 20,  # section 4.3
+    "steps": 5000,  # ours: as many images as a stage of the release sees
+    "flip": False,  # section 4.3: no noticeable improvement by mirroring and jittering
+    "crop": False,
+    "balance": False,  # section 4.3: unnecessary
+    "backbone": "vgg16.safetensors",  # the file's name is ours
+    "size": "375x500",  # a departure: images are brought to one size
+    "width": 1.0,
+    "validation": 0.0,  # all training images
+}
 RECIPES = {
+    "fcn32s_paper": FCN_PAPER | {"model": "fcn32s", "learning_rate": 1e-4},  # section 4.3
+    "fcn16s_paper": FCN_PAPER | {"model": "fcn16s", "learning_rate": 1e-6},  # section 4.2: / 100
+    "fcn8s_paper": FCN_PAPER | {"model": "fcn8s", "learning_rate": 1e-8},  # / 100 in the release
     "paper": (
         SEGNET_TUTORIAL
         | {
@@ -130,6 +151,7 @@ NETWORKS = {
     },  # voc-fcn8s-atonce/net.py
     "bayesian_segnet": {"dropout": 0.5},  # bayesian_segnet_train.prototxt: dropout_ratio
     "segnet_basic": {"features": 64, "levels": 4, "dropout": 0.0},  # segnet_basic_train.prototxt
+    "segnet_basic_bilinear": {"features": 64, "levels": 4, "indices": False},  # table 1
     "unet_valid": {
         "features": 64,
         "levels": 4,

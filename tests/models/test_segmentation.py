@@ -16,6 +16,7 @@ from advdl.models import (
     fcn,
     segnet,
     unet,
+    vgg,
 )
 from advdl.nn import receptive_field, resize_bilinear
 
@@ -234,6 +235,27 @@ def test_padding_the_context_modules_input_is_valid_convolution_of_33_zeros_arou
         at_input[:, 33:37, 33:35], in_layers[:, 33:37, 33:35], atol=1e-5 * scale
     )
     assert float(np.abs(at_input - in_layers)[:, 0].max()) > 0.01 * scale
+
+
+def test_fully_connected_layers_keep_their_scale_in_narrow_networks():
+    """Sums over fc6's features have the same variance at every width, and 0.01 is of the full."""
+
+    def deviation(width):
+        features = round(4096 * width)
+        kernel = vgg.fully_init(width)(jax.random.key(0), (features, 64))
+        return float(jnp.std(jax.random.normal(jax.random.key(1), (64, features)) @ kernel))
+
+    assert deviation(1.0) == pytest.approx(0.01 * 64, rel=0.05)
+    assert deviation(1 / 8) == pytest.approx(deviation(1.0), rel=0.05)
+    for network, path in (
+        (fcn.FCN(4, width=1 / 64), ()),
+        (dilation.Dilation(4, width=1 / 64), ("front",)),
+    ):
+        variables = jax.jit(functools.partial(network.init, train=False))(
+            jax.random.key(0), np.zeros((1, 8, 8, 1))
+        )
+        modules = functools.reduce(lambda tree, name: tree[name], path, variables["params"])
+        assert float(modules["fc6"]["kernel"].std()) == pytest.approx(0.08, rel=0.1)
 
 
 def test_a_context_module_learns_from_a_front_end_that_is_left_as_it_is():
