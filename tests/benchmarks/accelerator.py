@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +253,8 @@ def compiling(item: str, options: Options) -> Found:
         return {"row": one, "compile s, beside others": placed.step.seconds}
 
     with ThreadPoolExecutor(8) as pool:
-        yield from pool.map(ahead, parts(options)["advdl"].items)
+        begun = [pool.submit(ahead, one) for one in parts(options)["advdl"].items]
+        yield from (done.result() for done in as_completed(begun))
 
 
 def ours(item: str, options: Options) -> Found:
@@ -498,15 +499,15 @@ def parts(options: Options) -> dict[str, Part]:
         "steps": Part(90, 45, list(LEARNERS), steps, jax_has_it),
         "lstm": Part(50, 30, crossed(RECURRENT, every), lstm, jax_has_it),
         "peak": Part(15, 10, list(MATMUL), peak, jax_has_it),
-        "torch": Part(65, 40, small + rows, pytorch, torch_has_it),
+        "torch": Part(60, 40, small + rows, pytorch, torch_has_it),
         "compiling": Part(60, 60, ["rows"], compiling, jax_has_it),
         "advdl": Part(50, 40, rows, ours, jax_has_it),
         "formulations": Part(
-            45, 20, crossed(layers.CARD, "bfloat16 tf32"), formulations, jax_has_it
+            40, 20, crossed(layers.CARD, "bfloat16 tf32"), formulations, jax_has_it
         ),
-        "accuracy": Part(45, 45, ["bfloat16", "tf32"], accuracy, jax_has_it),
+        "accuracy": Part(60, 60, ["bfloat16", "tf32"], accuracy, jax_has_it),
         "input": Part(25, 20, photographs, pipeline, jax_has_it),
-        "compiled": Part(35, 60, rows, compiled, torch_has_it),
+        "compiled": Part(30, 60, rows, compiled, torch_has_it),
     }
     tiny = {
         "steps": ["long_memory"], "lstm": ["ragged tf32"], "peak": ["bfloat16"], "advdl": TINY,

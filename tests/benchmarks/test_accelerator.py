@@ -157,13 +157,20 @@ def test_every_part_runs_small_on_a_cpu(tmp_path):
         assert 0 < errors[way]["output"] < 1e-5 and 0 < errors[way]["gradients"] < 1e-5
     (norm,) = [line for line in found("formulations") if "difference" in line]
     assert 0 < norm["difference"] < 1e-2 and norm["fast ms"] > 0 and norm["xla ms"] > 0
-    (own,) = found("advdl", way="advdl")
-    assert own["batch"] == 2 and own["memory MiB"] > 0 and own["tokens/s"] > 0
+    own = found("advdl", way="advdl")
+    assert [line["item"] for line in own] == ["lstm_lm bfloat16", "lstm_lm tf32"]
+    assert all(line["batch"] == 2 and line["memory MiB"] > 0 for line in own)
+    assert {line["row"] for line in found("compiling") if "row" in line} == {
+        line["item"] for line in own
+    }
     assert [line["updates"] for line in found("accuracy") if "updates" in line] == [6, 12]
     (waiting,) = [line for line in found("input") if "waiting %" in line]
     assert 0 <= waiting["waiting %"] <= 100 and waiting["loop images/s"] > 0
     if not without:
-        (eager,) = found("torch", way="eager")
-        assert eager["GFLOP each"] > 0 and found("compiled", way="compiled")
-        header = told[told.index("PyTorch's time") :].splitlines()[2]
-        assert all(f"| {name} |" in header for name in ("eager", "compiled", "of the peak %"))
+        ways = [line["way"] for line in found("torch") + found("compiled") if "batch" in line]
+        assert ways == ["eager", "channels_last"] * 2 + ["compiled"] * 2
+        assert all(line["GFLOP each"] > 0 for line in found("torch", way="eager"))
+        side_by_side = told[told.index("PyTorch's time") :].splitlines()[2:]
+        heads = ("eager", "channels_last", "compiled", "of the peak %")
+        assert all(f"| {head} |" in side_by_side[0] for head in heads)
+        assert len(side_by_side) == 4  # head, rule, two rows
