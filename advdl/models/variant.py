@@ -100,21 +100,21 @@ def check_shape(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
         ) from error
 
 
-def count_parameters(model: nn.Module, *inputs: Shape) -> int:
-    """Number of trainable parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract(model, *inputs)["params"]))
+def count_parameters(variables: Any) -> int:
+    """Number of trainable parameters among these variables, which may be abstract."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def count_multiply_adds(model: nn.Module, *inputs: Shape) -> int:
+def count_multiply_adds(model: nn.Module, variables: Any, *inputs: Shape) -> int:
     """Multiply-adds of convolutions and matrix products in the evaluation of one example of these
-    inputs.
+    inputs; variables: as of `abstract`.
 
     Averages are left out, whatever they are computed by; so are normalization and rectifiers.
     """
     named = _named(model)
     with tracing.use(implementation="xla"):
         run = jax.make_jaxpr(lambda v, *x: model.apply(v, *x, **named))(
-            abstract(model, *inputs), *map(_one, inputs)
+            variables, *map(_one, inputs)
         )
     return _inside(run.jaxpr)
 

@@ -33,11 +33,13 @@ def test_the_deep_autoencoder_has_the_counts_of_784_1000_500_250_30(tied, count)
     kernels = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
     biases = sum(sizes[1:]) + sum(sizes[:-1])
     assert count == (1 if tied else 2) * kernels + biases
-    assert models.count_parameters(autoencoder.Dense((28, 28, 1), tied=tied), (28, 28, 1)) == count
+    network = autoencoder.Dense((28, 28, 1), tied=tied)
+    assert models.count_parameters(models.abstract(network, (28, 28, 1))) == count
 
 
 def test_the_variational_one_has_the_widths_of_the_paper():
-    count = models.count_parameters(autoencoder.Variational((28, 28, 1)), (28, 28, 1))
+    variables = models.abstract(autoencoder.Variational((28, 28, 1)), (28, 28, 1))
+    count = models.count_parameters(variables)
     assert count == 785 * 500 + 2 * 501 * 20 + 21 * 500 + 501 * 784
 
 

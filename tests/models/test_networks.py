@@ -1,5 +1,6 @@
 """Every row of every table: the counts are those of the network, and the table shows them."""
 
+import functools
 import re
 
 import pytest
@@ -18,15 +19,18 @@ from advdl.weights import names
 ROWS = {name: row for rows in NETWORKS.values() for name, row in rows.items()}
 
 
+@functools.cache
 def built(name):
-    return ROWS[name].build(scan=True) if name == "resnet1202" else ROWS[name].build()
+    """The network and its variables as shapes, traced once for all tests."""
+    model = ROWS[name].build(scan=True) if name == "resnet1202" else ROWS[name].build()
+    return model, abstract(model, *ROWS[name].inputs)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_counts_are_those_of_the_row(name):
-    row, model = ROWS[name], built(name)
-    assert count_parameters(model, *row.inputs) == row.parameters
-    assert count_multiply_adds(model, *row.inputs) == row.multiply_adds
+    row, (model, variables) = ROWS[name], built(name)
+    assert count_parameters(variables) == row.parameters
+    assert count_multiply_adds(model, variables, *row.inputs) == row.multiply_adds
 
 
 def test_names_are_of_one_network_each():
@@ -41,11 +45,10 @@ def test_what_was_published_says_where():
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.weights])
 def test_weights_that_fit_have_names_for_all_variables(name):
-    row, model = ROWS[name], built(name)
+    row, (model, variables) = ROWS[name], built(name)
     if name == "inception_v3":  # pytorch-fid's file has torchvision's names
         row = row._replace(weights=("torchvision",))
     assert set(row.weights) <= set(names.styles(model))
-    variables = abstract(model, *row.inputs)
     if name != "resnet1202":  # scanned, so its variables are stacked
         assert names.entries(model, variables, row.weights[0])
 

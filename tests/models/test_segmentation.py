@@ -10,7 +10,6 @@ import pytest
 
 from advdl.models import (
     abstract,
-    count_multiply_adds,
     count_parameters,
     dilation,
     fcn,
@@ -21,10 +20,6 @@ from advdl.models import (
 from advdl.nn import receptive_field, resize_bilinear
 
 COUNTS = [
-    (fcn.fcn32s(), (500, 500, 3), 134_346_581),
-    (fcn.fcn16s(), (500, 500, 3), 134_357_354),
-    (fcn.fcn8s(), (500, 500, 3), 134_362_751),
-    (fcn.fcn8s_at_once(), (500, 500, 3), 134_362_751),
     (fcn.fcn32s(learned="all"), (500, 500, 3), 136_152_917),
     (fcn.fcn16s(learned="all"), (500, 500, 3), 134_815_994),
     (fcn.fcn8s(learned="all"), (500, 500, 3), 134_489_759),
@@ -32,13 +27,8 @@ COUNTS = [
     (fcn.fcn16s(learned="inner"), (500, 500, 3), 134_357_354 + 4 * 4 * 21 * 21),
     (fcn.fcn8s(learned="inner"), (500, 500, 3), 134_362_751 + 2 * 4 * 4 * 21 * 21),
     (fcn.fcn_resnet50(), (65, 65, 3), 32_957_013),
-    (fcn.fcn_resnet50(auxiliary=True), (65, 65, 3), 35_322_218),
     (fcn.fcn_resnet101(), (65, 65, 3), 51_949_141),
-    (fcn.fcn_resnet101(auxiliary=True), (65, 65, 3), 54_314_346),
-    (segnet.segnet(), (360, 480, 3), 29_449_355),
-    (segnet.bayesian_segnet(), (360, 480, 3), 29_449_355),
     (segnet.segnet(num_classes=21), (360, 480, 3), 29_455_125),
-    (segnet.segnet_basic(), (360, 480, 3), 1_416_587),
     (unet.unet(), (572, 572, 1), 31_030_658),
     (unet.unet(), (572, 572, 3), 31_031_810),
     (unet.unet(num_classes=21), (572, 572, 3), 31_033_045),
@@ -48,21 +38,12 @@ COUNTS = [
     (dilation.Context("large"), (66, 66, 11), 1_867_129),
     (dilation.Context(dilations=(1, 1, 2, 4, 8, 16, 32, 64, 1)), (66, 66, 19), 29_792),
     (dilation.Dilation(11), (360, 480, 3), 134_313_443),
-    (dilation.Dilation(21, context="large"), (100, 100, 3), 141_149_720),
 ]
 
 
 @pytest.mark.parametrize(("model", "shape", "parameters"), COUNTS)
-def test_counts_are_those_of_the_releases(model, shape, parameters):
-    assert count_parameters(model, shape) == parameters
-
-
-@pytest.mark.parametrize(
-    ("model", "multiply_adds"),
-    [(segnet.segnet(), 106_712_432_640), (segnet.segnet_basic(), 59_188_838_400)],
-)
-def test_multiply_adds_of_segnet_at_camvids_size(model, multiply_adds):
-    assert count_multiply_adds(model, (360, 480, 3)) == multiply_adds
+def test_counts_of_forms_without_a_row_are_those_of_the_releases(model, shape, parameters):
+    assert count_parameters(abstract(model, shape)) == parameters
 
 
 def outputs(model, shape, v=None):
