@@ -104,7 +104,10 @@ def pytest_runtest_protocol(item):
     """Measure the CPU time of a test with its fixtures and its child processes: a busy machine does
     not change it."""
     item.before = sum(os.times()[:4]), peak()
-    return (yield)
+    result = yield
+    if peak() - item.before[1] > 2**27:
+        give_back()  # what large arrays lay in, before another test adds its own
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
@@ -178,9 +181,14 @@ def flat_memory():
     yield
     if peak() > 2**30:
         jax.clear_caches()
-        gc.collect()
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
-            trim(0)
+        give_back()
+
+
+def give_back():
+    """Collects garbage and gives free memory back to the system."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+        trim(0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
+from scipy.special import chdtri
 
 from advdl import losses
 from advdl.models.generators import Noise
@@ -51,7 +51,7 @@ class LatentSpace(NamedTuple):
         in the ball in which normal noise lies but for the `FAR` farthest."""
         if self.noise.bound is not None:
             return z_BZ.clip(-self.noise.bound, self.noise.bound)
-        radius = float(np.sqrt(scipy.stats.chi2.isf(FAR, self.noise.dimensions)))
+        radius = float(np.sqrt(chdtri(self.noise.dimensions, FAR)))
         length = jnp.sqrt(jnp.square(z_BZ).sum(-1, keepdims=True) + 1e-12)
         return z_BZ * jnp.minimum(1, radius / length)
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from advdl import data, metrics, models, present, train
 from advdl.errors import UserError
@@ -172,7 +172,7 @@ class ReconstructionsReport:
         about = "Codes from N(0, I), not picked; pixels are the decoder's means."
         pictures = [present.Picture("samples.png", about)]
         if self.code == 2:
-            at = norm.ppf((np.arange(20) + 0.5) / 20).astype(np.float32)
+            at = ndtri((np.arange(20) + 0.5) / 20).astype(np.float32)
             plane = np.stack(np.meshgrid(at, at[::-1]), -1).reshape(-1, 2)
             self.grid(trained, plane, "plane.png", columns=20, margin=2)
             about = (

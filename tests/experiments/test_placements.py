@@ -10,7 +10,7 @@ import pytest
 from advdl import train
 
 STEPS = 20
-PLACEMENTS = [("jit", ""), ("pmap", ""), ("mesh", "data=4"), ("mesh", "data=2,fsdp=2")]
+PLACEMENTS = [("pmap", ""), ("mesh", "data=2,fsdp=2")]
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
     "gan-mlp": {
@@ -80,7 +80,9 @@ def trained(load, opened, name, placement, mesh):
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_placement_gives_the_same_state(load, opened, name):
     reference, figures = trained(load, opened, name, "jit", "")
-    for placement, mesh in PLACEMENTS[1:]:
+    # A mesh without `fsdp` is what is left of the other's program: once with batch statistics, once
+    # with a game.
+    for placement, mesh in [*PLACEMENTS, *[("mesh", "data=4")] * (name in ("classify", "gan"))]:
         state, others = trained(load, opened, name, placement, mesh)
         for (path, a), b in zip(
             jax.tree.leaves_with_path(reference), jax.tree.leaves(state), strict=True

@@ -158,7 +158,8 @@ def pair(request, tmp_path, torchvision_operators, optimized):
     torch.save(reference.state_dict(), tmp_path / "net.pth")
     variables, report = weights.load(tmp_path / "net.pth", model, empty)
     assert report.fits and not report.new
-    yield request.param, model, jax.device_put(variables), image, reference, x
+    variables = jax.device_put(variables)
+    yield request.param, model, variables, image, reference, x
     jax.clear_caches()  # programs of whole networks
 
 
