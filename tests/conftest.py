@@ -229,6 +229,17 @@ def opened(load):
     return opened
 
 
+@pytest.fixture
+def unreported(monkeypatch):
+    """Runs write their summary and no report: for tests of what a run trains."""
+    from advdl import cli
+
+    def build(*given, experiment=cli.Experiment, **named):
+        return experiment(*given, **named)._replace(report=lambda *_: [], snapshot=None)
+
+    monkeypatch.setattr(cli, "Experiment", build)
+
+
 @pytest.fixture(scope="session")
 def start():
     """`start("gan", "train", "--steps", 3)` -> a process, as a person starts it, on one device; its

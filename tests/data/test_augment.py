@@ -182,6 +182,8 @@ def test_erasing_zeroes_one_rectangle_of_the_share_asked_for():
     assert chosen.mean() == pytest.approx(0.4, abs=0.04)
     heights, widths = gone.any(2).sum(1)[chosen], gone.any(1).sum(1)[chosen]
     np.testing.assert_array_equal(gone.sum((1, 2))[chosen], heights * widths)  # a full rectangle
+    for edge in (gone[:, 0], gone[:, -1], gone[:, :, 0], gone[:, :, -1]):
+        assert edge.any()  # it may lie anywhere
     share = heights * widths / (32 * 48)
     assert 0.01 < share.min() < 0.04 and 0.3 < share.max() < 0.35
     assert 0.2 < (heights / widths).min() < 0.5 and 2 < (heights / widths).max() < 4.5

@@ -74,7 +74,9 @@ def test_a_run_is_reported(finished):
 
 
 @pytest.mark.experiments
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(verb, finished, text, tmp_path):
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    verb, finished, unreported, text, tmp_path
+):
     """The hidden state is in the checkpoint, or the windows after it would start from nothing."""
     flags = ["--run", tmp_path / "run", "--data", f"folder:{text}"]
     status, _, err = verb("language", "train", *flags, "--steps", 3, *TINY[2:])

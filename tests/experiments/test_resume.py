@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_as_if_it_had_not_been(whole
 
 
 @pytest.mark.scale
-def test_a_finished_run_says_so_and_more_steps_go_on(whole, verb, tmp_path):
+def test_a_finished_run_says_so_and_more_steps_go_on(whole, verb, unreported, tmp_path):
     name, folder, summary = whole
     shutil.copytree(folder, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}

@@ -67,7 +67,9 @@ def test_a_run_writes_pictures_figures_and_a_verdict(finished):
 
 
 @pytest.mark.experiments
-def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, tmp_path):
+def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(
+    finished, verb, unreported, tmp_path
+):
     assert verb("segment", "train", "--run", tmp_path / "run", "--steps", 2, *TINY)[0] == 0
     status, out, err = verb(
         "segment", "train", "--run", tmp_path / "run", "--steps", 4, *TINY, "--json"
@@ -79,7 +81,7 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(finished, verb, t
 
 
 @pytest.mark.experiments
-def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, tmp_path):
+def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, unreported, tmp_path):
     small = [
         "--data",
         "digit_scenes:16",
@@ -271,7 +273,7 @@ def test_biases_learn_at_their_own_rate_and_nothing_else_does(mini):
 
 @pytest.mark.experiments
 def test_a_run_that_recomputes_statistics_is_evaluated_and_used_again_as_it_was(
-    load, verb, tmp_path, monkeypatch
+    verb, unreported, tmp_path, monkeypatch
 ):
     """Without its training data: the statistics lie beside its checkpoint. The checkpoint itself
     has the moving ones."""

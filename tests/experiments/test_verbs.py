@@ -260,7 +260,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(ver
 
 @pytest.mark.experiments
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
-    finished, verb, tmp_path, caplog
+    finished, verb, unreported, tmp_path, caplog
 ):
     run = tmp_path / "run"
     shutil.copytree(finished("classify"), run)

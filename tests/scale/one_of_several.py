@@ -1,8 +1,9 @@
 """Trains experiments in turn in one of several processes, and writes down which examples it saw.
 
-    python one_of_several.py PORT PROCESSES PROCESS SECONDS '[["gan", "train", "--run", …], …]'
+    python one_of_several.py PORT PROCESSES PROCESS SECONDS '[["gan", "train", "--run", …], …]' gan
 
-SECONDS: of silence after which a peer is gone. The ids go to RUN.seen.PROCESS.jsonl, one line a
+SECONDS: of silence after which a peer is gone. Behind the commands: whose runs are reported on, or
+  "" for none. The ids go to RUN.seen.PROCESS.jsonl, one line a
   batch: [number, ids].
 """
 
@@ -52,7 +53,7 @@ def load(name):
     return module
 
 
-def main(port, processes, process, silence, runs):
+def main(port, processes, process, silence, runs, reports):
     with cluster.joined(
         cluster.Meeting(f"127.0.0.1:{port}", int(processes), int(process), 120, float(silence))
     ):
@@ -63,7 +64,7 @@ def main(port, processes, process, silence, runs):
                 "w", buffering=1
             ) as file:
                 write_down(file)
-                with reported(name == "gan"):
+                with reported(name == reports):
                     cli.main(
                         module.load,
                         module.build,
