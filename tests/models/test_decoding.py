@@ -327,29 +327,39 @@ def test_the_nucleus_is_the_smallest_set_that_suffices():
     assert kept(1e-9) == [[True, False, False, False], [False, False, False, True]]  # never nothing
 
 
-@pytest.mark.parametrize("name, mesh", [("jit", ""), ("pmap", ""), ("mesh", "data=2,fsdp=4")])
-def test_functions_of_a_search_write_in_every_placement(name, mesh):
-    """Also where the state is split, which stays where it is; each example has its own tokens."""
+@pytest.fixture(scope="module")
+def written():
+    """A learner whose functions are those of a search, what they are given, and what they answer
+    by definition: (learner, inputs, tokens by width, weights of the last)."""
     network = seq2seq.Translator(9, 8, 8, 16)
     search = decoding.Search(network, begin=2, end=3, steps=5, alpha=0.5)
     rng = np.random.default_rng(0)
     inputs = {"source": rng.integers(4, 9, (11, 6)), "length": rng.integers(1, 7, 11)}
     inputs = {key: value.astype(np.int32) for key, value in inputs.items()}
-    functions = search.functions("source", "length")
     init = train.initial(network, "source", "length", "source")
     player = train.Player(init, lambda *_: train.Loss(Mean.of(jnp.zeros(1))), optax.sgd(1.0))
-    placed = train.place(name, mesh)(train.minimize(player, lambda *_: {}, functions=functions))
+    functions = search.functions("source", "length")
+    learner = train.minimize(player, lambda *_: {}, functions=functions)
+    variables = jax.jit(init)(jax.random.key(0), inputs)
+    carry = network.apply(variables, inputs["source"], inputs["length"], method="encode")
+    tokens = {width: search(variables, carry, width) for width in (1, 3)}
+    fed = np.concatenate([np.full((11, 1), 2, np.int32), tokens[3][:, :-1]], 1)
+    _, weights = network.apply(variables, inputs["source"], inputs["length"], fed)
+    return learner, inputs, tokens, weights
+
+
+@pytest.mark.parametrize("name, mesh", [("jit", ""), ("pmap", ""), ("mesh", "data=2,fsdp=4")])
+def test_functions_of_a_search_write_in_every_placement(written, name, mesh):
+    """Also where the state is split, which stays where it is; each example has its own tokens."""
+    learner, inputs, tokens, wanted = written
+    placed = train.place(name, mesh)(learner)
     batch = placed.put({key: value[:8] for key, value in inputs.items()})
     state = placed.init(jax.random.key(0), batch)
     before = jax.tree.map(lambda x: x.sharding, state)
     assert all(x.is_fully_replicated for x in jax.tree.leaves(before)) == (name != "mesh")
-    variables = jax.device_get(state["model"].average)
     for width in (1, 3):
         token = train.apply(placed, state, "write", inputs, rows=4, width=width)
-        carry = network.apply(variables, inputs["source"], inputs["length"], method="encode")
-        np.testing.assert_array_equal(token, search(variables, carry, width))
+        np.testing.assert_array_equal(token, tokens[width])
     weights = train.apply(placed, state, "attend", {**inputs, "token": token}, rows=4)
-    fed = np.concatenate([np.full((11, 1), 2, np.int32), token[:, :-1]], 1)
-    _, wanted = network.apply(variables, inputs["source"], inputs["length"], fed)
     np.testing.assert_allclose(weights, wanted, atol=1e-6)
     assert jax.tree.map(lambda x: x.sharding, state) == before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from advdl.nn import BatchNorm, ConditionalBatchNorm, normalize, replica, tracing
+from advdl.nn import BatchNorm, ConditionalBatchNorm, GroupNorm, normalize, replica, tracing
 from advdl.nn.normalization import channel_mean
 
 EPSILON = 1e-5
@@ -45,6 +45,15 @@ def test_train_and_evaluation_are_the_equations(name, shape):
     np.testing.assert_allclose(
         evaluated, (x - mean) / np.sqrt(var + EPSILON) * scale + bias, rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(12, 6), (16, 8), (3, 3)])
+def test_group_normalization_is_flaxs_with_the_most_groups_that_divide(channels, groups):
+    x = 3 * normal(4, 3, 2, channels) + 2
+    v = {"params": variables_of(channels)["params"]}
+    found = GroupNorm(groups=8).apply(v, x, train=True)
+    expected = nn.GroupNorm(num_groups=groups, epsilon=EPSILON).apply(v, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fast", "xla"])

@@ -113,6 +113,18 @@ def test_adaptive_pool_of_a_multiple_is_plain_pooling_and_of_one_cell_the_global
     np.testing.assert_allclose(adaptive_avg_pool(x, (6, 9)), x, rtol=1e-6)
 
 
+def test_adaptive_windows_overlap_where_the_cells_do_not_divide_the_pixels(form):
+    """Torch's windows, written out: of 7 pixels for 3 cells and of 5 for 4."""
+    x = image(2, 7, 5, 3)
+    rows, columns = ((0, 3), (2, 5), (4, 7)), ((0, 2), (1, 3), (2, 4), (3, 5))
+    means = [
+        [x[:, top:bottom, left:right].mean((1, 2)) for left, right in columns]
+        for top, bottom in rows
+    ]
+    expected = np.moveaxis(np.asarray(means), 2, 0)  # (B, 3, 4, C)
+    np.testing.assert_allclose(adaptive_avg_pool(x, (3, 4)), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_first_of_equal_values_gets_the_gradient(form):
     """In row-major order, as in torch."""
     x = jnp.zeros((1, 4, 4, 1))
