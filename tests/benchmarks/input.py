@@ -29,7 +29,7 @@ from timing import in_turns, machine, ratio, seconds
 
 from advdl import data
 from advdl.data.decode import photograph
-from advdl.data.tfds import open_tfds, prepared, records
+from advdl.data.tfds import open_tfds, prepared
 from advdl.errors import UserError
 from advdl.nn.pixels import IMAGENET
 
@@ -164,11 +164,12 @@ def jpeg(options: argparse.Namespace, folder: Path):
 
 def array_record(options: argparse.Namespace, folder: Path):
     """(ours, torch's, batches a round). Raises UserError where the set is not prepared."""
+    import tensorflow_datasets as tfds
+
     source = open_tfds("fashion_mnist", "train", options.data_dir)
     ours = data.TrainBatches(source, BATCH, 0, data.to_float(-1.0, 1.0))
-    rows = records(
-        prepared("fashion_mnist", "train", options.data_dir), "fashion_mnist", "train", "image"
-    )
+    builder = prepared("fashion_mnist", "train", options.data_dir)
+    rows = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
     return read(ours, options), loaded(Records(rows), options), 100
 
 
