@@ -89,6 +89,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker("unit")
+    # The folders with the longest files come first: else a worker has one to itself in the end.
+    items.sort(key=lambda item: item.path.parent.name not in ("scale", "weights"))
 
 
 def pytest_collection_finish():
