@@ -10,8 +10,8 @@ from advdl.errors import UserError
 class Range(NamedTuple):
     """Numbers from `low` to `high`. `closed` says which ends belong to it, such as "[)"."""
 
-    low: float = float("-inf")
-    high: float = float("inf")
+    low: float
+    high: float
     closed: str = "[)"
 
     def holds(self, value: float) -> bool:
@@ -21,19 +21,34 @@ class Range(NamedTuple):
         return above and below
 
     def __str__(self) -> str:
-        low = f"at least {self.low:g}" if self.closed[0] == "[" else f"more than {self.low:g}"
-        high = f"at most {self.high:g}" if self.closed[1] == "]" else f"less than {self.high:g}"
-        known = (low, abs(self.low)), (high, abs(self.high))
-        return " and ".join(text for text, end in known if end != float("inf"))
+        low = "at least" if self.closed[0] == "[" else "more than"
+        high = "at most" if self.closed[1] == "]" else "less than"
+        return f"{low} {self.low:.10g} and {high} {self.high:.10g}"
 
 
-Count = Annotated[int, Range(1)]
+LIMIT = 2**31
+"""Whole numbers are less than this: they are 32 bits wide on the devices."""
+LARGE = 1e20
+"""Numbers are less than this, far below the largest of float32, 3.4e38."""
+
+COUNTS, NATURALS = Range(1, LIMIT), Range(0, LIMIT)
+Count = Annotated[int, COUNTS]
 """A whole number, 1 or more."""
-Natural = Annotated[int, Range(0)]
+Natural = Annotated[int, NATURALS]
 """A whole number, 0 or more."""
-NonNegative = Annotated[float, Range(0)]
+Few = Annotated[int, Range(1, 1000, "[]")]
+"""Number of things that are made or traced one after the other, such as layers or threads."""
+Length = Annotated[int, Range(1, 10_000, "[]")]
+"""Length of a sequence to which all are padded."""
+Many = Annotated[int, Range(1, 100_000, "[]")]
+"""Number of things that are kept in memory together, such as samples."""
+Side = Annotated[int, Range(0, 8192, "[]")]
+"""Height or width of an image in pixels, where 0 is the one that it has."""
+Border = Annotated[int, Range(0, 256, "[]")]
+"""Width of a border around an image in pixels."""
+NonNegative = Annotated[float, Range(0, LARGE)]
 """A finite number, 0 or more."""
-Positive = Annotated[float, Range(0, closed="()")]
+Positive = Annotated[float, Range(0, LARGE, "()")]
 """A finite number above 0."""
 Rate = Annotated[float, Range(0, 1)]
 """At least 0 and less than 1, such as the rate of dropout."""
@@ -51,6 +66,15 @@ def check_ranges(settings: Any) -> None:
                 if one is not None and not allowed.holds(one):
                     name = "--" + field.name.replace("_", "-")
                     raise UserError(f"{name} is {one}; expected {allowed}")
+
+
+def whole_number(text: str, allowed: Range = NATURALS) -> int | None:
+    """The number that a text of ASCII digits writes, spaces around it aside; None where there is
+    none, or none in the range."""
+    digits = text.strip().removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        return None
+    return int(text) if allowed.holds(int(text)) else None
 
 
 def _ranges(hint: Any) -> list[Range]:

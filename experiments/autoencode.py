@@ -53,7 +53,7 @@ class Config(cli.Config):
     """Share of the training images by which the best checkpoint is chosen (0: none is)."""
     weight_decay: cli.NonNegative = 0.0
     """Weight decay of AdamW."""
-    image_size: cli.Natural = 0
+    image_size: cli.Side = 0
     """Side to which a folder's images are brought (0: the size they have)."""
 
 

@@ -30,7 +30,7 @@ class Config(cli.TextConfig):
     data: str = "digit_scenes"
     """digit_scenes or mnist_scenes; or folder:PATH with captions_PART.json, as COCO has them, and
     images in PART, which is train, val and, optionally, test."""
-    image_size: cli.Natural = 0
+    image_size: cli.Side = 0
     """Side of the images, of photographs the middle square (0: 64)."""
     encoder: str = "resnet18"
     """Network of `python -m advdl.models` that reads the image, without its classifier."""
@@ -53,7 +53,7 @@ class Config(cli.TextConfig):
     """Weight of the penalty on places that are looked at more or less than once in all."""
     halve_every: cli.Natural = 0
     """Number of updates after which the learning rate is halved, again and again (0: never)."""
-    longest: cli.Count = 20
+    longest: cli.Length = 20
     """Number of words of the longest caption; longer ones are cut."""
 
 
@@ -87,7 +87,7 @@ PRESETS = {"laptop": LAPTOP, "show_and_tell": SHOW, "coco_overfit": COCO, "paper
 class Predict(cli.Predict):
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Image files."""
-    width: cli.Count = 3
+    width: cli.Few = 3
     """Width of the beam; 1 takes the likeliest word at every step."""
 
 

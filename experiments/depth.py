@@ -25,13 +25,13 @@ from advdl.models import resnet
 class Config(cli.Config):
     depths: str = "20,56"
     """Numbers of weighted layers of the nets, 6n + 2 each."""
-    seeds: cli.Count = 3
+    seeds: cli.Few = 3
     """Number of initializations of each net; fewer than three decide nothing."""
     weight_decay: cli.NonNegative = 1e-4
     """Factor of the L2 penalty on all parameters."""
     momentum: cli.Rate = 0.9
     """Momentum of SGD."""
-    crop: cli.Natural = 0
+    crop: cli.Border = 0
     """Number of black pixels around an image, from which a random crop of its size is taken."""
     flip: bool = False
     """Mirror half of the training images."""

@@ -41,11 +41,11 @@ class Config(cli.Config):
     """Forecast all steps at once, or one after another, each from the forecast before it."""
     features: cli.Count = 32
     """Number of units of each LSTM."""
-    layers: cli.Count = 1
+    layers: cli.Few = 1
     """Number of LSTM layers."""
     weight_decay: cli.NonNegative = 0.0
     """Weight decay of AdamW."""
-    seeds: cli.Count = 3
+    seeds: cli.Few = 3
     """Number of initializations of the network."""
     validation: Part = 0.15
     """Share of the series that settings are chosen on."""

@@ -43,12 +43,12 @@ class Config(cli.GameConfig):
     """Give the class to both networks."""
     joint: bool = False
     """Show data and samples to D in one batch, with one set of batch statistics."""
-    generator_batches: cli.Count = 1
+    generator_batches: cli.Few = 1
     """The generator's minibatch in multiples of --batch, the discriminator's."""
     validation: cli.Rate = 0.1
     """Share of the training images by which the best checkpoint and the bandwidth of Parzen windows
     are chosen (0: none; then no checkpoint is kept as the best)."""
-    image_size: cli.Natural = 0
+    image_size: cli.Side = 0
     """Side to which a folder's images are brought (0: the size they have)."""
 
 
@@ -106,11 +106,11 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Predict(cli.Predict):
-    count: cli.Count = 64
+    count: cli.Many = 64
     """Number of samples to draw."""
     sample_seed: cli.Natural = 0
     """Seed of the noise of the samples."""
-    interpolations: cli.Count = 8
+    interpolations: cli.Few = 8
     """Rows of the picture of interpolations."""
     compare: bool = False
     """Also train a classifier on the run's data, and say which classes the samples cover."""

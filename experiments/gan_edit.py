@@ -16,6 +16,7 @@ encoder, .0200 optimization, .0078 both. All recorded results: README.md.
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Annotated
 
 import jax.numpy as jnp
 import optax
@@ -72,7 +73,7 @@ class Predict(cli.Predict):
     """Weight of the distance to the first image; 0 asks for the strokes alone."""
     sample_seed: cli.Natural = 0
     """Seed of the noise of an image without a file, and of the candidates."""
-    serve: cli.Natural | None = None
+    serve: Annotated[int, cli.Range(0, 65535, "[]")] | None = None
     """Port of localhost on which the page to paint on is served until interrupted (0: any)."""
 
 

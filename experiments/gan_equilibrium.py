@@ -32,7 +32,7 @@ class Config(cli.GameConfig):
     """Name of this setting beside others."""
     beside: str = ""
     """Presets that are trained in the same run on the same batches, as in plain,minimax."""
-    seeds: cli.Count = 1
+    seeds: cli.Few = 1
     """Number of initializations of every setting."""
     hidden: str = "32,32"
     """Numbers of units of the layers of both networks."""
@@ -64,7 +64,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Predict(cli.Predict):
-    count: cli.Count = 2500
+    count: cli.Many = 2500
     """Number of samples to draw of every generator."""
     sample_seed: cli.Natural = 0
     """Seed of the noise of the samples."""

@@ -14,6 +14,7 @@ the condition as it is. All recorded results: README.md.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import optax
 import tyro
@@ -24,6 +25,8 @@ from advdl.errors import as_user_error
 from advdl.metrics import Mean
 from advdl.models import dcgan, pg2
 
+Side = Annotated[int, cli.Range(1, 8192, "[]")]
+
 
 @dataclass(frozen=True)
 class Config(cli.Config):
@@ -33,13 +36,13 @@ class Config(cli.Config):
     """Folder of the run of stage 1 on which stage 2 builds; without it this is stage 1."""
     coarse_checkpoint: str = "latest"
     """Checkpoint of that run: latest, best (by L1 of the person), or the number of a step."""
-    image_size: tuple[cli.Count, cli.Count] = (48, 32)
+    image_size: tuple[Side, Side] = (48, 32)
     """Height and width to which images are brought."""
     width: cli.Count = 16
     """Number of features of the first block; the paper's is 128."""
-    levels: cli.Count = 4
+    levels: Annotated[int, cli.Range(1, 12, "[]")] = 4
     """Number of blocks of stage 1, between which images halve; the paper's is 5 at 128 by 64."""
-    radius: cli.Positive = 2.0
+    radius: Annotated[float, cli.Range(0, 1000, "(]")] = 2.0
     """Radius of a keypoint's disk in pixels, half of that of the mask; the paper's is 4."""
     discriminator_width: cli.Count = 32
     """Number of channels of the discriminator's first layer; the paper's is 64."""

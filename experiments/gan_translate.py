@@ -35,11 +35,11 @@ class Config(cli.Config):
     """Classes of the data on the one side, as in Bag (default: the first of two)."""
     b: str = ""
     """Classes on the other, as in "Ankle boot,Sneaker" (default: the second of two)."""
-    image_size: cli.Natural = 0
+    image_size: cli.Side = 0
     """Side to which images are brought (0: the size they have)."""
     variants: str = "discogan,one_sided,gan"
     """Variants that are trained; predict uses the first of them."""
-    seeds: cli.Count = 1
+    seeds: cli.Few = 1
     """Number of initializations of every variant."""
     width: cli.Count = 64
     """Number of channels of the layers nearest the image."""

@@ -33,13 +33,13 @@ class Config(cli.TextConfig):
     (train.txt, valid.txt, test.txt, or others)."""
     tokens: Literal["characters", "words", "spaces", "subwords"] = "characters"
     """Units of the text; spaces: what stands between them, as Penn Treebank needs."""
-    subwords: cli.Count = 2000
+    subwords: Annotated[int, cli.Range(1, 1_000_000, "[]")] = 2000
     """Size of the vocabulary of subwords."""
-    window: cli.Count = 64
+    window: cli.Length = 64
     """Number of tokens through which the gradient goes back."""
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     """Kind of the recurrent layers."""
-    layers: cli.Count = 1
+    layers: cli.Few = 1
     """Number of recurrent layers."""
     tied: bool = False
     """Use the embedding as the kernel of the output layer."""
@@ -78,7 +78,7 @@ PAPER |= {"zaremba_medium": "82.7, Zaremba et al.", "zaremba_large": "78.4, Zare
 class Predict(cli.Predict):
     beginnings: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts to go on with (default: the end of a line)."""
-    length: cli.Count = 400
+    length: cli.Many = 400
     """Number of tokens to write."""
     temperature: cli.NonNegative = 0.8
     """Temperature of the softmax that tokens are drawn from; 0 takes the likeliest."""

@@ -14,7 +14,7 @@ that ignores the input). All recorded results: README.md.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 import optax
@@ -22,6 +22,8 @@ import optax
 from advdl import cli, data, losses, models, reports, train
 from advdl.metrics import Bounds, Mean
 from advdl.nn import CELLS, LSTM
+
+LAGS = cli.Range(10, 10_000, "[]")
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,17 @@ class Config(cli.Config):
     """Lengths of the sequences, at least 10; each has networks of its own."""
     networks: str = "rnn,lstm"
     """Networks that are compared: rnn, lstm, gru, and lstm1997, which has no forget gate."""
-    seeds: cli.Count = 1
+    seeds: cli.Few = 1
     """Number of initializations of each network."""
     features: cli.Count = 64
     """Number of units of the state."""
-    forget_bias: float = 1.0
+    forget_bias: Annotated[float, cli.Range(-100, 100, "[]")] = 1.0
     """Initial bias of the LSTM's forget gate."""
 
 
 @dataclass(frozen=True)
 class Predict(cli.Predict):
-    count: cli.Count = 8
+    count: cli.Many = 8
     """Number of held-out sequences to answer."""
 
 
@@ -53,14 +55,14 @@ SOLVED = {"test/error": 0.01}  # fixed before the recorded runs
 
 
 def load(config: Config) -> data.Splits:
-    task, lags = data.TASKS[config.data], cli.parse_units(config.lags, "--lags", 10)
+    task, lags = data.TASKS[config.data], cli.parse_units(config.lags, "--lags", LAGS, "50,100")
     spec = data.TaskSpec(task.outputs)
     sources = {split: partial(task.at, split, lags) for split in ("train", "test")}
     return data.Splits.of_sources(lambda: spec, sources, config.batch, config.seed)
 
 
 def build(config: Config, spec: data.TaskSpec) -> cli.Experiment:
-    task, lags = data.TASKS[config.data], cli.parse_units(config.lags, "--lags", 10)
+    task, lags = data.TASKS[config.data], cli.parse_units(config.lags, "--lags", LAGS, "50,100")
     names = cli.parse_choices(config.networks, "--networks", ("rnn", "lstm", "gru", "lstm1997"))
     cells = CELLS | {"lstm": partial(LSTM, forget_bias=config.forget_bias)}
 

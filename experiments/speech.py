@@ -14,7 +14,7 @@ keys, where the commonest string has 90 %. All recorded results: README.md.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -30,21 +30,21 @@ class Config(cli.Config):
     data: str = "dial"
     """dial, keys of a telephone; or folder:PATH with WORD_SPEAKER_NUMBER.wav, of which the numbers
     0 to 4 are the test part and 5 to 9 the validation part."""
-    most: cli.Count = 2
+    most: Annotated[int, cli.Range(1, 100, "[]")] = 2
     """Number of recordings in the longest string."""
     features: cli.Count = 64
     """Number of units of each direction."""
-    layers: cli.Count = 1
+    layers: cli.Few = 1
     """Number of bidirectional layers."""
     dropout: cli.Rate = 0.0
     """Rate of dropout between layers and before the output layer."""
     speed: cli.Rate = 0.0
     """Largest share by which recordings are played faster or slower in training."""
-    masks: cli.Natural = 0
+    masks: Annotated[int, cli.Range(0, 1000, "[]")] = 0
     """Number of stretches of frames, and of bands, that are silenced in a recording in training."""
     final: bool = False
     """Train on the validation part too, once settings are chosen; its figures then say nothing."""
-    strings: cli.Count = 300
+    strings: Annotated[int, cli.Range(1, 10_000, "[]")] = 300
     """Number of strings that are scored in each held-out part."""
 
 

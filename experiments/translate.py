@@ -14,7 +14,7 @@ recorded results: experiments/README.md.
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,15 +38,15 @@ class Config(cli.TextConfig):
     """How the decoder looks at what was read."""
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of the recurrent layers."""
-    layers: cli.Count = 1
+    layers: cli.Few = 1
     """Number of layers of the encoder and of the decoder."""
     reading: Literal["both", "forward", "backward"] = "both"
     """Directions of the encoder; backward reads the reversed source (Sutskever et al. 2014)."""
-    subwords: cli.Natural = 0
+    subwords: Annotated[int, cli.Range(0, 1_000_000, "[]")] = 0
     """Size of the vocabularies of subwords, by byte pair encoding, of each language (0: words)."""
-    longest: cli.Count = 30
+    longest: cli.Length = 30
     """Number of tokens of the longest sentence; longer ones are left out of training, or cut."""
-    buckets: cli.Count = 1
+    buckets: cli.Few = 1
     """Number of lengths to pad sentences to; the step is compiled once for each."""
 
 
@@ -73,7 +73,7 @@ PRESETS = {"laptop": LAPTOP, "multi30k_laptop": SMALL, "multi30k": LARGE}
 class Predict(cli.Predict):
     sentences: tyro.conf.Positional[tuple[str, ...]] = ()
     """Sentences to translate; without any, lines from standard input."""
-    width: cli.Count = 5
+    width: cli.Few = 5
     """Width of the beam; 1 takes the likeliest word at every step."""
 
 

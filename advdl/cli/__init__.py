@@ -23,14 +23,31 @@ from advdl.cli.main import main, run
 from advdl.cli.other_run import OtherRun
 from advdl.cli.progress import log
 from advdl.cli.settings import EncoderSettings, OptimizerSettings, SceneSettings
-from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share
+from advdl.ranges import (
+    Border,
+    Count,
+    Few,
+    Length,
+    Many,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Side,
+)
 
 __all__ = [
+    "Border",
     "Config",
     "Count",
     "EncoderSettings",
     "Experiment",
+    "Few",
     "GameConfig",
+    "Length",
+    "Many",
     "Natural",
     "NonNegative",
     "OptimizerSettings",
@@ -41,6 +58,7 @@ __all__ = [
     "Rate",
     "SceneSettings",
     "Share",
+    "Side",
     "TextConfig",
     "at_least",
     "log",

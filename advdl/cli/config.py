@@ -10,9 +10,23 @@ import optax
 
 from advdl import train
 from advdl.errors import UserError, nearest
-from advdl.ranges import Count, Natural, NonNegative, Positive, Range, Rate, Share, check_ranges
+from advdl.ranges import (
+    COUNTS,
+    Count,
+    Few,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    check_ranges,
+    whole_number,
+)
 
-Seconds = Annotated[float, Range(1)]
+Seconds = Annotated[float, Range(1, 1e7, "[]")]
+SIDES = Range(1, 8192, "[]")
+"""Heights and widths of images that may be asked for, in pixels."""
 Placement = Literal["mesh", "pmap", "jit"]
 
 
@@ -75,7 +89,7 @@ class Config:
     call."""
     baselines: bool = False
     """Let evaluate measure trivial and classic methods on the same data too."""
-    threads: Count = 1
+    threads: Few = 1
     """Number of threads that read and transform data."""
     checkpoint: str = "latest"
     """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of
@@ -84,16 +98,16 @@ class Config:
     """Folder of the checkpoints, also gs://BUCKET/PATH (default: RUN/checkpoints)."""
     profile: str = ""
     """Number of steps to trace into RUN/profile, from the second one on, or START:COUNT."""
-    watchdog: NonNegative = 1800.0
+    watchdog: Annotated[float, Range(0, 1e7, "[]")] = 1800.0
     """Seconds without a finished step after which the run writes the stack of every thread and ends
     (0: never)."""
     distributed: bool = False
     """Train in one of several processes that share RUN, the same command for each."""
     coordinator: str | None = None
     """HOST:PORT of process 0, for --distributed where no cluster manager gives it."""
-    processes: int | None = None
+    processes: Count | None = None
     """Number of processes, for --distributed where no cluster manager gives it."""
-    process: int | None = None
+    process: Natural | None = None
     """Index of this process, from 0, for --distributed where no cluster manager gives it."""
     start_timeout: Seconds = 300.0
     """Seconds within which all processes must have started."""
@@ -243,26 +257,29 @@ def parse_choices(text: str, name: str, known: Collection[str], least: int = 1) 
     return names
 
 
-def parse_units(text: str, name: str, least: int = 1) -> tuple[int, ...]:
-    """`"32,32"` -> (32, 32). Raises UserError, with the flag's name, for what are not numbers of
-    units, or of `least` at least."""
-    try:
-        units = tuple(map(int, text.split(",")))
-    except ValueError:
-        units = (0,)
-    if min(units) < least:
-        expected = "numbers of units" if least == 1 else f"numbers of at least {least}"
-        raise UserError(f"{name} is {text!r}; expected {expected}, as in 32,32")
-    return units
+def parse_units(
+    text: str, name: str, allowed: Range = COUNTS, example: str = "32,32"
+) -> tuple[int, ...]:
+    """`"32,32"` -> (32, 32). Raises UserError, with the flag's name and the example, for what are
+    not whole numbers in this range."""
+    units = [whole_number(word, allowed) for word in text.split(",")]
+    if None in units:
+        raise UserError(f"{name} is {text!r}; expected numbers of {allowed}, as in {example}")
+    return tuple(unit for unit in units if unit is not None)
 
 
 def parse_size(text: str, name: str = "--size") -> tuple[int, int] | None:
     """`"180x240"` -> (180, 240), `""` -> None. Raises UserError, with the flag's name, for anything
     else."""
-    words = text.split("x")
-    if text and not (len(words) == 2 and all(word.isdigit() and int(word) for word in words)):
-        raise UserError(f"{name} is {text!r}; expected HEIGHTxWIDTH in pixels, as 180x240")
-    return (int(words[0]), int(words[1])) if text else None
+    if not text:
+        return None
+    sides = [whole_number(word, SIDES) for word in text.split("x")]
+    match sides:
+        case [int(height), int(width)]:
+            return height, width
+    raise UserError(
+        f"{name} is {text!r}; expected HEIGHTxWIDTH in pixels, each {SIDES}, as 180x240"
+    )
 
 
 def parse_factors(text: str, name: str) -> tuple[float, ...]:
@@ -282,9 +299,9 @@ def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
     for anything else."""
     if text in ("latest", "best"):
         return text
-    if not (text.isascii() and text.isdigit()):
+    if (step := whole_number(text)) is None:
         raise UserError(f"{name} is {text!r}; expected latest, best or the number of a step")
-    return int(text)
+    return step
 
 
 def parse_steps(text: str) -> tuple[int | None, int]:
@@ -293,12 +310,13 @@ def parse_steps(text: str) -> tuple[int | None, int]:
     first, colon, count = text.rpartition(":")
     if not text:
         return None, 0
-    if not count.isdigit() or not int(count) or colon and not first.isdigit():
+    start, steps = whole_number(first), whole_number(count)
+    if not steps or colon and start is None:
         raise UserError(
             f"--profile is {text!r}; expected a number of steps, as in 20, or START:COUNT, as in"
             " 100:20"
         )
-    return int(first) if colon else None, int(count)
+    return start, steps
 
 
 def check(config: Config) -> None:

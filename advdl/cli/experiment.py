@@ -139,11 +139,21 @@ class Session:
         """This process's part of the batches to evaluate on, by name."""
         return {name: self.part(batches) for name, batches in self.splits.evaluations.items()}
 
+    @functools.cached_property
+    def shapes(self) -> dict[str, list[Any]]:
+        """The shapes of a batch, see `data.shapes_of`, of which one example is read."""
+        batches = self.splits.train
+        example = batches.part(0, batches.batch_size)(0)
+        times = batches.batch_size // self.config.batch
+        return {
+            name: [times * count, rest, dtype]
+            for name, (count, rest, dtype) in data.shapes_of(example, 1).items()
+        }
+
     def stored_spec(self) -> dict[str, Any]:
         """What `spec.json` holds: the spec, and the shapes of a batch."""
-        shapes = data.shapes_of(self.splits.train(0), self.config.batch)
         files = self.splits.fingerprint()
-        return {"spec": self.splits.spec.to_json(), "batch": shapes, "files": files}
+        return {"spec": self.splits.spec.to_json(), "batch": self.shapes, "files": files}
 
     def stream(self, start: int, stop: int):
         """Batches of steps start..stop-1, read ahead and put in place, those of a call in one."""
@@ -157,20 +167,28 @@ class Session:
             self.placed.put,
         )
 
+    @functools.cached_property
     def abstract(self) -> train.State:
-        """Shapes and shardings of the state."""
+        """Shapes and shardings of the state. Raises UserError where it does not fit in memory, or a
+        batch does not."""
+        state = self.placed.abstract(self.key_init, self.abstract_batch)
+        train.check_memory(state, self.abstract_batch)
+        return state
+
+    @functools.cached_property
+    def abstract_batch(self) -> Any:
+        """Shapes and shardings of a batch, those of a call in one."""
         stored, size = self._stored or {}, self.config.batch * self.config.steps_per_call
         if self.experiment.ready:  # no checkpoint has to fit, so a batch that divides will do
-            stored, size = self.stored_spec(), self.placed.ways
-        if "batch" not in stored:
-            return self.placed.abstract(self.key_init, self.batch)
-        shapes = data.batch_of(stored["batch"], size, jax.ShapeDtypeStruct)
-        return self.placed.abstract(self.key_init, self.placed.shapes(shapes))
+            stored, size = {}, self.placed.ways
+        shapes = stored.get("batch") or self.shapes
+        return self.placed.shapes(data.batch_of(shapes, size, shape_on_device))
 
     def new(self) -> train.State:
         """The state before the first update."""
+        abstract = self.abstract  # first, since it tells what does not fit in memory
         if self.experiment.ready:  # whatever is drawn would be written over
-            state = jax.tree.map(_zeros, self.abstract())
+            state = jax.tree.map(_zeros, abstract)
         else:
             state = self.placed.init(self.key_init, self.batch)
         players = dict(state.players)
@@ -198,7 +216,7 @@ class Session:
         """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none
         that is whole."""
         checkpoints = self.checkpoints()
-        found = checkpoints.restore(self.abstract(), which=which)
+        found = checkpoints.restore(self.abstract, which=which)
         if found is None:
             raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
         step, state = found
@@ -266,6 +284,11 @@ class Session:
     def examples(self) -> int:
         """Examples that one step uses, over all processes."""
         return self.splits.train.batch_size
+
+
+def shape_on_device(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """The shape of an array as devices hold it."""
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:

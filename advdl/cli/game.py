@@ -10,7 +10,7 @@ import optax
 from advdl import losses, models, train
 from advdl.cli.config import Config
 from advdl.errors import UserError
-from advdl.ranges import Count, Natural, NonNegative, Range, Rate
+from advdl.ranges import LARGE, Count, Few, Natural, NonNegative, Range, Rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GameConfig(Config):
     critic_clip: NonNegative = 0.0
     """Bound to which the discriminator's parameters are clipped after each of its updates (Arjovsky
     et al. 2017; theirs: 0.01; 0: no bound)."""
-    discriminator_steps: Count = 1
+    discriminator_steps: Few = 1
     """Number of discriminator updates in a step, k of Algorithm 1."""
     discriminator_learning_rate: NonNegative = 0.0
     """Step size of the discriminator (0: the same as the generator's)."""
@@ -49,7 +49,7 @@ class GameConfig(Config):
     linearly."""
     momentum_steps: Natural = 0
     """Number of steps over which the momentum changes (0: it keeps its first value)."""
-    rate_divisor: Annotated[float, Range(1)] = 1.0
+    rate_divisor: Annotated[float, Range(1, LARGE)] = 1.0
     """Divisor of both learning rates after every step, beside what --schedule does, down to 1e-6
     (1: none)."""
     weight_decay: NonNegative = 0.0

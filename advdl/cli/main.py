@@ -78,6 +78,9 @@ def main(
         what = f"cannot write {error.filename or 'a file'}: {error.strerror}"
         _fail(file, f"{what}; make room and run again")
     except BaseException as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            what = str(error).partition("\n")[0]
+            _fail(file, UserError(f"not enough memory ({what}); {train.SMALLER}"))
         cluster.leave(error, 1)
         raise
 

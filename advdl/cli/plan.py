@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from advdl import data, train
-from advdl.cli.config import Config, check
-from advdl.cli.experiment import Build, Load, spec_of
+from advdl.cli.config import Config, check, parse_units
+from advdl.cli.experiment import Build, Load, shape_on_device, spec_of
 from advdl.cli.parse import given
 from advdl.cli.progress import log
 from advdl.errors import UserError
@@ -75,7 +74,7 @@ def run_plan(
         own = dataclasses.replace(config, batch=batch)
         check(own)
         experiment = build(own, spec)
-        whole = data.batch_of(shapes, batch * own.steps_per_call, _shape)
+        whole = data.batch_of(shapes, batch * own.steps_per_call, shape_on_device)
         learner = train.multi_step(experiment.learner, own.steps_per_call)
         return Job(learner, whole, own.placement, own.mesh, experiment.rules, unit)
 
@@ -114,16 +113,9 @@ def _known(config: Any, load: Load, build: Build, stored: Any) -> tuple[Any, Any
     return splits.spec, shapes, next(iter(counted), ("examples", 1.0))
 
 
-def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
-
-
 def parse_batches(text: str) -> list[int]:
     """`"64,128"` -> [64, 128]. Raises UserError."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isdigit() and int(word) for word in words):
-        raise UserError(f"--batches is {text!r}; expected numbers of examples, as 64,128")
-    return list(map(int, words))
+    return list(parse_units(text, "--batches", example="64,128")) if text else []
 
 
 def as_json(plans: Sequence[Plan]) -> dict[str, Any]:

@@ -3,7 +3,7 @@ them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import optax
@@ -13,7 +13,7 @@ from advdl.cli.config import Config, parse_factors, parse_size
 from advdl.cli.other_run import OtherRun
 from advdl.data import Splits, Transform
 from advdl.errors import UserError
-from advdl.ranges import Natural, NonNegative, Positive, Rate
+from advdl.ranges import Natural, NonNegative, Positive, Range, Rate, Side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class SceneSettings(Config):
     and classes.txt, camvid:PATH, or tfds:NAME with masks."""
     size: str = ""
     """HEIGHTxWIDTH to which images are resized (default: the size they have)."""
-    void: int = -1
+    void: Annotated[int, Range(-1, 255, "[]")] = -1
     """Id of the pixels that have no class and do not count (default: what the data says)."""
     validation: Rate = 0.1
     """Share of the training images held out to choose the best checkpoint by, where the data have
@@ -108,7 +108,7 @@ class SceneSettings(Config):
     """Mirror half of the training images, with their masks."""
     crop: bool = False
     """Scale training images by 0.5 to 2 and cut out their size."""
-    elastic: NonNegative = 0.0
+    elastic: Annotated[float, Range(0, 1000, "[]")] = 0.0
     """Standard deviation in pixels of displacements that deform training images with their masks
     (U-Net, section 3.1: 10)."""
     border_weight: NonNegative = 0.0
@@ -126,10 +126,10 @@ class SceneSettings(Config):
     """Scales at which images are evaluated, as 0.75,1,1.25."""
     mirror: bool = False
     """Evaluate images mirrored too."""
-    window: Natural = 0
+    window: Side = 0
     """Side of the windows that cover an image in an evaluation (0: whole images); of unet_valid,
     side of the tiles (U-Net, figure 2)."""
-    samples: Natural = 0
+    samples: Annotated[int, Range(0, 1000, "[]")] = 0
     """Number of draws of dropout over whose probabilities a Bayesian network is evaluated (0:
     without dropout, as other networks)."""
 

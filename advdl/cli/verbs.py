@@ -31,7 +31,7 @@ def _train(session: Session) -> Mapping[str, Any]:
     train.broadcast_from_main(run.claim)
     session.check_same_data()
     checkpoints = session.checkpoints()
-    restored = checkpoints.restore(session.abstract(), set_aside=True)
+    restored = checkpoints.restore(session.abstract, set_aside=True)
     if restored is None:
         train.broadcast_from_main(lambda: _check_not_saved(run, checkpoints))
     step, state = (0, None) if restored is None else restored
@@ -39,7 +39,9 @@ def _train(session: Session) -> Mapping[str, Any]:
     if summary is not None and step >= config.steps:
         log(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
-    _ = session.batches, session.evaluations  # what is wrong with the data is told before a file
+    # What is wrong with the data, or too large, is told before a file is written.
+    _ = session.batches, session.evaluations
+    session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
     train.broadcast_from_main(lambda: _begin(session))
     if not train.all_processes((run.folder / "config.json").exists()):
         raise UserError(

@@ -1,16 +1,17 @@
 """Made-up data of a stated shape, `blank:…`: in the place of data that is not there, to plan or to
 time a step with."""
 
-import re
-
 import numpy as np
 
 from advdl.data.source import Source
 from advdl.data.views import View
 from advdl.errors import UserError
+from advdl.ranges import Range, whole_number
 
 EXAMPLES = 1024
 TOKENS = 400_000
+CLASSES = WORDS = Range(1, 1_000_000, "[]")
+SIDES = Range(1, 8192, "[]")
 FORM = "blank:HEIGHTxWIDTHxCHANNELS:CLASSES"
 
 
@@ -52,11 +53,12 @@ def blank_images(
     scenes: bool = False,
 ) -> BlankSource:
     """Of `224x224x3:1000`. channels: those that are wanted. Raises UserError for another form."""
-    found = re.fullmatch(r"(\d+)x(\d+)x([13]):(\d+)", rest)
-    if not found or not all(map(int, found.groups())):
-        raise UserError(f"--data blank:{rest}; expected {FORM}, as blank:224x224x3:1000")
-    height, width, depth, classes = map(int, found.groups())
-    return BlankSource(split, (height, width, channels or depth), classes, view, scenes)
+    size, _, count = rest.partition(":")
+    match *(whole_number(word, SIDES) for word in size.split("x")), whole_number(count, CLASSES):
+        case int(height), int(width), 1 | 3 as depth, int(classes):
+            shape = height, width, channels or depth
+            return BlankSource(split, shape, classes, view, scenes)
+    raise UserError(f"--data blank:{rest}; expected {FORM}, as blank:224x224x3:1000")
 
 
 def blank_text(rest: str) -> str:
@@ -74,9 +76,8 @@ def blank_pairs(rest: str) -> dict[str, list[tuple[str, str]]]:
     length, _, count = rest.partition(":")
     form = "blank:LENGTH:WORDS, as blank:40:10000"
     words = _words(count, form)
-    if not length.isdigit() or not int(length):
+    if (length := whole_number(length, WORDS)) is None:
         raise UserError(f"--data blank:{rest}; expected {form}")
-    length = int(length)
     sentences = max(EXAMPLES, -(-4 * len(words) // length))
     own = [
         " ".join(words[(length * n + k) % len(words)] for k in range(length))
@@ -86,6 +87,6 @@ def blank_pairs(rest: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def _words(count: str, form: str) -> list[str]:
-    if not count.isdigit() or not int(count):
+    if (number := whole_number(count, WORDS)) is None:
         raise UserError(f"{count!r} is no number of words; expected {form}")
-    return [f"w{n}" for n in range(int(count))]
+    return [f"w{n}" for n in range(number)]

@@ -23,6 +23,7 @@ from advdl.data.spec import Spec
 from advdl.data.views import View, cover
 from advdl.data.vocabulary import BEGIN, END, TextSpec
 from advdl.errors import UserError, nearest
+from advdl.memory import check_fits
 from advdl.reading import expand, is_file, is_folder, read_json
 
 PARTS = ("train", "val", "test")
@@ -188,6 +189,7 @@ def captioned_digits(
         raise UserError(f"scenes of {size} pixels have no room for two digits; expected 60 or more")
     pictures, labels = _digits(part, name)
     count = COUNTS[part] if count is None else count
+    check_fits(float(count) * size**2, "the scenes", "take a smaller --image-size")
     images, captions = np.empty((count, size, size, 1), np.uint8), []
     for n in range(count):
         rng = np.random.default_rng([PARTS.index(part), n, size, 0x63617074])

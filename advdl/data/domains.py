@@ -19,6 +19,7 @@ from advdl.data.source import ArraySource, Source
 from advdl.data.spec import Spec
 from advdl.data.transforms import Transform, to_float
 from advdl.errors import UserError, nearest
+from advdl.ranges import Range, whole_number
 from advdl.reading import expand, is_folder
 
 FACTORS = ("hue", "size", "height")
@@ -150,11 +151,12 @@ def open_domains(
             f"no split {split!r}; there are {', '.join(SPLITS)}{nearest(split, SPLITS)}"
         )
     if kind == "bags_shoes":
-        if rest and not (rest.isdigit() and 16 <= int(rest) <= 256 and int(rest) % 16 == 0):
+        side = whole_number(rest or "16", Range(16, 256, "[]"))
+        if side is None or side % 16:
             raise UserError(
                 f"{spec!r}: the side must be a multiple of 16, up to 256, as in bags_shoes:32"
             )
-        return bags_shoes(split, int(rest or 16))
+        return bags_shoes(split, side)
     if kind == "modes":
         return modes(split)
     if kind == "folder" and rest and not is_folder(expand(rest) / "train"):

@@ -24,6 +24,8 @@ from advdl.data.spec import Spec
 from advdl.data.tfds import Records, features_of, prepared
 from advdl.data.views import View
 from advdl.errors import UserError, nearest
+from advdl.memory import check_fits
+from advdl.ranges import Range, whole_number
 from advdl.reading import exists, expand, folders, is_folder, read_text
 
 CAMVID_NAMES = (
@@ -324,8 +326,8 @@ def of_digits(spec: str) -> tuple[str, int] | None:
     """(name in `DIGIT_SCENES`, diameter in pixels) of scenes of digits, by the name of
     `open_scenes`; None for others."""
     kind, colon, rest = spec.partition(":")
-    known = kind in DIGIT_SCENES and (rest.isdigit() or not colon)
-    return (kind, int(rest or 28)) if known else None
+    diameter = whole_number(rest, Range(1, 8192, "[]")) if colon else 28
+    return (kind, diameter) if kind in DIGIT_SCENES and diameter is not None else None
 
 
 def scene_parts(spec: str) -> tuple[str, ...]:
@@ -367,6 +369,7 @@ def digit_scenes(
         )
     pictures, label_N, names = _pictures(name, split)
     count = {"train": 2000, "test": 300}[split] if count is None else count
+    check_fits(2.0 * count * size[0] * size[1], "the scenes", "take a smaller --size")
     images, masks = np.empty((count, *size, 1), np.uint8), np.empty((count, *size), np.uint8)
     for n in range(count):
         rng = np.random.default_rng([SPLITS.index(split), n, *size, diameter])

@@ -18,6 +18,7 @@ import numpy as np
 from advdl.data.source import Source
 from advdl.data.spec import Spec
 from advdl.errors import UserError, nearest
+from advdl.ranges import Range, whole_number
 from advdl.reading import is_file, read_text
 
 
@@ -138,8 +139,8 @@ def _column(path: str, column: str, first: list[str]) -> int:
         return len(first) - 1
     if column in first:
         return first.index(column)
-    if column.isdecimal() and 1 <= int(column) <= len(first):
-        return int(column) - 1
+    if (number := whole_number(column, Range(1, len(first), "[]"))) is not None:
+        return number - 1
     raise UserError(
         f"{path} has no column {column!r}; its first row is"
         f" {', '.join(first)[:80]}{nearest(column, first)}"

@@ -15,18 +15,18 @@ from advdl.data.preprocessing import Preprocessing
 from advdl.data.source import Source
 from advdl.data.transforms import Transform, compose, random_crop, random_flip
 from advdl.nn.pixels import Pixels
-from advdl.ranges import Natural, NonNegative, Share
+from advdl.ranges import Border, NonNegative, Share, Side
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewSettings:
     """Which part of an image is seen, and at which size."""
 
-    image_size: Natural = 0
+    image_size: Side = 0
     """Side of the images (0: 224 for the networks of ImageNet, else the size they have)."""
-    test_size: Natural = 0
+    test_size: Side = 0
     """Side of the images in evaluation (0: that of training)."""
-    test_resize: Natural = 0
+    test_resize: Side = 0
     """Shorter side before the middle is cut out in evaluation (0: 256 / 224 of the test size)."""
     view: Literal["", "whole", "inception", "crop", "scale"] = ""
     """Part of an image seen in training: all, a random area, a random crop at one or any scale."""
@@ -44,7 +44,7 @@ class ViewSettings:
 class AugmentationSettings:
     """How training images are changed at random."""
 
-    crop: Natural = 1
+    crop: Border = 1
     """Width of the black border from which a random crop of the image's size is taken."""
     flip: bool = False
     """Mirror half of the training images."""

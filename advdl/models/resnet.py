@@ -22,6 +22,7 @@ from advdl.models.variant import Variant
 from advdl.nn import BatchNorm, Conv, global_average_pool, max_pool, remat, replica, tap
 from advdl.nn.elementwise import add_relu, relu
 from advdl.nn.pixels import IMAGENET, Pixels
+from advdl.ranges import Range, whole_number
 
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He et al. 2015 (arXiv:1502.01852, equation 10), the paper's reference 13."""
@@ -314,8 +315,8 @@ def cifar(depth: int = 20, num_classes: int = 10, **fields: Any) -> ResNet:
 def parse_depths(text: str, name: str) -> list[int]:
     """`"56,20"` -> [20, 56]. Raises UserError, with the flag's name, for what are not different
     depths of CIFAR networks."""
-    depths = [int(word) if word.strip().isdigit() else 0 for word in text.split(",")]
-    if any(depth < 8 or depth % 6 != 2 for depth in depths) or len(set(depths)) < len(depths):
+    depths = [whole_number(word, Range(8, 10_000)) or 0 for word in text.split(",")]
+    if any(depth % 6 != 2 for depth in depths) or len(set(depths)) < len(depths):
         raise UserError(f"{name} is {text!r}; expected different numbers 6n + 2, as in 20,56")
     return sorted(depths)
 

@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 import jax
 
 from advdl.errors import UserError
+from advdl.ranges import Range, whole_number
 from advdl.train import hosts
 from advdl.train.watchdog import STATUS
 
@@ -159,7 +160,7 @@ def _meet(meeting: Meeting) -> None:
 
 def _check(coordinator: str, processes: int, process: int) -> None:
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or whole_number(port, Range(1, 65535, "[]")) is None:
         raise UserError(
             f"--coordinator is {coordinator!r}; expected HOST:PORT of process 0, as in"
             " 10.0.0.1:8476"

@@ -16,7 +16,7 @@ from advdl.errors import UserError
 from advdl.scale import hlo
 from advdl.scale.topology import Topology
 from advdl.train.learner import Batch, Learner
-from advdl.train.placement import AXES, parse_mesh, place
+from advdl.train.placement import AXES, bytes_held, parse_mesh, place
 
 ASSUMPTION = "compute, memory and messages overlap perfectly, each at its published peak"
 FINE = 16
@@ -88,7 +88,7 @@ def plan(job: Job, topology: Topology) -> Plan:
     state = placed.abstract(key, batch)
     players = state.players.values()
     parameters, optimizer = (
-        _held([getattr(one, name) for one in players]) for name in ("params", "optimizer")
+        bytes_held([getattr(one, name) for one in players]) for name in ("params", "optimizer")
     )
     known = Plan(
         topology=topology.name,
@@ -100,15 +100,15 @@ def plan(job: Job, topology: Topology) -> Plan:
         batch=jax.tree.leaves(job.batch)[0].shape[0],
         parameters=parameters,
         optimizer=optimizer,
-        other=_held(state) - parameters - optimizer,
-        examples=_held(batch, math.prod(mesh.values()) if job.placement == "pmap" else 1),
+        other=bytes_held(state) - parameters - optimizer,
+        examples=bytes_held(batch) / (math.prod(mesh.values()) if job.placement == "pmap" else 1),
         memory=topology.memory,
         unit=job.unit[0],
     )
     try:
         program = placed.step.compile(state, batch, key)
     except jax.errors.JaxRuntimeError as error:
-        if (needed := refused(str(error), _held(state) + known.examples)) is None:
+        if (needed := refused(str(error), bytes_held(state) + known.examples)) is None:
             raise
         return known._replace(total=needed)
     memory = program.memory_analysis()
@@ -218,13 +218,3 @@ def _guess(tried: Mapping[int, Plan]) -> int:
         return 2 * max(tried) if one.fits else min(tried) // 2
     (_, a, used_a), (_, b, used_b) = points
     return int(a + (one.memory - used_a) * (b - a) / (used_b - used_a))
-
-
-def _held(tree: Any, ways: int = 1) -> float:
-    """Bytes of a device's part of every leaf; `ways` where the leaves do not say."""
-
-    def held(leaf):
-        dims = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding is not None else leaf.shape
-        return math.prod(dims) * leaf.dtype.itemsize
-
-    return sum(map(held, jax.tree.leaves(tree))) / ways

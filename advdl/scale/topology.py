@@ -9,10 +9,13 @@ from typing import NamedTuple
 import jax
 
 from advdl.errors import UserError, nearest
+from advdl.memory import host_memory
+from advdl.ranges import Range, whole_number
 from advdl.scale.chips import CHIPS, Chip
 from advdl.train.placement import Device
 
 KNOWN = (*CHIPS, "cpu")
+CPUS = Range(1, 4096, "[]")
 FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
 ALONE = {
     # It would keep to one process a machine, for the sake of devices that are not used here.
@@ -69,15 +72,15 @@ def open_topologies(names: Sequence[str]) -> list[Topology]:
                 f"no topology {name!r}; the generations are"
                 f" {', '.join(KNOWN)}{nearest(match[1], KNOWN)}"
             )
-        if match[1] == "cpu" and not (match[2].isdigit() and int(match[2])):
-            raise UserError(f"--topology {name!r}; expected the number of devices, as cpu:8")
+        if match[1] == "cpu" and whole_number(match[2], CPUS) is None:
+            raise UserError(f"--topology {name!r}; expected {CPUS} devices, as cpu:8")
         found.append((name, match[1], match[2]))
     devices = _host_devices(
         max([int(shape) for _, kind, shape in found if kind == "cpu"], default=1)
     )
     return [
         (
-            Topology(name, devices[: int(shape)], None, _host_memory() / int(shape))
+            Topology(name, devices[: int(shape)], None, host_memory() / int(shape))
             if kind == "cpu"
             else _slice(name, kind, shape)
         )
@@ -98,10 +101,6 @@ def _host_devices(count: int) -> Sequence[Device]:
             " with here"
         )
     return devices
-
-
-def _host_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _slice(name: str, kind: str, shape: str) -> Topology:

@@ -26,7 +26,7 @@ from advdl.train.loop import Outcome, apply, evaluate, fit
 from advdl.train.memory import keep_memory
 from advdl.train.networks import Networks, collections
 from advdl.train.optimizers import OPTIMIZERS, Optimizer, optimizer
-from advdl.train.placement import CompiledLearner, place
+from advdl.train.placement import SMALLER, CompiledLearner, check_memory, place
 from advdl.train.run import Log, Run, load_player, read_metrics, stored_config
 from advdl.train.schedule import (
     SCHEDULES,
@@ -60,6 +60,7 @@ __all__ = [
     "Player",
     "PlayerState",
     "Rng",
+    "SMALLER",
     "Run",
     "SCHEDULES",
     "STATUS",
@@ -79,6 +80,7 @@ __all__ = [
     "broadcast_from_main",
     "by_step",
     "chain",
+    "check_memory",
     "collections",
     "decayed",
     "digest",

@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from advdl.errors import UserError
+from advdl.ranges import whole_number
 from advdl.train import files, hosts
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,11 @@ class Checkpoints:
             if not self._folder.exists():
                 return []
             return sorted(
-                (int(p.name) for p in self._folder.iterdir() if p.name.isdigit() and p.is_dir()),
+                (
+                    int(p.name)
+                    for p in self._folder.iterdir()
+                    if whole_number(p.name) is not None and p.is_dir()
+                ),
                 reverse=True,
             )
         except ImportError as error:

@@ -18,7 +18,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from advdl.errors import UserError, nearest
+from advdl.memory import check_fits, host_memory
 from advdl.nn import replica, tracing
+from advdl.ranges import COUNTS, whole_number
 from advdl.train import hosts
 from advdl.train.learner import Batch, Key, Learner, State
 
@@ -41,6 +43,7 @@ class CompiledFunction:
         devices of this platform. Batches are the second argument."""
         self._lower, self._platform = lower, platform
         self._programs: dict[Any, Any] = {}
+        self._fitting: set[Any] = set()
         self.seconds = 0.0
 
     @property
@@ -55,15 +58,22 @@ class CompiledFunction:
             start = time.perf_counter()
             with tracing.use(platform=self._platform):
                 lowered = self._lower(*arguments)
-            self._programs[shape] = lowered.compile(
-                compiler_options=compiler_options(self._platform)
-            )
+            program = lowered.compile(compiler_options=compiler_options(self._platform))
             self.seconds += time.perf_counter() - start
+            self._programs[shape] = program
             hosts.barrier("compiled")
         return self._programs[shape]
 
+    def fitting(self, *arguments) -> Any:
+        """The program, which fits in memory. Raises UserError where it does not. Shapes will do."""
+        program = self.compile(*arguments)
+        if program not in self._fitting:
+            _check_program(program, jax.tree.leaves(arguments[1])[0].sharding)
+            self._fitting.add(program)
+        return program
+
     def __call__(self, *arguments):
-        result = self.compile(*arguments)(*arguments)
+        result = self.fitting(*arguments)(*arguments)
         if _simulated_devices():
             jax.block_until_ready(result)
         return result
@@ -141,12 +151,12 @@ def parse_mesh(text: str) -> dict[str, int]:
             )
         if axis in sizes:
             raise UserError(f"mesh axis {axis!r} is given twice in {text!r}")
-        if not size.strip().isdigit() or int(size) < 1:
+        if (count := whole_number(size, COUNTS)) is None:
             raise UserError(
                 f"mesh axis {axis!r} has size {size!r}; expected a positive integer, as in"
                 " data=2,fsdp=2"
             )
-        sizes[axis] = int(size)
+        sizes[axis] = count
     return sizes
 
 
@@ -484,6 +494,42 @@ def path_name(path) -> str:
         str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
         for part in path
     )
+
+
+def bytes_held(tree: Any) -> float:
+    """Bytes of a device's part of every leaf, which may be a shape; all where it does not say."""
+
+    def held(leaf):
+        dims = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding is not None else leaf.shape
+        return math.prod(dims) * leaf.dtype.itemsize
+
+    return sum(map(held, jax.tree.leaves(tree)))
+
+
+SMALLER = "take a smaller network, smaller examples or a smaller --batch"
+
+
+def check_memory(state: State, batch: Batch) -> None:
+    """Raises UserError for a state and a batch, both by their shapes, that do not fit in memory."""
+    memory = _memory_of(jax.tree.leaves(state)[0].sharding)
+    for what, tree in (("the network with its optimizer", state), ("a batch", batch)):
+        check_fits(bytes_held(tree), what, SMALLER, memory)
+
+
+def _check_program(program: Any, sharding: Any) -> None:
+    if (used := program.memory_analysis()) is not None:
+        total = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
+        total -= used.alias_size_in_bytes
+        check_fits(total, "the compiled program", SMALLER, _memory_of(sharding))
+
+
+def _memory_of(sharding: Any) -> float:
+    """Bytes that each of these devices has; those on one CPU share its memory."""
+    devices = [
+        device for device in sharding.device_set if device.process_index == jax.process_index()
+    ]
+    stats = devices[0].memory_stats() or {}
+    return stats.get("bytes_limit") or host_memory() / len(devices)
 
 
 def _size(batch) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+EVERY = ["--steps", "--log-every", "--evaluate-every", "--save-every", "--steps-per-call"]
 TINY = ["--model", "resnet8", "--steps", 2, "--batch", 8, "--evaluate-every", 0, "--log-every", 1]
 
 
@@ -231,3 +232,30 @@ exit $status
 def test_published_weights_have_no_checkpoint(verb, tmp_path, name):
     result = verb("classify", name, "--weights", tmp_path / "net.pth", "--checkpoint", "best")
     refused(result, "--checkpoint best", "--weights")
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "what"),
+    [
+        ("gan", ["--z", 2 * 10**9], "the network with its optimizer needs 7,629 GiB"),
+        ("autoencode", ["--hidden", "2000000000,2000000000"], "the network with its optimizer"),
+        ("classify", ["--batch", 10**9], "a batch needs"),
+        ("parity", [word for flag in EVERY for word in (flag, 10**7)], "a batch needs"),
+        ("segment", ["--size", "8000x8000"], "the scenes"),
+    ],
+)
+def test_what_cannot_fit_in_memory_is_refused_before_it_is_allocated(
+    verb, tmp_path, name, flags, what
+):
+    for each in ("train", "bench"):
+        refused(verb(name, each, *flags), what, "GiB of memory, and there are")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_does_not_fit_in_memory_is_refused_before_a_file_is_written(
+    verb, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("advdl.train.placement.host_memory", lambda: 4 * 2**20)
+    result = verb("classify", "train", *TINY, "--batch", 256)
+    refused(result, "the compiled program needs", "and there are 0.003906")
+    assert list(tmp_path.iterdir()) == []
