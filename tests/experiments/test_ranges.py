@@ -52,6 +52,8 @@ def beyond(kind, allowed):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_number_has_a_range_that_is_obeyed(load, name):
+    for preset in load(name).PRESETS.values():
+        check_ranges(preset)
     for _, default, field, found in fields(load, name):
         check_ranges(default)
         for place, (kind, ranges) in enumerate(found):
