@@ -54,10 +54,19 @@ class Run:
 
     def claim(self) -> None:
         """Locks a run that was begun, unless its folder can only be read. Raises UserError where
-        another process trains it."""
+        another process trains it, or where something else lies there."""
         if self.begun:
             with contextlib.suppress(OSError):
                 self.lock.acquire()
+        self._check_free()
+
+    def _check_free(self) -> None:
+        """Raises UserError where something else lies where the run is to be."""
+        found = self.folder.exists() and not self.begun
+        if found and not (reading.is_folder(self.folder) and not any(self.folder.iterdir())):
+            raise UserError(
+                f"{self.folder} is not empty and holds no run; give --run a new or empty folder"
+            )
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -107,10 +116,7 @@ class Run:
     def start(self, experiment: str, config: Mapping[str, Any]) -> None:
         """Makes the folder, locks it and writes config.json. Raises UserError where that cannot be
         done, or where another process trains the run."""
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not self.begun:
-            raise UserError(
-                f"{self.folder} is not empty and holds no run; give --run a new or empty folder"
-            )
+        self._check_free()
         with os_errors_as_user_errors(f"run folder {self.folder}"):
             files.make_folder(self.folder)
             if self.lock.acquire() and (self.folder / "config.json").exists():
