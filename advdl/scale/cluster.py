@@ -10,6 +10,8 @@ one line, with an exit status that says that the same command resumes.
 
 import contextlib
 import ctypes
+import errno
+import ipaddress
 import os
 import pathlib
 import signal
@@ -115,8 +117,10 @@ def _exit(status: int) -> NoReturn:
 
 def _meet(meeting: Meeting) -> None:
     given = coordinator, processes, process = meeting[:3]
+    bind = None
     if coordinator is not None and processes is not None and process is not None:
         _check(coordinator, processes, process)
+        bind = None if process else _address_to_bind(coordinator)
     elif given.count(None) < 3:
         raise UserError(
             "--coordinator HOST:PORT, --processes N and --process I go together; give all three, or"
@@ -146,6 +150,7 @@ def _meet(meeting: Meeting) -> None:
             heartbeat_timeout_seconds=2
             * (round(meeting.silence) + 20),  # sent every half of it: the last may be so old
             shutdown_timeout_seconds=300,
+            coordinator_bind_address=bind,
         )
     except Exception as error:
         if coordinator is None and "should be defined" in str(error):
@@ -170,17 +175,42 @@ def _check(coordinator: str, processes: int, process: int) -> None:
             f"--process is {process} and --processes {processes}; processes are numbered from 0 to"
             " one less"
         )
-    if process == 0:
-        with socket.socket(
-            socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-        ) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", int(port)))
-            except OSError as error:
-                raise UserError(
-                    f"port {port} of --coordinator cannot be used: {error.strerror}; take another"
-                ) from error
+
+
+def _address_to_bind(coordinator: str) -> str | None:
+    """Where process 0 listens: at the address of this machine that the coordinator's name leads to,
+    since whoever reaches the port may write to it. None is every address: where the name leads to
+    none of this machine (that of a Kubernetes service), or a host's own name to the loopback
+    (Debian's /etc/hosts), where the others would not find it. Raises UserError for a port that is
+    taken."""
+    host, _, port = coordinator.rpartition(":")
+    host, named = host.strip("[]"), []
+    with contextlib.suppress(socket.gaierror):
+        named = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    for family, _, _, _, address in sorted(named, key=lambda one: one[0] != socket.AF_INET):
+        own = ipaddress.ip_address(address[0])
+        if own.is_loopback and host not in ("localhost", str(own)):
+            continue
+        if _can_bind(family, address):
+            return f"[{own}]:{port}" if own.version == 6 else f"{own}:{port}"
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    _can_bind(family, ("", int(port)))
+    return None
+
+
+def _can_bind(family: int, address: tuple) -> bool:
+    """Whether the address is one of this machine. Raises UserError where its port is taken."""
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                return False
+            raise UserError(
+                f"port {address[1]} of --coordinator cannot be used: {error.strerror}; take another"
+            ) from error
+    return True
 
 
 def _await_port(coordinator: str) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from advdl import cli, data, train
+from advdl.errors import UserError
 from advdl.scale import cluster
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -293,6 +294,35 @@ def test_a_peer_is_missed_here_before_jax_aborts(monkeypatch, silence):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: given.update(options))
     cluster._meet(cluster.Meeting(f"127.0.0.1:{free_port()}", 2, 0, silence=silence))
     assert given["heartbeat_timeout_seconds"] / 2 >= silence + 10
+
+
+@pytest.mark.parametrize(
+    ("host", "found", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("localhost", "127.0.0.1", "127.0.0.1"),
+        ("node0", "127.0.1.1", None),  # the loopback, where no other machine would find it
+        ("service.cluster", "192.0.2.1", None),  # no address of this machine
+    ],
+)
+def test_the_coordinator_listens_at_the_address_of_its_name_alone(
+    monkeypatch, host, found, expected
+):
+    port, given = free_port(), {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: given.update(options))
+    names = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, int(port)))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: names)
+    cluster._meet(cluster.Meeting(f"{host}:{port}", 2, 0))
+    assert given["coordinator_bind_address"] == (expected and f"{expected}:{port}")
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of --coordinator cannot be used"):
+            cluster._meet(cluster.Meeting(f"127.0.0.1:{port}", 2, 0))
 
 
 COUNT = """
