@@ -185,14 +185,16 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
 
 
 def _settle() -> None:
-    """Compiled programs are kept between runs; libraries speak up only when something is wrong."""
+    """Compiled programs are kept between runs; libraries speak up only when something is wrong, and
+    Orbax not even then, since what it raises is told here."""
     # JAX sets its options as attributes while it is imported, which a checker does not see.
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
     train.keep_memory()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _print(results: Mapping[str, Any], as_json: bool) -> None:

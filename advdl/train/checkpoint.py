@@ -400,13 +400,13 @@ class Checkpoints:
         return ocp.CheckpointManager(self._folder, options=options)
 
     def _wait(self) -> None:
+        step, self._saving = self._saving, None
         if self._manager is not None:
             try:
                 self._manager.wait_until_finished()
             except Exception as error:
                 raise self._failed(error) from error
-        if self._saving is not None:
-            step, self._saving = self._saving, None
+        if step is not None:
             self._saved(step)
 
     def _failed(self, error: Exception) -> UserError:
@@ -457,7 +457,7 @@ def _same_digest(known: str, tree: Any) -> None:
 
 DISK_ERRORS = tuple(
     os.strerror(code)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 )
 
 

@@ -67,9 +67,9 @@ def fit(
     `steps` or one of the intervals are no multiples of `steps_per_call`.
 
     Metrics are fetched in windows of `log_every` steps, after a later step is dispatched, so the
-    device never waits for the host; each step's loss and gradient norm is looked at, and the state
-    itself before it is saved and at the end. Raises UserError where one is not finite, naming the
-    step; what is not finite is never saved.
+    device never waits for the host, but before the state is saved; each step's loss and gradient
+    norm is looked at, and the state itself before it is saved and at the end. Raises UserError
+    where one is not finite, naming the step; what is not finite is never saved.
     """
     start = int(state.step)
     if any(
@@ -110,7 +110,8 @@ def fit(
         t = start
         while t < steps and not _stopped(requested, (t - start) // steps_per_call):
             if t > start and _due(t, save_every):
-                window.fetch()
+                # What a resumed run does not log again comes first.
+                flush(t) if _due(t, log_every) else window.fetch()
                 with apart("saving"):
                     check_finite(t, state)
                     save(t, state)

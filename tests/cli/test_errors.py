@@ -220,9 +220,9 @@ exit $status
         pytest.skip("this machine does not let a test mount a small file system")
     done = subprocess.run([*isolated, "bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 2, done
-    assert [
-        line for line in done.stderr.splitlines() if "No space left" in line
-    ] == done.stderr.strip().splitlines()[-1:]
+    said = done.stderr.strip().splitlines()
+    assert [line for line in said if "No space left" in line] == said[-1:]
+    assert all(line.startswith(("resuming", "step ", "classify.py:")) for line in said), done.stderr
     before = verb("classify", "evaluate", "--run", finished, "--json")[1]
     before, after = (json.loads(x)["test/accuracy"] for x in (before, done.stdout))
     assert after == pytest.approx(before)

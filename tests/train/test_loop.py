@@ -83,6 +83,14 @@ def test_every_step_is_logged_once_in_windows_and_the_end_is_evaluated_then_save
     assert [event[0] for event in record.events[-3:]] == ["log", "evaluate", "save"]
 
 
+def test_the_line_of_a_step_is_written_before_its_checkpoint():
+    """A resumed run does not write it again."""
+    record, go = run(10, log_every=2, save_every=2)
+    go()
+    events = [event[:2] for event in record.events if event[0] != "evaluate"]
+    assert events == [(kind, step) for step in range(2, 11, 2) for kind in ("log", "save")]
+
+
 def test_the_batches_of_a_resumed_run_are_those_of_its_steps():
     asked = []
     _, go = run(7, log_every=2, start=3, batches=lambda t: asked.append(t) or batch(t))
