@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -31,7 +32,7 @@ Path = str | os.PathLike[str]
 def expand(path: Path) -> pathlib.Path:
     """The path, with `~` as a person's home. Raises UserError for a name that no file can have."""
     name = os.fspath(path)
-    if "\0" in name or not _is_unicode(name):
+    if "\0" in name or not is_unicode(name):
         raise UserError(f"{name!r} can be no file's name; rename it")
     if (expanded := os.path.expanduser(name)).startswith("~"):
         raise UserError(f"{name} is in the home of nobody known here; give the whole path")
@@ -82,6 +83,15 @@ def read_text(path: Path) -> str:
     """What a file of UTF-8 holds, without a byte order mark. Raises UserError with the place of
     what is none."""
     return decode(read_bytes(path), str(path))
+
+
+def standard_input() -> list[str]:
+    """The lines of standard input, of UTF-8 whatever its encoding is said to be. Raises UserError
+    with the place of what is none."""
+    stream = sys.stdin
+    binary = isinstance(stream, io.TextIOWrapper)
+    text = decode(stream.buffer.read(), "standard input") if binary else stream.read()
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def decode(content: bytes, name: str) -> str:
@@ -200,7 +210,7 @@ def _fits(kind: Any, value: Any) -> bool:
         return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     if kind is int:
         return isinstance(value, int) and abs(value) < LARGEST
-    return kind is str and isinstance(value, str) and _is_unicode(value)
+    return kind is str and isinstance(value, str) and is_unicode(value)
 
 
 def _fields(kind: Any) -> Mapping[str, bool] | None:
@@ -254,7 +264,7 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is not a number")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text can be written: it has no halves of characters, as names of files in another
     encoding have."""
     return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
@@ -277,7 +287,7 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
         found = sorted(
             (entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name
         )
-    if wrong := next((entry.name for entry in found if not _is_unicode(entry.name)), None):
+    if wrong := next((entry.name for entry in found if not is_unicode(entry.name)), None):
         raise UserError(f"{place} has the name {wrong!r}, which is not UTF-8; rename it")
     return found
 

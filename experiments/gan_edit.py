@@ -78,7 +78,8 @@ class Predict(cli.Predict):
 
 
 def load(config: Config) -> data.Splits:
-    gan = cache(cli.OtherRun("--gan", config.gan, "latest", "gan").settings)
+    run = cli.OtherRun("--gan", config.gan, "latest", "gan")
+    gan = cache(partial(run.settings, cli.GeneratorRun))
 
     def opened(split):
         given = gan()["data_dir"], gan()["image_size"] or None

@@ -234,3 +234,14 @@ def test_so_many_pixels_are_decoded_at_a_time_over_all_threads(tmp_path, monkeyp
     for thread in threads:
         thread.join()
     assert most == 2 and decode._left == 500
+
+
+def test_standard_input_is_utf_8_whatever_its_encoding_is_said_to_be(monkeypatch):
+    def given(content):
+        stream = io.TextIOWrapper(io.BytesIO(content), encoding="ascii")
+        monkeypatch.setattr("sys.stdin", stream)
+        return reading.standard_input()
+
+    assert given("fünf\r\nsechs \u2028\n".encode()) == ["fünf", "sechs \u2028"]
+    with pytest.raises(UserError, match="standard input is not UTF-8: byte 5 .*line 2"):
+        given(b"four\n\xff")

@@ -20,7 +20,7 @@ from advdl.cli.config import (
 from advdl.cli.experiment import Experiment
 from advdl.cli.game import GameConfig
 from advdl.cli.main import main, run
-from advdl.cli.other_run import OtherRun
+from advdl.cli.other_run import GeneratorRun, OtherRun
 from advdl.cli.progress import log
 from advdl.cli.settings import EncoderSettings, OptimizerSettings, SceneSettings
 from advdl.ranges import (
@@ -51,6 +51,7 @@ __all__ = [
     "Natural",
     "NonNegative",
     "OptimizerSettings",
+    "GeneratorRun",
     "OtherRun",
     "Positive",
     "Predict",

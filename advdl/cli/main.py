@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import inspect
+import io
 import logging
 import os
 import pathlib
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -21,6 +22,7 @@ from advdl.cli.experiment import SPEC, Build, Load, Session
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
 from advdl.ranges import check_ranges
+from advdl.reading import is_unicode
 from advdl.scale import cluster
 from advdl.train import files, stop
 
@@ -58,7 +60,7 @@ def main(
     file = pathlib.Path(inspect.getfile(build))
     trains = arguments[:1] == ["train"]
     try:
-        with cluster.attribute_peer_failure(), stop.requests():
+        with cluster.attribute_peer_failure(), stop.requests(), _written():
             about = inspect.getdoc(inspect.getmodule(build)) or ""
             _run(file, about, load, build, presets, predict, arguments)
     except UserError as error:
@@ -72,11 +74,11 @@ def main(
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.filename is None and error.errno not in NO_ROOM:
             cluster.leave(error, 1)
             raise
-        what = f"cannot write {error.filename or 'a file'}: {error.strerror}"
-        _fail(file, f"{what}; make room and run again")
+        what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+        _fail(file, f"{what}; mend that, or make room, and run again")
     except BaseException as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             what = str(error).partition("\n")[0]
@@ -107,6 +109,24 @@ def run(load: Load, build: Build, config: Any, name: str = "") -> reports.Traine
     )
 
 
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """Inside, what an encoding lacks is printed as a replacement; in the end, all is written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None and error.errno in NO_ROOM:  # nor could Python, when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise UserError(f"cannot write standard output: {error.strerror}") from error
+        raise
+
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
@@ -121,6 +141,8 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
         lines = "\n".join(f"  {verb:9} {what}" for verb, what in VERBS.items())
         print(f"{about}\n\nusage: python {file} VERB [--help] [flags]\n\n{lines}")
         raise SystemExit(0 if arguments else 2)
+    if wrong := [word for word in arguments if not is_unicode(word)]:
+        raise UserError(f"the argument {wrong[0]!r} is not UTF-8; write or rename it so")
     verb = arguments.pop(0)
     if verb not in VERBS:
         raise UserError(f"no verb {verb!r}; there are {', '.join(VERBS)}{nearest(verb, VERBS)}")

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from advdl import train
 from advdl.cli.config import parse_checkpoint
 from advdl.cli.progress import log
-from advdl.errors import UserError
+from advdl.errors import UserError, as_user_error
+from advdl.reading import convert
 
 
 class OtherRun(NamedTuple):
@@ -23,9 +24,11 @@ class OtherRun(NamedTuple):
     checkpoint: str
     experiment: str
 
-    def settings(self) -> dict[str, Any]:
-        """The configuration of that run. Raises UserError where there is none."""
-        return train.stored_config(self.folder, self.experiment)
+    def settings(self, kind: Any = dict[str, Any]) -> Any:
+        """The configuration of that run, of a kind that `reading.convert` knows. Raises UserError
+        where there is none, and for another kind."""
+        with as_user_error(f"restore config.json of {self.folder}"):
+            return convert(kind, train.stored_config(self.folder, self.experiment), "config")
 
     def frozen(
         self, owner: str, name: str, player: str = "model"
@@ -84,3 +87,18 @@ class OtherRun(NamedTuple):
                 f"{self.flag}-checkpoint {which} is of another run; give that run as {self.flag}"
             )
         return which
+
+
+class GeneratorRun(TypedDict):
+    """What a run of `gan` says of its generator and of the data that it was trained on."""
+
+    data: str
+    data_dir: str | None
+    image_size: int
+    validation: float
+    conditional: bool
+    network: Literal["dcgan", "resnet", "mlp"]
+    normalization: bool
+    width: int
+    z: int
+    noise: str

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import io
 import itertools
+import os
+import shutil
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +19,7 @@ from advdl.cli.config import NOT_STORED, Config, flag
 from advdl.errors import UserError, as_user_error, nearest
 from advdl.reading import convert
 
+NARROWEST = 40  # columns: with fewer the help text never comes to an end
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -31,6 +34,8 @@ def parse(
     """
     kind = type(default)
     helped = not {"-h", "--help"}.isdisjoint(arguments)
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     flags = _flags(default, _help_texts(kind, presets) if helped else {})
     said = io.StringIO()
     try:

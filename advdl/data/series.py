@@ -94,6 +94,8 @@ def read_series(where: str) -> Series:
         raise UserError(f"{path}, line {reader.line_num}: {error}") from None
     while rows and not any(rows[-1][1]):
         rows.pop()
+    while rows and not any(rows[0][1]):
+        rows.pop(0)
     if not rows:
         raise UserError(f"{path} is empty; expected one value a row")
     place = _column(path, column, rows[0][1])

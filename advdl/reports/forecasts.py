@@ -5,7 +5,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -18,6 +18,13 @@ from advdl.reports.trained import Trained
 SHARE = 0.8
 """Share of the values that an interval is made for."""
 INTERVALS = "intervals.json"
+
+
+class Intervals(TypedDict):
+    """What this file has: for each step of the horizon, the ends of an interval around 0."""
+
+    share: float
+    offsets: list[list[float]]
 
 
 class ForecastReport(NamedTuple):
@@ -221,9 +228,11 @@ class ForecastReport(NamedTuple):
         seeds = self.forecast(trained, history)
         lines = {"network": seeds.mean(0), **self.naive(history)}
         columns = {"forecast": lines["network"][0]}
-        stored, offsets = trained.run.read(INTERVALS), None
+        stored, offsets = trained.run.read(INTERVALS, Intervals), None
         if stored is not None:
-            offsets = np.array(stored["offsets"])
+            if list(map(len, offsets := stored["offsets"])) != 2 * [spec.horizon]:
+                raise UserError(f"{INTERVALS} of {trained.run.folder} is of another horizon")
+            offsets = np.array(offsets)
             columns |= dict(zip(("low", "high"), lines["network"] + offsets, strict=True))
         columns |= {name: found[0] for name, found in self.naive(history).items()}
         columns |= {f"seed {seed}": found for seed, found in enumerate(seeds[:, 0])}

@@ -6,7 +6,6 @@ A learner that translates or captions has the functions of `models.decoding.Sear
 
 import math
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from advdl import data, metrics, present, train
 from advdl.errors import UserError
+from advdl.reading import standard_input
 from advdl.reports.trained import Trained, given_files, learning_section
 
 LOOKS = """Test sentences, drawn at random. Each row is a word that was written, dark where it \
@@ -148,7 +148,7 @@ class TranslationReport:
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, str]:
         """Translations of `options.sentences`, or of lines from standard input, by a beam of
         `options.width`; and a picture of where it looked in the first few."""
-        sentences = options.sentences or [line.rstrip("\n") for line in sys.stdin]
+        sentences = options.sentences or standard_input()
         if not sentences or not all(len(self.spec.source.encode(text)) for text in sentences):
             raise UserError("a sentence to translate is empty; give words")
         for note in self.spec.source.notes(sentences):

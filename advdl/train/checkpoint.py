@@ -29,6 +29,7 @@ from etils import epath
 
 from advdl.errors import UserError
 from advdl.ranges import whole_number
+from advdl.reading import exists, expand
 from advdl.train import files, hosts
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,10 @@ class _Durable(ocp.path.atomicity.AtomicRenameTemporaryPath):
         await asyncio.to_thread(files.sync_folder, self.get_final().parent)
 
 
+BUCKETS = ("gs", "s3")
+"""Kinds of buckets that are known."""
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run, or wherever its checkpoints lie; saving happens within
     `with checkpoints:`.
@@ -99,7 +104,14 @@ class Checkpoints:
         best: tuple[str, str] | None = None,
         saved: Callable[[int], None] = lambda step: None,
     ):
-        self._folder = epath.Path(folder if "://" in str(folder) else os.path.abspath(folder))
+        scheme, bucket, _ = str(folder).partition("://")
+        if bucket and scheme not in BUCKETS:
+            raise UserError(
+                f"{folder} is no place for checkpoints; give a folder, or gs://BUCKET/PATH"
+            )
+        if not bucket:
+            exists(folder := os.path.abspath(expand(folder)))  # or else it cannot be
+        self._folder = epath.Path(folder)
         self._best, self._kept = best, _Kept(keep, {})
         self._saved, self._saving = saved, None
         self._manager: ocp.CheckpointManager | None = None

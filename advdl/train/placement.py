@@ -135,7 +135,10 @@ def place(
 
 def all_devices() -> list[Device]:
     """The devices that a placement takes where nothing else is asked for: all, of every process."""
-    return jax.devices()
+    try:
+        return jax.devices()
+    except RuntimeError as error:
+        raise UserError(f"{error}; install what it needs, or change JAX_PLATFORMS") from error
 
 
 def parse_mesh(text: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from advdl.errors import UserError
 from advdl.reading import expand, open_file
+from advdl.train import files as train_files
 from advdl.weights import pickled
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".th")
@@ -51,13 +52,15 @@ def check(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors by name; the name must end in `.safetensors`, or UserError is raised."""
+    """Writes tensors by name, all or nothing. Raises UserError where the path does not end in
+    `.safetensors`, or cannot be written."""
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"weights are written as .safetensors, not as {path.name}")
-    safetensors.numpy.save_file(
-        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path
-    )
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with train_files.os_errors_as_user_errors(str(path)):
+        train_files.make_folder(path.parent)
+        train_files.write(path, safetensors.numpy.save(whole))
 
 
 def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

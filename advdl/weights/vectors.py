@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from advdl.errors import UserError
+from advdl.reading import expand, open_file
 from advdl.train import log
 
 
@@ -69,9 +70,9 @@ def vectors_start(
 def _lines(path: str | pathlib.Path, size: int = 0) -> Iterator[tuple[int, str, list[str]]]:
     """(number of the line, word, its numbers as texts), all with `size` numbers (0: as many as the
     first line has)."""
-    path, number = pathlib.Path(path).expanduser(), 0
+    path, number = expand(path), 0
     try:
-        with path.open("rb") as file:
+        with open_file(path, 2**40) as file:
             for number, line in enumerate(file, 1):
                 try:
                     parts = line.decode("utf-8").rstrip("\r\n ").split(" ")

@@ -1,6 +1,7 @@
 """Whatever a person can get wrong: one clear line, exit status 2, and nothing written over."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,54 @@ def refused(result, *words):
 def test_a_wrong_flag(verb, tmp_path, flags, words):
     refused(verb("classify", "train", "--run", tmp_path / "run", *TINY, *flags), *words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verbs", [["--data", "folder:\udcff"], ["--run=\udcff"], ["\udcff"]])
+def test_an_argument_that_is_not_utf_8(verb, verbs):
+    refused(verb("classify", "train", *verbs), "UTF-8")
+
+
+@pytest.mark.parametrize("columns", ["1", "-5", "many"])
+def test_a_terminal_of_one_column(verb, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    refused(verb("classify", "train", "--stepz", 3), "--stepz", "--steps")
+    status, out, err = verb("classify", "predict", "--help")
+    assert (status, err) == (0, "") and "--checkpoint" in out
+
+
+@pytest.mark.parametrize("place", ["foo://x/y", "hf://a", "~nosuchuser/x", "x" * 300])
+def test_checkpoints_in_a_place_that_cannot_be(verb, tmp_path, place):
+    run = ["--run", tmp_path / "run", "--checkpoints", place]
+    refused(verb("classify", "train", *TINY, *run), place[:9])
+
+
+@pytest.mark.parametrize(
+    ("environment", "output", "words"),
+    [
+        ({"PYTHONUNBUFFERED": ""}, "/dev/full", "standard output: No space left on device"),
+        ({"JAX_PLATFORMS": "tpu"}, "/dev/null", "JAX_PLATFORMS"),
+        ({"PYTHONIOENCODING": "ascii"}, "/dev/null", ""),
+    ],
+    ids=["full", "no TPU", "ASCII"],
+)
+def test_where_a_process_runs(request, tmp_path, environment, output, words):
+    """A disk that is full, a backend that is not there, an encoding without the characters."""
+    what = {"full": ["classify", "--help"], "ASCII": ["forecast", "train", "--help"]}
+    name, *rest = what.get(request.node.callspec.id, ["classify", "train", *map(str, TINY)])
+    command = [sys.executable, request.config.rootpath / "experiments" / f"{name}.py", *rest]
+    with open(output, "w") as out:
+        done = subprocess.run(
+            command,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | environment,
+        )
+    if words:
+        refused((done.returncode, "", done.stderr), words)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("what", ["trian", "--steps"])

@@ -219,6 +219,15 @@ def test_what_is_no_finite_number_or_of_no_known_type_is_told(tmp_path, dtype, s
         weights.read(written(tmp_path / "net.safetensors", dtype, shape, content))
 
 
+def test_an_export_that_cannot_be_written_is_told_and_makes_its_folder(tmp_path):
+    (tmp_path / "folder.safetensors").mkdir()
+    for name, line in (("folder.safetensors", "directory"), ("net.pth", "written as")):
+        with pytest.raises(UserError, match=line):
+            weights.files.write(tmp_path / name, {"a": np.ones(2)})
+    weights.files.write(tmp_path / "new" / "net.safetensors", {"a": np.ones(2)})
+    assert weights.read(tmp_path / "new" / "net.safetensors")["a"].tolist() == [1, 1]
+
+
 def test_numbers_beyond_a_networks_are_told(tmp_path):
     model, shape = SMALL["cifar"]
     own = variables(model, shape)
