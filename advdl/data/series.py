@@ -128,6 +128,8 @@ def read_series(where: str) -> Series:
             )
         values.append(value)
         labels += [row[0]] if place else []
+    if not values:
+        raise UserError(f"{path} has a header and no values; expected one value a row")
     return Series(
         pathlib.Path(path).stem, np.array(values), tuple(labels), header[place] if header else ""
     )

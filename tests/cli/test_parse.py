@@ -71,3 +71,25 @@ def test_help_begins_with_the_settings_of_the_experiment_and_says_each_default_o
     assert "Number of channels of a layer. (default: 3)" in text
     assert text.count("Places (default: all).") == 1 and "(default: )" not in text
     assert "Presets: laptop, paper. (default: laptop)" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"steps": "3"}, "config.steps is '3'; expected a whole number"),
+        ({"steps": [3]}, "config.steps is a list"),
+        ({"steps": 2**60}, "config.steps is 1152921504606846976"),
+        ({"learning_rate": None}, "config.learning_rate is None; expected a finite number"),
+        ({"learning_rate": 10**400}, "config.learning_rate is 1000"),
+        ({"baselines": 1}, "config.baselines is 1; expected true or false"),
+        ({"remat": "all"}, "config.remat is 'all'; expected one of none, dots"),
+        ({"processes": "2"}, "config.processes is '2'; expected a whole number or null"),
+        ({"stepz": 3}, "config.stepz is unknown .nearest: steps"),
+        ({"run": "\ud800"}, "config.run is .*; expected a text"),
+    ],
+)
+def test_a_stored_configuration_of_other_types_is_told_with_its_place(change, line):
+    stored = dataclasses.asdict(Config())
+    assert defaults(PRESETS, None, stored) == Config()
+    with pytest.raises(UserError, match=line):
+        defaults(PRESETS, None, stored | change)

@@ -70,6 +70,16 @@ def test_what_a_file_must_not_have_is_told_by_its_line(tmp_path, text, column, l
     assert line in str(told.value) and "own.csv" in str(told.value)
 
 
+@pytest.mark.parametrize("text", ["\n1\n2\n", "\n\x00", "\n\n", ",\n"])
+def test_blank_lines_before_the_first_value_are_no_row(tmp_path, text):
+    (tmp_path / "own.csv").write_text(text)
+    if "1" in text:
+        assert data.read_series(str(tmp_path / "own.csv")).values.tolist() == [1, 2]
+    else:
+        with pytest.raises(UserError, match="own.csv"):
+            data.read_series(str(tmp_path / "own.csv"))
+
+
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):
     with pytest.raises(UserError, match="cannot read .*none.csv: No such file"):
         data.read_series(str(tmp_path / "none.csv"))
