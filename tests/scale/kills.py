@@ -202,9 +202,10 @@ def main(kills, seed=0):
                         raise AssertionError(f"{ended(folder)} instead of {expected}")
                 except AssertionError as error:
                     failed.append(f"{name}: {stage} {place} after {seconds:.3f} s: {error}")
+                    print(failed[-1], flush=True)
             before = ", ".join(f"{stage} {count}" for stage, count in counts.items())
             print(f"{name}: {kills} kills, before the end: {before}", flush=True)
-    print(*failed, f"{len(failed)} of {int(kills) * len(LEARNERS)} failed", sep="\n")
+    print(f"{len(failed)} of {int(kills) * len(LEARNERS)} failed")
     raise SystemExit(bool(failed))
 
 

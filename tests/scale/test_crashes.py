@@ -10,6 +10,8 @@ import errno
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 import jax.numpy as jnp
@@ -178,3 +180,11 @@ def test_whichever_write_fails_the_same_command_ends_as_if_none_had(
             assert not list(run.glob(files.TEMPORARY)), where
     with capsys.disabled():
         print(f"\n{kind}: {len(points)} of {len(names)} calls")
+
+
+@pytest.mark.scale
+def test_runs_that_are_killed_at_each_stage_end_as_if_they_had_not_been():
+    """slow: three learners, killed once at each of five stages."""
+    program = pathlib.Path(__file__).with_name("kills.py")
+    done = subprocess.run([sys.executable, program, "5"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
