@@ -117,7 +117,8 @@ class LanguageReport:
 
     def figures(self, nats: float, ids: np.ndarray) -> dict[str, float]:
         """Figures of a text of these ids (N,), from its nats per token."""
-        found = {"nats_per_token": float(nats), "perplexity": math.exp(nats)}
+        with np.errstate(over="ignore"):  # of a network that diverged it is infinite
+            found = {"nats_per_token": float(nats), "perplexity": float(np.exp(np.float64(nats)))}
         if self.spec.text.lossless:
             rate = len(ids) / len(self.spec.text.decode_lines(ids))
             found["bits_per_character"] = float(nats) / math.log(2) * rate

@@ -157,3 +157,10 @@ def test_beginnings_go_on_without_the_text(model, capsys):
     (_, shapes, settings), (_, empty, _) = trained.asked
     assert shapes == {"beginning": (1, 3), "key": (1, 2)} and empty["beginning"] == (1, 1)
     assert settings == {"steps": 7, "temperature": 0.5, "top_k": 3, "top_p": 0.9}
+
+
+def test_the_perplexity_of_a_network_that_diverged_is_infinite(model):
+    trained = model("words")
+    ids = trained.splits.evaluations["test"].ids
+    found = reports.LanguageReport(trained.spec, 8, "").figures(1e4, ids)
+    assert found == {"nats_per_token": 1e4, "perplexity": float("inf")}
