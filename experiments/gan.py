@@ -53,8 +53,8 @@ class Config(cli.GameConfig):
 
 
 LONG = Config(validation=0.0, evaluate_every=5000, save_every=5000, log_every=500)
-STACKED = Config(preset="stacked", data="stacked", steps=3000, batch=64, learning_rate=5e-4)
-STACKED = STACKED.but(schedule="cosine", ema=0.998, validation=0.0, evaluate_every=1000)
+STACKED = Config(preset="stacked", data="stacked", steps=8000, batch=64, learning_rate=5e-4)
+STACKED = STACKED.but(schedule="cosine", ema=0.998, validation=0.0, evaluate_every=4000)
 PRESETS = {
     "laptop": Config(steps=4000, batch=64, ema=0.998, evaluate_every=400, log_every=40),
     # Of no paper: 4,000 digits are few, so D sees them shifted, and both networks are given labels.

@@ -14,7 +14,6 @@ import optax
 from advdl import losses, models, nn, train
 from advdl.metrics import Mean
 from advdl.models import dcgan
-from advdl.reports.discriminators import fit
 
 
 def recognizer(
@@ -37,7 +36,13 @@ def recognizer(
 
     rule = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
     player = train.Player(train.initial(network, "image"), loss, rule)
-    variables, _ = jax.jit(fit(player, draw, steps))(jax.random.key(seed))
+    learner, key = train.minimize(player, lambda *_: {}), jax.random.key(seed)
+    # Not in one loop for compiling: within it XLA's convolutions on a CPU are many times slower.
+    start, step = jax.jit(lambda: learner.init(key, draw(key))), jax.jit(learner.step)
+    state, draw = start(), jax.jit(draw)
+    for t in range(steps):
+        state, _ = step(state, draw(jax.random.fold_in(key, t)), key)
+    variables = state["model"].variables
 
     @jax.jit
     def likeliest(variables, images):
