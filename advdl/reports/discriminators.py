@@ -49,12 +49,12 @@ def fit_discriminator(
             return network.init(key, batch["real"], train=False)
 
         rule = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
-        return fit(train.Player(init, loss, rule), draw, steps)(key)[0]
+        return _fit(train.Player(init, loss, rule), draw, steps)(key)[0]
 
     return jax.jit(fit)
 
 
-def fit(
+def _fit(
     player: train.Player, draw: Callable[[jax.Array], Any], steps: int
 ) -> Callable[[jax.Array], tuple[Any, Mapping[str, Any]]]:
     """`run(key)`: the player's variables after so many updates on what `draw(key)` gives, and the
@@ -125,7 +125,7 @@ def saturation(
         return train.Loss(value, {name: Mean.of(x[None]) for name, x in figures.items()})
 
     player = train.Player(game.init_discriminator, loss, optax.adam(1e-3, b1=0.5))
-    seen = jax.jit(fit(player, draw, steps))(jax.random.key(seed))[1]
+    seen = jax.jit(_fit(player, draw, steps))(jax.random.key(seed))[1]
     names = ("minimax", "nonsaturating", "accuracy", "d_fake")
     found = {name: np.asarray(seen[name].total / seen[name].count) for name in names}
     return found | {"ratio": found["minimax"] / found["nonsaturating"]}
@@ -163,7 +163,7 @@ def two_sample_accuracy(
     def init(key, batch):
         return network.init(key, batch["image"], train=False)
 
-    run = fit(train.Player(init, loss, optax.adam(1e-3)), draw, steps)
+    run = _fit(train.Player(init, loss, optax.adam(1e-3)), draw, steps)
     variables, _ = jax.jit(run)(jax.random.key(seed))
     rest = order[count:]
     right = (np.asarray(judge(network, variables, images[rest])) > 0) == (label[rest] > 0)

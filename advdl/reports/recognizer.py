@@ -39,9 +39,9 @@ def recognizer(
     learner, key = train.minimize(player, lambda *_: {}), jax.random.key(seed)
     # Not in one loop for compiling: within it XLA's convolutions on a CPU are many times slower.
     start, step = jax.jit(lambda: learner.init(key, draw(key))), jax.jit(learner.step)
-    state, draw = start(), jax.jit(draw)
+    state, batch = start(), jax.jit(draw)
     for t in range(steps):
-        state, _ = step(state, draw(jax.random.fold_in(key, t)), key)
+        state, _ = step(state, batch(jax.random.fold_in(key, t)), key)
     variables = state["model"].variables
 
     @jax.jit
