@@ -5,6 +5,7 @@ FCN (arXiv:1411.4038), SegNet (arXiv:1511.00561), U-Net (arXiv:1505.04597) and d
 
     python experiments/segment.py train                                     # handwritten digits
     python experiments/segment.py train --preset fcn8s                      # see PRESETS
+    python experiments/segment.py train --preset dilation --start RUN       # of front_end
     python experiments/segment.py train --preset camvid --data camvid:PATH  # street scenes
     python experiments/segment.py predict photo.jpg                         # mask, overlay, areas
 
@@ -53,6 +54,7 @@ BASIC = replace(
 )
 VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
 DEEP = replace(VGG, data="digit_scenes:56", pretrain=600, encoder_rate=0.1, steps=700)
+CONTEXT = replace(DEEP, pretrain=0, encoder_rate=0.0, steps=250)  # --start RUN, of front_end
 LARGE = replace(DEEP, data="digit_scenes:112", size="224x224", pretrain=300, steps=400)
 # SegNet-Tutorial: *_solver.prototxt, *_train.prototxt; compute_bn_statistics.py, 367 // 4 + 367 % 4
 # batches. Departures: class weights are computed and differ from the released ones by up to 11 %,
@@ -94,8 +96,8 @@ ROWS = {
     "fcn8s": replace(VGG, model="fcn8s"),
     "fcn8s_at_once": replace(VGG, model="fcn8s_at_once"),
     "front_end": replace(DEEP, model="front_end"),
-    "dilation": replace(DEEP, model="dilation"),
-    "dilation_large": replace(DEEP, model="dilation_large"),
+    "dilation": replace(CONTEXT, model="dilation"),
+    "dilation_large": replace(CONTEXT, model="dilation_large"),
     # CamVid at a third of its size, every pixel counted alike; the schedule is ours.
     "camvid": replace(
         BASE, size="120x160", steps=1800, schedule="poly", power=0.9, evaluate_every=300
