@@ -113,6 +113,7 @@ def test_images_of_one_class_have_no_recognizer(real):
     assert real(pixels[:20], labels[:20]).coverage(in_range(pixels)) is None
 
 
+@pytest.mark.experiments
 def test_the_classes_of_stacked_images_are_counted_beside_real_ones(optimized):
     train, test = (
         data.StackedDigits("stacked", data.digits(split), 6000, seed)
