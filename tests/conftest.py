@@ -25,6 +25,7 @@ import gc
 import importlib.util
 import json
 import resource
+import signal
 import subprocess
 import sys
 
@@ -191,6 +192,14 @@ def give_back():
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
         trim(0)
+
+
+@pytest.fixture
+def without_nohup():
+    """SIGHUP is not ignored, as it is where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

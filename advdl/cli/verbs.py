@@ -39,19 +39,16 @@ def _train(session: Session) -> Mapping[str, Any]:
     if summary is not None and step >= config.steps:
         log(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
-    # What is wrong with the data, or too large, is told before a file is written.
+    # What is wrong with data or weights, or too large, is told before a file is written.
     _ = session.batches, session.evaluations
     session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
+    state = session.new() if state is None else state
     train.broadcast_from_main(lambda: _begin(session))
     if not train.all_processes((run.folder / "config.json").exists()):
         raise UserError(
             f"{run.folder} of process 0 is not there for every process; give --run a folder that"
             " they share"
         )
-    if state is None:
-        state = session.new()
-    else:
-        log(f"resuming {run.folder} at step {step}")
     latest = Evaluation(-1, {})
 
     def evaluate(step: int, state: train.State) -> None:
@@ -79,6 +76,8 @@ def _train(session: Session) -> Mapping[str, Any]:
     ):
         watch = train.Watch(experiment.alarms)
         watch.over(train.read_metrics(run.folder / "metrics.jsonl") if step else ())
+        if step:
+            log(f"resuming {run.folder} at step {step}")
 
         def log_figures(step: int, figures: Mapping[str, float]) -> None:
             write(step, figures)
@@ -147,9 +146,15 @@ def run_predict(
     else:
         step, state = session.restored(which)
     with train.os_errors_as_user_errors(f"folder {out}"):
+        made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
-    with session.trained(state, step, {}) as trained:
-        results = session.experiment.predict(trained, options, out)
+    try:
+        with session.trained(state, step, {}) as trained:
+            results = session.experiment.predict(trained, options, out)
+    except UserError:
+        if made and not any(out.iterdir()):
+            out.rmdir()
+        raise
     if not ready:
         log(f"{session.run.folder}: by the checkpoint of step {step}")
     return results

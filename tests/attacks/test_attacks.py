@@ -29,6 +29,10 @@ SECONDS = 120  # after which an attack has made a command hang
 # One example and few steps of each, to have a run that can be damaged.
 TRAINED = {
     "classify": "--model resnet8 --steps 2 --batch 8 --evaluate-every 0",
+    "autoencode": "--hidden 8 --steps 2 --batch 8 --evaluate-every 0 --validation 0",
+    "parity": "--features 4 --seeds 1 --networks window --longest 8 --scored 9 --steps 20 --batch 8"
+    " --log-every 20 --evaluate-every 0 --save-every 0",
+    "sentiment": "--features 4 --embedding 4 --steps 2 --batch 8 --evaluate-every 0",
 }
 DAMAGE = {
     "gone": lambda path: path.unlink(),

@@ -194,6 +194,7 @@ STAGES = {
 }
 
 
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_request_to_stop_at_any_stage_is_answered_and_the_same_command_goes_on(

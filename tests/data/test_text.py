@@ -36,7 +36,7 @@ def test_files_that_are_no_text_are_told(tmp_path):
     path = tmp_path / "lines.txt"
     with pytest.raises(UserError, match="cannot read .*lines.txt: No such file"):
         data.read_lines(path)
-    with pytest.raises(UserError, match="cannot read .*directory"):
+    with pytest.raises(UserError, match="cannot read .*it is a folder"):
         data.read_lines(tmp_path)
     for content, line in (
         (b"", "has no text"),

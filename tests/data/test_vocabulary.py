@@ -262,7 +262,7 @@ def test_lines_of_words_end(unit, lines):
         ({"tokens": [*SPECIALS, 3]}, "tokens"),
         ({"tokens": [*SPECIALS, ["a"]]}, "tokens"),
         ({"tokens": [*SPECIALS, ""]}, "is empty"),
-        ({"tokens": [*SPECIALS, "\ud800"]}, "half of a character"),
+        ({"tokens": [*SPECIALS, "\ud800"]}, r"tokens\[4\] is '.ud800'"),
         ({"tokens": [*SPECIALS, "a", "b", "a"]}, "'a' more than once"),
         ({"longest": -1}, "-1 tokens"),
         ({"longest": 10**9}, "at most 65536"),

@@ -227,7 +227,7 @@ def test_a_broken_part_is_told_before_the_training(verb, photographs, tmp_path):
     (tmp_path / "coco" / "captions_val.json").write_text("[]")
     run, folder = tmp_path / "run", f"folder:{tmp_path / 'coco'}"
     status, _, err = verb("caption", "train", "--run", run, "--data", folder, *TINY)
-    assert status == 2 and "captions_val.json is not captions" in err and err.count("\n") == 1, err
+    assert status == 2 and "captions_val.json: it is a list" in err and err.count("\n") == 1, err
     assert not run.exists()
 
 

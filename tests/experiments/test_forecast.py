@@ -185,7 +185,7 @@ def test_errors_of_the_untrained_network_are_those_of_persistence(load, opened):
                 " (nearest: waves"
             ),
         ),
-        (["--data", "csv:none.csv"], "none.csv cannot be read"),
+        (["--data", "csv:none.csv"], "cannot read none.csv"),
         (["--history", 20], "--history is 20; expected a season at least, which is 24"),
         (["--horizon", 400], "too short"),
         (["--test", 0.5], "--test is 0.5; expected more than 0 and at most 0.4"),

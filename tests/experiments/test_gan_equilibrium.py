@@ -74,7 +74,7 @@ def test_what_is_beside_changes_nothing(load, opened):
     ("flags", "line"),
     [
         (["--data", "rnig"], "no points called 'rnig'"),
-        (["--hidden", "a"], "expected numbers of units"),
+        (["--hidden", "a"], "--hidden is 'a'; expected numbers of at least 1"),
         (["--real-label", "0.2"], "more than 0.5"),
         (["--beside", "rign"], "no beside 'rign'; there are laptop"),
         (["--beside", "ring"], "is for ring"),

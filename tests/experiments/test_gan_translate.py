@@ -159,7 +159,7 @@ def test_a_picture_of_ones_own_goes_there_and_back(verb, tmp_path):
         (["--variants", "discogan,disco"], "no variant 'disco'"),
         (["--variants", "gan,gan"], "each once"),
         (["--data", "digits"], "name those of both sides"),
-        (["--data", "modes", "--hidden", "x"], "expected numbers of units"),
+        (["--data", "modes", "--hidden", "x"], "--hidden is 'x'; expected numbers of at least 1"),
         (["--r1", 0.1], "add --norm group"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
     ("flags", "line"),
     [
         (["--data", "pydocs"], "nearest: pydoc"),
-        (["--data", "folder:/nowhere"], "/nowhere is no text file"),
+        (["--data", "folder:/nowhere"], "cannot read /nowhere"),
         (["--dropout", 1], "--dropout is 1"),
         (["--window", 0], "--window is 0"),
         (["--tied", "--features", 8], "--tied needs --embedding 64 equal to --features 8"),

@@ -175,6 +175,7 @@ def test_the_clock_leaves_out_every_pause(monkeypatch):
     assert clock.total == 8.5 and clock.waited == 1.5
 
 
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_to_stop_ends_after_the_step_with_a_save(number):
     def batches(t):
