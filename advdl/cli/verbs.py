@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import advdl
-from advdl import present, train
+from advdl import present, reading, train
 from advdl.cli.config import NOT_STORED, Predict, flag, parse_steps
 from advdl.cli.experiment import SPEC, Session, devices_of
 from advdl.cli.progress import Progress, log
@@ -39,7 +39,9 @@ def _train(session: Session) -> Mapping[str, Any]:
     if summary is not None and step >= config.steps:
         log(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
-    # What is wrong with data or weights, or too large, is told before a file is written.
+    # What is wrong with data, weights or the run, or too large, is told before a file is written.
+    logged = run.folder / "metrics.jsonl"
+    earlier = train.read_metrics(logged) if step and reading.exists(logged) else ()
     _ = session.batches, session.evaluations
     session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
     state = session.new() if state is None else state
@@ -75,7 +77,7 @@ def _train(session: Session) -> Mapping[str, Any]:
         Progress(step, config.steps) as progress,
     ):
         watch = train.Watch(experiment.alarms)
-        watch.over(train.read_metrics(run.folder / "metrics.jsonl") if step else ())
+        watch.over(line for line in earlier if line["step"] <= step)
         if step:
             log(f"resuming {run.folder} at step {step}")
 
