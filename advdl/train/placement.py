@@ -68,7 +68,9 @@ class CompiledFunction:
         """The program, which fits in memory. Raises UserError where it does not. Shapes will do."""
         program = self.compile(*arguments)
         if program not in self._fitting:
-            _check_program(program, jax.tree.leaves(arguments[1])[0].sharding)
+            leaves = jax.tree.leaves((arguments[1], arguments[0]))  # the batch, and what it is for
+            placed = (x.sharding.device_set for x in leaves if hasattr(x, "sharding"))
+            _check_program(program, next(placed, set(jax.local_devices()[:1])))
             self._fitting.add(program)
         return program
 
@@ -514,25 +516,23 @@ SMALLER = "take a smaller network, smaller examples or a smaller --batch"
 
 def check_memory(state: State, batch: Batch) -> None:
     """Raises UserError for a state and a batch, both by their shapes, that do not fit in memory."""
-    memory = _memory_of(jax.tree.leaves(state)[0].sharding)
+    memory = _memory_of(jax.tree.leaves(state)[0].sharding.device_set)
     for what, tree in (("the network with its optimizer", state), ("a batch", batch)):
         check_fits(bytes_held(tree), what, SMALLER, memory)
 
 
-def _check_program(program: Any, sharding: Any) -> None:
+def _check_program(program: Any, devices: set[jax.Device]) -> None:
     if (used := program.memory_analysis()) is not None:
         total = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
         total -= used.alias_size_in_bytes
-        check_fits(total, "the compiled program", SMALLER, _memory_of(sharding))
+        check_fits(total, "the compiled program", SMALLER, _memory_of(devices))
 
 
-def _memory_of(sharding: Any) -> float:
+def _memory_of(devices: set[jax.Device]) -> float:
     """Bytes that each of these devices has; those on one CPU share its memory."""
-    devices = [
-        device for device in sharding.device_set if device.process_index == jax.process_index()
-    ]
-    stats = devices[0].memory_stats() or {}
-    return stats.get("bytes_limit") or host_memory() / len(devices)
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    stats = own[0].memory_stats() or {}
+    return stats.get("bytes_limit") or host_memory() / len(own)
 
 
 def _size(batch) -> int:

@@ -256,6 +256,6 @@ def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):
 @pytest.mark.experiments
 def test_predict_needs_files_that_do_not_overwrite_each_other(finished, verb, tmp_path):
     status, _, err = verb("autoencode", "predict", "--run", finished("dense"))
-    assert status == 2 and "image files" in err
+    assert status == 2 and "predict needs images" in err
     status, _, err = verb("autoencode", "predict", "--run", finished("dense"), "a/x.png", "b/x.png")
-    assert status == 2 and "same file" in err
+    assert status == 2 and "the same name" in err

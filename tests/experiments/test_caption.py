@@ -144,14 +144,14 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, photographs, tmp_
     wrong = (
         ([], "predict needs images"),
         ([tmp_path / "no.jpg"], "does not decode"),
-        (["gone.png"], "no file"),
+        (["gone.png"], "cannot read gone.png"),
     )
     for asked, line in wrong:
         status, _, err = verb("caption", "predict", *asked, "--run", run)
         assert status == 2 and line in err and err.count("\n") == 1, err
     stored = json.loads((run / "spec.json").read_text())
     for damage, line in (
-        ({"shape": [16, 16]}, "shape is no"),
+        ({"shape": [16, 16]}, "shape is a list; expected"),
         ({"shape": [16, 16, -3]}, "have no size"),
         ({"text": stored["spec"]["text"] | {"longest": 0}}, "have no size"),
         ({"text": stored["spec"]["text"] | {"tokens": ["a"]}}, "begins with"),

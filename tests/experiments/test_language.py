@@ -161,7 +161,7 @@ def test_a_run_is_asked_where_its_text_is_gone(verb, finished, tmp_path):
     stored = json.loads((run / "spec.json").read_text())
     for change, line in (
         ({"unit": "letters"}, "its unit is 'letters'"),
-        ({"tokens": 3}, "text is no TextSpec"),
+        ({"tokens": 3}, "text.tokens is 3"),
     ):
         broken = {**stored["spec"], "text": stored["spec"]["text"] | change}
         (run / "spec.json").write_text(json.dumps(stored | {"spec": broken}))

@@ -109,9 +109,9 @@ def test_a_run_is_asked_where_its_data_is_gone(verb, finished, texts, tmp_path):
         assert image.width > 500
     spec = json.loads((run / "spec.json").read_text())
     for damage, line in (
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
         (json.dumps({"spec": spec["spec"] | {"label_names": ["a"]}}), "it names no two classes"),
-        (json.dumps({"spec": spec["spec"] | {"text": {}}}), "text is no TextSpec"),
+        (json.dumps({"spec": spec["spec"] | {"text": {}}}), "text.unit is missing"),
     ):
         (run / "spec.json").write_text(damage)
         status, _, err = verb("sentiment", "predict", "x", "--run", run)

@@ -89,7 +89,7 @@ class Witness:
 def watching():
     """A `Witness` of all that happens in this file."""
     witness = Witness()
-    abstract, trained = Session.abstract, Session.trained
+    abstract, trained = Session.abstract.func, Session.trained
     call, apply = placement.CompiledFunction.__call__, nn.Module.apply
     put, to_host, gather = jax.device_put, ArrayType.__array__, hosts._whole
 
@@ -133,7 +133,7 @@ def watching():
         return gather(leaf)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "abstract", watched_abstract)
+        patch.setattr(Session, "abstract", property(watched_abstract))
         patch.setattr(Session, "trained", watched_trained)
         patch.setattr(placement.CompiledFunction, "__call__", watched_call)
         patch.setattr(nn.Module, "apply", watched_apply)

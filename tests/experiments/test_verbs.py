@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_whole_checkpoints(ver
         "--warmup",
         0,
         "--learning-rate",
-        1e30,
+        1e19,
         "--save-every",
         1,
     ]
