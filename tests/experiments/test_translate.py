@@ -85,7 +85,10 @@ def test_a_run_is_trained_scored_drawn_and_goes_on(verb, tmp_path, corpus, flags
     status, _, err = verb("translate", "predict", "", "--run", run)
     assert status == 2 and "is empty" in err
     stored = json.loads((run / "spec.json").read_text())
-    for change, line in (({"longest": 10**9}, "1000000000 tokens"), ({"tokens": ["a"]}, "begins with")):
+    for change, line in (
+        ({"longest": 10**9}, "1000000000 tokens"),
+        ({"tokens": ["a"]}, "begins with"),
+    ):
         broken = stored | {"spec": stored["spec"] | {"target": stored["spec"]["target"] | change}}
         (run / "spec.json").write_text(json.dumps(broken))
         status, _, err = verb("translate", "predict", "one", "--run", run)
