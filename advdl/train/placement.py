@@ -521,14 +521,14 @@ def check_memory(state: State, batch: Batch) -> None:
         check_fits(bytes_held(tree), what, SMALLER, memory)
 
 
-def _check_program(program: Any, devices: set[jax.Device]) -> None:
+def _check_program(program: Any, devices: set[Device]) -> None:
     if (used := program.memory_analysis()) is not None:
         total = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
         total -= used.alias_size_in_bytes
         check_fits(total, "the compiled program", SMALLER, _memory_of(devices))
 
 
-def _memory_of(devices: set[jax.Device]) -> float:
+def _memory_of(devices: set[Device]) -> float:
     """Bytes that each of these devices has; those on one CPU share its memory."""
     own = [device for device in devices if device.process_index == jax.process_index()]
     stats = own[0].memory_stats() or {}
