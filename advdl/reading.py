@@ -57,7 +57,7 @@ def is_file(path: Path) -> bool:
 def open_file(path: Path, size: int = MOST_BYTES) -> BinaryIO:
     """A file of at most `size` bytes, open for reading. Raises UserError for anything else."""
     path = expand(path)
-    with _told(path):
+    with _unreadable_as_user_error(path):
         # A pipe or a device would otherwise wait for whoever writes.
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         status = os.fstat(opened)
@@ -72,7 +72,7 @@ def open_file(path: Path, size: int = MOST_BYTES) -> BinaryIO:
 def read_bytes(path: Path, size: int = MOST_BYTES) -> bytes:
     """What a file holds. Raises UserError as `open_file` does."""
     path = expand(path)
-    with open_file(path, size) as file, _told(path):
+    with open_file(path, size) as file, _unreadable_as_user_error(path):
         content = file.read()
     if (seen := _seen.get()) is not None:
         seen[str(path)] = hashlib.sha256(content).hexdigest()
@@ -109,7 +109,7 @@ def decode(content: bytes, name: str) -> str:
 def folders(place: Path) -> list[pathlib.Path]:
     """The folders in a folder in the order of their names, without hidden ones. Raises UserError
     for a place that cannot be listed."""
-    with _told(place):
+    with _unreadable_as_user_error(place):
         return [pathlib.Path(entry.path) for entry in _entries(place) if entry.is_dir()]
 
 
@@ -125,7 +125,7 @@ def files(place: Path, endings: Sequence[str], root: Path | None = None) -> list
         return []
     found, seen = [], _seen.get()
     for entry in _entries(place):
-        with _told(entry.path):
+        with _unreadable_as_user_error(entry.path):
             if not entry.name.lower().endswith(tuple(endings)) or entry.is_dir():
                 continue
             if not entry.is_symlink() or allowed(entry.path):
@@ -272,7 +272,7 @@ def is_unicode(text: str) -> bool:
 
 def _mode(path: pathlib.Path) -> int:
     """What is at a path; 0 where nothing is."""
-    with _told(path):
+    with _unreadable_as_user_error(path):
         try:
             return os.stat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -283,7 +283,7 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
     """What a folder has in the order of names, without hidden ones; one look, since there may be a
     million files."""
     place = expand(place)
-    with _told(place), os.scandir(place) as entries:
+    with _unreadable_as_user_error(place), os.scandir(place) as entries:
         found = sorted(
             (entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name
         )
@@ -299,7 +299,7 @@ def _inside(path: Path, root: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _unreadable_as_user_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

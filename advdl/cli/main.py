@@ -207,8 +207,8 @@ def _together(config: Config) -> contextlib.AbstractContextManager[None]:
 
 
 def _settle() -> None:
-    """Compiled programs are kept between runs; libraries speak up only when something is wrong, and
-    Orbax not even then, since what it raises is told here."""
+    """Compiled programs are kept between runs; libraries log only what is wrong, and Orbax
+    nothing, since what it raises is printed here."""
     # JAX sets its options as attributes while it is imported, which a checker does not see.
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")

@@ -11,6 +11,7 @@ more.
 """
 
 import bz2
+import importlib
 import lzma
 import math
 from collections import Counter
@@ -180,14 +181,7 @@ def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
     The text is to be plain, not tokenized. Raises UserError where sacrebleu is missing, ValueError
     for different numbers of candidates and references, and for none.
     """
-    _check(candidates, references, several=False)
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError:
-        raise UserError("BLEU of translations needs sacrebleu: pip install 'advdl[text]'") from None
-    metric = BLEU()
-    score = metric.corpus_score(list(candidates), [list(references)]).score
-    return float(score), str(metric.get_signature())
+    return _sacrebleu("BLEU", candidates, references)
 
 
 def corpus_chrf(candidates: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
@@ -198,12 +192,21 @@ def corpus_chrf(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
     Of the inflected words of a language it sees the common stem, where BLEU sees two words. Raises
     as `corpus_bleu`.
     """
+    return _sacrebleu("chrF", candidates, references)
+
+
+def _sacrebleu(
+    name: str, candidates: Sequence[str], references: Sequence[str]
+) -> tuple[float, str]:
+    """A corpus score by sacrebleu, with its defaults, and its signature."""
     _check(candidates, references, several=False)
     try:
-        from sacrebleu.metrics.chrf import CHRF
+        module = importlib.import_module(f"sacrebleu.metrics.{name.lower()}")
     except ImportError:
-        raise UserError("chrF of translations needs sacrebleu: pip install 'advdl[text]'") from None
-    metric = CHRF()
+        raise UserError(
+            f"{name} of translations needs sacrebleu: pip install 'advdl[text]'"
+        ) from None
+    metric = getattr(module, name.upper())()
     score = metric.corpus_score(list(candidates), [list(references)]).score
     return float(score), str(metric.get_signature())
 

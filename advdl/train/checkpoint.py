@@ -94,7 +94,7 @@ class Checkpoints:
 
     folder: on a file system that all processes share, or `gs://BUCKET/…`. keep: how many of the
     latest to keep. best: `(metric, "max" or "min")`, whose best checkpoint is kept as well; every
-    checkpoint says what it is. saved: told the step of each checkpoint once it is whole.
+    checkpoint says what it is. saved: called with the step of each checkpoint once whole.
     """
 
     def __init__(
