@@ -122,6 +122,9 @@ class SceneSettings(Config):
     balance_void: bool = False
     """With --balance, take the median over the classes and void, as in SegNet's released
     weights."""
+    balance_power: Positive = 1.0
+    """Exponent of the weights of --balance; 0.5 takes their square roots, which lie between the
+    weights and none."""
     scales: str = "1"
     """Scales at which images are evaluated, as 0.75,1,1.25."""
     mirror: bool = False
@@ -148,7 +151,8 @@ class SceneSettings(Config):
         def spec():
             for part in parts.values():
                 data.same_classes(training(), part())
-            return data.SceneSpec.of(training(), self.balance, self.balance_void)
+            scenes, power = training(), self.balance_power
+            return data.SceneSpec.of(scenes, self.balance, self.balance_void, power)
 
         def batches(spec):
             steps = [data.joint_flip()] if self.flip else []

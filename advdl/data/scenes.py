@@ -82,15 +82,19 @@ class SceneSpec(Spec):
     class_weights: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, scenes: Source, balance: bool = False, balance_void: bool = False) -> Self:
+    def of(
+        cls, scenes: Source, balance: bool = False, balance_void: bool = False, power: float = 1.0
+    ) -> Self:
         """The spec of a source. balance, balance_void: with `median_frequency_weights`, for which
-        all of its masks are read. Raises UserError for the second without the first, or without
-        void."""
+        all of its masks are read, each to the power `power`. Raises UserError for the last two
+        without the first, and for the second without void."""
         if balance_void and (not balance or scenes.void is None):
             raise UserError("--balance-void is for --balance, and for data that have a void")
+        if power != 1 and not balance:
+            raise UserError("--balance-power is for --balance; give it too")
         colors = None if scenes.palette is None else tuple(map(tuple, scenes.palette.tolist()))
         weights = median_frequency_weights(class_pixels(scenes), balance_void) if balance else None
-        known = () if weights is None else tuple(weights.tolist())
+        known = () if weights is None else tuple((weights**power).tolist())
         height, width, channels = scenes.image_shape
         names = tuple(scenes.label_names)
         return cls((height, width, channels), names, scenes.void, colors, known)

@@ -42,7 +42,7 @@ def schedule(
         case "quarters":
             after = optax.piecewise_constant_schedule(peak, {rest * n // 4: 0.1 for n in (1, 2, 3)})
         case "poly":
-            after = optax.polynomial_schedule(peak, 0.0, power, rest)
+            after = _poly(peak, rest, power)
         case _:
             raise UserError(
                 f"no schedule named {name!r}; there are"
@@ -53,6 +53,12 @@ def schedule(
     return optax.join_schedules(
         [optax.linear_schedule(peak / warmup, peak, warmup - 1), after], [warmup]
     )
+
+
+def _poly(peak: float, steps: int, power: float) -> optax.Schedule:
+    """Not `optax.polynomial_schedule`: compiled, its 1 - n / steps can round to less than zero at
+    the end, whose power is NaN."""
+    return lambda n: peak * (jnp.maximum(steps - n, 0) / steps) ** power
 
 
 def decayed(rate: optax.Schedule, factor: float, every: int, after: int = 1) -> optax.Schedule:

@@ -499,6 +499,10 @@ def test_a_spec_has_what_a_network_and_its_loss_must_know_and_comes_back_exactly
     assert data.SceneSpec.of(source).class_weights == ()
     with_void = data.SceneSpec.of(source, balance=True, balance_void=True).class_weights
     assert with_void != spec.class_weights
+    root = data.SceneSpec.of(source, balance=True, power=0.5).class_weights
+    np.testing.assert_allclose(np.square(root), weights, rtol=1e-6)
+    with pytest.raises(UserError, match="--balance-power is for --balance"):
+        data.SceneSpec.of(source, power=0.5)
 
 
 def test_a_folder_says_whether_it_has_a_part_to_choose_by(tmp_path):

@@ -37,6 +37,16 @@ def test_warmup_rises_in_equal_steps_to_the_peak_and_the_rest_follows(name):
     assert all(float(rate(t + 1)) <= float(rate(t)) + 1e-6 for t in range(9, 109))
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [6, 11, 47])
+def test_a_rate_beyond_the_last_update_is_that_at_the_end(name, steps):
+    """Compiled, where a division by a constant is a product, whose rounding may pass 1."""
+    found = jax.jit(jax.vmap(schedule(name, 2.0, steps, power=0.9)))(jnp.arange(steps, steps + 3))
+    end = {"constant": 2.0, "cosine": 0.0, "poly": 0.0}.get(name)
+    assert bool(jnp.all(jnp.isfinite(found))) and float(jnp.ptp(found)) == 0
+    assert end is None or found[0] == pytest.approx(end, abs=1e-6)
+
+
 def test_an_unknown_name_is_told():
     with pytest.raises(UserError, match="cosine"):
         schedule("cosin", 1.0, 10)
