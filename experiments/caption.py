@@ -149,7 +149,8 @@ def build(config: Config, spec: data.CaptionSpec) -> cli.Experiment:
     def singles(split):
         return data.single_counters(split, spec.shape[0], name=config.data)
 
-    digits = weights.digits_start(network, config.pretrain, config.data, config.seed, singles)
+    known = singles if data.of_digits(config.data) else None
+    digits = weights.digits_start(network, config.pretrain, known, config.seed)
     start = weights.encoder_start(config.init, network, spec.shape) or digits
     rule = config.rule(train.decayed(config.scheduled(), 0.5, config.halve_every))
     rule = train.scaled(rule, config.encoder_rate, weights.encoder_mask(network))

@@ -68,7 +68,8 @@ class EncoderSettings(OptimizerSettings):
         begun = earlier.begun("model", same={"backbone": self.backbone})  # it says the pixels
         if begun and self.pretrain:
             raise UserError("--pretrain is for the first stage; leave it out where --start is")
-        digits = weights.digits_start(network, self.pretrain, self.data, self.seed)
+        singles = data.singles_of(self.data)
+        digits = weights.digits_start(network, self.pretrain, singles, self.seed)
         start = weights.encoder_start(self.backbone, network) or digits
         if self.backbone and digits:
             raise UserError(

@@ -30,6 +30,7 @@ from advdl.data.captions import (
     single_counters,
 )
 from advdl.data.catalog import open_source, same_classes
+from advdl.data.class_weights import ClassPixels, class_pixels, median_frequency_weights
 from advdl.data.corpus import (
     Corpus,
     CorpusSpec,
@@ -38,6 +39,7 @@ from advdl.data.corpus import (
     open_text,
     stream_batches,
 )
+from advdl.data.counters import digit_scenes, of_digits, single_digits, singles_of
 from advdl.data.decode import decode, decode_view, decoding_speed, natural_shape, natural_size
 from advdl.data.digits import BUILT_IN, StackedDigits, digits, mnist, stacked
 from advdl.data.domains import DomainSpec, DomainsSpec, UnpairedSource, open_domains
@@ -52,19 +54,8 @@ from advdl.data.mix import cutmix, mix, mixup, ten_crop
 from advdl.data.persons import figures
 from advdl.data.points import MIXTURES, Mixture, MixtureSpec, Points, open_points
 from advdl.data.preprocessing import Preprocessing, scaled
-from advdl.data.scenes import (
-    ClassPixels,
-    FolderScenes,
-    SceneSpec,
-    array_scenes,
-    class_pixels,
-    digit_scenes,
-    median_frequency_weights,
-    of_digits,
-    open_scenes,
-    scene_parts,
-    single_digits,
-)
+from advdl.data.scene_files import FolderScenes
+from advdl.data.scenes import SceneSpec, array_scenes, open_scenes, scene_parts
 from advdl.data.selection import (
     Subset,
     hold_out,
@@ -268,6 +259,7 @@ __all__ = [
     "shapes_of",
     "single_counters",
     "single_digits",
+    "singles_of",
     "split_validation",
     "stacked",
     "standardize",

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Self, TypedDict
 import numpy as np
 from PIL import Image
 
+from advdl.data.counters import DIGIT_SCENES, draw_counter, grainy, ground
 from advdl.data.decode import decode_view, natural_shape
 from advdl.data.digits import BUILT_IN
 from advdl.data.folder import ENDINGS, image_files
-from advdl.data.scenes import DIGIT_SCENES, draw_counter, grainy, ground
 from advdl.data.sequences import pad
 from advdl.data.source import ArraySource, Source, SourceWrapper, in_memory
 from advdl.data.spec import Spec
@@ -177,7 +177,7 @@ def captioned_digits(
     the scenes has one digit, the others are as often of either kind. The digits of `test` are the
     test digits, those of `val` every tenth of the training digits, those of `train` the others;
     scene n is a function of the part, n, the size and the kind of digits. count: by default 12,000,
-    500 and 1,000. name: which digits, see `scenes.DIGIT_SCENES`.
+    500 and 1,000. name: which digits, see `counters.DIGIT_SCENES`.
 
     Raises UserError for another part, or a size below 60 pixels.
     """

@@ -28,29 +28,24 @@ BATCH = 64
 def digits_start(
     network: nn.Module,
     updates: int,
-    scenes: str = "digit_scenes",
+    singles: Singles | None,
     seed: int = 0,
-    singles: Singles | None = None,
 ) -> dict[str, Callable[[train.Variables], train.Variables]]:
     """What gives the player `model`, before the first update, an encoder that has learned single
     digits in so many updates, as `cli.Experiment` takes it; nothing for none.
 
-    scenes: the data set. singles: what the encoder learns from, by split; by default digits of the
-    diameter that those of the scenes have. Raises UserError for another data set, and for a network
-    that does not begin as a classifier.
+    singles: what the encoder learns from, by split; None for data that have none. Raises UserError
+    for such data, and for a network that does not begin as a classifier.
     """
     if not updates:
         return {}
-    made = data.of_digits(scenes)
-    if made is None or not hasattr(network, "published_backbone"):
+    if singles is None or not hasattr(network, "published_backbone"):
         raise UserError(
             "--pretrain is for scenes of digits, and networks that begin as a classifier does"
         )
 
     def start(variables):
-        name, diameter = made
-        own = singles or (lambda split: data.single_digits(split, diameter, name))
-        learned, accuracy = learn_digits(network, updates, own, seed)
+        learned, accuracy = learn_digits(network, updates, singles, seed)
         train.log(
             f"pretrained on {updates} batches of single digits: {accuracy:.1%} of held-out ones"
             " right"

@@ -11,7 +11,7 @@ import scipy.stats
 from PIL import Image
 
 from advdl import data
-from advdl.data import masks, scenes
+from advdl.data import counters, masks, scene_files, scenes
 from advdl.data.digits import BUILT_IN
 from advdl.errors import UserError
 
@@ -51,7 +51,7 @@ def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes,
 
 def test_a_scene_is_a_function_of_its_split_and_number(digit_scenes):
     whole = digit_scenes["train"].read(np.arange(5))
-    few = all_of(scenes.digit_scenes.__wrapped__("train", count=5))
+    few = all_of(counters.digit_scenes.__wrapped__("train", count=5))
     for key in whole:
         np.testing.assert_array_equal(few[key], whole[key])
     assert (digit_scenes["test"].read(np.arange(5))["image"] != whole["image"]).any()
@@ -63,7 +63,7 @@ def test_counters_are_whole_discs_with_their_digit_and_cover_rims_only(seed):
     """Digits that are full squares: the ink lies in the middle of each counter, under nothing."""
     squares = [Image.fromarray(np.full((8, 8), 255, np.uint8))] * 3
     labels = np.array([4, 0, 9])
-    image, mask = scenes._scene(np.random.default_rng(seed), (80, 100), 30, 4, squares, labels)
+    image, mask = counters._scene(np.random.default_rng(seed), (80, 100), 30, 4, squares, labels)
     assert set(np.unique(mask)) <= {0, 1, 5, 10}
     assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
     ink = (image < 55) & (mask > 0)
@@ -92,7 +92,7 @@ def test_scenes_are_made_of_the_digits_of_their_name_and_split(monkeypatch, name
     used, read = [], BUILT_IN[kind]
     monkeypatch.setitem(BUILT_IN, kind, lambda split: used.append(split) or read(split))
     for split in ("train", "test"):
-        assert scenes.digit_scenes.__wrapped__(split, count=1, name=name).name == name
+        assert counters.digit_scenes.__wrapped__(split, count=1, name=name).name == name
         assert data.captioned_digits(split, count=1, name=name).images.name == name
         data.single_digits(split, 16, name)
     assert used == ["train"] * 3 + ["test"] * 3
@@ -104,6 +104,9 @@ def test_scenes_of_digits_say_which_and_how_large():
     assert data.of_digits("mnist_scenes:40") == ("mnist_scenes", 40)
     assert data.of_digits("digit_scenes") == ("digit_scenes", 28)
     assert data.of_digits("folder:digit_scenes") is data.of_digits("digit_scenes:") is None
+    single = data.singles_of("mnist_scenes:16")("test").read(np.arange(3))
+    expected = data.single_digits("test", 16, "mnist_scenes").read(np.arange(3))
+    np.testing.assert_array_equal(single["image"], expected["image"])
 
 
 def test_batches_have_masks_and_what_fills_up_is_void(digit_scenes):
@@ -329,12 +332,14 @@ def test_a_prepared_set_of_pets_counts_from_zero():
         for image, mask in zip(images, trimaps, strict=True)
     )
     known = features(segmentation_mask=types.SimpleNamespace(shape=(None, None, 1)))
-    source = scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known, (6, 8))
+    source = scene_files.TfdsScenes("oxford_iiit_pet", "train", rows, known, (6, 8))
     batch = source.read(np.array([2, 0]))
     np.testing.assert_array_equal(batch["image"], images[[2, 0]])
     np.testing.assert_array_equal(batch["mask"], trimaps[[2, 0]] - 1)
     assert source.label_names == ("pet", "background", "border") and source.void is None
-    borderless = scenes.TfdsScenes("oxford_iiit_pet:4.0.0", "train", rows, known, (6, 8), void=2)
+    borderless = scene_files.TfdsScenes(
+        "oxford_iiit_pet:4.0.0", "train", rows, known, (6, 8), void=2
+    )
     assert borderless.label_names == ("pet", "background") and borderless.void == 2
     np.testing.assert_array_equal(borderless.read(np.array([1]))["mask"][0], trimaps[1] - 1)
     rows[1]["segmentation_mask"] = png(trimaps[1] - 1)
@@ -344,16 +349,19 @@ def test_a_prepared_set_of_pets_counts_from_zero():
     ):
         source.read(np.array([0, 1]))
     with pytest.raises(UserError, match="many sizes"):
-        scenes.TfdsScenes("oxford_iiit_pet", "train", rows, known)
+        scene_files.TfdsScenes("oxford_iiit_pet", "train", rows, known)
 
 
 def test_a_prepared_set_needs_a_mask_and_names():
     labeled = features(annotation=types.SimpleNamespace(names=["a", "b"]))
-    assert scenes.TfdsScenes("rooms", "train", Records(), labeled, (4, 4)).label_names == ("a", "b")
+    assert scene_files.TfdsScenes("rooms", "train", Records(), labeled, (4, 4)).label_names == (
+        "a",
+        "b",
+    )
     with pytest.raises(UserError, match="image and one of segmentation_mask"):
-        scenes.TfdsScenes("rooms", "train", Records(), features(), (4, 4))
+        scene_files.TfdsScenes("rooms", "train", Records(), features(), (4, 4))
     with pytest.raises(UserError, match="names no classes"):
-        scenes.TfdsScenes(
+        scene_files.TfdsScenes(
             "rooms", "train", Records(), features(annotation=types.SimpleNamespace()), (4, 4)
         )
 
@@ -581,7 +589,7 @@ def test_pixels_of_a_folder_in_camvids_layout_are_counted(tmp_path):
 
 def test_camvid_is_read_as_a_folder_too(tmp_path):
     ids = noise(5, 6, 8, below=12)
-    names = scenes.CAMVID_NAMES
+    names = scene_files.CAMVID_NAMES
     write(tmp_path, ids, names=names, images="val/images", labels="val/masks")
     plain, named = (
         data.open_scenes(f"{kind}:{tmp_path}", "val", size=(3, 4)) for kind in ("folder", "camvid")

@@ -57,6 +57,7 @@ def test_an_encoder_learns_single_digits_and_the_rest_of_the_network_stays(make)
 
 @pytest.mark.parametrize("scenes", ["camvid:PATH", "folder:PATH"])
 def test_other_data_has_no_single_digits(scenes):
+    singles = data.singles_of(scenes)
     with pytest.raises(UserError, match="--pretrain is for scenes of digits"):
-        weights.digits_start(captioner()[0], 1, scenes)
-    assert weights.digits_start(captioner()[0], 0, scenes) == {}
+        weights.digits_start(captioner()[0], 1, singles)
+    assert weights.digits_start(captioner()[0], 0, singles) == {}
