@@ -38,14 +38,18 @@ def cross_entropy(
 
 
 def token_cross_entropy(
-    logits_BTV: jax.Array, target_BT: jax.Array, length_B: jax.Array
+    logits_BTV: jax.Array,
+    target_BT: jax.Array,
+    length_B: jax.Array,
+    label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of every token of sequences and whether it counts, (B, T) each, float32, for
     `Mean.of(*token_cross_entropy(…))`, which is a mean over the first `length` tokens of each,
-    whatever the padding holds. B may be several axes."""
+    whatever the padding holds. B may be several axes. label_smoothing: see `cross_entropy`."""
     place_BT = jax.lax.broadcasted_iota(length_B.dtype, target_BT.shape, target_BT.ndim - 1)
     counted_BT = (place_BT < length_B[..., None]).astype(jnp.float32)
-    return cross_entropy(logits_BTV, jnp.where(counted_BT > 0, target_BT, 0)), counted_BT
+    target_BT = jnp.where(counted_BT > 0, target_BT, 0)
+    return cross_entropy(logits_BTV, target_BT, label_smoothing), counted_BT
 
 
 def pixel_cross_entropy(

@@ -44,6 +44,8 @@ class Config(cli.TextConfig):
     """Directions of the encoder; backward reads the reversed source (Sutskever et al. 2014)."""
     subwords: Annotated[int, cli.Range(0, 1_000_000, "[]")] = 0
     """Size of the vocabularies of subwords, by byte pair encoding, of each language (0: words)."""
+    label_smoothing: cli.Rate = 0.0
+    """Share of the target's probability that is spread over all tokens."""
     longest: cli.Length = 30
     """Number of tokens of the longest sentence; longer ones are left out of training, or cut."""
     buckets: cli.Few = 1
@@ -98,10 +100,10 @@ def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
     def given(batch):
         return batch["source"], batch["source_length"], batch["target"][:, :-1]
 
-    def compared(logits, batch, mask):
+    def compared(logits, batch, mask, smoothing=0.0):
         """Mean cross-entropy and accuracy of words, and the share of sentences that are right."""
-        label = batch["target"][:, 1:]
-        error, counted = losses.token_cross_entropy(logits, label, batch["target_length"] - 1)
+        label, length = batch["target"][:, 1:], batch["target_length"] - 1
+        error, counted = losses.token_cross_entropy(logits, label, length, smoothing)
         right, counted = logits.argmax(-1) == label, counted * mask[:, None]
         exact = Mean.of((right | (counted == 0)).all(1), mask)
         return Mean.of(error, counted), Mean.of(right, counted), exact
@@ -110,7 +112,7 @@ def build(config: Config, spec: data.TranslationSpec) -> cli.Experiment:
         own = config.growing_sampling(rng.step)
         keys = {use: rng(use) for use in ("dropout", "sampling")}
         (logits, _), _ = train.training(network, variables, *given(batch), sampling=own, rngs=keys)
-        nats, right, _ = compared(logits, batch, jnp.ones(len(logits)))
+        nats, right, _ = compared(logits, batch, jnp.ones(len(logits)), config.label_smoothing)
         return train.Loss(nats, {} if config.sampling else {"accuracy_teacher_forced": right})
 
     def evaluate(variables, batch):

@@ -77,6 +77,15 @@ def test_tokens_behind_a_length_count_for_nothing_whatever_they_are():
     assert not np.asarray(gradient)[~counted].any()
 
 
+def test_smoothing_of_tokens_is_that_of_labels():
+    logits, target = LOGITS_BK.reshape(4, 4, 5), LABEL_B.reshape(4, 4)
+    length = jnp.array([2, 0, 1, 4])
+    loss, counted = losses.token_cross_entropy(logits, target, length, label_smoothing=0.3)
+    wanted = losses.cross_entropy(logits, target, label_smoothing=0.3)
+    np.testing.assert_allclose(loss * counted, wanted * counted, rtol=1e-6)
+    assert float(abs(loss - losses.cross_entropy(logits, target)).max()) > 0.01
+
+
 def test_a_label_that_is_no_class_has_no_loss_and_no_gradient():
     label_B = LABEL_B.at[0].set(-1).at[1].set(5)
     np.testing.assert_array_equal(

@@ -93,7 +93,8 @@ class Config:
     """Number of threads that read and transform data."""
     checkpoint: str = "latest"
     """Checkpoint that evaluate uses: latest, best (by the figure that the experiment names, of
-    those that were written at an evaluation), or the number of a step."""
+    those that were written at an evaluation), or the number of a step; or several steps, as
+    400,500,600, whose parameters are averaged."""
     checkpoints: str = ""
     """Folder of the checkpoints, also gs://BUCKET/PATH (default: RUN/checkpoints)."""
     profile: str = ""
@@ -217,7 +218,7 @@ class Predict:
     """Folder of the trained run (default: runs/EXPERIMENT)."""
     checkpoint: str = "latest"
     """Checkpoint to use: latest, best (by the figure that the experiment names), or the number of a
-    step."""
+    step; or several steps, as 400,500,600, whose parameters are averaged."""
     out: str = ""
     """Folder to write to (default: RUN/predict)."""
     placement: Placement = "mesh"
@@ -302,6 +303,20 @@ def parse_checkpoint(text: str, name: str = "--checkpoint") -> train.Which:
     if (step := whole_number(text)) is None:
         raise UserError(f"{name} is {text!r}; expected latest, best or the number of a step")
     return step
+
+
+def parse_checkpoints(text: str) -> tuple[train.Which, ...]:
+    """`"latest"` -> ("latest",), `"200,300"` -> (200, 300), the checkpoints to average. Raises
+    UserError for anything else."""
+    steps = [whole_number(word.strip()) for word in text.split(",")]
+    if len(steps) == 1:
+        return (parse_checkpoint(text),)
+    if None in steps or len(set(steps)) < len(steps):
+        raise UserError(
+            f"--checkpoint is {text!r}; expected the numbers of the steps to average, each once,"
+            " as 400,500,600"
+        )
+    return tuple(step for step in steps if step is not None)
 
 
 def parse_steps(text: str) -> tuple[int | None, int]:

@@ -212,15 +212,19 @@ class Session:
             folder = self.checkpoints().folder
             self.run.write("saved.json", {"folder": folder, "step": step})
 
-    def restored(self, which: train.Which = "latest") -> tuple[int, train.State]:
-        """(step, state as it is evaluated) of a checkpoint. Raises UserError where there is none
-        that is whole."""
-        checkpoints = self.checkpoints()
-        found = checkpoints.restore(self.abstract, which=which)
-        if found is None:
-            raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
-        step, state = found
-        if self.experiment.statistics is not None:
+    def restored(self, *which: train.Which) -> tuple[int, train.State]:
+        """(step, state as it is evaluated) of a checkpoint, without any named the latest; of
+        several, the last of their steps and the state of their mean. Raises UserError where there
+        is none that is whole."""
+        checkpoints, found = self.checkpoints(), []
+        for one in which or ("latest",):
+            if (restored := checkpoints.restore(self.abstract, which=one)) is None:
+                raise UserError(f"{self.run.folder} holds no checkpoint yet; train it first")
+            found.append(restored)
+        (step, state), *others = sorted(found, key=lambda one: -one[0])
+        if others:
+            state = train.averaged([state, *(other for _, other in others)])
+        elif self.experiment.statistics is not None:
             stored = checkpoints.derived(step)
             if stored is not None and stored["batches"] == self.experiment.statistics[1]:
                 self._measured = step, stored

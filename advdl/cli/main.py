@@ -17,7 +17,7 @@ import numpy as np
 
 from advdl import reports, train
 from advdl.cli import bench, plan, verbs
-from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoint
+from advdl.cli.config import Config, Predict, check, check_same, parse_checkpoints
 from advdl.cli.experiment import SPEC, Build, Load, Session
 from advdl.cli.parse import defaults, given, parse
 from advdl.errors import UserError, nearest
@@ -159,11 +159,12 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
         config, as_json = parse(planned, arguments, f"{file.name} {verb}", about, presets)
     else:
         config, as_json = parse(config, arguments, f"{file.name} {verb}", about, presets)
-    which = parse_checkpoint(config.checkpoint if options is None else options.checkpoint)
-    if which != "latest" and (published or verb not in ("evaluate", "predict")):
+    asked = config.checkpoint if options is None else options.checkpoint
+    which = parse_checkpoints(asked)
+    if which != ("latest",) and (published or verb not in ("evaluate", "predict")):
         does = "reads no run with --weights" if published else "reads no checkpoint but the latest"
         raise UserError(
-            f"--checkpoint {which} is for evaluate and predict of a run, and this {verb} {does};"
+            f"--checkpoint {asked} is for evaluate and predict of a run, and this {verb} {does};"
             " leave it out"
         )
     _settle()

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import advdl
@@ -119,13 +119,15 @@ def _train(session: Session) -> Mapping[str, Any]:
     return summary
 
 
-def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str, Any]:
-    """Figures of the trained state on the test data, and the step of its checkpoint."""
+def run_evaluate(session: Session, which: Sequence[train.Which] = ()) -> Mapping[str, Any]:
+    """Figures of the trained state on the test data, and the step of its checkpoint, or of those
+    that were averaged."""
     if session.experiment.ready:
         said, state = {}, session.evaluated(0, session.new())
     else:
-        step, state = session.restored(which)
-        said = {"checkpoint step": step}
+        step, state = session.restored(*which)
+        several = len(which) > 1
+        said = {"averaged checkpoints": list(which)} if several else {"checkpoint step": step}
     figures = said | session.evaluate(state)
     if session.config.baselines:
         if session.experiment.baselines is None:
@@ -135,10 +137,10 @@ def run_evaluate(session: Session, which: train.Which = "latest") -> Mapping[str
 
 
 def run_predict(
-    session: Session, options: Predict, which: train.Which = "latest"
+    session: Session, options: Predict, which: Sequence[train.Which] = ()
 ) -> Mapping[str, Any]:
-    """What the experiment makes of a trained state; the step of its checkpoint is said on standard
-    error."""
+    """What the experiment makes of a trained state; the step of its checkpoint, or of those that
+    were averaged, is said on standard error."""
     if session.experiment.predict is None:
         raise UserError(f"{session.name} has no predict")
     ready = session.experiment.ready
@@ -146,7 +148,7 @@ def run_predict(
     if ready:
         step, state = 0, session.evaluated(0, session.new())
     else:
-        step, state = session.restored(which)
+        step, state = session.restored(*which)
     with train.os_errors_as_user_errors(f"folder {out}"):
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,9 @@ def run_predict(
             out.rmdir()
         raise
     if not ready:
-        log(f"{session.run.folder}: by the checkpoint of step {step}")
+        steps = ", ".join(map(str, which))
+        used = f"mean of the checkpoints of steps {steps}" if len(which) > 1 else ""
+        log(f"{session.run.folder}: by the {used or f'checkpoint of step {step}'}")
     return results
 
 

@@ -10,7 +10,7 @@ A batch is a tree of arrays whose leading axis B counts examples.
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -140,6 +140,22 @@ class State:
 
     def __getitem__(self, player: str) -> PlayerState:
         return self.players[player]
+
+
+def averaged(states: Sequence[State]) -> State:
+    """The state of the mean of several checkpoints, of which the first says what is not counted in
+    fractions, such as the step (Vaswani et al. 2017, section 6.1). Statistics of normalizations are
+    averaged as the parameters are."""
+
+    def mean(*leaves):
+        kind = leaves[0].dtype
+        return (
+            sum(leaves[1:], leaves[0]) / len(leaves)
+            if jnp.issubdtype(kind, jnp.floating)
+            else leaves[0]
+        )
+
+    return jax.tree.map(mean, *states)
 
 
 Function = Callable[..., Any]

@@ -57,7 +57,7 @@ def test_a_run_on_subwords_is_scored_and_asked_words_that_it_has_not_seen(verb, 
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2],
+        ["--attention", "additive", "--sampling", 0.5, "--dropout", 0.2, "--label-smoothing", 0.1],
         ["--attention", "none", "--layers", 3, "--cell", "gru", "--reading", "backward"],
     ],
 )

@@ -394,6 +394,11 @@ def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_
             and json.loads(out) == {"w": pytest.approx(step * 0.5)}
             and f"step {step}" in err
         )
+    status, out, err = leaving("evaluate", *run, "--checkpoint", "2,6", "--json")
+    assert status == 0, err
+    assert json.loads(out) == {"averaged checkpoints": [2, 6], "test/error": pytest.approx(2.0**2)}
+    status, out, err = leaving("predict", *run, "--checkpoint", "6,2", "--json")
+    assert status == 0 and json.loads(out) == {"w": pytest.approx(2.0)} and "steps 6, 2" in err
     assert (
         leaving("train", *run, "--steps", 8, *EVERY_TWO)[0] == 0
     )  # what was looked at is not what the run is
@@ -417,6 +422,9 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(leaving, tmp_path)
                 "--checkpoint is 'bets'; expected latest, best or the number of a step",
             ),
             ([*run, "--checkpoint", "-2"], "--checkpoint"),
+            ([*run, "--checkpoint", "2,4"], "no checkpoint of step 4"),
+            ([*run, "--checkpoint", "2,best"], "expected the numbers of the steps to average"),
+            ([*run, "--checkpoint", "2,6,2"], "each once"),
             ([*unnamed, "--checkpoint", "best"], "names no figure"),
         ):
             status, out, err = leaving(verb, *flags)
