@@ -48,6 +48,9 @@ class Config(cli.TextConfig):
     adapt: cli.NonNegative = 0.0
     """Rate at which the report also lets the network go on learning as it reads the held-out parts,
     after every window that it has foreseen (dynamic evaluation; 0: it does not)."""
+    lookup: cli.Natural = 0
+    """Number of the latest training tokens that the report also lets the network look up, beside
+    what it has read of the held-out part, by the likeness of its states (0: none)."""
     decay: cli.NonNegative = 1.0
     """Factor of the learning rate after every epoch, from the epoch --decay-after on."""
     decay_after: cli.Natural = 0
@@ -134,7 +137,8 @@ def build(config: Config, spec: data.CorpusSpec) -> cli.Experiment:
     epoch = spec.updates(config.batch, config.window)
     rate = train.decayed(config.scheduled(), config.decay, epoch, config.decay_after)
     player = config.player(train.initial(network, "inputs"), loss, config.rule(rate))
-    report = reports.LanguageReport(spec, config.window, PAPER.get(config.preset, ""), config.adapt)
+    beyond = PAPER.get(config.preset, ""), config.adapt, config.lookup
+    report = reports.LanguageReport(spec, config.window, *beyond)
     return cli.Experiment(
         train.minimize(player, evaluate, begin, functions),
         report,

@@ -25,13 +25,15 @@ class LanguageReport:
 
     window: number of tokens that are read at a time. paper: the published perplexity, and where it
     stands. adapt: the rate at which a network that is scored too goes on learning as it reads, see
-    `models.language.functions` (0: none is).
+    `models.language.functions` (0: none is). lookup: number of the latest training tokens that a
+    network that is scored too looks up, see `metrics.lookup` (0: none is).
     """
 
     spec: data.CorpusSpec
     window: int
     paper: str = ""
     adapt: float = 0.0
+    lookup: int = 0
 
     def __call__(self, trained: Trained) -> present.Page:
         known, ids = trained.splits.train.ids, trained.splits.evaluations["test"].ids
@@ -46,17 +48,20 @@ class LanguageReport:
             f" compressors, {best}, has {beside[best][unit]:.4g}. {accuracy:.1%} of its next tokens"
             f" are right, and {often:.1%} are the commonest one."
         )
-        adapted = {}
+        further = self.further(trained)
         if self.adapt:
-            for part in ("val", "test"):
-                own = trained.splits.evaluations[part].ids
-                nats = self.read(trained, own, "adapt", rate=self.adapt)["nats"].mean()
-                adapted[part] = self.figures(nats, own)
+            beside["the network, learning as it reads"] = further["adapted"]["test"]
             sentence += (
-                f" A network that goes on learning as it reads has {adapted['test'][unit]:.4g}"
-                f" (dynamic evaluation at the rate {self.adapt:g})."
+                f" A network that goes on learning as it reads has"
+                f" {further['adapted']['test'][unit]:.4g} (dynamic evaluation at the rate"
+                f" {self.adapt:g})."
             )
-            beside["the network, learning as it reads"] = adapted["test"]
+        if self.lookup:
+            beside["the network, looking up what it has read"] = further["looked_up"]["test"]
+            sentence += (
+                f" One that {'also ' * bool(self.adapt)}looks up what it has read has"
+                f" {further['looked_up']['test'][unit]:.4g}."
+            )
         sections = [present.Section("Scores", "", [], {"the network": found} | beside)]
         picture = present.Picture("curves.png")
         if free := self.free_running(trained, ids):
@@ -85,8 +90,7 @@ class LanguageReport:
             self.draw(read, self.spec.text.decode_lines(ids), trained.folder)
             picture = present.Picture("surprise.png", SURPRISE)
             sections.append(present.Section("What units keep", UNITS, ["units.png"]))
-        verdict = {"verdict": sentence, "test": found, **beside, "unknown": unknown}
-        verdict |= {"adapted": adapted} if adapted else {}
+        verdict = {"verdict": sentence, "test": found, **beside, "unknown": unknown, **further}
         trained.run.write("verdict.json", verdict)
         written = [
             f"After {int(file.stem[8:])} updates:\n{file.read_text(encoding='utf-8')}"
@@ -122,6 +126,33 @@ class LanguageReport:
         if self.spec.text.lossless:
             rate = len(ids) / len(self.spec.text.decode_lines(ids))
             found["bits_per_character"] = float(nats) / math.log(2) * rate
+        return found
+
+    def further(self, trained: Trained) -> dict[str, dict[str, Any]]:
+        """Figures of `val` and of `test` by a network that goes on learning as it reads, `adapted`,
+        and by one, the same where there is one, that looks up what it has read, `looked_up`: how it
+        does that is fitted on `val`."""
+        if not (self.adapt or self.lookup):
+            return {}
+        parts = {part: trained.splits.evaluations[part].ids for part in ("val", "test")}
+        given = ("adapt", {"rate": self.adapt}) if self.adapt else ("read", {})
+        nats = {
+            n: self.read(trained, own, given[0], **given[1])["nats"] for n, own in parts.items()
+        }
+        found: dict[str, dict[str, Any]] = {}
+        if self.adapt:
+            found["adapted"] = {n: self.figures(nats[n].mean(), own) for n, own in parts.items()}
+        if self.lookup:
+            known = trained.splits.train.ids[-self.lookup - 1 :]
+            learned, near = self.read(trained, known)["states"], {}
+            for name, own in parts.items():
+                states = self.read(trained, own)["states"]
+                near[name] = metrics.similar_places(learned, known[1:], states, own[1:])
+            scale, weight = metrics.fitted_lookup(nats["val"], near["val"])
+            found["looked_up"] = {"scale": scale, "share": weight} | {
+                n: self.figures(metrics.looked_up_nats(nats[n], near[n], scale, weight).mean(), own)
+                for n, own in parts.items()
+            }
         return found
 
     def baselines(self, splits: data.Splits) -> dict[str, dict[str, float]]:

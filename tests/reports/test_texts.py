@@ -115,6 +115,22 @@ def test_a_network_that_learns_as_it_reads_is_scored_on_val_and_test(model):
     assert "dynamic evaluation at the rate 0.25" in page.sentence
 
 
+@pytest.mark.parametrize("adapt", [0.0, 0.25])
+def test_a_network_that_looks_up_what_it_has_read_is_scored_on_val_and_test(model, adapt):
+    """The stand-in's states tell the place in a line that comes again and again, which is enough
+    to foresee more than every other token."""
+    trained = model("characters")
+    page = reports.LanguageReport(trained.spec, 8, adapt=adapt, lookup=10_000)(trained)
+    found = json.loads((trained.run.folder / "verdict.json").read_text())
+    looked, plain = found["looked_up"], found["test"]
+    assert looked["share"] == 0.9 and ("adapted" in found) == bool(adapt)
+    for part in ("val", "test"):
+        assert looked[part]["nats_per_token"] < plain["nats_per_token"] - 0.2
+    assert (
+        f"looks up what it has read has {looked['test']['bits_per_character']:.4g}" in page.sentence
+    )
+
+
 def test_the_whole_text_is_read_in_windows(model):
     trained = model("characters")
     ids = trained.splits.evaluations["test"].ids
