@@ -1,5 +1,4 @@
-"""Images with masks: the built-in scenes, folders, CamVid, prepared data sets; transforms of both;
-frequencies of classes."""
+"""Images with masks: folders, CamVid, prepared data sets; their spec; frequencies of classes."""
 
 import io
 import json
@@ -7,12 +6,10 @@ import types
 
 import numpy as np
 import pytest
-import scipy.stats
 from PIL import Image
 
 from advdl import data
-from advdl.data import counters, masks, scene_files, scenes
-from advdl.data.digits import BUILT_IN
+from advdl.data import masks, scene_files, scenes
 from advdl.errors import UserError
 
 
@@ -24,93 +21,8 @@ def noise(*shape, below=256, seed=0):
     return np.random.default_rng(seed).integers(0, below, shape, dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def digit_scenes():
-    return {split: data.open_scenes("digit_scenes", split) for split in ("train", "test")}
-
-
-@pytest.mark.parametrize(("split", "count"), [("train", 2000), ("test", 300)])
-def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes, split, count):
-    source = digit_scenes[split]
-    batch = all_of(source)
-    assert (
-        len(source) == count
-        and source.label_names == ("background", *"0123456789")
-        and source.void is None
-    )
-    assert batch["image"].shape == (count, 64, 64, 1) and batch["mask"].shape == (count, 64, 64)
-    assert batch["image"].dtype == batch["mask"].dtype == np.uint8
-    shares = np.bincount(batch["mask"].ravel(), minlength=11) / batch["mask"].size
-    assert len(shares) == 11 and 0.5 < shares[0] < 0.7 and shares[1:].min() > 0.03
-    kinds = np.array([len(np.unique(mask)) - 1 for mask in batch["mask"]])
-    assert kinds.min() >= 1 and kinds.max() == 4 and (kinds >= 2).mean() > 0.8
-    image, on = batch["image"][..., 0].astype(float), batch["mask"] > 0
-    assert image[on].mean() > image[~on].mean() + 30
-    assert image[:, 0].std(1).min() > 3 and image[~on].std() > 15
-
-
-def test_a_scene_is_a_function_of_its_split_and_number(digit_scenes):
-    whole = digit_scenes["train"].read(np.arange(5))
-    few = all_of(counters.digit_scenes.__wrapped__("train", count=5))
-    for key in whole:
-        np.testing.assert_array_equal(few[key], whole[key])
-    assert (digit_scenes["test"].read(np.arange(5))["image"] != whole["image"]).any()
-    assert len(np.unique(all_of(digit_scenes["train"])["image"].reshape(2000, -1), axis=0)) == 2000
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_counters_are_whole_discs_with_their_digit_and_cover_rims_only(seed):
-    """Digits that are full squares: the ink lies in the middle of each counter, under nothing."""
-    squares = [Image.fromarray(np.full((8, 8), 255, np.uint8))] * 3
-    labels = np.array([4, 0, 9])
-    image, mask = counters._scene(np.random.default_rng(seed), (80, 100), 30, 4, squares, labels)
-    assert set(np.unique(mask)) <= {0, 1, 5, 10}
-    assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
-    ink = (image < 55) & (mask > 0)
-    for part in (mask == 1 + label for label in labels):
-        if part.any():
-            assert 0.3 < ink[part].mean() < 0.9
-
-
-def test_single_digits_are_one_counter_each_with_its_digit():
-    source = data.single_digits("test", 16)
-    batch = source.read(np.arange(len(source)))
-    assert (
-        source.image_shape == (24, 24, 1)
-        and len(source) == 1000
-        and source.label_names == tuple("0123456789")
-    )
-    assert np.bincount(batch["label"], minlength=10).min() > 50
-    paper = (batch["image"] > 180).mean(
-        (1, 2)
-    )  # within the counter, whose area is π/4 of 14 to 18 pixels squared
-    assert paper.min() > 0.02 and paper.max() < 0.5
-
-
-@pytest.mark.parametrize(("name", "kind"), [("digit_scenes", "digits"), ("mnist_scenes", "mnist")])
-def test_scenes_are_made_of_the_digits_of_their_name_and_split(monkeypatch, name, kind):
-    used, read = [], BUILT_IN[kind]
-    monkeypatch.setitem(BUILT_IN, kind, lambda split: used.append(split) or read(split))
-    for split in ("train", "test"):
-        assert counters.digit_scenes.__wrapped__(split, count=1, name=name).name == name
-        assert data.captioned_digits(split, count=1, name=name).images.name == name
-        data.single_digits(split, 16, name)
-    assert used == ["train"] * 3 + ["test"] * 3
-
-
-def test_scenes_of_digits_say_which_and_how_large():
-    opened = data.open_scenes("mnist_scenes:16", "test", size=(20, 20))
-    assert opened.name == "mnist_scenes" and len(opened.label_names) == 11
-    assert data.of_digits("mnist_scenes:40") == ("mnist_scenes", 40)
-    assert data.of_digits("digit_scenes") == ("digit_scenes", 28)
-    assert data.of_digits("folder:digit_scenes") is data.of_digits("digit_scenes:") is None
-    single = data.singles_of("mnist_scenes:16")("test").read(np.arange(3))
-    expected = data.single_digits("test", 16, "mnist_scenes").read(np.arange(3))
-    np.testing.assert_array_equal(single["image"], expected["image"])
-
-
-def test_batches_have_masks_and_what_fills_up_is_void(digit_scenes):
-    source = digit_scenes["test"]
+def test_batches_have_masks_and_what_fills_up_is_void():
+    source = data.open_scenes("digit_scenes", "test")
     batch = data.TrainBatches(source, 7, 3, data.compose(data.joint_flip(), data.to_float(0, 1)))(2)
     assert batch["mask"].shape == (7, 64, 64) and "label" not in batch
     held = data.EvalBatches(source, 64)
@@ -394,106 +306,6 @@ def test_small_scenes_are_kept_with_all_they_are(tmp_path):
     assert source.void == 3 and source.name == f"folder:{tmp_path}" and source.palette is not None
 
 
-def joint(count=64, height=12, width=10, channels=3):
-    """Images whose channels all are 20·id."""
-    mask = noise(count, height // 2, width // 2, below=12).repeat(2, 1).repeat(2, 2)
-    return {
-        "image": np.repeat(20 * mask[..., None], channels, 3),
-        "mask": mask,
-        "label": np.arange(count),
-    }
-
-
-def uniforms(count, draws, seed=0):
-    return np.random.default_rng(seed).random((count, draws))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    "transform",
-    [
-        data.joint_flip(),
-        data.joint_scale_crop((8, 14)),
-        data.joint_scale_crop(12, (1.0, 1.0), void=11),
-    ],
-)
-def test_image_and_mask_move_together_by_their_own_numbers(transform, channels):
-    batch = joint(channels=channels)
-    before, u = batch["image"].copy(), uniforms(64, transform.draws)
-    moved = transform(batch, u)
-    np.testing.assert_array_equal(batch["image"], before)
-    alone = transform({key: batch[key][5:6] for key in batch}, u[5:6])
-    for key in ("image", "mask", "label"):
-        np.testing.assert_array_equal(alone[key][0], moved[key][5])
-    assert (
-        moved["image"].dtype == moved["mask"].dtype == np.uint8
-        and moved["image"].shape[-1] == channels
-    )
-    assert moved["image"].shape[:3] == moved["mask"].shape
-    assert not np.array_equal(
-        moved["mask"], transform(batch, uniforms(64, transform.draws, 1))["mask"]
-    )
-
-
-def test_half_of_the_pairs_are_mirrored_as_random_flip_does():
-    batch, u = joint(), uniforms(64, 1)
-    flipped = data.joint_flip()(batch, u)
-    np.testing.assert_array_equal(flipped["image"], data.random_flip()(batch, u)["image"])
-    np.testing.assert_array_equal(flipped["image"][..., 0], 20 * flipped["mask"])
-
-
-@pytest.mark.parametrize("side", [8, 12, 15])
-def test_at_scale_one_the_window_is_a_part_of_the_image_or_holds_it(side):
-    batch, u = joint(height=12, width=12), uniforms(64, 3)
-    crop = data.joint_scale_crop(side, (1.0, 1.0), void=200)(batch, u)
-    for n in range(64):
-        top, left = (int(v * (abs(side - 12) + 1)) for v in u[n, 1:])
-        if side <= 12:
-            np.testing.assert_array_equal(
-                crop["mask"][n], batch["mask"][n, top : top + side, left : left + side]
-            )
-            np.testing.assert_array_equal(
-                crop["image"][n], batch["image"][n, top : top + side, left : left + side]
-            )
-        else:
-            inside = np.zeros((side, side), bool)
-            inside[top : top + 12, left : left + 12] = True
-            np.testing.assert_array_equal(crop["mask"][n][inside].reshape(12, 12), batch["mask"][n])
-            assert (crop["mask"][n][~inside] == 200).all() and not crop["image"][n][~inside].any()
-
-
-def test_scaled_masks_lie_on_scaled_images():
-    """Blocks of 16 equal pixels: away from their edges image and mask still tell the same class, at
-    every scale."""
-    mask = noise(40, 6, 6, below=12).repeat(16, 1).repeat(16, 2)
-    batch = {"image": 20 * mask[..., None], "mask": mask}
-    u = uniforms(40, 3)
-    crop = data.joint_scale_crop((64, 80), (0.5, 2.0))(batch, u)
-    inside = crop["mask"] != data.NO_CLASS
-    agree = crop["image"][..., 0] == np.where(inside, 20 * crop["mask"].astype(int), 0)
-    assert agree[~inside].all() and agree[inside].mean() > 0.7
-    apart = {}  # where either is moved by a pixel they fit less well
-    for move in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
-        moved = np.roll(crop["image"][..., 0], move, (1, 2)).astype(int)
-        apart[move] = np.abs(moved - 20 * crop["mask"])[:, 1:-1, 1:-1][inside[:, 1:-1, 1:-1]].mean()
-    assert all(apart[move] > 1.5 * apart[0, 0] for move in apart if move != (0, 0))
-    sizes = inside.sum((1, 2))
-    assert sizes.min() < 60 * 60 and sizes.max() == 64 * 80
-    doubled = data.joint_scale_crop(192, (2.0, 2.0))(batch, u)["mask"]
-    np.testing.assert_array_equal(doubled, mask.repeat(2, 1).repeat(2, 2))
-
-
-def test_scales_and_images_that_make_no_sense_are_refused():
-    for scales in ((0, 1), (2, 1)):
-        with pytest.raises(ValueError, match="scales"):
-            data.joint_scale_crop(8, scales)
-    batch = joint()
-    with pytest.raises(ValueError, match="uint8"):
-        data.joint_scale_crop(8)(
-            {**batch, "image": batch["image"].astype(np.float32)}, uniforms(64, 3)
-        )
-
-
 def test_a_spec_has_what_a_network_and_its_loss_must_know_and_comes_back_exactly():
     images, masks = noise(3, 4, 5, 3), noise(3, 4, 5, below=3)
     palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
@@ -602,73 +414,3 @@ def test_camvid_is_read_as_a_folder_too(tmp_path):
 
 def test_ids_are_told_as_ranges():
     assert masks._ranges(np.array([0, 1, 2, 5, 255])) == "0 … 2 and 5 and 255"
-
-
-def ramps(height, width):
-    """An image whose two channels say where each pixel is, four gray levels a pixel."""
-    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    return np.stack([4 * y, 4 * x], -1).astype(np.uint8)[None]
-
-
-def test_elastic_deformation_moves_the_points_of_its_grid_as_far_as_was_drawn():
-    """In between it is smooth, and the mask goes with the image."""
-    image = ramps(49, 57)
-    mask = (image[..., 0] // 4 >= 20).astype(np.uint8)
-    u = np.random.default_rng(0).random((1, 18))
-    moved = data.joint_elastic(sigma=2.0)({"image": image, "mask": mask}, u)
-    shift = 2.0 * scipy.stats.norm.ppf(u).reshape(2, 3, 3)
-    found = moved["image"][0].astype(float) / 4 - image[0] / 4
-    for axis in range(2):
-        assert found[24, 28, axis] == pytest.approx(shift[axis, 1, 1], abs=0.2)
-    assert np.abs(np.diff(found[8:-8, 8:-8], axis=0)).max() < 1.0
-    row = moved["image"][0, ..., 0] / 4  # to the next quarter of a pixel
-    assert moved["mask"][0][row > 19.7].all() and not moved["mask"][0][row < 19.3].any()
-    still = data.joint_elastic(sigma=0.0)({"image": image, "mask": mask}, u)
-    np.testing.assert_array_equal(still["image"], image)
-    np.testing.assert_array_equal(still["mask"], mask)
-
-
-def test_elastic_displacements_have_the_standard_deviation_that_is_asked_for():
-    """Seen in the middle of many images, where the grid has a point."""
-    image = np.repeat(ramps(61, 61), 400, 0)
-    u = np.random.default_rng(0).random((400, 18))
-    moved = data.joint_elastic(sigma=5.0)({"image": image, "mask": image[..., 0]}, u)["image"]
-    middle = moved[:, 30, 30].astype(float) / 4 - 30
-    assert np.abs(middle.mean(0)).max() < 1 and np.abs(middle.std(0) - 5).max() < 0.6
-
-
-def test_border_weights_are_those_of_distances_to_the_two_nearest_objects():
-    """By the definition: each pixel of the background against all pixels of each object. Touching
-    objects of two classes are two, those of one class are one, and void is none."""
-    mask = np.zeros((2, 16, 18), np.uint8)
-    (
-        mask[0, 2:6, 2:6],
-        mask[0, 3:9, 9:12],
-        mask[0, 10:14, 3:8],
-        mask[0, 10:14, 8:10],
-        mask[0, 0, 15:],
-    ) = (
-        1,
-        1,
-        2,
-        1,
-        7,
-    )
-    mask[1, 4:8, 4:8] = 3  # one object has no border with another
-    found = data.border_weights(10.0, 3.0, void=7)({"mask": mask})["border"]
-    objects = [
-        np.argwhere(part)
-        for part in (
-            (np.arange(16)[:, None] < 6) & (np.arange(18) < 6) & (mask[0] == 1),
-            (mask[0] == 1) & (np.arange(16)[:, None] < 9) & (np.arange(18) >= 9),
-            mask[0] == 2,
-            (mask[0] == 1) & (np.arange(16)[:, None] >= 10),
-        )
-    ]
-    for pixel in np.argwhere(mask[0] == 0):
-        d1, d2 = sorted(np.hypot(*(part - pixel).T).min() for part in objects)[:2]
-        assert found[0][tuple(pixel)] == pytest.approx(
-            10 * np.exp(-((d1 + d2) ** 2) / (2 * 3.0**2)), rel=1e-5, abs=1e-6
-        )
-    assert not found[0][mask[0] > 0].any() and not found[1].any()
-    assert found[0].max() > 4
