@@ -33,7 +33,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIERS = {
-    "unit": 10.0,
+    "unit": 5.0,
+    "slow": 20.0,
     "experiments": 60.0,
     "scale": float("inf"),
 }  # CPU seconds that one test of a tier may take

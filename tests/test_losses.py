@@ -429,6 +429,7 @@ def test_penalties_are_added_by_their_weights_and_cost_nothing_at_0():
     np.testing.assert_array_equal(losses.penalties(never, x, fake, key), np.zeros(3))
 
 
+@pytest.mark.slow
 def test_feature_matching_compares_means_over_the_batch_layer_by_layer():
     """As written out; 0 for another batch of the same means; its gradient moves the means alone."""
     real = {"a": jax.random.normal(jax.random.key(3), (4, 3, 2)), "b": LOGITS_BK[:4]}

@@ -195,6 +195,7 @@ def test_the_formats_that_are_named_are_read(tmp_path, mode):
     assert np.abs(found.astype(int) - [255, 0, 0]).max() < 10
 
 
+@pytest.mark.slow
 def test_every_image_is_opened_with_the_formats_named():
     root = pathlib.Path(advdl.__file__).parent
     calls = [

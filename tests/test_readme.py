@@ -32,6 +32,7 @@ def marked(text, name):
     return block
 
 
+@pytest.mark.slow
 def test_the_example_is_a_whole_experiment(readme, tmp_path, monkeypatch, capsys):
     file = tmp_path / "regress.py"
     file.write_text(marked(readme, "experiment"))

@@ -28,6 +28,7 @@ def run(program, flags=""):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "--xla_force_host_platform_device_count=2"])
 def test_a_program_of_ones_own_is_right_in_every_row_once_advdl_is_imported(flags):
     """Before or after JAX, which starts with the first computation, and beside flags that are set
@@ -41,6 +42,7 @@ def test_a_program_of_ones_own_is_right_in_every_row_once_advdl_is_imported(flag
     assert int(done.stdout) == (2 if flags else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.__version__ != "0.10.2", reason="of JAX 0.10.2 alone")
 def test_an_import_that_comes_too_late_is_told():
     done = run("import jax; jax.devices(); import advdl")

@@ -108,6 +108,7 @@ def test_a_row_beside_pytorch_is_a_learner(accelerator, name):
     assert any(name.endswith("loss") for name in metrics)
 
 
+@pytest.mark.slow
 def test_a_batch_grows_while_it_pays_and_halves_until_it_fits(accelerator):
     def measure(batch, most=1000.0, fits=10**9):
         if batch > fits:

@@ -100,6 +100,7 @@ def test_checkpoints_in_a_place_that_cannot_be(verb, tmp_path, place):
     refused(verb("classify", "train", *TINY, *run), place[:9])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "output", "words"),
     [
@@ -192,6 +193,7 @@ def finished(load, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["train", "evaluate", "predict"])
 def test_a_run_of_another_experiment(verb, finished, what):
     before = tree(finished)
@@ -228,6 +230,7 @@ def test_weights_of_another_network(verb, finished):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(verb, tmp_path):
     (tmp_path / "file").write_text("")
     refused(verb("classify", "train", "--run", tmp_path / "file" / "run", *TINY), tmp_path / "file")
@@ -301,6 +304,7 @@ def test_what_cannot_fit_in_memory_is_refused_before_it_is_allocated(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_in_memory_is_refused_before_a_file_is_written(
     verb, tmp_path, monkeypatch
 ):

@@ -64,6 +64,7 @@ def build(config, spec):
     return cli.Experiment(learner, monitor=("test/accuracy", "max"))
 
 
+@pytest.mark.slow
 def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path, capsys):
     config = Config(run=str(tmp_path / "a"), steps=30, batch=64, evaluate_every=0, save_every=0)
     trained = cli.run(load, build, config)
@@ -89,6 +90,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         cli.run(load, build, dataclasses.replace(config, decay=0.0, seed=1))
 
 
+@pytest.mark.slow
 def test_a_prediction_opens_no_data(tmp_path, capsys):
     def predict(trained, options, folder):
         return {"logits": trained.apply("logits", {"image": np.zeros((1, 8, 8, 1), np.float32)})}
@@ -120,6 +122,7 @@ def test_a_run_refuses_data_with_another_spec(tmp_path):
         cli.run(renamed, build, dataclasses.replace(config, steps=4))
 
 
+@pytest.mark.slow
 def test_a_run_with_settings_by_their_old_names_goes_on(tmp_path, capsys):
     flags = ["train", "--run", str(tmp_path), "--batch", "64", "--remat", "dots", "--steps"]
     cli.run(load, build, Config(run=str(tmp_path), steps=2, batch=64, remat="dots"))
@@ -136,6 +139,7 @@ def test_a_run_with_settings_by_their_old_names_goes_on(tmp_path, capsys):
     assert now["steps_per_call"] == 1 and now["remat"] == "dots" and "per_call" not in now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "count"), [({"placement": "jit"}, 1), ({"mesh": "data=4"}, 4), ({}, 8)]
 )
@@ -195,7 +199,14 @@ STAGES = {
 
 
 @pytest.mark.usefixtures("without_nohup")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_request_to_stop_at_any_stage_is_answered_and_the_same_command_goes_on(
     command, whole, tmp_path, monkeypatch, stage, number
@@ -243,6 +254,7 @@ def test_another_verb_that_is_stopped_ends_as_the_signal_would_have_it(
     assert command(verb="evaluate") == (143, "test_run.py: stopped by SIGTERM\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_reported_repeats_no_line(
     command, whole, tmp_path, monkeypatch
 ):
@@ -259,6 +271,7 @@ def test_a_run_that_was_killed_while_it_reported_repeats_no_line(
     assert command()[0] == 0 and same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew_without_a_word(
     command, tmp_path, finished, monkeypatch

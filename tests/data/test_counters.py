@@ -18,6 +18,7 @@ def digit_scenes():
     return {split: data.open_scenes("digit_scenes", split) for split in ("train", "test")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "count"), [("train", 2000), ("test", 300)])
 def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes, split, count):
     source = digit_scenes[split]
@@ -76,6 +77,7 @@ def test_single_digits_are_one_counter_each_with_its_digit():
     assert paper.min() > 0.02 and paper.max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("digit_scenes", "digits"), ("mnist_scenes", "mnist")])
 def test_scenes_are_made_of_the_digits_of_their_name_and_split(monkeypatch, name, kind):
     used, read = [], BUILT_IN[kind]

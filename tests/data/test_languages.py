@@ -7,6 +7,7 @@ from advdl.data.languages import COUNTS, ParallelTexts, open_parallel
 from advdl.errors import UserError
 
 
+@pytest.mark.slow
 def test_numbers_in_words_are_in_one_part_each():
     pairs = open_parallel("numbers", "en", "es")
     assert {part: len(own) for part, own in pairs.items()} == COUNTS

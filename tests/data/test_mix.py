@@ -86,6 +86,7 @@ def test_weights_are_distributed_as_beta():
         assert weight.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
+@pytest.mark.slow
 def test_mix_takes_one_of_the_two_for_each_pair(batch):
     key = jax.random.key(5)
     for alphas, alone in (

@@ -10,6 +10,7 @@ from advdl.errors import UserError
 RANDOM = np.random.default_rng(0)
 
 
+@pytest.mark.slow
 def test_a_pair_is_one_person_and_the_other_row_is_the_way_back():
     held_out = data.figures("test")
     assert len(held_out) == 500 and held_out.image_shape == (48, 32, 3)
@@ -27,6 +28,7 @@ def test_a_person_is_drawn_in_another_pose():
         np.testing.assert_array_equal(held_out.posed(rows, points[n])[n], wanted[n])
 
 
+@pytest.mark.slow
 def test_nobody_is_in_both_splits_and_every_draw_is_the_same():
     looks = [persons.DrawnPairs(split).looks for split in ("test", "test")]
     np.testing.assert_array_equal(*looks)

@@ -297,6 +297,7 @@ def prepare(folder, images, labels):
     (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
+@pytest.mark.slow
 def test_a_prepared_data_set_is_read_without_tensorflow(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (9, 28, 28, 1), dtype=np.uint8)

@@ -222,6 +222,7 @@ def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_broken_part_is_told_before_the_training(verb, photographs, tmp_path):
     shutil.copytree(photographs, tmp_path / "coco")
     (tmp_path / "coco" / "captions_val.json").write_text("[]")

@@ -191,6 +191,7 @@ def test_wrong_weights_networks_and_layers_end_in_one_line(
     assert status == 2 and told in err.strip().splitlines()[-1] and not out
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_file_with_a_new_head_for_other_classes(load, tmp_path):
     network = models.resnet.cifar(8, num_classes=7)
     shapes = models.abstract(network, (8, 8, 1))

@@ -127,6 +127,7 @@ def test_one_step_without_a_season_is_enough(verb, tmp_path):
     assert isinstance(verdict["test/skill_first_step"]["lstm"][0], float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
 def test_values_that_come_later_change_no_forecast(load, opened, decoder):
     splits, experiment = small(load, opened, decoder=decoder)

@@ -56,6 +56,7 @@ def test_the_generators_minibatch_can_be_a_multiple_of_the_discriminators(steppe
     assert metrics["discriminator_loss"].count == 3 * 8 and metrics["generator_loss"].count == 2 * 8
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_0_after_the_last_step_is_not_0_before_for_a_discriminator_of_more_updates(
     stepped,
 ):

@@ -202,6 +202,7 @@ def test_photographs_of_ones_own_with_their_keypoints_are_trained_on(verb, tmp_p
         assert moving.n_frames == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "line"),
     [

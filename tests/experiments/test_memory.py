@@ -104,6 +104,7 @@ def test_long_memory_is_trained_compared_drawn_and_asked(verb, tmp_path, flags):
     assert set(answers) == {"truth", *names} and {len(own) for own in answers.values()} == {3}
 
 
+@pytest.mark.slow
 def test_the_gradient_against_the_distance_is_that_of_the_error(load, opened):
     """By finite differences of one sequence's error."""
     config = load("long_memory").Config(features=3, lags="10", networks="rnn", batch=1)

@@ -285,6 +285,7 @@ class Linear(nn.Module):
         return nn.Dense(3)(x.reshape(len(x), -1)), {}
 
 
+@pytest.mark.slow
 def test_descent_by_momentum_adds_the_decay_of_all_parameters(load):
     """He et al. 2015: v ← 0.9 v + g + 1e-4 w, w ← w - 0.1 v, by hand, biases included. Decay is
     made large enough to see."""

@@ -135,6 +135,7 @@ def test_the_share_of_its_own_words_grows_with_the_updates(learner):
     assert abs(losses[1.0, 10] - losses[0.0, 10]) > 1e-4
 
 
+@pytest.mark.slow
 def test_the_loss_is_a_mean_over_words_and_not_over_padding(learner):
     own, batch, state = learner()
     _, metrics = jax.jit(own.step)(state, batch, jax.random.key(1))

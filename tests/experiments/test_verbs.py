@@ -406,6 +406,7 @@ def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_
     assert json.loads(out)["checkpoint step"] == 8
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(leaving, tmp_path):
     run = ["--run", tmp_path / "run"]
     assert leaving("train", *run, "--steps", 6, *EVERY_TWO)[0] == 0

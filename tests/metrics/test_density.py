@@ -104,6 +104,7 @@ def test_the_best_discriminator_has_no_error():
     assert smooth == pytest.approx({"d_error": 0, "d_mean": 0.45}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_samples_are_near_data_by_their_divergence_on_the_line_and_by_their_modes_elsewhere():
     line, ring = data.MIXTURES["normal"], data.MIXTURES["ring"]
     x = np.asarray(line.sample(jax.random.key(0), 2000))

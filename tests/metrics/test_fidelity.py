@@ -57,6 +57,7 @@ def test_frechet_distance_of_scaled_gaussians_is_the_closed_form():
     assert metrics.frechet_distance(identity, wide) == pytest.approx(4 * 4 + 4 * (3 - 1) ** 2)
 
 
+@pytest.mark.slow
 def test_kernel_distance_is_the_double_sum_and_unbiased():
     x, y = REAL[:9], FAKE[:9]
 
@@ -98,6 +99,7 @@ def test_manifold_figures_are_those_of_a_neighbor_search(rows):
     assert found.coverage == pytest.approx((away.min(1) < real).mean())
 
 
+@pytest.mark.slow
 def test_manifold_of_equal_gaussians_in_a_thousand_dimensions_is_what_is_expected_of_it():
     """Whatever the distribution, if both sets have it: density 1, and of n real and n samples no
     sample in a ball of k neighbors with probability (n · … · (n - k + 1)) / ((2n - 1) · … · (2n -
@@ -192,6 +194,7 @@ def of_all(features, probability, size=70):
     return metrics.FeatureSet.streamed(parts, np.arange(len(features)))
 
 
+@pytest.mark.slow
 def test_figures_of_several_sets_are_called_by_their_space_and_real_images_are_best():
     probability = np.eye(3)[RANDOM.integers(0, 2, 300)]
     sets = {"same": of_all(REAL, probability), "other": of_all(FAKE, probability[:250])}
@@ -217,6 +220,7 @@ def test_a_feature_set_has_the_moments_of_all_images_and_the_features_of_the_row
     assert metrics.FeatureSet.streamed(parts, rows, probability=False).probability is None
 
 
+@pytest.mark.slow
 def test_figures_of_sorted_features_are_those_of_shuffled_ones():
     """Of samples too, and of fewer images of the one set than of the other. Only which ones are
     compared in pairs differs."""
@@ -244,6 +248,7 @@ def test_the_classifier_score_of_images_sorted_by_class_is_that_of_shuffled_ones
     )  # ten splits in this order have a class each, which scores 1
 
 
+@pytest.mark.slow
 def test_pixel_distance_merges_and_is_the_distance_of_small_images():
     import jax.numpy as jnp
 

@@ -26,6 +26,7 @@ def coverage(digits):
     return class_coverage(fresh, train, train_labels, test, test_labels)
 
 
+@pytest.mark.slow
 def test_fresh_real_images_look_like_the_test_images(coverage):
     assert coverage.accuracy > 0.97
     assert coverage.samples.classes(0.05) == coverage.test.classes(0.05) == 10
@@ -47,6 +48,7 @@ def test_trivial_generators_are_not_recognized(coverage):
     assert coverage.test.recognized.sum() > 0.95
 
 
+@pytest.mark.slow
 def test_a_collapsed_generator_covers_what_it_makes(digits):
     train, train_labels, test, test_labels, _ = digits
     collapsed = test[np.isin(test_labels, (3, 7))]
@@ -54,6 +56,7 @@ def test_a_collapsed_generator_covers_what_it_makes(digits):
     assert seen.classes(0.05) == 2 and seen.share[[3, 7]].sum() > 0.9
 
 
+@pytest.mark.slow
 def test_coverage_is_a_function_of_its_arguments(digits):
     train, train_labels, test, test_labels, fresh = digits
     once, again = (
@@ -63,6 +66,7 @@ def test_coverage_is_a_function_of_its_arguments(digits):
     np.testing.assert_equal(once, again)
 
 
+@pytest.mark.slow
 def test_the_classifier_is_scikit_learns_with_its_own_kernel(digits):
     train, train_labels, test, test_labels, fresh = digits
     seen = class_coverage(fresh[:100], train[:400], train_labels[:400], test, test_labels)

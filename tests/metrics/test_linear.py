@@ -26,6 +26,7 @@ def test_pca_leaves_the_variance_of_the_components_that_are_left_out():
     )  # as many as there can be
 
 
+@pytest.mark.slow
 def test_the_wiener_filter_is_least_squares_from_noisy_to_clean_images():
     """Regression on many noisy copies comes to the same map; and its error is the trace of (C⁻¹ +
     I/σ²)⁻¹."""

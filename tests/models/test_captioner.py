@@ -46,6 +46,7 @@ def but(caption, place, word):
     return changed
 
 
+@pytest.mark.slow
 @BOTH
 def test_padding_of_captions_changes_nothing(attention):
     network, variables = made(attention)
@@ -204,6 +205,7 @@ def test_looks_are_shares_of_the_places():
     )
 
 
+@pytest.mark.slow
 def test_without_attention_the_mean_of_the_maps_is_read_or_all_of_them():
     network, variables = made()
 
@@ -218,6 +220,7 @@ def test_without_attention_the_mean_of_the_maps_is_read_or_all_of_them():
     assert shapes == (16 * 5, 6) and variables["params"]["picture"]["kernel"].shape == (5, 6)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_gets_no_gradient_and_keeps_its_statistics():
     moved = {}
     for frozen in (True, False):
@@ -253,6 +256,7 @@ def test_dropout_is_for_training():
     assert np.abs(np.subtract(*(apply(True, key) for key in keys))).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_show_and_tell_has_the_parameters_that_its_layers_have():
     """Image and words to 512, one LSTM of 512, the softmax, at 9,000 words, and GoogLeNet without
     its classifiers."""

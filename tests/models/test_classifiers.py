@@ -65,6 +65,7 @@ def test_alexnet_has_659272_neurons():
     assert intermediates(alexnet.AlexNet(padding=0), (227, 227, 3)) == shapes
 
 
+@pytest.mark.slow
 def test_googlenet_has_the_maps_of_table_1_and_its_auxiliary_classifiers_only_in_training():
     shapes = intermediates(googlenet.GoogLeNet(), (224, 224, 3))
     assert shapes["stem"] == (56, 56, 192)

@@ -174,6 +174,7 @@ def test_transcripts_are_those_of_the_path_or_of_the_beam():
     assert beam == [max(own, key=own.get) for own in exact]
 
 
+@pytest.mark.slow
 def test_a_listener_hears_nothing_behind_the_end():
     network, length = Listener(4, 5, layers=2), np.array([3, 6, 0])
     x = RNG.standard_normal((3, 6, 2)).astype(np.float32)

@@ -283,6 +283,7 @@ def test_greedy_takes_the_likeliest_and_stops_at_the_end():
     assert (np.asarray(found.length) <= STEPS).all()
 
 
+@pytest.mark.slow
 def test_samples_follow_the_probabilities_at_their_temperature():
     logits = jnp.asarray([[0.5, 1.5, -1.0, 0.0]])
 
@@ -348,6 +349,7 @@ def written():
     return learner, inputs, tokens, weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, mesh", [("jit", ""), ("pmap", ""), ("mesh", "data=2,fsdp=4")])
 def test_functions_of_a_search_write_in_every_placement(written, name, mesh):
     """Also where the state is split, which stays where it is; each example has its own tokens."""

@@ -71,6 +71,7 @@ def test_what_came_does_not_reach_a_direct_forecast():
     )
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_the_last_value_whole():
     network = models.Forecaster(5, features=4, dtype=jnp.bfloat16)
     variables = network.init(jax.random.key(0), HISTORY)

@@ -94,6 +94,7 @@ def test_evaluation_changes_no_statistics_and_distorts_nothing():
     np.testing.assert_allclose(logit, 6, rtol=1e-4)  # by the first statistics, mean 0, variance 1
 
 
+@pytest.mark.slow
 def test_all_that_the_discriminator_sees_in_training_is_distorted():
     own = models.Game(Draw(), Judge(Bias), models.Noise("normal", 5), policies=("color",))
     x = jax.random.uniform(RNG("c"), (4, 4, 4, 1))

@@ -154,6 +154,7 @@ def test_a_dcgan_that_knows_classes_adds_the_label_times_the_features_added_up()
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_dcgan_images_fill_their_range_and_differ():
     generator, z = dcgan.Generator((8, 8, 1), width=8), normal(3, 10)
     x = generator.apply(initialized(generator, z), z, train=True, mutable=["batch_stats"])[0]
@@ -180,6 +181,7 @@ def test_dcgan_starts_as_the_paper():
         np.testing.assert_allclose([weights.mean(), weights.std()], [mean, 0.02], atol=0.002)
 
 
+@pytest.mark.slow
 def test_dcgan_fast_and_plain_are_one_game():
     """The loss of a generator through a discriminator, with a gradient penalty on its input, and
     all gradients."""

@@ -85,6 +85,7 @@ def test_layer_normalization_stands_in_for_batch_normalization_where_gradients_a
     np.testing.assert_allclose(y.var((1, 2, 3)), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
 def test_without_normalization_no_example_depends_on_the_others(name):
     x, z = (

@@ -35,7 +35,12 @@ def test_before_average_pooling_and_a_linear_layer_it_is_the_class_activation_ma
     [
         (alexnet.AlexNet(num_classes=3), (67, 67, 3), "conv4"),
         (alexnet.AlexNetTorchvision(num_classes=3), (67, 67, 3), "conv5"),
-        (googlenet.GoogLeNet(num_classes=3, auxiliary=False), (40, 40, 3), "5a"),
+        pytest.param(
+            googlenet.GoogLeNet(num_classes=3, auxiliary=False),
+            (40, 40, 3),
+            "5a",
+            marks=pytest.mark.slow,
+        ),
         (vgg.VGG(num_classes=3), (32, 32, 3), "pool4"),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "apply") else "",

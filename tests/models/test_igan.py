@@ -82,6 +82,7 @@ def test_a_step_votes_where_it_is_and_not_at_the_opposite_border(axis):
     np.testing.assert_allclose(votes[[0, 1, 3]], 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sketch_is_fulfilled_by_its_edges():
     asked = wanted(edges=line(False)[0], sketched=jnp.ones((SIZE, SIZE)))
     x = jnp.repeat(
@@ -181,6 +182,7 @@ def test_the_noise_of_a_generated_image_is_found():
     assert space.error(variables, found, x).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_first_step_is_where_it_began():
     space, variables, _ = space_of()
     z = space.noise.of_seed(1, 3)
@@ -230,6 +232,7 @@ def test_an_original_of_any_size_is_changed_as_the_small_image_was():
     assert found.min() >= 0 and found.max() <= 1
 
 
+@pytest.mark.slow
 def test_the_encoder_is_the_discriminator_with_more_outputs():
     x = jnp.zeros((2, 32, 32, 3))
     encoder, judge = dcgan.Encoder(100, width=8), dcgan.Discriminator(width=8)

@@ -24,6 +24,7 @@ def test_windows_and_mirrors_cover_every_pixel_once(size, options):
     np.testing.assert_allclose(p, pixelwise(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scales_of_a_constant_image_are_the_same_and_probabilities_add_up():
     x = np.broadcast_to(np.float32([0.3, -0.2]), (1, 12, 10, 2))
     p = probabilities(pixelwise, x, scales=(0.5, 1.0, 1.75))

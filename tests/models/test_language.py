@@ -42,6 +42,7 @@ def test_a_token_changes_no_answer_before_it():
     )
 
 
+@pytest.mark.slow
 def test_sampling_with_probability_0_is_teacher_forcing_and_1_is_writing_alone():
     module, variables = network()
 
@@ -111,6 +112,7 @@ def test_reading_in_windows_is_one_reading_of_every_row():
     assert nats[1, 5] == pytest.approx(-np.log(p), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_as_it_reads_foresees_a_window_before_it_learns_it():
     """Three windows by hand: the numbers of a window are those of the parameters that the windows
     before have moved, and the state goes on."""
@@ -138,6 +140,7 @@ def test_a_network_that_learns_as_it_reads_foresees_a_window_before_it_learns_it
     assert np.abs(found["nats"] - read["nats"])[:, 4:].min() > 0
 
 
+@pytest.mark.slow
 def test_going_on_is_judged_from_the_token_after_the_context():
     module, variables = network()
     go_on = language.functions(module, 4)["go_on"]
@@ -150,6 +153,7 @@ def test_going_on_is_judged_from_the_token_after_the_context():
     assert np.abs(own["nats"][:, 1:] - truth["nats"][:, 1:]).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 5])
 def test_what_is_written_follows_its_beginning_and_its_key(length):
     module, variables = network()

@@ -19,6 +19,7 @@ class Dense(nn.Module):
         return Conv(3, 3, padding=1)(x), {}
 
 
+@pytest.mark.slow
 def test_a_pixel_sees_what_lies_within_its_receptive_field():
     x = jax.random.normal(jax.random.key(0), (2, 12, 15, 2))
     variables = Dense().init(jax.random.key(1), x, train=False)
@@ -38,6 +39,7 @@ def test_classes_are_those_of_the_largest_logits():
     np.testing.assert_array_equal(found["class"], logits.argmax(-1))
 
 
+@pytest.mark.slow
 def test_classes_over_draws_come_with_their_uncertainty():
     network = models.segnet.SegNetBasic(3, features=2, levels=2, dropout=0.5)
     x = jax.random.normal(jax.random.key(0), (1, 8, 8, 1))

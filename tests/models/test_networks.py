@@ -26,7 +26,13 @@ def built(name):
     return model, abstract(model, *ROWS[name].inputs)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if row.parameters > 10e6 else name
+        for name, row in ROWS.items()
+    ],
+)
 def test_counts_are_those_of_the_row(name):
     row, (model, variables) = ROWS[name], built(name)
     assert count_parameters(variables) == row.parameters

@@ -129,6 +129,7 @@ def test_stage_1_is_its_blocks_in_plain_numpy():
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_stage_2_begins_with_what_stage_1_made():
     x = jax.random.normal(KEY, (2, 8, 8, 3))
     difference, _ = jax.jit(lambda: pg2.Fine(4).init_with_output(KEY, x, 2 * x)[0])()

@@ -115,8 +115,11 @@ def test_weights_start_as_he_et_al():
 @pytest.mark.parametrize(
     "model",
     [
-        resnet.cifar(8, num_classes=4),
-        resnet.ResNet((1, 1), resnet.Bottleneck, 4, width=4, shortcut="C"),
+        pytest.param(resnet.cifar(8, num_classes=4), marks=pytest.mark.slow),
+        pytest.param(
+            resnet.ResNet((1, 1), resnet.Bottleneck, 4, width=4, shortcut="C"),
+            marks=pytest.mark.slow,
+        ),
         resnet.ResNet((1, 1), resnet.PreactBottleneck, 4, width=4),
         resnet.Block(12, 2, shortcut="B"),
         resnet.Block(9, 2, shortcut=None),
@@ -162,6 +165,7 @@ def test_bfloat16_is_a_setting():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(new)} == {"float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [resnet.Block, resnet.PreactBottleneck])
 def test_a_scanned_network_is_the_same_network(block):
     """Outputs, statistics and gradients; and its parameters convert both ways."""
@@ -194,6 +198,7 @@ def test_a_scanned_network_is_the_same_network(block):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_program_of_a_scanned_network_does_not_grow_with_depth():
     """So that ResNet-152 compiles about as fast as ResNet-50."""
 

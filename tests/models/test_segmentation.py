@@ -71,12 +71,12 @@ def test_shapes_of_fcn_at_500():
         fcn.fcn32s(),
         fcn.fcn16s(),
         fcn.fcn8s(learned="inner"),
-        fcn.fcn_resnet50(),
-        segnet.segnet(),
+        pytest.param(fcn.fcn_resnet50(), marks=pytest.mark.slow),
+        pytest.param(segnet.segnet(), marks=pytest.mark.slow),
         segnet.segnet_basic(),
-        unet.unet_same(),
-        unet.unet_valid(),
-        dilation.Dilation(),
+        pytest.param(unet.unet_same(), marks=pytest.mark.slow),
+        pytest.param(unet.unet_valid(), marks=pytest.mark.slow),
+        pytest.param(dilation.Dilation(), marks=pytest.mark.slow),
     ],
     ids=["32s", "16s", "8s", "resnet", "segnet", "basic", "unet", "valid", "dilation"],
 )
@@ -103,6 +103,7 @@ def test_sides_of_u_net_follow_its_layers():
     assert unet.margin() == 92 and unet.smallest_tile() == 204
 
 
+@pytest.mark.slow
 def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
     """And in the middle, where nothing is mirrored, the valid one of the image itself."""
     mirrored = unet.UNet(features=2, levels=2, num_classes=3, mirror=True)
@@ -218,6 +219,7 @@ def test_padding_the_context_modules_input_is_valid_convolution_of_33_zeros_arou
     assert float(np.abs(at_input - in_layers)[:, 0].max()) > 0.01 * scale
 
 
+@pytest.mark.slow
 def test_fully_connected_layers_keep_their_scale_in_narrow_networks():
     """Sums over fc6's features have the same variance at every width, and 0.01 is of the full."""
 
@@ -239,6 +241,7 @@ def test_fully_connected_layers_keep_their_scale_in_narrow_networks():
         assert float(modules["fc6"]["kernel"].std()) == pytest.approx(0.08, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_context_module_learns_from_a_front_end_that_is_left_as_it_is():
     """No gradient passes its scores, and they have no dropout, even in training."""
     network = dilation.Dilation(4, width=1 / 64, frozen=True)
@@ -265,6 +268,7 @@ def test_a_context_module_learns_from_a_front_end_that_is_left_as_it_is():
     assert holds(("front", "fc6", "kernel")) and not holds(("context", "layer1", "kernel"))
 
 
+@pytest.mark.slow
 def test_segnet_without_indices_grows_its_maps_by_interpolation():
     """With them, as many values are put back as there were maxima."""
     x = jax.random.normal(jax.random.key(0), (1, 18, 16, 1))
@@ -287,6 +291,7 @@ def test_fcn_starts_without_an_opinion():
     assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
 
 
+@pytest.mark.slow
 def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
     """And the paper's form has kernels for all but the last of the ways up."""
     fixed, inner, every = (
@@ -337,6 +342,7 @@ def test_a_score_lies_over_what_it_has_seen(form):
     np.testing.assert_allclose(mirrored[:, ::-1, ::-1], scores, atol=1e-4 * np.abs(scores).max())
 
 
+@pytest.mark.slow
 def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
     model = segnet.SegNet(num_classes=3, features=((4,), (4,), (4,)), dropout=0.5)
     x = np.random.default_rng(0).standard_normal((2, 9, 10, 1)).astype(np.float32)
@@ -355,6 +361,7 @@ def test_sampling_dropout_gives_probabilities_and_an_uncertainty():
     assert float(still.max()) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_uncertainty_is_the_variance_over_draws_averaged_over_classes():
     """Against each draw by itself, with the key that it has."""
     model = segnet.SegNetBasic(num_classes=3, features=2, levels=1, dropout=0.5)
@@ -372,6 +379,7 @@ def test_the_uncertainty_is_the_variance_over_draws_averaged_over_classes():
     np.testing.assert_allclose(found[1], share.var(0).mean(-1), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_parity_of_u_net_with_torch():
     """An independent one, of torch's own layers, narrow: logits and the gradient by the image."""
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")

@@ -197,6 +197,7 @@ def test_layers_cells_and_directions_are_the_equations_in_plain_numpy(cell, read
             np.testing.assert_allclose(logits[b, t], affine(p["answer"], attentional), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_of_several_layers_one_by_one_are_the_whole():
     network, variables = made("additive", layers=2, cell="gru")
     logits, _ = jax.jit(network.apply)(variables, SOURCE, LENGTH, TARGET)
@@ -226,7 +227,17 @@ def test_of_each_paper_the_layers_are_there_and_no_others():
     assert layers["additive"] == both | {"joined", "keys", "attend"}
 
 
-@pytest.mark.parametrize("attention", seq2seq.ATTENTION)
+@pytest.mark.parametrize(
+    "attention",
+    [
+        "dot",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in seq2seq.ATTENTION
+            if each != "dot"
+        ),
+    ],
+)
 def test_padding_of_the_source_changes_nothing(attention):
     network, variables = made(attention)
 
@@ -269,6 +280,7 @@ def test_steps_one_by_one_are_the_whole(attention):
         np.testing.assert_allclose(own, logits[:, t], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gradient():
     """Additive attention makes a value for each pair of a target's and a source's token: those are
     not all there at once."""
@@ -300,6 +312,7 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
     )
 
 
+@pytest.mark.slow
 def test_what_is_fed_is_what_the_probability_says():
     """0 is teacher forcing, 1 free running, in between each token has a coin of its own."""
     network, variables = made()
@@ -348,6 +361,7 @@ def test_dropout_in_the_loop_is_drawn_anew_at_every_step():
     assert said.shape == (3, 4, 64) and len(masks) == 12
 
 
+@pytest.mark.slow
 def test_dropout_is_for_training():
     network, variables = made(dropout=0.5)
 

@@ -153,6 +153,7 @@ def test_the_generator_is_its_block_in_plain_numpy():
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_normalized_kernel_is_divided_by_its_largest_singular_value_in_the_network_too():
     """By as many power iterations as there are applications in training mode."""
     network = sngan.Discriminator(2, conv=nn.spectral(nn.Conv), dense=nn.spectral(linen.Dense))

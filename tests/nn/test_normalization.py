@@ -259,6 +259,7 @@ def test_conditional_normalization_is_the_plain_one_with_the_parameters_of_each_
         )
 
 
+@pytest.mark.slow
 def test_a_class_that_is_not_in_the_batch_has_no_gradient():
     x, label, told = normal(4, 3), np.array([0, 2, 2, 0]), ConditionalBatchNorm(4)
     v = told.init(jax.random.key(0), x, True, label)

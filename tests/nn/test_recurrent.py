@@ -242,6 +242,7 @@ def test_a_half_precision_layer_computes_in_it():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_a_stack_reads_what_lies_below_and_knows_both_directions():
     stack = Stack(partial(LSTM, FEATURES), layers=2, bidirectional=True)
     x = given()

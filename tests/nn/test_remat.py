@@ -50,7 +50,10 @@ def run(name, way):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    ["vgg", *(pytest.param(each, marks=pytest.mark.slow) for each in NETWORKS if each != "vgg")],
+)
 @pytest.mark.parametrize(
     ("way", "least", "most"), [("dots", 1.0, 1.05), ("block_inputs", 1.15, 1.45)]
 )

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from advdl.nn import replica
 
 
+@pytest.mark.slow
 def test_what_is_drawn_by_index_does_not_depend_on_the_batch():
     scale = jnp.arange(1.0, 7)
 

@@ -40,6 +40,7 @@ def factors(module, network, x, layers, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "network", "layers"),
     [

@@ -46,6 +46,7 @@ def test_wide_convolutions_go_by_tiles_and_no_other():
     assert not winograd.suits(x.astype(jnp.bfloat16), (14, 14), 128, (3, 3)), "half precision"
 
 
+@pytest.mark.slow
 def test_a_wide_convolution_has_the_plain_numbers():
     x, kernel = normal(3, 16, 16, 128), normal(3, 3, 128, 128, seed=1)
     weight = normal(3, 16, 16, 128, seed=2)

@@ -89,6 +89,7 @@ def test_the_same_input_writes_the_same_bytes_whatever_the_settings(name, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_pyplot_is_not_needed():
     program = "import sys; import advdl.present; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run(
@@ -174,6 +175,7 @@ def test_confusion_colors_are_shares_of_the_row(tmp_path):
     assert where(tmp_path / "b.png", light).any()
 
 
+@pytest.mark.slow
 def test_confusion_writes_counts_only_where_they_fit(tmp_path):
     few, many = np.eye(30, dtype=int), np.eye(31, dtype=int)
     present.draw_confusion(few, tmp_path / "few.png")
@@ -211,6 +213,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_label_of_several_metrics_is_their_mean_where_all_were_measured(tmp_path):
     lines = [
         {"step": 1, "a": 1.0, "b": 3.0},

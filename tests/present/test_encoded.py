@@ -70,6 +70,7 @@ def test_a_map_shows_each_class_in_its_color_where_its_points_are(tmp_path):
     assert column_a < column_c < column_b and row_c < min(row_a, row_b) and abs(row_a - row_b) < 20
 
 
+@pytest.mark.slow
 def test_a_map_of_many_classes_or_of_other_shapes(tmp_path):
     points, label = np.random.default_rng(0).normal(size=(80, 2)), np.arange(80)
     assert (

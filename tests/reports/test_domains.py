@@ -45,6 +45,7 @@ def images(sorted_images):
     return report, trained_on(sorted_images, sorted_images, apply)
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_from_all_images_and_has_its_own_factors(images):
     """What changes nothing keeps the factor of every image that it is of."""
     report, trained = images

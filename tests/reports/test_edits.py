@@ -52,6 +52,7 @@ def editor(trained):
     return edits.Editor(trained, 5, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stroke",
     [
@@ -123,6 +124,7 @@ def test_without_classes_nothing_is_said_of_a_classifier():
     assert len(edits.headlines(errors_of(4, 3, 2, 1), figures)) == 2
 
 
+@pytest.mark.slow
 def test_the_page_answers_what_a_brush_asks(editor):
     server = edits.open_page(editor)
     try:
@@ -171,6 +173,7 @@ def test_what_a_mouse_paints_in_a_browser_changes_the_image(editor, tmp_path):
         assert image.width == 1000
 
 
+@pytest.mark.slow
 def test_figures_of_the_report_are_those_of_its_pictures(trained, editor):
     """Of real images that the generator draws: the projection of one finds it."""
     x = editor.sample(editor.noise.of_seed(7, 12))

@@ -61,6 +61,7 @@ def test_a_perfect_generator_measures_as_held_out_images_where_training_images_a
     assert made["density"] == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.slow
 def test_measures_do_not_depend_on_the_order_of_real_images(real, by_pixels):
     samples, (pixels, labels) = in_range(drawn(50, 2)[0]), drawn(700, 0)
     order = np.random.default_rng(3).permutation(len(pixels))
@@ -81,6 +82,7 @@ def test_measures_do_not_depend_on_the_order_of_real_images(real, by_pixels):
         assert made[0][name] == pytest.approx(made[1][name], abs=margin), name
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_last_of_many_training_images_is_found(real, by_pixels):
     pixels, labels = drawn(6000, 0)
     samples = in_range(np.concatenate([drawn(50, 2)[0], pixels[-1:]]))
@@ -92,6 +94,7 @@ def test_a_copy_of_the_last_of_many_training_images_is_found(real, by_pixels):
     assert distance[-1] == 0 < distance[:-1].min()
 
 
+@pytest.mark.slow
 def test_samples_are_measured_as_the_bytes_that_a_file_would_hold(real, by_pixels):
     pixels = drawn(60, 2)[0]
     less = np.random.default_rng(0).uniform(-0.4, 0.4, pixels.shape).astype(np.float32) / 127.5

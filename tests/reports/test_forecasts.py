@@ -58,6 +58,7 @@ def trained(folder, factors=(1.0, 1.0)):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factors", "holds"), [((0.5, 0.9), True), ((0.5, 1.1), False), ((1.2, 1.1), False)]
 )
@@ -80,6 +81,7 @@ def test_every_seed_has_to_be_better_than_the_best_method_without_parameters(
     assert all((tmp_path / "report" / f"{name}.png").exists() for name in ("test", "ahead"))
 
 
+@pytest.mark.slow
 def test_the_forecast_is_the_mean_of_the_seeds_and_its_interval_is_kept_and_used(tmp_path):
     given = trained(tmp_path)
     REPORT(given)

@@ -91,6 +91,7 @@ def test_modes_in_the_plane_are_counted(trained):
     assert found["data"]["modes"] == 8 and found["one Gaussian"]["high_quality"] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["normal", "ring"])
 def test_the_page_is_whole_and_the_verdict_on_the_first_learner(
     name, trained, untrained, tmp_path, monkeypatch
@@ -171,6 +172,7 @@ def test_the_section_on_saturation_shows_both_gradients(trained, monkeypatch):
     assert [(stub.folder / picture).exists() for picture in section.pictures] == [True]
 
 
+@pytest.mark.slow
 def test_a_report_is_of_a_line_or_of_a_plane():
     for name, kind in (("normal", mixtures.LineReport), ("grid", mixtures.PlaneReport)):
         own = report_of(name)

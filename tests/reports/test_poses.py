@@ -32,6 +32,7 @@ def trained():
     )
 
 
+@pytest.mark.slow
 def test_pairs_that_are_shown_are_from_all_of_the_test_split(report, trained, monkeypatch):
     test, asked = trained.splits.evaluations["test"], []
     examples = test.examples

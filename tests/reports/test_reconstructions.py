@@ -53,6 +53,7 @@ def trained(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variational", [False, True])
 def test_a_report_draws_what_the_network_has(trained, variational):
     page = ReconstructionsReport(2, variational)(trained)

@@ -63,6 +63,7 @@ def test_sections_show_what_was_read_and_answered_and_the_accuracy_by_length(tmp
     assert (tmp_path / "states.png").exists() and (tmp_path / "lengths.png").exists()
 
 
+@pytest.mark.slow
 def test_memory_is_drawn_at_every_snapshot_and_answers_stand_beside_the_truth(tmp_path):
     task, lags = data.TASKS["adding"], (10, 20)
     learners = {f"{name}-{lag}": None for name in ("rnn", "lstm") for lag in lags}

@@ -52,6 +52,7 @@ def trained(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_page_has_the_words_and_the_methods_without_a_network(trained):
     page = SentencesReport("0.9, somewhere")(trained)
     pictures = {path.stem for path in trained.folder.glob("*.png")}
@@ -66,6 +67,7 @@ def test_the_page_has_the_words_and_the_methods_without_a_network(trained):
     present.write_report(trained.folder, "a run", page)
 
 
+@pytest.mark.slow
 def test_texts_that_were_mistaken_are_shown(trained):
     own = trained.apply
     trained.apply = lambda *given, **named: (

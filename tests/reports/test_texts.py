@@ -70,6 +70,7 @@ def model(tmp_path):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["characters", "words", "subwords"])
 def test_a_text_is_scored_beside_counts_and_compressors(model, unit):
     trained = model(unit)
@@ -99,6 +100,7 @@ def test_a_text_is_scored_beside_counts_and_compressors(model, unit):
     assert written.text.startswith("After 3 updates:\nthe")
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_as_it_reads_is_scored_on_val_and_test(model):
     """The stand-in foresees with one half whatever it is asked; what counts is that it is asked."""
     trained = model("characters")
@@ -152,6 +154,7 @@ def test_units_that_are_drawn_go_best_with_the_place(model, monkeypatch):
     assert units[0][0].startswith("unit 1, which goes best with the place in the line: r = 1.00")
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_short_to_go_on_is_not_drawn(model):
     trained = model("characters")
     report = reports.LanguageReport(trained.spec, 400)

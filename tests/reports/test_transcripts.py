@@ -67,6 +67,7 @@ def trained(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_words_that_are_wrong_are_counted_in_strings_and_alone(trained, tmp_path):
     page = TranscriptsReport()(trained)
     found = json.loads((tmp_path / "verdict.json").read_text())

@@ -168,6 +168,7 @@ def test_what_is_computed_again_changes_no_number_and_no_product():
         np.testing.assert_allclose(y, x, rtol=1e-6, atol=rounding)
 
 
+@pytest.mark.slow
 def test_wide_layers_over_the_axis_model_divide_their_work_and_add_up_once_each_way():
     """As VGG and AlexNet have them; the same numbers as on one device."""
 
@@ -282,6 +283,7 @@ def test_bytes_are_those_that_xla_counts_where_nothing_loops():
     assert found.bytes == pytest.approx(program.cost_analysis()["bytes accessed"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_forward_products_of_resnet_50_are_the_papers_but_for_padding():
     row = models.classifier("resnet50")
     network = row.build()

@@ -50,6 +50,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     assert step == 20 and digest(back) == digest(state(20))
 
 
+@pytest.mark.slow
 def test_what_was_derived_from_a_state_lies_beside_it_and_is_no_part_of_it(tmp_path):
     derived = {"mean": np.arange(3, dtype=np.float32) / 3, "inner": {"count": np.array([7])}}
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -111,6 +112,7 @@ def player(number):
     return {"players": {"model": whole}, "step": jnp.int32(number)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_the_best_checkpoint_the_latest_and_that_of_a_step_come_back_bit_for_bit(tmp_path, mode):
     """Of figures that grow worse the best is the first; who reads a player need not know what is
@@ -152,6 +154,7 @@ def test_of_equally_good_checkpoints_that_are_all_kept_the_latest_is_the_best(tm
     assert checkpoints.restore(abstract(state()), which="best")[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["best", 10])
 def test_a_checkpoint_that_was_asked_for_is_told_to_be_damaged_and_no_other_taken(tmp_path, which):
     checkpoints = saved(tmp_path, {10: {"loss": 0.1}, 20: {"loss": 0.2}}, best=("loss", "min"))
@@ -224,6 +227,7 @@ def test_digest_tells_values_types_shapes_and_places_apart():
     assert len({digest(tree) for tree in [one, *others]}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [None, 0.5])
 def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path, ema):
     """Of a real state, whose optimizer is made of classes; its digest holds for the dicts that it
@@ -254,6 +258,7 @@ def test_a_player_is_read_without_knowing_what_else_the_run_is_made_of(tmp_path,
         checkpoints.player("model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty-all"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, damage):
     checkpoints = saved(tmp_path, {10: None, 20: None})
@@ -297,6 +302,7 @@ def test_a_byte_flipped_beside_the_state_is_damage_and_no_other_network(tmp_path
         checkpoints.restore(abstract(state()), which=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["state", "facts"])
 def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged_and_stays_where_it_is(kind):
     """By a user who is not root, in a folder that he can reach."""

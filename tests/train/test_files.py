@@ -84,6 +84,7 @@ def test_json_has_no_number_that_is_not_finite(tmp_path):
     assert found == {"a": {"b": [1.5, "nan"]}, "c": ["inf", "-inf"]}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_trained_is_refused_to_another_process_and_free_when_that_is_killed(tmp_path):
     hold = f"""
 import pathlib, time

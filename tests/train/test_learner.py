@@ -258,6 +258,7 @@ def noisy_regression():
     )
 
 
+@pytest.mark.slow
 def test_members_learn_together_exactly_as_alone(optimized):
     batch = regression_batch() | {"id": np.arange(12, dtype=np.float32)}
     fit, game = noisy_regression(), counting_game(2)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from advdl import train
 from advdl.nn import BatchNorm
@@ -19,6 +20,7 @@ class Normalized(nn.Module):
         return BatchNorm()(nn.Dense(self.features)(x), train)
 
 
+@pytest.mark.slow
 def test_each_has_its_own_variables_and_changes_no_others():
     networks = train.Networks({"a": Normalized(3), "b": Normalized(5)})
     variables = networks.init(jax.random.key(0), X)

@@ -123,6 +123,7 @@ def test_what_is_abstract_is_what_is_born_and_steps_keep_it(name, mesh):
     assert float(metrics["noise"].count) == 16 * 6
 
 
+@pytest.mark.slow
 def test_every_placement_draws_the_same_parameters_and_noise_and_counts_the_same():
     found = []
     for name, mesh in [

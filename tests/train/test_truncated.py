@@ -61,6 +61,7 @@ def test_a_window_as_long_as_the_sequence_is_full_back_propagation():
     np.testing.assert_array_equal(cut["b"], whole["b"])
 
 
+@pytest.mark.slow
 def test_windows_carry_the_state_and_cut_the_gradient():
     """The parameters stand still, so windows in turn must be one pass over the sequence; the
     gradient of a window is that of its own steps from a state that is given."""
@@ -124,6 +125,7 @@ def test_beside_others_and_several_in_a_call_it_is_what_it_is_alone():
     np.testing.assert_allclose(state.carried["model"], alone.carried["model"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_placement_carries_the_same_and_resumes_from_the_checkpoint_of_another(tmp_path):
     found = {}
     for name, mesh in [

@@ -35,6 +35,7 @@ with Watchdog(1.0, pathlib.Path(sys.argv[1])) as watchdog:
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_ends_with_every_stack_and_a_slow_one_does_not(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", HANG, str(tmp_path / "stacks.txt")],
@@ -48,6 +49,7 @@ def test_a_run_that_hangs_ends_with_every_stack_and_a_slow_one_does_not(tmp_path
         assert "stuck_here" in text and "_watch" in text  # of the main thread, and of another
 
 
+@pytest.mark.slow
 def test_what_hangs_beside_the_steps_ends_too_later(tmp_path):
     program = HANG.partition("with watchdog")[0].replace("    with watchdog", "")
     program = (

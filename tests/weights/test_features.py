@@ -24,6 +24,7 @@ def exported(tmp_path_factory):
     return path, network, variables
 
 
+@pytest.mark.slow
 def test_features_are_the_networks_last_pooled_ones_in_whatever_portions(exported):
     path, network, variables = exported
     features = weights.open_features(f"resnet8:{path}", (8, 8, 1), 10)
@@ -79,6 +80,7 @@ def test_only_inceptions_is_called_fid_and_it_names_its_weights(fid):
     assert fid(np.zeros(5)).name == f"FID (inception {digest[:8]})"
 
 
+@pytest.mark.slow
 def test_the_inception_score_leaves_the_bias_of_the_logits_out(fid):
     images = np.random.default_rng(1).integers(0, 256, (4, 6, 9, 1), dtype=np.uint8)
     (without, p), (biased, q) = (fid(bias).of(images) for bias in (np.zeros(5), [3, 0, -3, 1, 2]))

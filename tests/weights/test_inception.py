@@ -64,6 +64,7 @@ def test_features_and_logits_are_pytorch_fids(theirs, tmp_path):
         np.testing.assert_allclose(ours, other, atol=1e-5 * float(other.abs().max()))
 
 
+@pytest.mark.slow
 def test_pooled_features_of_its_own_size():
     """299 pixels, 2,048 features."""
     network = inception_v3.InceptionV3()

@@ -268,6 +268,7 @@ def saved(tmp_path, form, value):
     return tmp_path / "net.pth"
 
 
+@pytest.mark.slow
 def test_tensors_are_those_that_pytorch_reads(form, tmp_path):
     torch = pytest.importorskip("torch", reason="writes the files and is compared with")
     base = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))

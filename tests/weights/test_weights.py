@@ -280,6 +280,7 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
         weights.load_backbone(tmp_path / "net.safetensors", unet.unet(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["segnet", "dilation"])
 def test_an_encoder_sees_in_a_dense_network_what_it_saw_alone(form):
     """SegNet's pooled stages are those of the trunk; the front end's first one is pool1 of the
