@@ -3,6 +3,7 @@ code kept between runs."""
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -10,6 +11,9 @@ if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
     )
+MEMORY = pathlib.Path("/dev/shm")  # thousands of small files: a disk would wait for each
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**32:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # for workers: what one thread frees another takes
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "advdl-test-cache")

@@ -57,7 +57,6 @@ def test_the_halves_make_the_whole_and_the_code_is_among_the_intermediates(name)
     assert np.ptp(logits, 0).min() > 0  # each pixel depends on the image
 
 
-@pytest.mark.slow
 def test_tied_decoders_are_the_encoders_transposed():
     """By NumPy; and the kernel's gradient is the sum of those of an untied network with the same
     weights."""

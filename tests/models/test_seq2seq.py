@@ -312,7 +312,6 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
     )
 
 
-@pytest.mark.slow
 def test_what_is_fed_is_what_the_probability_says():
     """0 is teacher forcing, 1 free running, in between each token has a coin of its own."""
     network, variables = made()
