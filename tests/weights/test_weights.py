@@ -259,7 +259,7 @@ def test_a_classifier_is_the_beginning_of_a_dense_network(form, tmp_path):
         "resnet": (fcn.fcn_resnet50(num_classes=3), resnet.VARIANTS["resnet50_v1_5"].build()),
     }[form]
     shapes = abstract(published, (224, 224, 3))
-    v = jax.tree.map(lambda x: np.broadcast_to(np.float32(x.size % 97), x.shape), shapes)
+    v = jax.tree.map(lambda x: np.broadcast_to(np.float16(x.size % 97), x.shape), shapes)
     weights.export(tmp_path / "net.safetensors", published, v)
     before = jax.tree.map(
         lambda x: np.broadcast_to(np.float32(-1), x.shape), abstract(model, (64, 64, 3))
