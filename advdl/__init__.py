@@ -23,11 +23,11 @@ def _compile_rightly() -> None:
         return
     bridge = sys.modules.get("jax._src.xla_bridge")
     if bridge is not None and bridge.backends_are_initialized():
-        told = (
+        message = (
             "JAX 0.10.2 had started before advdl was imported and may compile wrongly on CPU"
             " (jax#39103); import advdl first"
         )
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(message, stacklevel=3)
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT".strip()
     )

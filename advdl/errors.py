@@ -1,4 +1,4 @@
-"""What a person can get wrong, told in one line."""
+"""The errors that a person can correct, each reported in one line."""
 
 import contextlib
 import difflib

@@ -84,7 +84,7 @@ def load(config: Config) -> data.Splits:
     texts = functools.cache(lambda: data.ParallelTexts(*given))
 
     def batches(part, spec):
-        metrics.corpus_bleu(["one"], ["one"])  # a missing library is told before the training
+        metrics.corpus_bleu(["one"], ["one"])  # a missing library is reported before the training
         return texts().batches(part, spec, config.buckets, config.batch, config.seed)
 
     return data.Splits.of(lambda: texts().spec(config.least), batches)

@@ -86,7 +86,7 @@ class Session:
     def __init__(self, name: str, config: Config, run: train.Run, load: Load, build: Build):
         """Raises UserError for what does not fit."""
         self.name, self.config, self.run = name, config, run
-        train.place(config.placement, config.mesh)  # a mesh that cannot be is told first
+        train.place(config.placement, config.mesh)  # an impossible mesh is refused first
         stored = run.read(SPEC)
         self.splits = load(config)
         if stored is not None:

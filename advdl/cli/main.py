@@ -49,8 +49,8 @@ def main(
 
     load: configuration -> data. build: configuration and spec -> experiment, which is called after
       the file that defines it.
-    presets: `"laptop"` and others, all of the experiment's own configuration class. predict: what
-    its `predict` is told.
+    presets: `"laptop"` and others, all of the experiment's own configuration class. predict: the
+    configuration of its verb `predict`.
 
     A UserError is printed in one line and ends the process with status 2. A request to stop (see
     `advdl.train.stop`) ends `train` with status 0, since the same command goes on, and another verb

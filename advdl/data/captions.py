@@ -281,7 +281,7 @@ def _folder(root: pathlib.Path, part: str, size: int) -> CaptionedImages:
     source = ImageFiles(f"folder:{root}", part, [there[name] for name in captions], cover(size))
     natural_shape(
         pathlib.Path(source.files[0]), source.files[0]
-    )  # a first file that is none is told at once
+    )  # a broken first file is reported at once
     return CaptionedImages(in_memory(source), tuple(captions.values()))
 
 

@@ -248,9 +248,9 @@ def _buckets(
     if not boundaries or not set(boundaries) <= set(counts):
         raise ValueError(f"boundaries are of {list(boundaries)}, columns are {list(counts)}")
     if len({len(ends) for ends in boundaries.values()}) > 1:
-        told = "; ".join(f"{name} {list(ends)}" for name, ends in boundaries.items())
+        listed = "; ".join(f"{name} {list(ends)}" for name, ends in boundaries.items())
         raise UserError(
-            f"boundaries are not equally many: {told}; give each column one for each bucket"
+            f"boundaries are not equally many: {listed}; give each column one for each bucket"
         )
     if not max(counts.values()):
         raise UserError("there are no examples; expected at least one")

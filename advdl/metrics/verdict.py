@@ -44,8 +44,8 @@ class Bounds(NamedTuple):
             if self.names is not None and name not in self.names:
                 continue
             own = {metric: each[name] for metric, each in figures.items()}
-            holds, of, told = _bounded(own, self.at_least, self.at_most, self.best, labels)
-            found.append(Verdict(f"For {name} the {of} seeds has {told}.", holds))
+            holds, of, outcome = _bounded(own, self.at_least, self.at_most, self.best, labels)
+            found.append(Verdict(f"For {name} the {of} seeds has {outcome}.", holds))
         kept = [one.holds for one in found]
         holds = (any(kept) or not kept) if self.best else all(kept)
         return Verdict(" ".join(one.sentence for one in found), holds)
@@ -109,8 +109,8 @@ def verdict(
 ) -> str:
     """Whether the worst of every figure, which has a number for each seed, keeps its bound, in a
     sentence; a bound of a figure that is not there does not count."""
-    holds, of, told = _bounded(figures, at_least, at_most)
-    return f"{name} {'passes' if holds else 'fails'}; {of}: {told}."
+    holds, of, outcome = _bounded(figures, at_least, at_most)
+    return f"{name} {'passes' if holds else 'fails'}; {of}: {outcome}."
 
 
 def all_hold(verdicts: Sequence[Verdict]) -> bool | None:
@@ -127,7 +127,7 @@ def _bounded(
     labels: Mapping[str, str] = {},
 ) -> tuple[bool, str, str]:
     """(Whether all bounds are kept, "worst of 3", the figures beside their bounds.)"""
-    told, holds, seeds = [], True, 0
+    outcome, holds, seeds = [], True, 0
     for bounds, sign, words in ((at_least, 1, "at least"), (at_most, -1, "at most")):
         for figure, bound in bounds.items():
             if figure in figures:
@@ -136,5 +136,7 @@ def _bounded(
                 kept = bool(sign * value >= sign * bound)
                 holds &= kept
                 missed = "" if kept else ", missed"
-                told.append(f"{labels.get(figure, figure)} {value:.3g} ({words} {bound:g}{missed})")
-    return holds, f"{'best' if best else 'worst'} of {seeds}", ", ".join(told)
+                outcome.append(
+                    f"{labels.get(figure, figure)} {value:.3g} ({words} {bound:g}{missed})"
+                )
+    return holds, f"{'best' if best else 'worst'} of {seeds}", ", ".join(outcome)

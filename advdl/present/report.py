@@ -17,8 +17,8 @@ from advdl.present import files
 class Picture(NamedTuple):
     """A picture in the report's folder.
 
-    caption: what it shows, printed below it. alternative: what a reader who does not see it is told
-      instead (default: the caption, or else the file's name).
+    caption: what it shows, printed below it. alternative: the text for a reader who does not see
+      it (default: the caption, or else the file's name).
     """
 
     path: str | os.PathLike[str]

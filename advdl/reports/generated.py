@@ -88,19 +88,19 @@ class GeneratedReport:
         many = self.draw(trained, self.noise.of_seed(self.seed + 1, count))
         samples = many[:2000]
         training, held_out = real.draw(real.training, len(samples))[0], real.draw(real.held_out, 64)
-        told = discriminators.two_sample_accuracy(training, samples)
+        accuracy = discriminators.two_sample_accuracy(training, samples)
         twins, distance = real.nearest(np.concatenate([samples[:64], held_out[0]]))
         near = twins[:64], distance[:64], distance[64:]
         self.interpolate(trained, self.seed + 2, 8, folder)
         sections = [
             present.samples_section(samples[:64], *near, len(real.training), folder, low),
-            present.guess_section(samples, held_out[0], told, folder, low),
+            present.guess_section(samples, held_out[0], accuracy, folder, low),
             present.Section("Over training", SAME, [trained.animation("samples", 400)]),
             present.Section("On a line between two noises", "", ["interpolations.png"]),
             learning_section(trained, *PANELS, title="The game", text=GAME),
         ]
         figures = [
-            present.Figure("Images that a new network tells right", f"{told:.0%}", BY_CHANCE)
+            present.Figure("Images that a new network tells right", f"{accuracy:.0%}", BY_CHANCE)
         ]
         watch = train.Watch(GAME_ALARMS)
         tripped, faults = watch.over(lines), list(watch.standing.values())
@@ -122,7 +122,7 @@ class GeneratedReport:
             present.Section("Alarms", "\n\n".join(tripped) or "None tripped.", [], kept)
         )
         sentence = f"It did not work: {'; '.join(faults)}." if faults else WORKED
-        verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": told}
+        verdict = {"verdict": sentence, "holds": not faults, "two_sample_accuracy": accuracy}
         trained.run.write("verdict.json", verdict | kept)
         picture = present.Picture("samples.png", OPENING)
         return present.Page(picture, figures, sentence, sections)

@@ -53,8 +53,8 @@ class ParityReport(NamedTuple):
         """The states while sixty random bits are read."""
         text = "".join(map(str, np.random.default_rng(0).integers(0, 2, 60)))
         answers = self.draw(trained, text, trained.folder / "states.png")
-        told = {name: "".join(map(str, each)) for name, each in answers.items()}
-        return present.Section("States", STATES, ["states.png"], {"input": text, **told})
+        lines = {name: "".join(map(str, each)) for name, each in answers.items()}
+        return present.Section("States", STATES, ["states.png"], {"input": text, **lines})
 
     def draw(self, trained: Trained, text: str, path: Path) -> dict[str, np.ndarray]:
         """Draws the states into a PNG; returns the answers (T,) of each network."""

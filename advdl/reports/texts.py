@@ -197,7 +197,7 @@ class LanguageReport:
 
     def draw(self, read: dict[str, np.ndarray], text: str, folder: Path, shown: int = 700) -> None:
         """Draws characters of a text (N + 1) that was read, colored by their surprise, and by the
-        units that go best with what can be told of the text up to there."""
+        units that go best with what can be computed from the text up to there."""
         begin = text.find("\n", len(text) // 2) + 1
         part, following, text = slice(begin, begin + shown), text[1:], text[:-1]
         title, bits = "bits of each character, given all before it", read["nats"] / math.log(2)
@@ -257,5 +257,5 @@ on. Fed the truth, its next token is as good as ever; fed its own likeliest ones
 departs from the truth, which is no error of the network alone: there are many ways to go on."""
 SURPRISE = """Test characters, colored by their bits given all before them: red is what the \
 network did not expect."""
-UNITS = """Units of the last layer whose states go best with what can be told of the text before, \
-such as where in the line it is; red is above the mean, blue below."""
+UNITS = """Units of the last layer whose states go best with what can be computed from the text, \
+such as the place in the line; red is above the mean, blue below."""

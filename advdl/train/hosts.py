@@ -48,20 +48,21 @@ def broadcast_from_main(decide: Callable[[], Any]) -> Any:
     the UserError it raises."""
     if jax.process_count() == 1:
         return decide()
-    said: dict[str, Any] = {}
+    message: dict[str, Any] = {}
     if is_main_process():
         try:
-            said = {"value": decide()}
+            message = {"value": decide()}
         except UserError as error:
-            said = {"error": str(error)}
-    text = json.dumps(said).encode()
+            message = {"error": str(error)}
+    text = json.dumps(message).encode()
     rounded = np.int32(-(-len(text) // BLOCK) * BLOCK)  # few shapes to compile for
     size = int(multihost_utils.broadcast_one_to_all(rounded))
-    told = multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(size)[:size], np.uint8))
-    said = json.loads(bytes(np.asarray(told, np.uint8)))
-    if "error" in said:
-        raise UserError(said["error"])
-    return said["value"]
+    padded = np.frombuffer(text.ljust(size)[:size], np.uint8)
+    received = multihost_utils.broadcast_one_to_all(padded)
+    message = json.loads(bytes(np.asarray(received, np.uint8)))
+    if "error" in message:
+        raise UserError(message["error"])
+    return message["value"]
 
 
 def all_processes(here: bool) -> bool:

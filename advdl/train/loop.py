@@ -63,7 +63,7 @@ def fit(
     (0: not) and at the end. steps_per_call: steps that `placed.step` does (`multi_step`), each
     batch then being that of as many. A request to stop (`stop`) ends it after the current call,
     with a save; sent to one of several processes, it ends all of them after the same call.
-    watchdog: what is told of every step. trace: of some steps. Raises UserError where `state.step`,
+    watchdog: hears of every step. trace: profiles some steps. Raises UserError where `state.step`,
     `steps` or one of the intervals are no multiples of `steps_per_call`.
 
     Metrics are fetched in windows of `log_every` steps, after a later step is dispatched, so the
@@ -80,7 +80,7 @@ def fit(
             f" {steps} steps in all and {log_every}, {evaluate_every}, {save_every} between lines,"
             " evaluations, checkpoints; make them multiples, or give --steps-per-call 1"
         )
-    clock, window, told = Clock(), Window(steps_per_call), start
+    clock, window, logged = Clock(), Window(steps_per_call), start
     watchdog, trace = watchdog or Watchdog(0, pathlib.Path()), trace or Trace(pathlib.Path())
 
     @contextlib.contextmanager
@@ -90,11 +90,11 @@ def fit(
             yield
 
     def flush(last: int) -> None:
-        nonlocal told
+        nonlocal logged
         window.fetch()
         if figures := window.close():
             seconds = max(clock.lap(), 1e-9)
-            rate, told = (last - told) / seconds, last
+            rate, logged = (last - logged) / seconds, last
             figures |= {
                 "seconds": seconds,
                 "steps_per_second": rate,

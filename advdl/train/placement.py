@@ -347,7 +347,7 @@ def pmap(learner: Learner, devices: Devices = None) -> CompiledLearner:
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str | bool]:
-    """What the compiler is told for this platform; one place for all placements.
+    """The compiler options for this platform; one place for all placements.
 
     On CPU, convolutions stay with XLA's Eigen path, about twice as fast here as the default library
     for 3×3 and 1×1 kernels, forward and backward, while matrix products keep the default

@@ -37,7 +37,7 @@ def read_vectors(path: str | pathlib.Path, words: Sequence[str]) -> tuple[np.nda
         if place is None or known[place]:
             continue
         try:
-            with np.errstate(over="ignore"):  # what is too large is infinite, and told below
+            with np.errstate(over="ignore"):  # what is too large is infinite, and reported below
                 vectors[place] = [float(text) for text in numbers]
         except ValueError:
             raise _fault(path, number, f"the numbers of {word!r} are not all numbers") from None
