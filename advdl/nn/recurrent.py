@@ -430,8 +430,9 @@ def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm: Callable[..., Any
     """A layer by cuDNN, through `jax.experimental.rnn`: the parameters and numbers of `LSTM`, to
     the precision of its products.
 
-    lstm: called in its place, with the weights in its flat form. cuDNN takes no sequence of length
-    0, so those are given one step, and what comes of it is put aside.
+    lstm: called in its place, with the weights in its flat form. Products have the precision of all
+    others: TF32, unless `jax_default_matmul_precision` asks for float32. cuDNN takes no sequence of
+    length 0, so those are given one step, and what comes of it is put aside.
     """
     (batch, steps, inputs), features = x_BTD.shape, weights["recurrent"].shape[0]
     flat = [
@@ -444,6 +445,7 @@ def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm: Callable[..., Any
     length = jnp.full(batch, steps, jnp.int32) if length_B is None else length_B.astype(jnp.int32)
     x_BTD = reversed_in_length(x_BTD, length) if reverse else x_BTD
     cell, hidden = carry
+    whole = jax.config.jax_default_matmul_precision in ("highest", "float32")
     y, h, c = lstm(
         x_BTD,
         hidden[None],
@@ -455,7 +457,7 @@ def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm: Callable[..., Any
         num_layers=1,
         dropout=0.0,
         bidirectional=False,
-        precision=jax.lax.Precision.HIGHEST,
+        precision=jax.lax.Precision.HIGHEST if whole else jax.lax.Precision.HIGH,
     )
     some = (length > 0)[:, None]
     y = reversed_in_length(y, length) if reverse else y

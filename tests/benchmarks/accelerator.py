@@ -110,10 +110,9 @@ def lstm(item: str, options: Options) -> Found:
     weight = np.random.default_rng(1).standard_normal((*x.shape[:2], features * (1 + both)), "f")
 
     def call(*given, precision, **how):
-        """cuDNN in the item's precision; on a CPU, what JAX keeps as its reference."""
-        asked = jax.lax.Precision[MATMUL[item.split()[1]].upper()]
+        """cuDNN; on a CPU, what JAX keeps as its reference."""
         if jax.default_backend() != "cpu":
-            return rnn.lstm(*given, precision=asked, **how)
+            return rnn.lstm(*given, precision=precision, **how)
         sizes = how["input_size"], how["hidden_size"], 1, how["bidirectional"]
         parts = rnn.unpack_lstm_weights(given[3], *sizes)
         return rnn.lstm_ref(*given[:3], *parts, given[4], *how.values())

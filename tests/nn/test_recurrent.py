@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import rnn as cudnn
+from jax.lax import Precision
 
 from advdl.nn import GRU, LSTM, RNN, Stack, tracing
 from advdl.nn.recurrent import cudnn_lstm, reversed_in_length
@@ -206,6 +207,24 @@ def test_cudnns_form_is_the_same_layer():
             if length is not None:
                 found = np.where(np.arange(STEPS)[:, None] < length[:, None, None], found, 0)
             same((found, end), (y, last))
+
+
+@pytest.mark.parametrize("asked", [None, "tensorfloat32", "bfloat16", "highest", "float32"])
+def test_cudnns_products_are_as_exact_as_all_others(asked):
+    """TF32 is a GPU's default for float32, and the least that cuDNN has."""
+    _, variables = made("lstm")
+    carry = 2 * (np.zeros((BATCH, FEATURES), np.float32),)
+
+    def recorded(x, h, c, *_, precision, **others):
+        assert precision == (
+            Precision.HIGHEST if asked in ("highest", "float32") else Precision.HIGH
+        )
+        return x, h, c
+
+    with jax.default_matmul_precision(asked):
+        jax.eval_shape(
+            lambda: cudnn_lstm(variables["params"], carry, given(), None, False, lstm=recorded)
+        )
 
 
 def test_reversal_keeps_the_padding_behind():
