@@ -61,9 +61,7 @@ def check_halves(height: int, width: int, levels: int) -> None:
 def _geometry(kernel: int) -> dict[str, Any]:
     """Of the convolution that halves, and whose transpose (with `kernel % 2` output padding)
     doubles."""
-    return dict(
-        kernel_size=kernel, strides=2, padding=(kernel - 1) // 2, use_bias=False, kernel_init=NORMAL
-    )
+    return dict(kernel_size=kernel, strides=2, padding=(kernel - 1) // 2)
 
 
 class Generator(nn.Module):
@@ -75,7 +73,7 @@ class Generator(nn.Module):
     shape: (H, W, C). levels: doublings (default: `levels_of`). kernel: 4, or the paper's 5, or any
       other from 2.
     conv, norm: called as `ConvTranspose` and `BatchNorm` are, with their initializers and this
-      network's dtypes.
+      network's dtypes. kernel_init: initializer of all kernels.
     classes: K of a conditional generator: the label joins the noise, one of K (Mirza and Osindero
     2014, arXiv:1411.1784). Raises ValueError for a shape that does not halve `levels` times.
     """
@@ -89,6 +87,7 @@ class Generator(nn.Module):
     conv: Callable[..., nn.Module] = ConvTranspose
     norm: Callable[..., nn.Module] = BatchNorm
     classes: int = 0
+    kernel_init: Callable[..., jax.Array] = NORMAL
 
     @nn.compact
     def __call__(self, z_BZ: jax.Array, train: bool, label_B: jax.Array | None = None) -> jax.Array:
@@ -101,14 +100,13 @@ class Generator(nn.Module):
         check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = partial(self.norm, scale_init=gain, **dtypes)
+        given = dict(use_bias=False, kernel_init=self.kernel_init, **dtypes)
         double = partial(
-            self.conv, output_padding=self.kernel % 2, **_geometry(self.kernel), **dtypes
+            self.conv, output_padding=self.kernel % 2, **_geometry(self.kernel), **given
         )
         base = (height >> levels, width >> levels, self.width << (levels - 1))
         size = base[0] * base[1] * base[2]
-        x = nn.Dense(size, use_bias=False, kernel_init=NORMAL, name="project", **dtypes)(
-            z_BZ
-        ).reshape(-1, *base)
+        x = nn.Dense(size, name="project", **given)(z_BZ).reshape(-1, *base)
         x = nn.relu(norm(name="norm0")(x, train))
         for level in range(1, levels):
             x = double(base[2] >> level, name=f"double{level}")(x)
@@ -136,6 +134,7 @@ class Discriminator(nn.Module):
     norm: Callable[..., nn.Module] = BatchNorm
     dense: Callable[..., nn.Module] = nn.Dense
     classes: int = 0
+    kernel_init: Callable[..., jax.Array] = NORMAL
 
     @nn.compact
     def __call__(
@@ -143,14 +142,11 @@ class Discriminator(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         x, seen = _halved(self, x_BHWC, train)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        logit = self.dense(1, use_bias=False, kernel_init=NORMAL, name="logit", **dtypes)(
-            x.reshape(len(x), -1)
-        )[:, 0]
+        dense = partial(self.dense, use_bias=False, kernel_init=self.kernel_init, **dtypes)
+        logit = dense(1, name="logit")(x.reshape(len(x), -1))[:, 0]
         if self.classes:
             one_BK = jax.nn.one_hot(label_B, self.classes, dtype=x.dtype)
-            embedded = self.dense(
-                x.shape[-1], use_bias=False, kernel_init=NORMAL, name="embedding", **dtypes
-            )(one_BK)
+            embedded = dense(x.shape[-1], name="embedding")(one_BK)
             logit = logit + (embedded * x.sum((1, 2))).sum(-1)
         return logit, seen
 
@@ -168,6 +164,7 @@ class Encoder(nn.Module):
     param_dtype: Any = jnp.float32
     conv: Callable[..., nn.Module] = Conv
     norm: Callable[..., nn.Module] = BatchNorm
+    kernel_init: Callable[..., jax.Array] = NORMAL
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -182,7 +179,8 @@ def _halved(module: nn.Module, x: jax.Array, train: bool) -> tuple[jax.Array, di
     levels = module.levels or levels_of(height, width)
     check_halves(height, width, levels)
     dtypes, seen = dict(dtype=module.dtype, param_dtype=module.param_dtype), {}
-    conv = partial(module.conv, **_geometry(module.kernel), **dtypes)
+    given = dict(use_bias=False, kernel_init=module.kernel_init, **dtypes)
+    conv = partial(module.conv, **_geometry(module.kernel), **given)
     norm = partial(module.norm, scale_init=gain, **dtypes)
     for level in range(1, levels + 1):
         x = conv(module.width << (level - 1), name=f"halve{level}")(x)

@@ -24,6 +24,10 @@ NOISE_BOUNDS = {"uniform": math.sqrt(3), "unit-uniform": 1.0}
 LOWEST_PIXEL: Mapping[str, float] = {"dcgan": -1.0, "resnet": -1.0, "mlp": 0.0}
 """The lowest value of a pixel that the generator of this name makes; the highest is 1."""
 
+SCALED = nn.initializers.he_normal()
+"""Initializer of dcgan's kernels where nothing normalizes: with N(0, 0.02) every layer makes its
+input smaller, and samples hardly differ."""
+
 
 class Noise(NamedTuple):
     """A generator's prior p_z: independent numbers, "normal" or a key of `NOISE_BOUNDS`."""
@@ -83,8 +87,10 @@ def generator(
     except ValueError as error:
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
     made = {"dcgan": dcgan.Generator, "resnet": sngan.Generator}[name]
-    norm = BatchNorm if normalization else Bias
-    return made(shape, width=width, classes=classes, norm=norm, dtype=dtype)
+    given: dict[str, Any] = dict(norm=BatchNorm) if normalization else dict(norm=Bias)
+    if name == "dcgan" and not normalization:
+        given["kernel_init"] = SCALED
+    return made(shape, width=width, classes=classes, dtype=dtype, **given)
 
 
 def discriminator(
@@ -113,6 +119,7 @@ def discriminator(
         return sngan.Discriminator(width, classes, conv, dense, dtype)
     norm = functools.partial(GroupNorm, groups=1) if penalized else BatchNorm
     norm = norm if normalization and not spectral_norms else Bias
+    init = dcgan.NORMAL if normalization else SCALED
     return dcgan.Discriminator(
-        width, classes=classes, conv=conv, dense=dense, norm=norm, dtype=dtype
+        width, classes=classes, conv=conv, dense=dense, norm=norm, kernel_init=init, dtype=dtype
     )
