@@ -3,7 +3,7 @@
 An image is projected onto a trained generator's manifold, by an encoder, by optimization, or both;
 noise is sought that fulfills the strokes and stays near; the change is carried to the original.
 
-    python experiments/gan.py train                             # the generator, if there is none
+    python experiments/gan.py train --preset digits             # the generator, if there is none
     python experiments/gan_edit.py train                        # an encoder onto its manifold
     python experiments/gan_edit.py predict photo.png --strokes strokes.json      # an edit
     python experiments/gan_edit.py predict photo.png --to other.png     # from one to another
@@ -94,7 +94,10 @@ def load(config: Config) -> data.Splits:
 
     def spec():
         if gan()["conditional"]:
-            raise UserError(f"{config.gan} is given the class; train one without --conditional")
+            raise UserError(
+                f"{config.gan} is given the class; edits need a generator that is not, as of gan.py"
+                " train --preset digits"
+            )
         low = models.LOWEST_PIXEL[gan()["network"]]
         names = ("network", "width", "z", "noise", "normalization")
         own = {name: gan()[name] for name in names}

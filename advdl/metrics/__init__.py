@@ -66,7 +66,7 @@ from advdl.metrics.segmentation import (
     trivial_baselines,
 )
 from advdl.metrics.sequence import ByStep
-from advdl.metrics.similarity import bounding_box, detail, foreground_similarity, ssim
+from advdl.metrics.similarity import bounding_box, detail, foreground_similarity, sharpness, ssim
 from advdl.metrics.text import (
     bleu,
     caption_figures,
@@ -170,6 +170,7 @@ __all__ = [
     "segmentation_metrics",
     "similar_places",
     "skill",
+    "sharpness",
     "ssim",
     "tokenize",
     "top_k",

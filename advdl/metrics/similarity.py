@@ -48,19 +48,28 @@ def bounding_box(mask_BHW: jax.Array) -> jax.Array:
 
 def detail(x_BHWC: jax.Array) -> jax.Array:
     """How much neighbors differ, at every pixel (B, H, W): the mean absolute difference to those
-    below and to the right."""
-    x = x_BHWC.astype(jnp.float32)
-    down = jnp.abs(jnp.diff(x, axis=1, append=x[:, -1:]))
-    right = jnp.abs(jnp.diff(x, axis=2, append=x[:, :, -1:]))
-    return ((down + right) / 2).mean(-1)
+    below and to the right. Blur of an edge leaves the sum of it as it is, and noise adds to it."""
+    return _difference(jnp.abs, x_BHWC)
+
+
+def sharpness(x_BHWC: jax.Array) -> jax.Array:
+    """How sharp edges are, at every pixel (B, H, W): the mean square difference to the neighbors
+    below and to the right. Of an edge that is spread over n pixels the sum is an nth."""
+    return _difference(jnp.square, x_BHWC)
+
+
+def _difference(of, x):
+    x = x.astype(jnp.float32)
+    down, right = jnp.diff(x, axis=1, append=x[:, -1:]), jnp.diff(x, axis=2, append=x[:, :, -1:])
+    return ((of(down) + of(right)) / 2).mean(-1)
 
 
 def foreground_similarity(
     made_BHWC: jax.Array, target_BHWC: jax.Array, mask_BHW: jax.Array, weight_B: jax.Array
 ) -> dict[str, Mean]:
     """Mergeable figures of how an image compares with its target where a mask of 0 and 1 says that
-    there is something to see: `ssim` and `detail` in the smallest box around it, and `l1`, the mean
-    absolute error, on the mask itself. weight_B: 0 leaves an image out."""
+    there is something to see: `ssim`, `detail` and `sharpness` in the smallest box around it, and
+    `l1`, the mean absolute error, on the mask itself. weight_B: 0 leaves an image out."""
     on = mask_BHW * weight_B[:, None, None]
     around = bounding_box(mask_BHW) * weight_B[:, None, None]
     error = jnp.abs(made_BHWC.astype(jnp.float32) - target_BHWC).mean(-1)
@@ -68,6 +77,7 @@ def foreground_similarity(
         "ssim": Mean.of(ssim(made_BHWC, target_BHWC), around),
         "l1": Mean.of(error, on),
         "detail": Mean.of(detail(made_BHWC), around),
+        "sharpness": Mean.of(sharpness(made_BHWC), around),
     }
 
 

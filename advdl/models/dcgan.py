@@ -100,7 +100,7 @@ class Generator(nn.Module):
         check_halves(height, width, levels)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = partial(self.norm, scale_init=gain, **dtypes)
-        given = dict(use_bias=False, kernel_init=self.kernel_init, **dtypes)
+        given: dict[str, Any] = dict(use_bias=False, kernel_init=self.kernel_init, **dtypes)
         double = partial(
             self.conv, output_padding=self.kernel % 2, **_geometry(self.kernel), **given
         )
@@ -179,7 +179,7 @@ def _halved(module: nn.Module, x: jax.Array, train: bool) -> tuple[jax.Array, di
     levels = module.levels or levels_of(height, width)
     check_halves(height, width, levels)
     dtypes, seen = dict(dtype=module.dtype, param_dtype=module.param_dtype), {}
-    given = dict(use_bias=False, kernel_init=module.kernel_init, **dtypes)
+    given: dict[str, Any] = dict(use_bias=False, kernel_init=module.kernel_init, **dtypes)
     conv = partial(module.conv, **_geometry(module.kernel), **given)
     norm = partial(module.norm, scale_init=gain, **dtypes)
     for level in range(1, levels + 1):

@@ -78,7 +78,7 @@ def generator(
     """
     if name == "mlp":
         if classes:
-            raise UserError("--network mlp knows no --conditional; take dcgan")
+            raise UserError("--network mlp knows no --conditional; take dcgan, or --no-conditional")
         return goodfellow.Generator(
             shape, hidden=(width, width), pixel_means=pixel_means, dtype=dtype
         )

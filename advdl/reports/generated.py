@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from advdl import metrics, models, present, train
+from advdl import data, metrics, models, present, train
 from advdl.reports import discriminators
 from advdl.reports.fidelity import RealImages
 from advdl.reports.trained import Trained, learning_section
@@ -21,6 +21,8 @@ FEW = 1 / 3
 """Share of an even share of the samples that each class has where all of them are covered."""
 STACKED = 25_600
 """Number of samples of which the classes of stacked images are counted."""
+SHOWN = 400
+"""Number of samples, at most, of the picture of a prediction."""
 
 
 def _won(figures: Mapping[str, float]) -> str | None:
@@ -137,13 +139,15 @@ class GeneratedReport:
         return {"best_step": best["step"], metric: best[metric]}
 
     def predict(self, trained: Trained, options: Any, folder: pathlib.Path) -> dict[str, Any]:
-        """Draws `options.count` samples and `options.interpolations` rows between two noises; with
-        `options.compare` and `options.features` they are compared with the data."""
+        """Draws `options.count` samples, of which the picture shows `SHOWN` at most, drawn by the
+        seed, and `options.interpolations` rows between two noises; with `options.compare` and
+        `options.features` they are compared with the data."""
         images = self.draw(trained, self.noise.of_seed(options.sample_seed, options.count))
         np.save(folder / "samples.npy", images)
-        present.draw_grid(images, folder / "samples.png", low=trained.spec.low, high=1.0)
+        shown = images[data.selected(len(images), SHOWN, options.sample_seed)]
+        present.draw_grid(shown, folder / "samples.png", low=trained.spec.low, high=1.0)
         self.interpolate(trained, options.sample_seed, options.interpolations, folder)
-        results = {"samples": options.count, "folder": str(folder)}
+        results = {"samples": len(images), "in the picture": len(shown), "folder": str(folder)}
         if options.compare or options.features:
             real = RealImages.of(trained)
             if (found := real.coverage(images)) is not None:

@@ -54,10 +54,10 @@ RECURRENT = {"even": False, "ragged": True}  # in both directions with lengths, 
 # Of each experiment the first preset, made smaller where it is a comparison of many networks.
 # `gan_edit.py` is not here, since it begins from a run of `gan.py`.
 LEARNERS: dict[str, dict[str, Any]] = {
-    "classify": {}, "translate": {}, "gan": {}, "speech": {}, "segment": {}, "language": {},
-    "caption": {}, "autoencode": {}, "forecast": {}, "sentiment": {}, "gan_translate": {},
-    "gan_pose": {}, "long_memory": {"lags": "20"}, "parity": {"seeds": 1}, "gan_equilibrium": {},
-    "depth": {"depths": "8,14", "seeds": 1},
+    "classify": {}, "translate": {}, "gan": {"data": "digits"}, "speech": {}, "segment": {},
+    "language": {}, "caption": {}, "autoencode": {}, "forecast": {}, "sentiment": {},
+    "gan_translate": {}, "gan_pose": {}, "long_memory": {"lags": "20"}, "parity": {"seeds": 1},
+    "gan_equilibrium": {}, "depth": {"depths": "8,14", "seeds": 1},
 }  # fmt: skip
 
 Options = argparse.Namespace

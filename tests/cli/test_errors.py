@@ -289,7 +289,11 @@ def test_published_weights_have_no_checkpoint(verb, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "flags", "what"),
     [
-        ("gan", ["--z", 2 * 10**9], "the network with its optimizer needs 7,629 GiB"),
+        (
+            "gan",
+            ["--preset", "digits", "--z", 2 * 10**9],
+            "the network with its optimizer needs 7,629 GiB",
+        ),
         ("autoencode", ["--hidden", "2000000000,2000000000"], "the network with its optimizer"),
         ("classify", ["--batch", 10**9], "a batch needs"),
         ("parity", [word for flag in EVERY for word in (flag, 10**7)], "a batch needs"),

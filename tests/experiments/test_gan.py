@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from advdl import data
+
 
 @pytest.fixture
 def stepped(load, opened):
     """`stepped(count, **changes)`: the states of the first steps, and the last one's metrics."""
 
     def stepped(count=1, **changes):
-        config = dataclasses.replace(load("gan").PRESETS["laptop"], **changes)
+        config = dataclasses.replace(load("gan").PRESETS["digits"], **changes)
         splits, experiment = opened("gan", config)
         batch = {name: jnp.asarray(x) for name, x in splits.train(0).items()}
         step, states = jax.jit(experiment.learner.step), []
@@ -27,6 +29,16 @@ def stepped(load, opened):
         return states, metrics
 
     return stepped
+
+
+def test_without_the_extra_of_the_main_job_one_line_names_it_and_the_small_digits(
+    verb, tmp_path, monkeypatch
+):
+    data.mnist.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = verb("gan", "train", "--run", tmp_path / "run")
+    assert status == 2 and err.count("\n") == 1, err
+    assert "pip install '.[mnist]'" in err and "--preset digits" in err
 
 
 @pytest.mark.experiments
@@ -79,7 +91,7 @@ def test_a_prediction_needs_the_runs_folder_and_none_of_its_images(verb, tmp_pat
                 pixels = random.integers(0, 128, (8, 8), dtype=np.uint8) + 127 * (name == "bright")
                 Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
     tiny = ["--network", "mlp", "--width", 8, "--batch", 4, "--steps", 2, "--log-every", 1]
-    flags = ["--data", f"folder:{folder}", *tiny]
+    flags = ["--preset", "digits", "--data", f"folder:{folder}", *tiny]
     status, _, err = verb("gan", "train", "--run", tmp_path / "run", *flags)
     assert status == 0, err
     shutil.rmtree(folder)
@@ -111,5 +123,6 @@ def test_a_prediction_needs_the_runs_folder_and_none_of_its_images(verb, tmp_pat
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
-    status, _, err = verb("gan", "train", "--run", tmp_path / "run", *flags)
+    given = ["--preset", "digits", "--run", tmp_path / "run", *flags]
+    status, _, err = verb("gan", "train", *given)
     assert status == 2 and line in err and err.count("\n") == 1

@@ -27,7 +27,8 @@ def runs(load, tmp_path_factory):
         own = module.load, module.build, module.PRESETS, module.Predict
         cli.main(*own, ["train", "--run", str(folder / name), *map(str, flags)])
 
-    run("gan", *["--width", "8", "--z", "8", "--steps", "200", "--batch", "32", "--ema", "0.9"])
+    tiny = ["--width", "8", "--z", "8", "--steps", "200", "--batch", "32", "--ema", "0.9"]
+    run("gan", "--preset", "digits", *tiny)
     with pytest.MonkeyPatch.context() as patch:
         report = functools.partial(reports.EditReport, (5, 3), edits=4)
         patch.setattr(reports, "EditReport", report)
@@ -128,7 +129,7 @@ def test_what_cannot_be_is_told_in_one_line(verb, tmp_path, flags, line):
     ("settings", "flags", "line"),
     [
         ({}, ["--batch", 1], "--batch is 1; expected at least 2"),
-        ({"conditional": True}, [], "train one without --conditional"),
+        ({"conditional": True}, [], "gan.py train --preset digits"),
         ({"width": 6}, [], "is of another network"),
     ],
 )

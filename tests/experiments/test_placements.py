@@ -62,7 +62,9 @@ CONFIGS = {
 
 def trained(load, opened, name, placement, mesh):
     kind = name.partition("-")[0]
-    config = dataclasses.replace(load(kind).PRESETS["laptop"], **CONFIGS[name], steps=STEPS)
+    config = dataclasses.replace(
+        load(kind).PRESETS["digits" if kind == "gan" else "laptop"], **CONFIGS[name], steps=STEPS
+    )
     splits, experiment = opened(kind, config)
     placed = train.place(placement, mesh)(experiment.learner)
     key = jax.random.key(3)

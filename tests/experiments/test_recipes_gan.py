@@ -178,7 +178,7 @@ def test_a_recipe_with_a_papers_name_has_the_values_of_its_source(load, experime
 
 def test_every_recipe_with_a_papers_name_is_pinned(load):
     """A preset is without a paper's name where what it is for is the machine or the data."""
-    own = {"laptop", "mnist", "stacked", "fashion", "modes", "refine"}
+    own = {"laptop", "digits", "stacked", "fashion", "modes", "refine"}
     for experiment in ("gan", "gan_translate", "gan_edit", "gan_pose"):
         pinned = {preset for name, preset in RECIPES if name == experiment}
         assert set(load(experiment).PRESETS) - own == pinned, experiment
@@ -244,7 +244,7 @@ def test_the_l2_penalty_of_dcgan_pulls_both_players(load):
 def test_the_papers_generator_starts_from_the_mean_of_all_training_images(load, opened):
     """init_sigmoid_bias_from_marginals: the output's bias is the logit of every pixel's mean, kept
     from 0 and 1."""
-    config = load("gan").PRESETS["laptop"].but(network="mlp", width=8, batch=8)
+    config = load("gan").PRESETS["digits"].but(network="mlp", width=8, batch=8)
     splits, experiment = opened("gan", config)
     batch = {name: jnp.asarray(x) for name, x in splits.train(0).items()}
     params = jax.jit(experiment.learner.init)(jax.random.key(0), batch)["generator"].params

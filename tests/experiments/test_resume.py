@@ -10,7 +10,18 @@ import pytest
 
 STEPS = 24
 TINY = {
-    "gan": ["--width", 8, "--batch", 16, "--ema", 0.9, "--discriminator-steps", 2],
+    "gan": [
+        "--preset",
+        "digits",
+        "--width",
+        8,
+        "--batch",
+        16,
+        "--ema",
+        0.9,
+        "--discriminator-steps",
+        2,
+    ],
     "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--flip"],
     "autoencode": ["--hidden", "32", "--batch", 16, "--ema", 0.9, "--noise", 0.25],
 }

@@ -23,7 +23,8 @@ MESH = ["--mesh", "fsdp=4"]
 TRAIN = ["--batch", 16, "--steps", 2, "--evaluate-every", 1, "--log-every", 1, *MESH]
 RUNS = {
     "classify": ["--model", "resnet8", "--ema", 0.9],
-    "gan": ["--width", 8, "--z", 40, "--ema", 0.9],  # noise has the shape of no kernel
+    # Noise has the shape of no kernel.
+    "gan": ["--preset", "digits", "--width", 8, "--z", 40, "--ema", 0.9],
     "gan_equilibrium": ["--hidden", "20", "--seeds", 1, "--steps-per-call", 1, "--save-every", 2],
 }
 DRAWN = {"classify": {(3, 3, 1, 16)}}  # the kernels of the first layer

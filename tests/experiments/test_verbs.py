@@ -18,6 +18,8 @@ from advdl.metrics import Mean
 
 TINY = {
     "gan": [
+        "--preset",
+        "digits",
         "--width",
         8,
         "--batch",

@@ -65,6 +65,18 @@ def test_detail_is_that_of_the_neighbors():
     assert found[0, 4, 3] == 0  # nothing is below it or to its right
 
 
+def test_blur_lowers_the_sharpness_of_an_edge_and_leaves_its_detail():
+    """A step of 1, at once or over four pixels."""
+    sharp = jnp.repeat(jnp.array([0.0] * 8 + [1.0] * 8), 3).reshape(1, 1, 16, 3)
+    blurred = jnp.repeat(jnp.array([0.0] * 6 + [0.25, 0.5, 0.75] + [1.0] * 7), 3).reshape(
+        sharp.shape
+    )
+    detail, sharpness = (
+        [float(of(x).sum()) for x in (sharp, blurred)] for of in (metrics.detail, metrics.sharpness)
+    )
+    assert detail == pytest.approx([0.5, 0.5]) and sharpness == pytest.approx([0.5, 0.125])
+
+
 def test_figures_of_the_foreground_see_nothing_else():
     """Outside of the mask and of its box, and in an image of weight 0, everything may change."""
     x, y = (RANDOM.uniform(-1, 1, (3, 24, 24, 3)).astype(np.float32) for _ in range(2))
@@ -80,6 +92,9 @@ def test_figures_of_the_foreground_see_nothing_else():
     )
     assert found["detail"] == pytest.approx(
         float(metrics.detail(x)[:2, 8:12, 8:14].mean()), rel=1e-5
+    )
+    assert found["sharpness"] == pytest.approx(
+        float(metrics.sharpness(x)[:2, 8:12, 8:14].mean()), rel=1e-5
     )
     other = x.copy()
     other[2], other[:, 18:] = 0, 0.5  # SSIM reaches five pixels beyond the box

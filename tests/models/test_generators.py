@@ -109,6 +109,19 @@ def test_without_normalization_no_example_depends_on_the_others(name):
             )
 
 
+def test_without_normalization_no_layer_makes_its_input_small():
+    """With N(0, 0.02), samples differ by less than 0.01 before the first update."""
+    z, x = (jax.random.normal(jax.random.key(0), shape) for shape in ((64, 64), (64, 28, 28, 3)))
+    networks = (
+        (models.generator("dcgan", (28, 28, 3), 32, normalization=False), z),
+        (models.discriminator("dcgan", 32, normalization=False), x),
+    )
+    for network, given in networks:
+        variables = network.init(jax.random.key(1), given, train=False)
+        output = jax.tree.leaves(network.apply(variables, given, train=False))[0]
+        assert 0.1 < output.std(0).mean() < 3
+
+
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
 def test_kernels_of_a_normalized_discriminator_have_a_spectral_vector_each(name):
     x, key = jnp.zeros((2, 8, 8, 1)), jax.random.key(0)

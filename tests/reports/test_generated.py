@@ -111,9 +111,24 @@ def test_a_prediction_opens_no_data_unless_it_is_to_be_compared(report, trained,
     stub.splits = None
     options = SimpleNamespace(count=5, sample_seed=1, interpolations=2, compare=False, features="")
     found = report.predict(stub, options, tmp_path)
-    assert found == {"samples": 5, "folder": str(tmp_path)}
+    assert found == {"samples": 5, "in the picture": 5, "folder": str(tmp_path)}
     assert np.load(tmp_path / "samples.npy").shape == (5, 8, 8, 1)
     assert (tmp_path / "samples.png").exists() and (tmp_path / "interpolations.png").exists()
+
+
+def test_a_picture_of_many_samples_shows_some_that_the_seed_draws(
+    report, trained, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(present, "draw_grid", lambda images, *_, **__: asked.append(images))
+    stub = trained(lambda inputs: np.tile(inputs["z"][:, :1, None, None], (1, 8, 8, 1)))
+    options = SimpleNamespace(count=1000, sample_seed=1, interpolations=2, compare=False)
+    options.features = ""
+    found = report.predict(stub, options, tmp_path)
+    assert (found["samples"], found["in the picture"]) == (1000, 400)
+    shown, all_of_them = asked[0][:, 0, 0, 0], np.load(tmp_path / "samples.npy")[:, 0, 0, 0]
+    places = np.flatnonzero(np.isin(all_of_them, shown))
+    assert len(shown) == len(places) == 400 and places[-1] > 900  # not the first of them
 
 
 def test_rows_of_interpolations_lead_from_one_noise_to_another(report, trained, tmp_path):

@@ -12,7 +12,7 @@ from advdl.errors import UserError
 from advdl.reports.poses import AT_LEAST, AT_MOST, judged
 
 SIZE = (24, 16)
-LABELS = ("ssim", "l1", "detail")
+LABELS = ("ssim", "l1", "detail", "sharpness")
 
 
 @pytest.fixture
@@ -89,9 +89,13 @@ def test_without_files_nothing_is_predicted(report, trained, tmp_path):
 
 def test_stage_2_is_judged_beside_stage_1_by_how_far_its_detail_is_from_the_truths():
     """Too smooth and too noisy alike."""
-    figures = {"test/condition/ssim": 0.4, "test/condition/l1": 0.2, "test/truth/detail": 0.07}
-    for stage, ssim, l1, detail in (("stage_1", 0.8, 0.1, 0.08), ("stage_2", 0.795, 0.11, 0.065)):
-        figures |= {f"test/{stage}/{k}": v for k, v in zip(LABELS, (ssim, l1, detail), strict=True)}
+    figures = {"test/condition/ssim": 0.4, "test/condition/l1": 0.2}
+    figures |= {"test/truth/detail": 0.07, "test/truth/sharpness": 0.04}
+    for stage, *measured in (
+        ("stage_1", 0.8, 0.1, 0.08, 0.03),
+        ("stage_2", 0.795, 0.11, 0.065, 0.036),
+    ):
+        figures |= {f"test/{stage}/{k}": v for k, v in zip(LABELS, measured, strict=True)}
     found = judged("stage_2", figures)
     assert found == pytest.approx(
         {
@@ -99,6 +103,7 @@ def test_stage_2_is_judged_beside_stage_1_by_how_far_its_detail_is_from_the_trut
             "L1 of the person, times the condition's": 0.55,
             "SSIM above stage 1's": -0.005,
             "detail nearer to the truth's than stage 1's by": 0.005,
+            "sharpness nearer to the truth's than stage 1's by": 0.006,
         }
     )
     noisy = judged("stage_2", figures | {"test/stage_2/detail": 0.095})

@@ -32,6 +32,8 @@ TINY = {
     # By momentum: pixels that are black in all images leave gradients of rounding alone, and Adam
     #   makes whole steps of them.
     "gan": [
+        "--preset",
+        "digits",
         "--network",
         "mlp",
         "--width",

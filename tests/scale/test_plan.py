@@ -517,7 +517,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
 
 # The verb, as a person gives it.
 
-SMALL = ("--network", "mlp", "--width", "8", "--batch", "16")
+SMALL = ("--preset", "digits", "--network", "mlp", "--width", "8", "--batch", "16")
 
 
 @pytest.mark.scale
@@ -575,7 +575,7 @@ def test_blocks_computed_again_on_a_mesh_cost_one_more_forward_pass_and_no_messa
     ],
 )
 def test_what_cannot_be_planned_is_told_in_a_line(verb, arguments, said):
-    status, out, err = verb("gan", "plan", *arguments)
+    status, out, err = verb("gan", "plan", "--preset", "digits", *arguments)
     assert status == 2 and said in err and len(err.splitlines()) == 1 and not out
 
 

@@ -50,6 +50,8 @@ def test_a_run_whose_discriminator_wins_says_so_keeps_its_best_and_reports_it(
     monkeypatch.setattr(reports.generated, "GAME_ALARMS", alarms)
     folder = tmp_path / "run"
     flags = [
+        "--preset",
+        "digits",
         "--width",
         8,
         "--batch",
