@@ -57,9 +57,8 @@ class Config(cli.TextConfig):
     """Number of words of the longest caption; longer ones are cut."""
 
 
-LAPTOP = Config(attention=True, width=16, longest=8, batch=32, steps=2000, learning_rate=2e-3)
-LAPTOP = replace(LAPTOP, schedule="cosine", warmup=100, clip=1.0, evaluate_every=250)
-LAPTOP = replace(LAPTOP, save_every=1000, log_every=50)
+LAPTOP = Config(attention=True, width=16, learning_rate=2e-3, schedule="cosine", evaluate_every=250)
+LAPTOP = replace(LAPTOP, longest=8, batch=32, steps=2000, warmup=100, clip=1.0, save_every=1000)
 # One look before the first word, by an encoder that has learned single digits. Other than that of
 # Vinyals et al., which ends in a mean over places, a dense layer reads all four places of the last
 # map side by side, since the sentence says how the digits lie.

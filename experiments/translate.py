@@ -62,8 +62,7 @@ LAPTOP = replace(LAPTOP, evaluate_every=500, save_every=1000, log_every=50)
 # for the whole batch; words are `data.words`; sentences of over 40 words are left out. Not run.
 LARGE = Config(preset="multi30k", data="folder:multi30k", source="de", target="en", least=2)
 LARGE = replace(LARGE, embedding=256, features=512, dropout=0.5, sampling=0.5, longest=40)
-LARGE = replace(LARGE, batch=128, steps=2270, learning_rate=1e-3, clip=1.0)
-LARGE = replace(LARGE, evaluate_every=227, save_every=227, log_every=20)
+LARGE = replace(LARGE, steps=2270, clip=1.0, evaluate_every=227, save_every=227, log_every=20)
 # The same in the time of a laptop; recorded before corrections of the decoder.
 SMALL = replace(LARGE, preset="multi30k_laptop", features=256, dropout=0.4, sampling=0.0)
 SMALL = replace(SMALL, buckets=4, steps=2000, learning_rate=2e-3, schedule="cosine", warmup=100)
