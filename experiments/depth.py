@@ -58,7 +58,7 @@ def load(config: Config) -> data.Splits:
     augment = data.compose(as_float, *crop, *[data.random_flip()] * config.flip)
 
     def spec():
-        data.same_classes(source("train"), source("test"))
+        data.same_classes(source("train"), source("test"), least=2)
         return data.ImageSpec.of(source("train"))
 
     def batches(part, spec):

@@ -193,6 +193,8 @@ def _check_not_saved(run: train.Run, checkpoints: train.Checkpoints) -> None:
 
 
 def _begin(session: Session) -> None:
+    if session.config.checkpoints:
+        session.checkpoints().make()
     session.run.start(session.name, _settings(session))
     session.run.write(SPEC, session.stored_spec())
 

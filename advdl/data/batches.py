@@ -108,7 +108,7 @@ class TrainBatches(ShardedBatches):
 class EvalBatches(ShardedBatches):
     """A finite sequence of batches in the source's order, as `TrainBatches` has them and with a
     `mask` (float32): the last one is filled up with the last example, masked by 0. Raises
-    ValueError for a source that draws.
+    ValueError for a source that draws, and UserError for one without examples.
 
     Of scenes, `mask` (B, H, W) is the classes of the pixels: there what fills up is void
     (`NO_CLASS` where they have no void) in every pixel, so that no statistic over pixels counts it,
@@ -120,6 +120,8 @@ class EvalBatches(ShardedBatches):
             raise ValueError(
                 f"{source.name} shows random parts of its images; evaluate on cover or center_crop"
             )
+        if not len(source):
+            raise UserError(f"{source.name} has no examples in {source.split}")
         self.source, self.batch_size, self._transform = source, batch_size, transform
         self._first, self._count = 0, batch_size
 

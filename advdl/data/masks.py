@@ -4,6 +4,7 @@ Axes: B batch, H height, W width, K classes.
 """
 
 import pathlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,9 +46,11 @@ def coding(
     classes: those above it move down by one, and it becomes the number of those that are left (of
     CamVid's 0 … 11, the last one void, nothing moves). By default the one called void, unlabelled,
     unlabeled or ignore, if any. colors: (len(names), 3) uint8. Raises UserError, about `name`,
-    where there are no classes or more than 255, or void is no id of 8 bits.
+    where there are no classes or more than 255, two have one name, or void is no id of 8 bits.
     """
     names = list(names)
+    if twice := [called for called, times in Counter(names).items() if times > 1]:
+        raise UserError(f"{name} has two classes called {twice[0]!r}")
     if void is None:
         void = next((n for n, called in enumerate(names) if called.lower() in VOID_NAMES), None)
     if void is not None and not 0 <= void <= 255 - first:

@@ -78,9 +78,14 @@ class Subset(SourceWrapper):
 
 def hold_out(source: Sized, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a source to train on, and rows held out to choose by: `round(share * N)` of them,
-    drawn by the seed; both ascending."""
+    drawn by the seed; both ascending. Raises UserError where a share holds out none or all."""
     order = np.random.default_rng([seed, len(source)]).permutation(len(source))
     count = round(share * len(source))
+    if share and count in (0, len(source)):
+        raise UserError(
+            f"a share of {share:g} of {len(source)} examples for validation is"
+            f" {'all' if count else 'none'} of them; give another share, or 0 for none"
+        )
     return np.sort(order[count:]), np.sort(order[:count])
 
 

@@ -121,6 +121,12 @@ class Checkpoints:
         """Where they lie."""
         return str(self._folder)
 
+    def make(self) -> None:
+        """Makes the folder, unless it is in a bucket. Raises UserError where that cannot be."""
+        if "://" not in self.folder:
+            with files.os_errors_as_user_errors(self.folder, "--checkpoints"):
+                files.make_folder(pathlib.Path(self.folder))
+
     def steps(self) -> list[int]:
         """Steps that have a finished checkpoint, the latest first. Raises UserError for a bucket or
         a folder that cannot be read."""

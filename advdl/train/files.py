@@ -153,13 +153,13 @@ def finite(content: Any) -> Any:
 
 
 @contextlib.contextmanager
-def os_errors_as_user_errors(what: str) -> Iterator[None]:
+def os_errors_as_user_errors(what: str, flag: str = "--run") -> Iterator[None]:
     """Turns what the file system refuses (permission, full disk, a file in the way) into a
-    UserError naming `what`."""
+    UserError naming `what`, and the flag that gives another place."""
     try:
         yield
     except OSError as error:
         raise UserError(
             f"cannot write {what}: {error.strerror or error}; make it writable or give another"
-            " --run"
+            f" {flag}"
         ) from error

@@ -98,6 +98,15 @@ def paths(tmp_path_factory):
         for name, content in (("cat", whole), ("dog", whole[:60])):
             (folder / "broken" / split / name).mkdir(parents=True)
             (folder / "broken" / split / name / "1.png").write_bytes(content)
+    for split in ("train", "test"):
+        for place in ("single/{}/cat", "few/{}/cat", "few/{}/dog"):
+            (folder / place.format(split)).mkdir(parents=True)
+            for name in "abc":
+                image.save(folder / place.format(split) / f"{name}.png")
+        for kind in ("images", "masks"):
+            (folder / "twice" / split / kind).mkdir(parents=True)
+            image.save(folder / "twice" / split / kind / "a.png")
+    (folder / "twice" / "classes.txt").write_text("cat\ndog\ncat\n")
     (folder / "things").mkdir()
     (folder / "things" / "thesis.txt").write_text("do not touch")
     return folder
