@@ -45,7 +45,8 @@ SKIPS: Mapping[Form, tuple[int, ...]] = {"32s": (), "16s": (4,), "8s": (4, 3)}
 """Stages whose scores are added on the way up."""
 AT_ONCE = {4: 0.01, 3: 0.0001}
 """Scales of pool4 and pool3 before their scores, where all skips are trained at once (the authors'
-release)."""
+release), for pixels of 0 to 255. They level activations, which are proportional to the pixels but
+for the biases, so pixels that were divided by a number have that number as a factor here."""
 PAD = 100
 
 
@@ -112,7 +113,8 @@ class FCN(nn.Module):
         *cuts, cut = offsets(self.form)
         for stage, start in zip(SKIPS[self.form], cuts, strict=True):
             x = self._up(x, 2, f"upscore{stage}", self.learned != "none", dtypes)
-            skip = seen[f"pool{stage}"] * (AT_ONCE[stage] if self.at_once else 1.0)
+            scale = AT_ONCE[stage] * self.pixels.std[0] if self.at_once else 1.0
+            skip = seen[f"pool{stage}"] * scale
             skip = score(name=f"score_pool{stage}")(skip)
             x = x + skip[:, start : start + x.shape[1], start : start + x.shape[2]]
         x = self._up(x, 32 >> len(cuts), "upscore", self.learned == "all", dtypes)

@@ -18,6 +18,7 @@ from advdl.models import (
     vgg,
 )
 from advdl.nn import receptive_field, resize_bilinear
+from advdl.nn.pixels import UNIT
 
 COUNTS = [
     (fcn.fcn32s(learned="all"), (500, 500, 3), 136_152_917),
@@ -289,6 +290,25 @@ def test_fcn_starts_without_an_opinion():
     x = np.random.default_rng(0).standard_normal((1, 20, 24, 3)).astype(np.float32)
     v = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
     assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
+
+
+def test_skips_of_fcn_at_once_are_the_same_of_pixels_of_another_scale():
+    """The release's factors are for pixels of 0 to 255. At first, where biases are zero,
+    activations are proportional to the pixels."""
+
+    class OfBytes(fcn.FCN):
+        pixels = UNIT._replace(std=(1.0,))
+
+    given = dict(num_classes=2, at_once=True, width=1 / 32)
+    x = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3), minval=-127.5, maxval=127.5)
+    variables = fcn.FCN(**given).init(jax.random.key(1), x, train=False)
+    for stage in (3, 4):
+        layer = variables["params"][f"score_pool{stage}"]
+        layer["kernel"] = jax.random.normal(jax.random.key(stage), layer["kernel"].shape)
+    expected, seen = OfBytes(**given).apply(variables, x, train=False)
+    found, _ = fcn.FCN(**given).apply(variables, x / 127.5, train=False)
+    assert np.abs(expected).max() > 1e-3 * np.abs(seen["pool4"]).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.slow
