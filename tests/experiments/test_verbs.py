@@ -396,9 +396,11 @@ def test_evaluate_and_predict_use_the_checkpoint_that_is_asked_for(leaving, tmp_
             and json.loads(out) == {"w": pytest.approx(step * 0.5)}
             and f"step {step}" in err
         )
-    status, out, err = leaving("evaluate", *run, "--checkpoint", "2,6", "--json")
-    assert status == 0, err
-    assert json.loads(out) == {"averaged checkpoints": [2, 6], "test/error": pytest.approx(2.0**2)}
+    several = {"averaged checkpoints": [2, 6], "test/error": pytest.approx(2.0**2)}
+    for placement in ("mesh", "pmap", "jit"):
+        flags = ["--checkpoint", "2,6", "--placement", placement]
+        status, out, err = leaving("evaluate", *run, *flags, "--json")
+        assert status == 0 and json.loads(out) == several, err
     status, out, err = leaving("predict", *run, "--checkpoint", "6,2", "--json")
     assert status == 0 and json.loads(out) == {"w": pytest.approx(2.0)} and "steps 6, 2" in err
     assert (
