@@ -131,7 +131,7 @@ def load(config: Config) -> data.Splits:
 
 
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
-    row, kinds = models.classifier(config.model), len(spec.label_names)
+    row, kinds = models.classifier(config.model), spec.classes(config.model)
     network = models.build_classifier(config, kinds, spec.shape)
     look = config.preprocessing(row.photographs, network.pixels)
     crop, mixes = look.test_size * config.ten_crop, bool(config.mixup or config.cutmix)

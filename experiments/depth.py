@@ -58,7 +58,7 @@ def load(config: Config) -> data.Splits:
     augment = data.compose(as_float, *crop, *[data.random_flip()] * config.flip)
 
     def spec():
-        data.same_classes(source("train"), source("test"), least=2)
+        data.same_classes(source("train"), source("test"))
         return data.ImageSpec.of(source("train"))
 
     def batches(part, spec):
@@ -96,7 +96,9 @@ def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
         names = groups[f"{kind} nets"] = {f"{kind}{depth}": f"{depth} layers" for depth in depths}
         for name, depth in zip(names, depths, strict=True):
             fields = {"shortcut": shortcut, "dtype": config.dtype}
-            learners[name] = learner(resnet.cifar(depth, len(spec.label_names), **fields), config)
+            learners[name] = learner(
+                resnet.cifar(depth, spec.classes(f"resnet{depth}"), **fields), config
+            )
         ends[kind] = f"{kind}{depths[0]}", f"{kind}{depths[-1]}"
     compared = train.Comparison(learners, config.seeds)
     report = reports.ComparisonReport(

@@ -136,8 +136,20 @@ class Session:
 
     @functools.cached_property
     def evaluations(self) -> dict[str, Any]:
-        """This process's part of the batches to evaluate on, by name."""
+        """This process's part of the batches to evaluate on, by name. Raises UserError where the
+        data has other classes than a stored run knows."""
+        for batches in self.splits.evaluations.values() if self._stored is not None else ():
+            self._check_classes(getattr(batches, "source", None))
         return {name: self.part(batches) for name, batches in self.splits.evaluations.items()}
+
+    def _check_classes(self, source: Any) -> None:
+        known, found = (tuple(getattr(x, "label_names", ())) for x in (self.splits.spec, source))
+        if known and found and known != found:
+            others = [name for name in found if name not in known] or ["these in another order"]
+            raise UserError(
+                f"{self.run.folder} knows no classes {', '.join(others[:5])}, as {source.name} has;"
+                f" it knows {', '.join(known[:5])} …; give data of the same classes"
+            )
 
     @functools.cached_property
     def shapes(self) -> dict[str, list[Any]]:

@@ -54,18 +54,14 @@ def open_source(
     return found
 
 
-def same_classes(first: Source, second: Source, sizes: bool = True, least: int = 1) -> None:
-    """Raises UserError where two splits do not have the same classes in the same order, at least so
-    many of them, or, with `sizes`, images of the same shape."""
+def same_classes(first: Source, second: Source, sizes: bool = True) -> None:
+    """Raises UserError where two splits do not have the same classes in the same order, or, with
+    `sizes`, images of the same shape."""
     if first.label_names != second.label_names:
         only = sorted(set(first.label_names) ^ set(second.label_names))
         raise UserError(
             f"{first.name} has other classes in {first.split} than in {second.split}:"
             f" {', '.join(only[:5]) or 'another order'}"
-        )
-    if len(first.label_names) < least:
-        raise UserError(
-            f"{first.name} has {len(first.label_names)} classes; at least {least} are needed"
         )
     if sizes and first.image_shape != second.image_shape:
         raise UserError(

@@ -63,7 +63,7 @@ def labeled_splits(
     def spec() -> ImageSpec:
         if not config.weights:
             whole = look.kind == "whole" and look.test_size == look.size
-            same_classes(source("train", False), source(test), sizes=whole, least=2)
+            same_classes(source("train", False), source(test), sizes=whole)
             return ImageSpec.of(source("train", False), low=-1.0)
         found = ImageSpec.of(source(test), low=-1.0)
         names = imagenet_names() if len(found.label_names) == 1000 else cifar10_names()

@@ -21,6 +21,9 @@ from advdl.errors import UserError, nearest
 from advdl.ranges import Range, whole_number
 from advdl.reading import is_file, read_text
 
+LARGEST = 1e30
+"""No value of a series is larger: what is computed of them, in float32, stays finite."""
+
 
 class Series(NamedTuple):
     """values: (N,) float64, evenly spaced in time. labels: their dates as they were written, N or
@@ -112,9 +115,10 @@ def read_series(where: str) -> Series:
                 f"{path}, line {line}: {_cells(len(row))} where the first line has {width}"
             )
         value = _number(row[place])
-        if value is None or not math.isfinite(value):
+        if value is None or not abs(value) <= LARGEST:
+            finite = value is not None and math.isfinite(value)
             fault = (
-                f"{row[place]!r} is no finite number"
+                f"{row[place]!r} is {f'larger than {LARGEST:g}' if finite else 'no finite number'}"
                 if row[place]
                 else f"the value in column {place + 1} is missing"
             )

@@ -43,7 +43,7 @@ def mistaken_section(
         f"{names[int(label_N[n])]} as {names[int(p_NK[n].argmax())]} {p_NK[n].max():.0%}"
         for n in rows
     ]
-    scale = max(1, 80 // shown.shape[1])
+    scale = max(1, 80 // max(shown.shape[1:3]))
     draw_grid(shown, folder / "mistaken.png", columns=8, scale=scale, captions=captions)
     some = f", {len(rows)} of them drawn at random" if len(rows) < len(images_NHWC) else ""
     text = f"{len(images_NHWC)} of {total} test images{some}."
@@ -61,7 +61,7 @@ def filters_section(kernel: np.ndarray, folder: pathlib.Path) -> Section | None:
     low, high = (f(axis=(1, 2, 3), keepdims=True) for f in (filters.min, filters.max))
     stretched = (filters - low) / np.maximum(high - low, 1e-12)
     sheet: dict[str, Any] = dict(
-        columns=min(16, len(filters)), scale=max(2, 36 // filters.shape[1])
+        columns=min(16, len(filters)), scale=max(2, 36 // max(filters.shape[1:3]))
     )
     draw_grid(stretched, folder / "filters.png", low=0.0, high=1.0, **sheet)
     text = f"Its {len(filters)} kernels, each stretched to its own range."
@@ -82,7 +82,7 @@ def heat_section(
     color = np.broadcast_to(images_NHWC, (*images_NHWC.shape[:3], 3))
     pairs = np.stack([color, laid], 1).reshape(-1, *laid.shape[1:])
     both = [text for caption in captions for text in ("", caption)]
-    scale = max(1, 96 // laid.shape[1])
+    scale = max(1, 96 // max(laid.shape[1:3]))
     draw_grid(pairs, folder / "heat.png", columns=8, scale=scale, captions=both)
     text = f"Grad-CAM at {layer}: beside each image what counted for the class named."
     return Section("Where it looks", text, ["heat.png"])

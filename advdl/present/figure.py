@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,10 @@ def beside(axis: Axes, label: str, value: float) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike) -> pathlib.Path:
-    """Writes a PNG with neither date nor version in it."""
+    """Writes a PNG with neither date nor version in it. A character that the font lacks is drawn as
+    a box."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return files.write(path, buffer.getvalue())

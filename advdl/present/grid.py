@@ -4,6 +4,7 @@ Axes: B images, R rows of a sheet, H height, W width, C channels (1 or 3).
 """
 
 import io
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from advdl.present import files
 
 PAPER, INK, RULE, NAN = (255, 255, 255), (30, 30, 30), (0, 114, 178), (255, 0, 255)
 _LEGIBLE = 48  # pixels: small images are enlarged to at least this
+_MOST = 2**25  # pixels that are shown
 _TEXT, _TITLE = 11, 14  # font sizes in pixels
 _LINES = 3  # of a caption, at most
 
@@ -35,7 +37,8 @@ def tile(
     """One sheet of all images, row by row: (height, width, 3) uint8.
 
     images_BHWC: gray (C = 1) or color (C = 3) in [low, high], which become black and white; what is
-      outside is clipped and what is NaN is magenta. uint8 images are taken as they are.
+      outside is clipped and what is NaN is magenta. uint8 images are taken as they are. Where all
+      have more than 2^25 pixels, only every second, third … row and column is shown.
     columns: images a row (default: as square as B allows). scale: each pixel becomes scale × scale
       equal ones (default: the smallest with a longer side of at least 48).
     margin: pixels around each tile. captions: one under each image, wrapped to three lines.
@@ -48,16 +51,18 @@ def tile(
     shapes or counts do not fit.
     """
     images = _pixels(images_BHWC, low, high)
-    count, height, width, _ = images.shape
-    if not count:
+    if not len(images):
         raise ValueError("there are no images to tile")
+    step = math.ceil(math.sqrt(images.size / 3 / _MOST))
+    images = images[:, ::step, ::step]
+    count, height, width, _ = images.shape
     columns = min(columns or int(np.ceil(np.sqrt(count))), count)
     rows = -(-count // columns)
     scale = scale or max(1, -(-_LEGIBLE // max(height, width)))
     if captions is not None and len(captions) != count:
         raise ValueError(f"{len(captions)} captions for {count} images")
     if right_RHWC is not None:
-        right = _pixels(right_RHWC, low, high)
+        right = _pixels(right_RHWC, low, high)[:, ::step, ::step]
         if right.shape != (rows, height, width, 3):
             raise ValueError(
                 f"{len(right)} images {right.shape[1:3]} beside {rows} rows of {(height, width)}"

@@ -117,7 +117,7 @@ class ClassesReport:
         logits = trained.apply("logits", {"image": images}, rows=count)
         names, p_NK = trained.spec.label_names, softmax(logits.astype(np.float64), -1)
         captions = [f"{names[p.argmax()]} {p.max():.0%}" for p in p_NK]
-        scale = max(1, 96 // images.shape[1])
+        scale = max(1, 96 // max(images.shape[1:3]))
         path = trained.folder / "predictions.png"
         shown = self.preprocessing.pixels.to_bytes(images)
         present.draw_grid(shown, path, columns=8, scale=scale, captions=captions)

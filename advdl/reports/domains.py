@@ -186,7 +186,7 @@ class ImagesReport(DomainsReport):
             found[f"{name}, back"] = self.translate(trained, member, side, found[name])
         if self.spec.factors:
             found["true counterpart"] = self.real(test, other, count)
-        channels, times = max(x.shape[-1] for x in found.values()), max(1, 64 // x.shape[1])
+        channels, times = max(x.shape[-1] for x in found.values()), max(1, 64 // max(x.shape[1:3]))
         shown = {}
         for label, images in found.items():
             wide = np.broadcast_to((images + 1) / 2, (*images.shape[:3], channels))

@@ -368,7 +368,7 @@ def draw_captioned(
         written if is_among(written, own) else f"{written} ({own[0]})"
         for written, own in (captions[n] for n in shown)
     ]
-    scale = max(1, 192 // images.shape[1])
+    scale = max(1, 192 // max(images.shape[1:3]))
     present.draw_grid(images[shown], path, columns=6, scale=scale, captions=below)
 
 

@@ -81,6 +81,7 @@ def paths(tmp_path_factory):
     (folder / "huge.json").write_text('{"people": 1' + 9000 * "0" + "}")
     (folder / "bad.csv").write_text("time,value\n1,2\n2,many\n")
     (folder / "nan.csv").write_text("time,value\n1,nan\n2,3\n")
+    (folder / "large.csv").write_text("time,value\n1,2\n2,1e308\n")
     (folder / "short.csv").write_text("value\n1\n2\n")
     (folder / "pickle.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     (folder / "weights.safetensors").write_bytes(b"\xff" * 8 + b"{}")

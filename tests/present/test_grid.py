@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from advdl import present
 from advdl.errors import UserError
+from advdl.present import classified, grid
+from advdl.present.figure import save
 
 IMAGES_BHWC = np.random.default_rng(0).uniform(-1, 1, (5, 3, 4, 1))
 DIGITS_BHWC = (load_digits().images[:12] / 16)[..., None]
@@ -179,3 +182,26 @@ def test_one_frame_is_an_animation_and_none_is_not(tmp_path):
         present.animate([], tmp_path / "b.gif")
     with pytest.raises(ValueError, match="one shape is needed"):
         present.animate([present.tile(DIGITS_BHWC[:n]) for n in (1, 2)], tmp_path / "b.gif")
+
+
+def test_of_very_many_pixels_every_second_or_third_is_shown(monkeypatch):
+    monkeypatch.setattr(grid, "_MOST", 600)
+    images = np.random.default_rng(1).integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
+    sheet = present.tile(images, columns=2, scale=1, margin=0)
+    np.testing.assert_array_equal(
+        sheet, present.tile(images[:, ::2, ::2], columns=2, scale=1, margin=0)
+    )
+
+
+def test_images_of_one_row_are_not_enlarged_to_the_height_of_others(tmp_path):
+    """Maps of 1 by 30,000 pixels once asked for twenty gigabytes."""
+    images = np.zeros((2, 1, 30_000, 1), np.uint8)
+    classified.heat_section(images, np.ones((2, 1, 4)), ["a", "b"], "conv", tmp_path)
+    with Image.open(tmp_path / "heat.png") as sheet:
+        assert sheet.width < 130_000 and sheet.height < 100
+
+
+def test_a_character_that_the_font_lacks_is_no_warning(tmp_path):
+    chart = Figure()
+    chart.text(0, 0, "\x01 漢字")
+    assert save(chart, tmp_path / "text.png").exists()
