@@ -61,6 +61,7 @@ def main(
     trains = arguments[:1] == ["train"]
     try:
         with cluster.attribute_peer_failure(), stop.requests(), _written():
+            _check_working_directory()
             about = inspect.getdoc(inspect.getmodule(build)) or ""
             _run(file, about, load, build, presets, predict, arguments)
     except UserError as error:
@@ -109,9 +110,20 @@ def run(load: Load, build: Build, config: Any, name: str = "") -> reports.Traine
     )
 
 
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("the working directory is not there any more; change to one") from error
+
+
 @contextlib.contextmanager
 def _written() -> Iterator[None]:
-    """Inside, what an encoding lacks is printed as a replacement; in the end, all is written."""
+    """Inside, what an encoding lacks is printed as a replacement; in the end, all is written. A
+    stream that whoever started the process closed takes everything."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

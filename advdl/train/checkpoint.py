@@ -189,12 +189,15 @@ class Checkpoints:
         self._saving = step
 
     def __enter__(self) -> "Checkpoints":
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = _without_closed_loops(self._hook)
         return self
 
     def __exit__(self, *_) -> None:
         """Waits for the checkpoint being written. Raises UserError where that failed."""
         try:
             self._wait()
+            sys.unraisablehook = self._hook
         finally:
             manager, self._manager = self._manager, None
             if manager is not None:
@@ -440,6 +443,17 @@ class Checkpoints:
             f"could not write a checkpoint to {self._folder}: {reason}; {last}; make room and run"
             " again"
         )
+
+
+def _without_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook for exceptions that nobody catches, without what TensorStore reports of every other
+    write of a checkpoint once one has failed, since Orbax has closed its event loop by then."""
+
+    def report(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return report
 
 
 def worth(best: tuple[str, str], metrics: Mapping[str, float]) -> float:

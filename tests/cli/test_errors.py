@@ -280,6 +280,41 @@ exit $status
     assert after == pytest.approx(before)
 
 
+@pytest.mark.slow
+def test_a_file_that_may_not_grow_fails_a_checkpoint_in_one_line(tmp_path, request):
+    """Every write of the checkpoint fails, as on a disk that is full from the start."""
+    program = request.config.rootpath / "experiments" / "classify.py"
+    command = [sys.executable, program, "train", "--run", tmp_path / "run", *map(str, TINY)]
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    *before, last = done.stderr.splitlines()
+    assert done.returncode == 2 and "File too large" in last, done.stderr
+    assert all(line.startswith("step ") for line in before), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prepare", "status", "words"),
+    [
+        ("exec >&-", 0, ""),
+        ("exec 2>&-", 0, ""),
+        ("rmdir $PWD", 2, "the working directory is not there"),
+    ],
+    ids=["standard output", "standard error", "working directory"],
+)
+def test_what_a_process_lacks(tmp_path, request, prepare, status, words):
+    program = request.config.rootpath / "experiments" / "classify.py"
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f'{prepare}; exec "$@"', "bash", sys.executable, program, "plan", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "here",
+    )
+    assert (done.returncode, words in done.stderr) == (status, True), done
+    assert len(done.stderr.splitlines()) == bool(words)
+
+
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_published_weights_have_no_checkpoint(verb, tmp_path, name):
     result = verb("classify", name, "--weights", tmp_path / "net.pth", "--checkpoint", "best")
