@@ -143,7 +143,8 @@ class Session:
         return {name: self.part(batches) for name, batches in self.splits.evaluations.items()}
 
     def _check_classes(self, source: Any) -> None:
-        known, found = (tuple(getattr(x, "label_names", ())) for x in (self.splits.spec, source))
+        known: tuple[str, ...] = tuple(getattr(self.splits.spec, "label_names", ()))
+        found: tuple[str, ...] = tuple(getattr(source, "label_names", ()))
         if known and found and known != found:
             others = [name for name in found if name not in known] or ["these in another order"]
             raise UserError(
