@@ -171,7 +171,6 @@ def test_every_operation_is_as_likely_and_every_magnitude_and_sign(monkeypatch):
     assert abs((turned < 0).mean() - 0.484) < 0.06  # half of 30 / 31
 
 
-@pytest.mark.slow
 def test_erasing_zeroes_one_rectangle_of_the_share_asked_for():
     images = np.random.default_rng(0).normal(size=(2000, 32, 48, 2)).astype(np.float32)
     erased = data.random_erasing(0.4)(
