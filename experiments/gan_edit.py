@@ -94,10 +94,7 @@ def load(config: Config) -> data.Splits:
 
     def spec():
         if gan()["conditional"]:
-            raise UserError(
-                f"{config.gan} is given the class; edits need a generator that is not, as of gan.py"
-                " train --preset digits"
-            )
+            raise UserError(f"{config.gan} is given classes; take gan.py train --preset digits")
         low = models.LOWEST_PIXEL[gan()["network"]]
         names = ("network", "width", "z", "noise", "normalization")
         own = {name: gan()[name] for name in names}
