@@ -92,13 +92,12 @@ def learner(network: resnet.ResNet, config: Config) -> train.Learner:
 def build(config: Config, spec: data.ImageSpec) -> cli.Experiment:
     depths = resnet.parse_depths(config.depths, "--depths")
     learners, groups, ends = {}, {}, {}
+    kinds = spec.classes("a classifier")
     for kind, shortcut in SHORTCUTS.items():
         names = groups[f"{kind} nets"] = {f"{kind}{depth}": f"{depth} layers" for depth in depths}
         for name, depth in zip(names, depths, strict=True):
             fields = {"shortcut": shortcut, "dtype": config.dtype}
-            learners[name] = learner(
-                resnet.cifar(depth, spec.classes(f"resnet{depth}"), **fields), config
-            )
+            learners[name] = learner(resnet.cifar(depth, kinds, **fields), config)
         ends[kind] = f"{kind}{depths[0]}", f"{kind}{depths[-1]}"
     compared = train.Comparison(learners, config.seeds)
     report = reports.ComparisonReport(

@@ -49,8 +49,8 @@ class Config(cli.TextConfig):
     """Rate at which the report also lets the network go on learning as it reads the held-out parts,
     after every window that it has foreseen (dynamic evaluation; 0: it does not)."""
     lookup: cli.Natural = 0
-    """Number of the latest training tokens that the report also lets the network look up, beside
-    what it has read of the held-out part, by the likeness of its states (0: none)."""
+    """Number of the latest training tokens that the report lets the network look up by the likeness
+    of its states, beside what it has read of the held-out part (0: none)."""
     decay: cli.NonNegative = 1.0
     """Factor of the learning rate after every epoch, from the epoch --decay-after on."""
     decay_after: cli.Natural = 0

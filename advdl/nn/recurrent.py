@@ -445,7 +445,8 @@ def cudnn_lstm(weights, carry, x_BTD, length_B, reverse, lstm: Callable[..., Any
     length = jnp.full(batch, steps, jnp.int32) if length_B is None else length_B.astype(jnp.int32)
     x_BTD = reversed_in_length(x_BTD, length) if reverse else x_BTD
     cell, hidden = carry
-    whole = jax.config.jax_default_matmul_precision in ("highest", "float32")
+    config: Any = jax.config  # whose fields type checkers do not know
+    whole = config.jax_default_matmul_precision in ("highest", "float32")
     y, h, c = lstm(
         x_BTD,
         hidden[None],
