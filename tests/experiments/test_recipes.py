@@ -217,7 +217,7 @@ OURS = {
     "autoencode": {"laptop", "denoise", "vae"},
     "caption": {"laptop", "show_and_tell", "coco_overfit"},
     "translate": {"laptop", "multi30k_laptop"},
-    "language": {"laptop"},
+    "language": {"laptop", "subwords"},
     "sentiment": {"laptop", "reviews"},
     "speech": {"laptop", "digits"},
     "forecast": {"laptop", "elnino", "sunspots", "waves"},
