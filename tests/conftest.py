@@ -37,7 +37,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIERS = {
-    "unit": 5.0,
+    "unit": 10.0,
     "slow": 20.0,
     "experiments": 60.0,
     "scale": float("inf"),
