@@ -95,8 +95,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker("unit")
-    # The folders with the longest files come first: else a worker has one to itself in the end.
-    items.sort(key=lambda item: item.path.parent.name not in ("scale", "weights"))
+    # What needs most memory comes first, before a worker has grown; then the folder with the longest
+    # files: else a worker has one to itself in the end.
+    first = {"weights": 0, "scale": 1}
+    items.sort(key=lambda item: first.get(item.path.parent.name, 2))
 
 
 def pytest_collection_finish():
