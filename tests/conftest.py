@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker("unit")
-    # What needs most memory comes first, before a worker has grown; then the folder with the longest
+    # What needs most memory comes first, before a worker has grown; then the folder of the longest
     # files: else a worker has one to itself in the end.
     first = {"weights": 0, "scale": 1}
     items.sort(key=lambda item: first.get(item.path.parent.name, 2))
