@@ -19,6 +19,7 @@ import math
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -431,6 +432,8 @@ class Checkpoints:
             self._saved(step)
 
     def _failed(self, error: Exception) -> UserError:
+        # Of the other writes of this checkpoint, which Orbax does not wait for any more.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         reason = " ".join(str(error).split())
         reason = next((text for text in DISK_ERRORS if text in reason), reason[:160])
         whole = self.steps()

@@ -281,8 +281,10 @@ exit $status
 
 
 def unmeasured():
-    """The environment of a process that cannot write down which lines it has run."""
-    return {name: value for name, value in os.environ.items() if name != "COVERAGE_FILE"}
+    """The environment of a process that can write down neither which lines it has run nor what it
+    has compiled."""
+    kept = {name: value for name, value in os.environ.items() if name != "COVERAGE_FILE"}
+    return kept | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 @pytest.mark.slow
@@ -317,8 +319,10 @@ def test_what_a_process_lacks(tmp_path, request, prepare, status, words):
         cwd=tmp_path / "here",
         env=unmeasured(),
     )
-    assert (done.returncode, words in done.stderr) == (status, True), done
-    assert len(done.stderr.splitlines()) == bool(words)
+    # What others load when Python starts may complain of such a place too, before us.
+    own = done.stderr[max(done.stderr.rfind("classify.py: "), 0) :] if words else done.stderr
+    assert (done.returncode, len(own.splitlines())) == (status, bool(words)), done
+    assert words in own and "advdl/cli" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
