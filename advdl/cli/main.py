@@ -119,8 +119,8 @@ def _check_working_directory() -> None:
 
 @contextlib.contextmanager
 def _written() -> Iterator[None]:
-    """Inside, what an encoding lacks is printed as a replacement; in the end, all is written. A
-    stream that whoever started the process closed takes everything."""
+    """Inside, characters that an encoding lacks are printed as escapes; in the end, all is written.
+    What is printed to a stream that is closed is dropped."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))

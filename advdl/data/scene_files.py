@@ -94,8 +94,8 @@ class FolderScenes(_DecodedScenes):
     """Scenes in `PATH/split/images/*.png|jpg|jpeg` and `PATH/split/masks/*.png` of the same stem,
     or in `PATH/split` and `PATH/splitannot`; rows are in the order of the names.
 
-    `PATH/classes.txt` has a class a line, in the order of the ids (names: in its place), and
-    `PATH/palette.txt`, where it is there, a color (r g b) a line, by which RGB masks are read.
+    Each line of `PATH/classes.txt` names a class, in the order of the ids; `names` replaces the
+    file. Each line of `PATH/palette.txt`, if it exists, is a color (r g b) of RGB masks.
     Masks as in `decode_mask`, void as in `coding`. size: (H, W) that images (antialiased bilinear)
     and masks (nearest neighbor) are stretched to; by default they have the first one's.
 
