@@ -39,7 +39,7 @@ def _train(session: Session) -> Mapping[str, Any]:
     if summary is not None and step >= config.steps:
         log(f"{run.folder} is finished at step {step}; nothing to do (raise --steps to go on)")
         return summary
-    # What is wrong with data, weights or the run, or too large, is reported before a file is written.
+    # What is wrong with data, weights or the run, or too large, is found before a file is written.
     logged = run.folder / "metrics.jsonl"
     earlier = train.read_metrics(logged) if step and reading.exists(logged) else ()
     _ = session.batches, session.evaluations
