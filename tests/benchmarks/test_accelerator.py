@@ -96,7 +96,16 @@ def test_no_experiment_is_left_out(accelerator):
     assert set(accelerator.LEARNERS) == names - {"gan_edit"}  # which begins from a run of another
 
 
-@pytest.mark.parametrize("name", ["alexnet", "unet", "dcgan", "lstm_lm", "seq2seq"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        pytest.param("unet", marks=pytest.mark.slow),
+        "dcgan",
+        "lstm_lm",
+        pytest.param("seq2seq", marks=pytest.mark.slow),
+    ],
+)
 def test_a_row_beside_pytorch_is_a_learner(accelerator, name):
     row, key = accelerator.versus_torch.ROWS[name], jax.random.key(0)
     batch, learner = row.data(2, min(row.size, 64)), row.learner(jnp.bfloat16)

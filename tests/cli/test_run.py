@@ -207,7 +207,13 @@ STAGES = {
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        stage if stage in ("save", "report") else pytest.param(stage, marks=pytest.mark.slow)
+        for stage in STAGES
+    ],
+)
 def test_a_request_to_stop_at_any_stage_is_answered_and_the_same_command_goes_on(
     command, whole, tmp_path, monkeypatch, stage, number
 ):

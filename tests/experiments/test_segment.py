@@ -427,7 +427,7 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opene
         ),
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
-        (["--start", "nowhere"], "nowhere holds no run of segment"),
+        ([*NARROW, "--start", "nowhere"], "nowhere holds no run of segment"),
         (["--start-checkpoint", "best"], "give that run as --start"),
         (["--width", 0], "--width is 0.0; expected more than 0 and at most 1"),
         (["--momentum", 1], "--momentum is 1.0; expected at least 0 and less than 1"),

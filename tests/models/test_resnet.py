@@ -23,7 +23,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, pytest.param(110, marks=pytest.mark.slow)])
 def test_cifar_heads_and_projections_add_what_they_must(depth):
     papers = resnet.VARIANTS[f"resnet{depth}"].parameters
     assert count(shapes(resnet.cifar(depth, shortcut="B"))["params"]) == papers + 2752

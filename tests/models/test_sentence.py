@@ -64,7 +64,13 @@ def test_any_padding_changes_nothing_in_training(pool):
         )
 
 
-@pytest.mark.parametrize("pool", models.POOLS)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        each if each in ("last", "attention") else pytest.param(each, marks=pytest.mark.slow)
+        for each in models.POOLS
+    ],
+)
 def test_weights_are_shares_of_real_words(pool):
     _, variables, apply = made(pool)
     weights = np.asarray(apply(variables, given(8, 5), LENGTH)[1]["weights"])

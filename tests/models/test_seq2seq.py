@@ -159,7 +159,7 @@ def read_plainly(p, cell, layers, reading, x):
 
 
 @pytest.mark.parametrize("reading", seq2seq.READING)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_layers_cells_and_directions_are_the_equations_in_plain_numpy(cell, reading):
     """Three layers with attention `dot`: each layer of the decoder starts from the encoder's of its
     height and reads the one below, and the highest looks."""
@@ -255,7 +255,13 @@ def test_padding_of_the_source_changes_nothing(attention):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, again)
 
 
-@pytest.mark.parametrize("attention", seq2seq.ATTENTION)
+@pytest.mark.parametrize(
+    "attention",
+    [
+        each if each in ("additive", "dot") else pytest.param(each, marks=pytest.mark.slow)
+        for each in seq2seq.ATTENTION
+    ],
+)
 def test_an_answer_depends_on_nothing_later_and_on_the_source(attention):
     _, variables = made(attention)
     later = TARGET.copy()

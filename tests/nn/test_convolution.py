@@ -240,7 +240,10 @@ def test_groups_that_do_not_divide_are_refused():
 
 
 @pytest.mark.parametrize("name", ["fast", "xla"])
-@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(2, marks=pytest.mark.slow), 3, 4, pytest.param(5, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("extra", [0, 1])

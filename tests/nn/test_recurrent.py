@@ -153,7 +153,9 @@ def test_each_sequence_is_what_it_is_alone_and_length_0_is_no_step(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("options", [{"unroll": 3}, {"chunk": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [pytest.param({"unroll": 3}, marks=pytest.mark.slow), {"chunk": 3}], ids=str
+)
 def test_every_way_to_run_it_gives_the_same_numbers(name, options):
     layer, variables = made(name)
     x = given()

@@ -83,7 +83,10 @@ def test_the_gradient_alone_is_clipped_and_decay_is_added_to_what_is_left(decaye
     )
 
 
-@pytest.mark.parametrize("name", ["classify", "segment", "depth", "gan_translate"])
+@pytest.mark.parametrize(
+    "name",
+    ["classify", pytest.param("segment", marks=pytest.mark.slow), "depth", "gan_translate"],
+)
 def test_experiments_with_weight_decay_clip_the_gradient_before_they_add_it(name, load, opened):
     """With a clip of almost nothing, what is left of the update is the decay."""
     small = {
