@@ -39,6 +39,7 @@ def test_digit_scenes_have_digits_on_a_background_that_is_not_flat(digit_scenes,
     assert image[:, 0].std(1).min() > 3 and image[~on].std() > 15
 
 
+@pytest.mark.slow
 def test_a_scene_is_a_function_of_its_split_and_number(digit_scenes):
     whole = digit_scenes["train"].read(np.arange(5))
     few = all_of(counters.digit_scenes.__wrapped__("train", count=5))

@@ -421,9 +421,10 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opene
         (["--data", "digit_scene"], "digit_scenes"),
         (["--data", "folder:nowhere"], "nowhere"),
         (["--backbone", "weights.safetensors"], "no published backbone fits UNet"),
-        (
+        pytest.param(
             [*NARROW, "--backbone", "weights.safetensors"],
             "cannot read weights.safetensors: No such file",
+            marks=pytest.mark.slow,
         ),
         (["--pretrain", 1], "--pretrain is for"),
         (["--encoder-rate", 0.1], "--encoder-rate"),
@@ -437,7 +438,11 @@ def test_evaluation_by_sampling_is_of_the_mean_over_draws_of_dropout(load, opene
         (["--model", "fcn8s", "--recompute-statistics", 1], "FCN has none"),
         (["--samples", 2], "--samples 2 is for SegNets with dropout"),
         (["--learned", "inner"], "--learned inner is for the FCNs"),
-        ([*NARROW, "--backbone", "weights.npy"], "expected .safetensors"),
+        pytest.param(
+            [*NARROW, "--backbone", "weights.npy"],
+            "expected .safetensors",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(verb, tmp_path, flags, told):

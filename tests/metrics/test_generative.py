@@ -26,6 +26,7 @@ def coverage(digits):
     return class_coverage(fresh, train, train_labels, test, test_labels)
 
 
+@pytest.mark.slow
 def test_fresh_real_images_look_like_the_test_images(coverage):
     assert coverage.accuracy > 0.97
     assert coverage.samples.classes(0.05) == coverage.test.classes(0.05) == 10

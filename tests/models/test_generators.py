@@ -109,6 +109,7 @@ def test_without_normalization_no_example_depends_on_the_others(name):
             )
 
 
+@pytest.mark.slow
 def test_without_normalization_no_layer_makes_its_input_small():
     """With N(0, 0.02), samples differ by less than 0.01 before the first update."""
     z, x = (jax.random.normal(jax.random.key(0), shape) for shape in ((64, 64), (64, 28, 28, 3)))

@@ -224,6 +224,7 @@ def test_what_is_moved_is_asked_for_where_it_goes():
     np.testing.assert_allclose(asked.color[0][at], image[rows, columns - 3], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_original_of_any_size_is_changed_as_the_small_image_was():
     before, after = blob((0.45, 0.5), (1, 0.5, 0.2)), blob((0.45, 0.5), (0.2, 0.5, 1))
     large = [np.kron(x, np.ones((3, 3, 1), np.float32)) for x in (before, after)]

@@ -76,6 +76,7 @@ def test_the_loss_counts_the_person_twice():
     np.testing.assert_allclose(losses.masked_l1(made, target, mask), [0.5, 1.0])
 
 
+@pytest.mark.slow
 def test_the_papers_size_has_its_code_and_shapes():
     x, pose = jnp.zeros((1, 128, 64, 3)), jnp.zeros((1, 18, 3))
     network = pg2.Coarse()

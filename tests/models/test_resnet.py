@@ -120,7 +120,9 @@ def test_weights_start_as_he_et_al():
             resnet.ResNet((1, 1), resnet.Bottleneck, 4, width=4, shortcut="C"),
             marks=pytest.mark.slow,
         ),
-        resnet.ResNet((1, 1), resnet.PreactBottleneck, 4, width=4),
+        pytest.param(
+            resnet.ResNet((1, 1), resnet.PreactBottleneck, 4, width=4), marks=pytest.mark.slow
+        ),
         resnet.Block(12, 2, shortcut="B"),
         resnet.Block(9, 2, shortcut=None),
     ],

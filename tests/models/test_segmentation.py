@@ -292,6 +292,7 @@ def test_fcn_starts_without_an_opinion():
     assert float(jnp.abs(jax.jit(lambda v, x: model.apply(v, x, train=False)[0])(v, x)).max()) == 0
 
 
+@pytest.mark.slow
 def test_skips_of_fcn_at_once_are_the_same_of_pixels_of_another_scale():
     """The release's factors are for pixels of 0 to 255. At first, where biases are zero,
     activations are proportional to the pixels."""
@@ -343,7 +344,7 @@ def test_fcn_that_learns_to_interpolate_starts_as_the_one_that_does_not():
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("form", ["32s", "16s", "8s"])
+@pytest.mark.parametrize("form", ["32s", "16s", pytest.param("8s", marks=pytest.mark.slow)])
 def test_a_score_lies_over_what_it_has_seen(form):
     """Of a mirrored image, mirror-symmetric kernels make mirrored scores only if every map is cut
     in its middle. 122 + 198 pixels halve five times, so that pooling is symmetric too."""

@@ -275,7 +275,13 @@ def test_an_answer_depends_on_nothing_later_and_on_the_source(attention):
     assert np.abs(other - before).max() > 1e-4
 
 
-@pytest.mark.parametrize("attention", seq2seq.ATTENTION)
+@pytest.mark.parametrize(
+    "attention",
+    [
+        each if each in ("additive", "dot") else pytest.param(each, marks=pytest.mark.slow)
+        for each in seq2seq.ATTENTION
+    ],
+)
 def test_steps_one_by_one_are_the_whole(attention):
     network, variables = made(attention)
     logits, _ = answer(attention)(variables, SOURCE, LENGTH, TARGET)

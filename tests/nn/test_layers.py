@@ -142,7 +142,7 @@ def test_materialized_functions_stay_where_the_batch_is():
     np.testing.assert_array_equal(f(x), np.maximum(np.maximum(x, 0) - 1, 0))
 
 
-@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [None, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_a_dense_layer_is_flaxs_with_its_parameters_and_gradients(dtype):
     x, found = normal(2, 3, 5, 4), []
     for layer in (Dense, nn.Dense):

@@ -152,7 +152,10 @@ def test_each_sequence_is_what_it_is_alone_and_length_0_is_no_step(name):
                 assert not any(np.asarray(a[b]).any() for a in jax.tree.leaves(last))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name",
+    ["rnn", "lstm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gru", "lstm-1997"))],
+)
 @pytest.mark.parametrize(
     "options", [pytest.param({"unroll": 3}, marks=pytest.mark.slow), {"chunk": 3}], ids=str
 )

@@ -131,7 +131,7 @@ def test_noise_of_one_number_is_at_even_places_within_its_bound():
     assert drawn.shape == (1000, 2) and np.ptp(np.diff(drawn[:, 0])) > 1
 
 
-@pytest.mark.parametrize("name", ["normal", "ring"])
+@pytest.mark.parametrize("name", [pytest.param("normal", marks=pytest.mark.slow), "ring"])
 def test_a_prediction_draws_samples_of_every_member_without_data(
     name, trained, untrained, tmp_path
 ):
@@ -160,6 +160,7 @@ def test_a_discriminator_at_its_optimum_is_what_proposition_1_says(trained, opti
     assert section.text.count("passes") == 3
 
 
+@pytest.mark.slow
 def test_the_section_on_saturation_shows_both_gradients(trained, monkeypatch):
     names = ("minimax", "nonsaturating", "ratio", "accuracy", "d_fake")
     values = {name: np.linspace(1, 0.1, 5) for name in names}

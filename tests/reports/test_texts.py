@@ -117,7 +117,8 @@ def test_a_network_that_learns_as_it_reads_is_scored_on_val_and_test(model):
     assert "dynamic evaluation at the rate 0.25" in page.sentence
 
 
-@pytest.mark.parametrize("adapt", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
+@pytest.mark.slow
+@pytest.mark.parametrize("adapt", [0.0, 0.25])
 def test_a_network_that_looks_up_what_it_has_read_is_scored_on_val_and_test(model, adapt):
     """The stand-in's states tell the place in a line that comes again and again, which is enough
     to foresee more than every other token."""
