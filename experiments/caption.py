@@ -8,8 +8,7 @@ Xu et al. 2015 (*Show, Attend and Tell*, arXiv:1502.03044); see `advdl/models/ca
     python experiments/caption.py train --preset coco_overfit --data folder:PATH
     python experiments/caption.py predict photo.jpg      # its caption, and where it looked
 
-0.952 of 1,000 test scenes get their caption word for word, and 0.913 by one look (seed 0, minutes
-on two cores). All recorded results: experiments/README.md.
+0.952 of 1,000 test scenes get their caption word for word, 0.913 by one look. More: README.md.
 """
 
 import functools

@@ -9,8 +9,7 @@ that plus the change over the last season (with drift). Skill is 1 - MSE / MSE o
     python experiments/forecast.py train --data csv:FILE --season 12    # a series of your own
     python experiments/forecast.py predict [--csv FILE]                 # what comes after the end
 
-Skill on co2, three seeds: 0.44 one week ahead, 0.51 over 1 to 52 weeks. All recorded results, also
-where the network is worse: README.md.
+Skill on co2, three seeds: 0.44 a week ahead, 0.51 over 1 to 52. All recorded results: README.md.
 """
 
 from dataclasses import dataclass, replace

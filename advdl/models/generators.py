@@ -5,7 +5,7 @@ Axes: B batch, Z dimensions of the noise.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,6 +27,24 @@ LOWEST_PIXEL: Mapping[str, float] = {"dcgan": -1.0, "resnet": -1.0, "mlp": 0.0}
 SCALED = nn.initializers.he_normal()
 """Initializer of dcgan's kernels where nothing normalizes: with N(0, 0.02) every layer makes its
 input smaller, and samples hardly differ."""
+
+
+class Convolutional(NamedTuple):
+    """A generator of convolutions.
+
+    make: shape, width, classes, dtype, norm -> network. halvings: how often a height and width
+      halve, a ValueError where they do not. plain: what it is given where nothing normalizes.
+    """
+
+    make: Callable[..., nn.Module]
+    halvings: Callable[[int, int], int]
+    plain: Mapping[str, Any]
+
+
+CONVOLUTIONAL = {
+    "dcgan": Convolutional(dcgan.Generator, dcgan.levels_of, {"norm": Bias, "kernel_init": SCALED}),
+    "resnet": Convolutional(sngan.Generator, sngan.halvings, {"norm": Bias}),
+}
 
 
 class Noise(NamedTuple):
@@ -82,15 +100,13 @@ def generator(
         return goodfellow.Generator(
             shape, hidden=(width, width), pixel_means=pixel_means, dtype=dtype
         )
+    kind = CONVOLUTIONAL[name]
     try:
-        {"dcgan": dcgan.levels_of, "resnet": sngan.halvings}[name](*shape[:2])
+        kind.halvings(*shape[:2])
     except ValueError as error:
         raise UserError(f"{error}; give --image-size, or --network mlp") from error
-    made = {"dcgan": dcgan.Generator, "resnet": sngan.Generator}[name]
-    given: dict[str, Any] = dict(norm=BatchNorm) if normalization else dict(norm=Bias)
-    if name == "dcgan" and not normalization:
-        given["kernel_init"] = SCALED
-    return made(shape, width=width, classes=classes, dtype=dtype, **given)
+    given: Mapping[str, Any] = {"norm": BatchNorm} if normalization else kind.plain
+    return kind.make(shape, width=width, classes=classes, dtype=dtype, **given)
 
 
 def discriminator(

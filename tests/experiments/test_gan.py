@@ -38,7 +38,7 @@ def test_without_the_extra_of_the_main_job_one_line_names_it_and_the_small_digit
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     status, _, err = verb("gan", "train", "--run", tmp_path / "run")
     assert status == 2 and err.count("\n") == 1, err
-    assert "pip install '.[mnist]'" in err and "--preset digits" in err
+    assert "pip install '.[mnist]'" in err and "--data digits" in err
 
 
 @pytest.mark.experiments
