@@ -8,8 +8,8 @@ Luong, Pham & Manning 2015 (arXiv:1508.04025). Departures from them: `advdl/mode
     python experiments/translate.py train --preset multi30k_laptop --data folder:PATH
     python experiments/translate.py predict "seven hundred and twelve"
 
-Of 1,000 numbers never seen, 999 are translated to the last word after 394 s on one CPU core. All
-recorded results: experiments/README.md.
+Of 1,000 numbers never seen, 999 are right to the last word after 394 s on one CPU core; from German
+(Multi30k) BLEU is 36.2 after half an hour. All recorded results: experiments/README.md.
 """
 
 import functools
@@ -63,7 +63,7 @@ LAPTOP = replace(LAPTOP, evaluate_every=500, save_every=1000, log_every=50)
 LARGE = Config(preset="multi30k", data="folder:multi30k", source="de", target="en", least=2)
 LARGE = replace(LARGE, embedding=256, features=512, dropout=0.5, sampling=0.5, longest=40)
 LARGE = replace(LARGE, steps=2270, clip=1.0, evaluate_every=227, save_every=227, log_every=20)
-# The same in the time of a laptop; recorded before corrections of the decoder.
+# The same in half an hour of a laptop: BLEU 36.2, seed 0.
 SMALL = replace(LARGE, preset="multi30k_laptop", features=256, dropout=0.4, sampling=0.0)
 SMALL = replace(SMALL, buckets=4, steps=2000, learning_rate=2e-3, schedule="cosine", warmup=100)
 SMALL = replace(SMALL, evaluate_every=250, save_every=250)
