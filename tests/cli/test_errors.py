@@ -283,10 +283,11 @@ exit $status
 
 
 def unmeasured():
-    """The environment of a process that can write down neither which lines it has run nor what it
-    has compiled."""
+    """The environment of a process that writes down neither which lines it has run nor what it has
+    compiled. A Python older than 3.12.8 keeps a file of bytecode that was cut short as it was
+    written (cpython#126606), and every later process fails on it."""
     kept = {name: value for name, value in os.environ.items() if name != "COVERAGE_FILE"}
-    return kept | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    return kept | {"JAX_ENABLE_COMPILATION_CACHE": "false", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.mark.slow
