@@ -17,6 +17,7 @@ import flax.linen as nn
 
 from advdl.errors import UserError, nearest
 from advdl.models import (
+    airbench,
     alexnet,
     autoencoder,
     captioner,
@@ -64,6 +65,7 @@ CLASSIFIERS: Mapping[str, Variant] = {
     **googlenet.VARIANTS,
     **vgg.VARIANTS,
     **resnet.VARIANTS,
+    **airbench.VARIANTS,
 }
 
 NETWORKS: Mapping[str, Mapping[str, Variant]] = {
@@ -187,6 +189,7 @@ __all__ = [
     "Variant",
     "Window",
     "abstract",
+    "airbench",
     "alexnet",
     "at_end",
     "autoencoder",

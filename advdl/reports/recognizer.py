@@ -37,11 +37,15 @@ def recognizer(
     rule = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
     player = train.Player(train.initial(network, "image"), loss, rule)
     learner, key = train.minimize(player, lambda *_: {}), jax.random.key(seed)
-    # Not in one loop for compiling: within it XLA's convolutions on a CPU are many times slower.
-    start, step = jax.jit(lambda: learner.init(key, draw(key))), jax.jit(learner.step)
-    state, batch = start(), jax.jit(draw)
-    for t in range(steps):
-        state, _ = step(state, batch(jax.random.fold_in(key, t)), key)
+
+    @jax.jit
+    def trained():
+        def step(state, t):
+            return learner.step(state, draw(jax.random.fold_in(key, t)), key)[0], None
+
+        return jax.lax.scan(step, learner.init(key, draw(key)), jnp.arange(steps))[0]
+
+    state = trained()
     variables = state["model"].variables
 
     @jax.jit

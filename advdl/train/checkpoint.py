@@ -191,7 +191,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         self._hook = sys.unraisablehook
-        sys.unraisablehook = _without_closed_loops(self._hook)
+        sys.unraisablehook = _WithoutClosedLoops(self._hook)
         return self
 
     def __exit__(self, *_) -> None:
@@ -448,15 +448,17 @@ class Checkpoints:
         )
 
 
-def _without_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A hook for exceptions that nobody catches, without what TensorStore reports of every other
-    write of a checkpoint once one has failed, since Orbax has closed its event loop by then."""
+class _WithoutClosedLoops:
+    """A hook for exceptions that nobody catches, without what TensorStore reports of the other
+    reads or writes of a checkpoint once one has failed, since Orbax has closed its event loop by
+    then. They come from threads of its own, so the hook stays where something has failed."""
 
-    def report(unraisable):
+    def __init__(self, hook: Callable[[Any], Any]):
+        self._hook = hook._hook if isinstance(hook, _WithoutClosedLoops) else hook
+
+    def __call__(self, unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    return report
+            self._hook(unraisable)
 
 
 def worth(best: tuple[str, str], metrics: Mapping[str, float]) -> float:
@@ -521,13 +523,16 @@ def same_layout(
 @contextlib.contextmanager
 def _quiet_siblings():
     """When one array cannot be read Orbax abandons the reads beside it; their complaints are not
-    news."""
+    news, and come late too."""
     previous, sys.unraisablehook = (
         sys.unraisablehook,
         lambda event: log.debug("abandoned: %s", event.exc_value),
     )
     try:
         yield
+    except BaseException:
+        previous = _WithoutClosedLoops(previous)
+        raise
     finally:
         gc.collect()
         sys.unraisablehook = previous

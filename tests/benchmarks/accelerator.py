@@ -18,9 +18,7 @@ import argparse
 import contextlib
 import functools
 import gc
-import importlib.util
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,14 +35,13 @@ import recurrent
 import versus_torch
 from jax.experimental import rnn
 from parts import Part, add_arguments, read, run, show
-from timing import machine, seconds
+from timing import experiment, machine, seconds
 
 from advdl import data, metrics, models, train
 from advdl.nn import LSTM, Stack, tracing
 from advdl.nn.recurrent import cudnn_lstm
 from advdl.train.placement import compiler_options
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 # Batches begin at 8 times the CPU's and double while rates grow by 5 %, for 12 s at most.
 FIRST, GAIN, GROWING = 8, 1.05, 12.0
 MATMUL = {"bfloat16": "default", "tf32": "default", "float32": "highest"}
@@ -440,15 +437,6 @@ def pipeline(item: str, options: Options) -> Found:
 
 
 # What the parts share.
-
-
-def experiment(name: str) -> Any:
-    """The module experiments/NAME.py."""
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def error(found: Any, reference: Any) -> float:

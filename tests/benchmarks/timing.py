@@ -3,11 +3,13 @@ the machine's name."""
 
 import ctypes
 import importlib.metadata
+import importlib.util
 import multiprocessing
 import os
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,18 @@ def seconds(f: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
     start = clock()
     f()
     return clock() - start
+
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+def experiment(name: str) -> Any:
+    """The module experiments/NAME.py."""
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # s; a library's threads still spin after their last work, and would take a core from the next run

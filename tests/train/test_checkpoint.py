@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import pathlib
+import sys
 import tempfile
+import types
 
 import flax.linen as nn
 import jax
@@ -17,7 +19,7 @@ import pytest
 
 from advdl import train
 from advdl.errors import UserError
-from advdl.train import Checkpoints, digest
+from advdl.train import Checkpoints, checkpoint, digest
 
 
 def state(number=0.0):
@@ -380,3 +382,14 @@ def test_another_network_is_refused_by_name_and_not_called_damaged(tmp_path, cha
     with pytest.raises(UserError, match=f"another network: .'{next(iter(change))}'"):
         checkpoints.restore(abstract(state() | change), set_aside=True)
     assert checkpoints.steps() == [10]
+
+
+def test_late_complaints_about_an_abandoned_read_are_dropped_and_no_others(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: seen.append(str(event.exc_value)))
+    for _ in range(2):  # the hook of the first failure is there at the second
+        with pytest.raises(ValueError, match="damaged"), checkpoint._quiet_siblings():
+            raise ValueError("damaged")
+    for text in ("Event loop is closed", "something else"):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
+    assert seen == ["something else"]
