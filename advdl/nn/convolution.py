@@ -14,7 +14,7 @@ s² convolutions of the undilated input, each with the kernel's taps that reach 
 of the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of 3×3 with stride 1 and many
 channels go by tiles, as in `advdl.nn.winograd`. All are written with batch and channels where XLA
 wants them: in the body of a loop it does not bring them there, and takes some fifty times as long
-for the kernel gradient (jax#12868).
+for the kernel gradient (jax#12868). Dilated and grouped convolutions are XLA's own.
 """
 
 import functools
@@ -115,7 +115,7 @@ def pads(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _reformulated(geometry: Geometry) -> bool:
-    return tracing.fast() and geometry.groups == 1
+    return tracing.fast() and geometry.groups == 1 and geometry.dilation == (1, 1)
 
 
 # The three functions as XLA has them. A kernel is always that of the convolution, (kh, kw, I, O),
@@ -137,17 +137,13 @@ def _conv(x_BHWI, kernel, geometry):
 def _adjoint(y_BHWO, kernel, geometry, size):
     """x of (H, W) = size; rows beyond those that the convolution reads are zeros, or its padding
     cut off."""
-    axes = zip(kernel.shape, *geometry[:3], size, y_BHWO.shape[1:3], strict=False)
+    axes = zip(kernel.shape, *geometry[:2], size, y_BHWO.shape[1:3], strict=False)
     return lax.conv_general_dilated(
         y_BHWO,
         kernel[::-1, ::-1].swapaxes(2, 3),
         (1, 1),
-        [
-            (d * (k - 1) - before, n + before - 1 - (m - 1) * s)
-            for k, s, (before, _), d, n, m in axes
-        ],
+        [(k - 1 - before, n + before - 1 - (m - 1) * s) for k, s, (before, _), n, m in axes],
         lhs_dilation=geometry.strides,
-        rhs_dilation=geometry.dilation,
         dimension_numbers=LAYOUT,
     )
 
@@ -155,15 +151,12 @@ def _adjoint(y_BHWO, kernel, geometry, size):
 def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     """The kernel's gradient, (*taps, I, O): a convolution of x with y, whose batch is I and whose
     channels in are B."""
-    axes = zip(taps, *geometry[:3], x_BHWI.shape[1:3], y_BHWO.shape[1:3], strict=True)
+    axes = zip(taps, *geometry[:2], x_BHWI.shape[1:3], y_BHWO.shape[1:3], strict=True)
     gradient = lax.conv_general_dilated(
         x_BHWI.transpose(3, 1, 2, 0),
         y_BHWO.transpose(1, 2, 0, 3),
-        geometry.dilation,
-        [
-            (before, d * (k - 1) + s * (m - 1) + 1 - n - before)
-            for k, s, (before, _), d, n, m in axes
-        ],
+        (1, 1),
+        [(before, k + s * (m - 1) - n - before) for k, s, (before, _), n, m in axes],
         rhs_dilation=geometry.strides,
         dimension_numbers=LAYOUT,
     )
@@ -177,8 +170,7 @@ def _by_tiles(x, taps, geometry, channels_out, pairs=0):
     outputs = tuple(
         n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], geometry.padding, taps, strict=True)
     )
-    plain = geometry.strides == geometry.dilation == (1, 1)
-    return plain and winograd.suits(x, outputs, channels_out, taps, pairs)
+    return geometry.strides == (1, 1) and winograd.suits(x, outputs, channels_out, taps, pairs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -191,13 +183,13 @@ def _fast_conv(x_BHWI, kernel, geometry):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_adjoint(y_BHWO, kernel, geometry, size):
     if geometry.strides == (1, 1):
-        axes = zip(kernel.shape, *geometry[1:3], size, y_BHWO.shape[1:3], strict=False)
-        rows, columns = ((d * (k - 1) - before, n + before - m) for k, (before, _), d, n, m in axes)
+        axes = zip(kernel.shape, geometry.padding, size, y_BHWO.shape[1:3], strict=False)
+        rows, columns = ((k - 1 - before, n + before - m) for k, (before, _), n, m in axes)
         padding = rows, columns
         if _by_tiles(y_BHWO, kernel.shape[:2], geometry._replace(padding=padding), kernel.shape[2]):
             return winograd.turned(y_BHWO, kernel, padding)
         return _conv(y_BHWO, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=padding))
-    if kernel.shape[2] <= FEW or geometry.dilation != (1, 1):
+    if kernel.shape[2] <= FEW:
         return _adjoint(y_BHWO, kernel, geometry, size)
     return _sub_pixel(y_BHWO, kernel, geometry, size)
 
@@ -207,9 +199,8 @@ def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3], winograd.PAIRS):
         return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
     rows = y_BHWO.shape[1]
-    strips = next(
-        (n for n in range(1, rows + 1) if rows % n == 0 and n * len(x_BHWI) >= EXAMPLES), 1
-    )
+    enough = 1 if taps == (1, 1) else EXAMPLES / len(x_BHWI)
+    strips = next((n for n in range(1, rows + 1) if rows % n == 0 and n >= enough), 1)
     return _kernel_gradient(*_in_strips(x_BHWI, y_BHWO, geometry, taps[0], strips), taps)
 
 
@@ -220,9 +211,9 @@ def _in_strips(x, y, geometry, taps, count):
         return x, y, geometry
     (before, after), rows = geometry.padding[0], y.shape[1] // count
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (before, after, 0), (0, 0, 0), (0, 0, 0)))
-    stride, reach = geometry.strides[0], geometry.dilation[0] * (taps - 1) + 1
+    stride = geometry.strides[0]
     starts = [strip * rows * stride for strip in range(count)]
-    x = jnp.stack([x[:, start : start + (rows - 1) * stride + reach] for start in starts], 1)
+    x = jnp.stack([x[:, start : start + (rows - 1) * stride + taps] for start in starts], 1)
     geometry = geometry._replace(padding=((0, 0), geometry.padding[1]))
     return x.reshape(-1, *x.shape[2:]), y.reshape(-1, rows, *y.shape[2:]), geometry
 
@@ -230,10 +221,8 @@ def _in_strips(x, y, geometry, taps, count):
 def _fit(geometry: Geometry, size, taps, out) -> Geometry:
     """The geometry whose convolution of an x of this size gives exactly `out`: paddings after are
     what is left."""
-    axes = zip(taps, *geometry[:3], size, out, strict=True)
-    padding = tuple(
-        (before, (m - 1) * s + d * (k - 1) + 1 - n - before) for k, s, (before, _), d, n, m in axes
-    )
+    axes = zip(taps, *geometry[:2], size, out, strict=True)
+    padding = tuple((before, (m - 1) * s + k - n - before) for k, s, (before, _), n, m in axes)
     return geometry._replace(padding=padding)
 
 

@@ -205,18 +205,15 @@ def test_fast_formulation_does_no_product_with_zero():
     )
 
 
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (2, 1), (3, 1), (4, 2)])
 @pytest.mark.parametrize("layer", [conv, conv_transpose])
-def test_every_product_lies_as_xla_wants_it_in_a_loop(layer, stride, dilation):
+def test_every_product_lies_as_xla_wants_it_in_a_loop(layer, taps, stride):
     """XLA does not move the axes of a convolution in a loop's body, where one with others takes
     some fifty times as long on a CPU."""
-    if layer is conv_transpose and dilation != 1:
-        pytest.skip("a transposed convolution has no dilation")
-    x, w = normal(2, 9, 9, 9), normal(3, 3, 9, 10)
-    arguments = (stride, 1, dilation) if layer is conv else (stride, 1)
+    x, w = normal(2, 9, 9, 9), normal(taps, taps, 9, 10)
 
     def value(x, w):
-        return jnp.sin(layer(x, w, *arguments)).sum()
+        return jnp.sin(layer(x, w, stride)).sum()
 
     with tracing.use(implementation="fast"):
         text = jax.jit(lambda x, w: jax.grad(value, (0, 1))(x, w)).lower(x, w).as_text()
