@@ -105,8 +105,9 @@ def optimizer(recipe: Recipe, steps: int, per_epoch: int) -> optax.GradientTrans
 
 
 def mean_of_views(logits: Callable[[jax.Array], jax.Array], image_BHWC: jax.Array) -> jax.Array:
-    """Logits of an image and its mirror image, half of it as they are, half moved by a pixel to
-    both ends of a diagonal; and those of the image alone. (2, B, K)."""
+    """Logits (2, B, K): of the image alone, and the mean of those of it and its mirror image, half
+    of the weight on them as they are and a quarter each on both moved by a pixel along a
+    diagonal, there and back."""
 
     def mirrored(image):
         plain = logits(image)
@@ -215,6 +216,8 @@ def main() -> None:
     options = parser.parse_args()
     data, classes = load(options.data, options.data_dir)
     recipe = RECIPES[options.recipe]
+    if len(data["image"]) < recipe.batch:
+        parser.error(f"{len(data['image'])} images are less than a batch of {recipe.batch}")
     print(machine("jax"), f"{recipe}, {len(data['image'])} images", sep="\n", flush=True)
     data, start = jax.device_put(data), time.perf_counter()
     run = program(recipe, len(data["image"]), classes, jnp.dtype(options.precision))

@@ -1,7 +1,7 @@
 """`speedrun.py`: what its parts promise, its updates against PyTorch's, and a small run."""
 
+import importlib
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,12 @@ import pytest
 
 from advdl.models.airbench import Airbench, identity_first, whitening
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import speedrun
+
+@pytest.fixture
+def speedrun(monkeypatch):
+    """The module, which finds its neighbors as a script does."""
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
+    return importlib.import_module("speedrun")
 
 
 def images(count, side, channels=3):
@@ -45,7 +49,7 @@ def test_a_convolution_begins_by_handing_on_its_channels(channels):
     )
 
 
-def test_a_view_is_one_of_the_crops_of_the_image_with_a_mirrored_border_and_each_occurs():
+def test_a_view_is_one_of_the_crops_of_the_image_with_a_mirrored_border_and_each_occurs(speedrun):
     one = images(1, 6)
     padded = np.pad(one[0], ((2, 2), (2, 2), (0, 0)), "reflect")
     found = np.asarray(speedrun.views(np.repeat(one, 400, 0), 2, jax.random.key(0)))
@@ -55,7 +59,7 @@ def test_a_view_is_one_of_the_crops_of_the_image_with_a_mirrored_border_and_each
     assert {view.tobytes() for view in found} == crops
 
 
-def test_logits_of_views_are_weighted_by_how_often_they_are_meant_to_occur():
+def test_logits_of_views_are_weighted_by_how_often_they_are_meant_to_occur(speedrun):
     """Half of the weight is on the image as it is, a quarter on each end of the diagonal."""
     x = images(1, 7, 1)
     seen = []
@@ -70,7 +74,7 @@ def test_logits_of_views_are_weighted_by_how_often_they_are_meant_to_occur():
     assert len(seen) == 6
 
 
-def test_updates_are_pytorchs_by_groups_of_parameters():
+def test_updates_are_pytorchs_by_groups_of_parameters(speedrun):
     torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
     recipe, steps, per_epoch = speedrun.Recipe(batch=8, bias_epochs=1), 12, 5
     rng = np.random.default_rng(0)
@@ -140,7 +144,7 @@ def test_the_network_is_the_released_one():
 
 
 @pytest.mark.experiments
-def test_a_small_run_in_one_program_learns():
+def test_a_small_run_in_one_program_learns(speedrun):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
