@@ -28,7 +28,7 @@ class Config(cli.Config, data.ViewSettings, data.AugmentationSettings):
     shortcut: Literal["", "A", "B", "C"] = ""
     """Shortcuts where the width grows: zeros (A), projections (B), projections everywhere (C)."""
     scan: bool = False
-    """Run equal blocks as a loop: deep networks compile faster, and run slower on a CPU."""
+    """Run equal blocks as a loop: deep networks compile faster."""
     init: str = ""
     """File of weights to start from; another number of classes gets a new last layer."""
     weights: str = ""
