@@ -23,7 +23,6 @@ TINY = {
         2,
     ],
     "classify": ["--model", "resnet8", "--batch", 16, "--ema", 0.9, "--flip"],
-    "autoencode": ["--hidden", "32", "--batch", 16, "--ema", 0.9, "--noise", 0.25],
 }
 
 

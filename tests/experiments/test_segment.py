@@ -101,8 +101,8 @@ def test_an_encoder_starts_from_what_it_learned_on_single_digits(verb, unreporte
 
 @pytest.mark.experiments
 def test_evaluation_by_scales_mirrors_and_windows_and_beside_trivial_methods(finished, verb):
-    flags = ["--scales", "0.75,1", "--mirror", "--window", 12, "--baselines", "--json"]
-    status, out, err = verb("segment", "evaluate", "--run", finished, *flags)
+    flags = ["--scales", "0.75,1", "--mirror", "--window", 12, "--baselines", "--batch", 64]
+    status, out, err = verb("segment", "evaluate", "--run", finished, *flags, "--json")
     assert status == 0, err
     figures = json.loads(out)
     assert 0 <= figures["test/mean_iou"] <= 1

@@ -684,7 +684,7 @@ def counted(load, opened, experiment, over=1, **settings):
 @pytest.mark.scale  # compiles with libtpu, in a process
 def test_a_classifier_for_eight_chips(load, opened):
     small, large = planned_for_tpu(
-        "classify", "--model", "resnet8", "--topology", "v5e:2x4", "--batches", "2048,65536"
+        "classify", "--model", "resnet8", "--topology", "v5e:2x4", "--batches", "512,8192"
     )
     assert (small["chips"], small["hosts"], small["mesh"]["data"]) == (8, 2, 8)
     assert (
@@ -693,7 +693,7 @@ def test_a_classifier_for_eight_chips(load, opened):
         == counted(load, opened, "classify", model="resnet8")
     )
     assert large["temporary"] > 1.5 * small["temporary"] and large["flops"] == pytest.approx(
-        32 * small["flops"], rel=0.02
+        16 * small["flops"], rel=0.02
     )
     assert small["fits"] and small["memory"] == 16 * 2**30 and small["rate"] > 0
     assert {one["axes"] for one in small["collectives"]} == {"data"}

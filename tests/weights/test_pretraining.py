@@ -27,7 +27,7 @@ def captioner():
 
 
 def fcn():
-    return models.segmenter("fcn_resnet50", 4, width=1 / 16), None
+    return models.segmenter("fcn_resnet50", 4, width=1 / 16).clone(blocks=(2, 1, 1, 1)), None
 
 
 def segnet():
