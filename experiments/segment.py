@@ -55,7 +55,7 @@ VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pr
 DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=400, steps=700)
 DEEP = replace(DEEP, encoder_rate=0.3)
 CONTEXT = replace(DEEP, pretrain=0, encoder_rate=0.0, steps=250)  # --start RUN, of front_end
-LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=400)
+LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=800)
 # SegNet-Tutorial: *_solver.prototxt, *_train.prototxt; compute_bn_statistics.py, 367 // 4 + 367 % 4
 # batches. Departures: class weights are computed and differ from the released ones by up to 11 %,
 # for sign_symbol by more (3.53, released 9.64); the release decays scales and shifts of

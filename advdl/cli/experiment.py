@@ -30,7 +30,7 @@ class Experiment(NamedTuple):
       options: what the experiment adds to `cli.Predict`, such as files.
     snapshot: `trained -> None` draws a picture at step 0 and at every evaluation.
     monitor: the figure whose best checkpoint is kept, such as `"val/loss"`, and "max" or "min".
-    warm_start: for players, `variables -> variables`, on the host, before the first update.
+    warm_start: what players begin with, see `train.WarmStart`.
     baselines: `splits -> figures` of trivial and classic methods, for `evaluate --baselines`.
     bench: `splits -> figures` that `bench` prints beside its own.
     units: `batch -> {"tokens": …}`: what a batch holds beside examples, padding not counted; so
@@ -49,7 +49,7 @@ class Experiment(NamedTuple):
     predict: Callable[..., Mapping[str, Any]] | None = None
     snapshot: Callable[..., None] | None = None
     monitor: tuple[str, str] | None = None
-    warm_start: Mapping[str, Callable[[train.Variables], train.Variables]] = {}
+    warm_start: Mapping[str, train.WarmStart] = {}
     baselines: Callable[..., Mapping[str, Any]] | None = None
     bench: Callable[..., Mapping[str, Any]] | None = None
     units: Callable[[Any], Mapping[str, float]] = lambda batch: {}
@@ -199,17 +199,30 @@ class Session:
 
     def new(self) -> train.State:
         """The state before the first update."""
-        abstract = self.abstract  # first, since it tells what does not fit in memory
-        if self.experiment.ready:  # whatever is drawn would be written over
-            state = jax.tree.map(_zeros, abstract)
-        else:
-            state = self.placed.init(self.key_init, self.batch)
-        players = dict(state.players)
-        for name, start in self.experiment.warm_start.items():
-            players[name] = state[name].starting_from(
-                start(jax.device_get(train.allgather(state[name].variables)))
-            )
-        return state.replace(players=players)
+        return self.prepared()()
+
+    def prepared(self) -> Callable[[], train.State]:
+        """What makes the state before the first update; what players begin with is read now. Raises
+        UserError for a file or a run that does not fit its player, and where the state does not fit
+        in memory."""
+        abstract = self.abstract
+        starts = {
+            name: start(abstract[name].variables)
+            for name, start in self.experiment.warm_start.items()
+        }
+
+        def new() -> train.State:
+            if self.experiment.ready:  # whatever is drawn would be written over
+                state = jax.tree.map(_zeros, abstract)
+            else:
+                state = self.placed.init(self.key_init, self.batch)
+            players = dict(state.players)
+            for name, start in starts.items():
+                drawn = jax.device_get(train.allgather(state[name].variables))
+                players[name] = state[name].starting_from(start(drawn))
+            return state.replace(players=players)
+
+        return new
 
     def checkpoints(self) -> train.Checkpoints:
         """Those of the run."""

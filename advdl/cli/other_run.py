@@ -1,6 +1,6 @@
 """Another run that an experiment builds on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -30,33 +30,30 @@ class OtherRun(NamedTuple):
         with as_user_error(f"restore config.json of {self.folder}"):
             return convert(kind, train.stored_config(self.folder, self.experiment), "config")
 
-    def frozen(
-        self, owner: str, name: str, player: str = "model"
-    ) -> Mapping[str, Callable[[train.Variables], train.Variables]]:
-        """A warm start of the player `owner`, see `Experiment.warm_start`: its
-        `variables["frozen"][name]` becomes what `player` of that run is evaluated with. Nothing
-        where no run is named.
+    def frozen(self, owner: str, name: str, player: str = "model") -> Mapping[str, train.WarmStart]:
+        """A warm start of the player `owner`: its `variables["frozen"][name]` becomes what `player`
+        of that run is evaluated with. Nothing where no run is named.
 
         Raises UserError for what is no checkpoint. The warm start raises it where there is no such
         run or checkpoint, and where that is of another network.
         """
         which = self._which()
 
-        def warm_start(variables: train.Variables) -> train.Variables:
+        def warm_start(shapes):
             _, _, found, step = train.load_player(self.folder, self.experiment, player, which)
-            wanted = variables["frozen"][name]
+            wanted = shapes["frozen"][name]
             train.same_layout(train.layout(found), train.layout(wanted), self.folder)
             log(f"{self.folder}: {name} is that of step {step}")
-            return {**variables, "frozen": {**variables["frozen"], name: found}}
+            return lambda own: {**own, "frozen": {**own["frozen"], name: found}}
 
         return {owner: warm_start} if self.folder else {}
 
     def begun(
         self, owner: str, player: str = "model", same: Mapping[str, Any] = MappingProxyType({})
-    ) -> Mapping[str, Callable[[train.Variables], train.Variables]]:
-        """A warm start of the player `owner`, see `Experiment.warm_start`: it begins as what
-        `player` of that run is evaluated with, and layers that only the new network has stay as
-        they were drawn. Nothing where no run is named.
+    ) -> Mapping[str, train.WarmStart]:
+        """A warm start of the player `owner`: it begins as what `player` of that run is evaluated
+        with, and layers that only the new network has stay as they were drawn. Nothing where no run
+        is named.
 
         same: settings in which that run must agree with these, by name. Raises UserError as
         `frozen` does; of another network is a run that has a layer which is missing here, or has
@@ -64,7 +61,7 @@ class OtherRun(NamedTuple):
         """
         which = self._which()
 
-        def warm_start(variables: train.Variables) -> train.Variables:
+        def warm_start(shapes):
             config, _, found, step = train.load_player(self.folder, self.experiment, player, which)
             for name, value in same.items():
                 if config.get(name) != value:
@@ -72,11 +69,11 @@ class OtherRun(NamedTuple):
                         f"{self.folder} was trained with --{name} {config.get(name)!r}, not"
                         f" {value!r}; give the same"
                     )
-            stored, wanted = train.layout(found), train.layout(variables)
+            stored, wanted = train.layout(found), train.layout(shapes)
             common = {path: wanted[path] for path in stored if path in wanted}
             train.same_layout(stored, common, self.folder)
             log(f"{self.folder}: {len(stored)} of {len(wanted)} arrays are those of step {step}")
-            return unflatten_dict({**flatten_dict(variables), **flatten_dict(found)})
+            return lambda own: unflatten_dict({**flatten_dict(own), **flatten_dict(found)})
 
         return {owner: warm_start} if self.folder else {}
 

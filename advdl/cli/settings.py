@@ -61,7 +61,7 @@ class EncoderSettings(OptimizerSettings):
     start_checkpoint: str = "latest"
     """Checkpoint of --start: latest, best or a step."""
 
-    def encoder_start(self, network: nn.Module, experiment: str) -> Mapping[str, Any]:
+    def encoder_start(self, network: nn.Module, experiment: str) -> Mapping[str, train.WarmStart]:
         """The `warm_start` of an experiment. Raises UserError for settings that do not fit the
         network or each other."""
         earlier = OtherRun("--start", self.start, self.start_checkpoint, experiment)

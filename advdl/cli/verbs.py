@@ -43,8 +43,7 @@ def _train(session: Session) -> Mapping[str, Any]:
     logged = run.folder / "metrics.jsonl"
     earlier = train.read_metrics(logged) if step and reading.exists(logged) else ()
     _ = session.batches, session.evaluations
-    session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
-    state = session.new() if state is None else state
+    state = _to_train(session, state)
     train.broadcast_from_main(lambda: _begin(session))
     if not train.all_processes((run.folder / "config.json").exists()):
         raise UserError(
@@ -190,6 +189,13 @@ def _check_not_saved(run: train.Run, checkpoints: train.Checkpoints) -> None:
             " mount or restore that folder; or, to begin anew, give another --run or delete"
             f" {run.folder}"
         )
+
+
+def _to_train(session: Session, state: train.State | None) -> train.State:
+    """The state to go on from, a new one for None, once the step is known to fit in memory."""
+    new = session.prepared() if state is None else None
+    session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
+    return state if new is None else new()
 
 
 def _begin(session: Session) -> None:

@@ -28,6 +28,10 @@ Key = jax.Array
 Batch = dict[str, jax.Array]
 Variables = dict[str, Any]
 Metrics = dict[str, Any]
+WarmStart = Callable[[Variables], Callable[[Variables], Variables]]
+"""What gives a player other variables to begin with. Called with their shapes, it reads and checks
+what they are to come from, before anything is compiled; what it returns is called with the
+variables as they were drawn, on the host, before the first update."""
 
 
 class Loss(NamedTuple):

@@ -58,9 +58,9 @@ class Run:
         if self.begun:
             with contextlib.suppress(OSError):
                 self.lock.acquire()
-        self._check_free()
+        self.check_free()
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
         """Raises UserError where something else lies where the run is to be."""
         found = self.folder.exists() and not self.begun
         if found and not (reading.is_folder(self.folder) and not any(self.folder.iterdir())):
@@ -116,7 +116,7 @@ class Run:
     def start(self, experiment: str, config: Mapping[str, Any]) -> None:
         """Makes the folder, locks it and writes config.json. Raises UserError where that cannot be
         done, or where another process trains the run."""
-        self._check_free()
+        self.check_free()
         with os_errors_as_user_errors(f"run folder {self.folder}"):
             files.make_folder(self.folder)
             if self.lock.acquire() and (self.folder / "config.json").exists():

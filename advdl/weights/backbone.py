@@ -12,7 +12,7 @@ import numpy as np
 from advdl.errors import UserError
 from advdl.models import abstract
 from advdl.models.backbone import Backbone
-from advdl.train import log
+from advdl.train import WarmStart, log
 from advdl.weights import files
 from advdl.weights.load import Report, load
 
@@ -31,6 +31,17 @@ def load_backbone(
     `variables`. Raises UserError for a file that does not fit, a network without a published
     backbone, or one whose width is not the published one.
     """
+    read, report = _read_backbone(path, model, variables, shape)
+    return place_backbone(model, variables, read), report
+
+
+def _read_backbone(
+    path: str | pathlib.Path,
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    shape: tuple[int, int, int],
+) -> tuple[dict[str, Any], Report]:
+    """(variables of the classifier, report) for a network of such variables (arrays or shapes)."""
     network = backbone(model)
     if any(name.endswith("running_mean") for name in files.read(path)):
         network = _declared(model).normalized
@@ -42,28 +53,31 @@ def load_backbone(
         raise UserError(f"published weights are of the full width; take --width 1, not {width}")
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(network, shape))
     read, report = load(path, network, zeros, new_head=True)
-    result = place_backbone(model, variables, read)
-    shapes = jax.tree.map(np.shape, variables), jax.tree.map(np.shape, result)
-    if shapes[0] != shapes[1]:
+    placed = place_backbone(model, variables, read)
+    if _shapes(placed) != _shapes(variables):
         raise UserError(
             f"{path} is of a network for other images than these: the first layer's channels differ"
         )
-    return result, report
+    return read, report
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
 
 
 def encoder_start(
     path: str, model: nn.Module, shape: tuple[int, int, int] = (224, 224, 3)
-) -> dict[str, Callable[[Any], dict[str, Any]]]:
+) -> dict[str, WarmStart]:
     """What `load_backbone` does to the variables of the player `model` before the first update, as
     `cli.Experiment` takes it; nothing without a path. The file is read when training starts. Raises
     UserError for a network without a published backbone."""
     if path:
         backbone(model)
 
-    def start(variables):
-        new, report = load_backbone(path, model, variables, shape)
+    def start(shapes):
+        read, report = _read_backbone(path, model, shapes, shape)
         log(f"{path}: {report}")
-        return new
+        return lambda variables: place_backbone(model, variables, read)
 
     return {"model": start} if path else {}
 

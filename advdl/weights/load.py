@@ -11,9 +11,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from advdl.errors import UserError
 from advdl.models import resnet
+from advdl.train import WarmStart
 from advdl.weights import files
 from advdl.weights.files import check
-from advdl.weights.names import entries, heads, styles
+from advdl.weights.names import Path, entries, heads, styles
 
 IGNORED = "num_batches_tracked"
 """Torch counts batches beside each normalization; nothing here reads it."""
@@ -61,14 +62,23 @@ def load(
 
     Raises UserError, with the first mismatches, for a file that does not fit.
     """
+    found, report = _read(path, model, variables, new_head)
+    return _place(model, variables, found), report
+
+
+def _read(
+    path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any], new_head: bool
+) -> tuple[dict[Path, np.ndarray], Report]:
+    """(what the file has for variables (arrays or shapes) of a network, by path, not stacked;
+    report)."""
     tensors = {k: v for k, v in files.read(path).items() if not k.endswith(IGNORED)}
-    scanned = isinstance(model, resnet.ResNet) and model.scan
-    flat = resnet.unstack(variables) if scanned else variables
+    flat = jax.eval_shape(resnet.unstack, variables) if _scanned(model) else variables
     style = max(
         styles(model),
         key=lambda style: sum(entry.name in tensors for entry in entries(model, flat, style)),
     )
-    filled: dict[Any, Any] = dict(flatten_dict(flat))
+    wanted: dict[Any, Any] = flatten_dict(flat)
+    found: dict[Path, np.ndarray] = {}
     lists: dict[str, list[str]] = {name: [] for name in Report._fields[1:]}
     without_auxiliary = not any(name.startswith("aux") for name in tensors)
     for entry in entries(model, flat, style):
@@ -81,10 +91,10 @@ def load(
             entry, tensor
         ):
             with np.errstate(over="ignore"):
-                own = np.asarray(tensor, filled[entry.path].dtype)
+                own = np.asarray(tensor, wanted[entry.path].dtype)
             if not files.finite(own):
                 raise UserError(f"{path}: {entry.name} has numbers too large for {own.dtype}")
-            filled[entry.path] = np.asarray(entry.from_torch(own))
+            found[entry.path] = np.asarray(entry.from_torch(own))
             lists["read"].append(entry.name)
         elif new_head and head and tensor.shape[1:] == entry.torch_shape[1:]:
             lists["new"].append(entry.name)
@@ -94,8 +104,20 @@ def load(
     report = Report(style, **{name: tuple(names) for name, names in lists.items()})
     if not report.fits:
         raise UserError(f"{path} does not fit {type(model).__name__}: {report}")
-    result = unflatten_dict(filled)
-    return resnet.stack(result) if scanned else result, report
+    return found, report
+
+
+def _place(
+    model: nn.Module, variables: Mapping[str, Any], found: Mapping[Path, np.ndarray]
+) -> dict[str, Any]:
+    """`variables` with what was found in their place."""
+    flat = resnet.unstack(variables) if _scanned(model) else variables
+    result = unflatten_dict({**flatten_dict(flat), **found})
+    return resnet.stack(result) if _scanned(model) else result
+
+
+def _scanned(model: nn.Module) -> bool:
+    return isinstance(model, resnet.ResNet) and model.scan
 
 
 def export(path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, Any]) -> None:
@@ -104,9 +126,7 @@ def export(path: str | pathlib.Path, model: nn.Module, variables: Mapping[str, A
 
     Raises UserError where the file's name ends otherwise.
     """
-    flat = (
-        resnet.unstack(variables) if isinstance(model, resnet.ResNet) and model.scan else variables
-    )
+    flat = resnet.unstack(variables) if _scanned(model) else variables
     leaves = flatten_dict(jax.device_get(flat))
     found = entries(model, flat, styles(model)[0])
     files.write(
@@ -133,10 +153,10 @@ def _dense_size(entry, tensor) -> int | None:
 
 def start_from(
     init: str, published: str, model: nn.Module, log: Callable[[str], None]
-) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
-    """For the player `model`, a function that puts a file's weights in the place of its variables:
-    those of `published` as they are, or those of `init`, where another number of classes gets a new
-    last layer. Empty without a file.
+) -> dict[str, WarmStart]:
+    """For the player `model`, what puts a file's weights in the place of its variables: those of
+    `published` as they are, or those of `init`, where another number of classes gets a new last
+    layer. Empty without a file.
 
     Raises UserError where both are given, or a file is not there.
     """
@@ -147,9 +167,9 @@ def start_from(
             "--weights are measured as they are and --init is where training starts; give one"
         )
 
-    def start(variables):
-        new, report = load(published or init, model, variables, new_head=not published)
+    def start(shapes):
+        found, report = _read(published or init, model, shapes, new_head=not published)
         log(f"{published or init}: {report}")
-        return new
+        return lambda variables: _place(model, variables, found)
 
     return {"model": start} if init or published else {}

@@ -30,7 +30,7 @@ def digits_start(
     updates: int,
     singles: Singles | None,
     seed: int = 0,
-) -> dict[str, Callable[[train.Variables], train.Variables]]:
+) -> dict[str, train.WarmStart]:
     """What gives the player `model`, before the first update, an encoder that has learned single
     digits in so many updates, as `cli.Experiment` takes it; nothing for none.
 
@@ -52,7 +52,7 @@ def digits_start(
         )
         return place_backbone(network, variables, learned)
 
-    return {"model": start}
+    return {"model": lambda shapes: start}
 
 
 def learn_digits(

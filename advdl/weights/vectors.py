@@ -4,14 +4,13 @@ Axes: N words, D numbers of a vector.
 """
 
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from advdl.errors import UserError
 from advdl.reading import expand, open_file
-from advdl.train import log
+from advdl.train import WarmStart, log
 
 
 def vector_size(path: str | pathlib.Path) -> int:
@@ -47,9 +46,7 @@ def read_vectors(path: str | pathlib.Path, words: Sequence[str]) -> tuple[np.nda
     return vectors, known
 
 
-def vectors_start(
-    path: str, words: Sequence[str], module: str
-) -> dict[str, Callable[[Any], dict[str, Any]]]:
+def vectors_start(path: str, words: Sequence[str], module: str) -> dict[str, WarmStart]:
     """What gives the player `model`, before the first update, the vectors of a file for its words;
     as `cli.Experiment` takes it, and nothing without a path. Words that the file lacks keep what
     they were born with.
@@ -57,12 +54,16 @@ def vectors_start(
     words: of the vocabulary, by id. module: name of the embedding.
     """
 
-    def start(variables):
+    def start(_):
         vectors, known = read_vectors(path, words)
         log(f"{path}: vectors of {known.sum()} of {len(words)} words")
-        params = variables["params"]
-        own = np.where(known[:, None], vectors, params[module]["embedding"])
-        return {**variables, "params": {**params, module: {"embedding": own}}}
+
+        def place(variables):
+            params = variables["params"]
+            own = np.where(known[:, None], vectors, params[module]["embedding"])
+            return {**variables, "params": {**params, module: {"embedding": own}}}
+
+        return place
 
     return {"model": start} if path else {}
 

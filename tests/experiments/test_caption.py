@@ -189,7 +189,8 @@ def test_a_frozen_encoder_is_the_files_after_training(load, opened, photographs,
     batch = splits.train(0)
     shapes = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
     state = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0, 1, x.shape).astype(x.dtype)), shapes)
-    before = experiment.warm_start["model"](jax.device_get(state["model"].variables))
+    drawn = jax.device_get(state["model"].variables)
+    before = experiment.warm_start["model"](drawn)(drawn)
     state = state.replace(players={"model": state["model"].starting_from(before)})
     after = jax.device_get(
         jax.jit(experiment.learner.step)(state, batch, jax.random.key(1))[0]["model"].variables

@@ -67,7 +67,7 @@ def test_the_generator_is_that_of_the_checkpoint_that_is_asked_for(
         _, experiment = opened("gan_edit", config)
         own = loaded(runs[1], "gan_edit", "model")
         own["frozen"]["generator"] = jax.tree.map(np.zeros_like, own["frozen"]["generator"])
-        begun = experiment.warm_start["model"](own)
+        begun = experiment.warm_start["model"](own)(own)
         assert train.digest(begun["frozen"]["generator"]) == wanted
     for which, line in (
         ("100", "no checkpoint of step 100; there are checkpoints of the steps 200"),

@@ -88,7 +88,8 @@ def test_stage_2_begins_with_stage_1_and_leaves_it_as_it_was(pose, first, second
     _, _, two, step = train.load_player(second, "gan_pose", "generator")
     assert step == 4 and train.digest(two["frozen"]["stage_1"]) == train.digest(one)
     experiment, batch, state = begun(pose, coarse=str(first))
-    start = experiment.warm_start["generator"](jax.device_get(state["generator"].variables))
+    own = jax.device_get(state["generator"].variables)
+    start = experiment.warm_start["generator"](own)(own)
 
     def drawn(variables):
         player = state["generator"].starting_from(variables)
@@ -111,7 +112,8 @@ def test_stage_2_begins_with_the_checkpoint_of_stage_1_that_is_asked_for(pose, f
     figures = {line["step"]: line[name] for line in lines if name in line}
     for which, step in (("best", min(figures, key=figures.get)), ("2", 2), ("latest", 4)):
         experiment, _, state = begun(pose, coarse=str(first), coarse_checkpoint=which)
-        start = experiment.warm_start["generator"](state["generator"].variables)
+        own = state["generator"].variables
+        start = experiment.warm_start["generator"](own)(own)
         _, stored = train.Checkpoints(first / "checkpoints").player("model", step)
         assert train.digest(start["frozen"]["stage_1"]) == train.digest(stored), which
 

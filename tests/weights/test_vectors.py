@@ -37,7 +37,7 @@ def test_a_network_starts_from_vectors_and_unknown_words_from_what_they_had(file
     kernel = np.ones((2, 2))
     variables = {"params": {"table": {"embedding": table}, "answer": {"kernel": kernel}}}
     start = weights.vectors_start(str(file(GOOD)), ["<pad>", "film", "nothing", "the"], "table")
-    new = start["model"](variables)["params"]
+    new = start["model"](variables)(variables)["params"]
     wanted = [[0, 1, 2], [4, 5, 6], [6, 7, 8], [0.5, -0.01, 3]]
     np.testing.assert_array_equal(new["table"]["embedding"], np.array(wanted, np.float32))
     assert new["table"]["embedding"].dtype == np.float32 and new["answer"]["kernel"] is kernel
