@@ -18,11 +18,11 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # for workers: what one thread f
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "advdl-test-cache")
 )
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 import ctypes
 import gc
@@ -33,6 +33,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -254,6 +255,33 @@ def opened(load):
         return splits, pair[1](config, splits.spec)
 
     return opened
+
+
+@pytest.fixture(scope="module")
+def few_examples():
+    """Evaluations of this file are of 40 examples, from the first to the last, where there are
+    more: for tests of what an evaluation leads to."""
+    from advdl import data
+
+    init = data.EvalBatches.__init__
+
+    def few(self, source, *given, **named):
+        if len(source) > 40:
+            rows = np.linspace(0, len(source) - 1, 40).astype(int)
+            source = data.Subset(source, rows, source.split)
+        init(self, source, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data.EvalBatches, "__init__", few)
+        yield init
+
+
+@pytest.fixture
+def all_examples(few_examples, monkeypatch):
+    """Evaluations of this test are of all examples, as they are for users."""
+    from advdl import data
+
+    monkeypatch.setattr(data.EvalBatches, "__init__", few_examples)
 
 
 @pytest.fixture

@@ -226,6 +226,7 @@ def _settle() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "advdl" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # many are small
     train.keep_memory()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for name in ("absl", "asyncio"):

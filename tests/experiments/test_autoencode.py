@@ -79,6 +79,7 @@ def test_it_goes_on_where_it_was_and_ends_as_one_never_stopped(run, verb, tmp_pa
 
 
 @pytest.mark.experiments
+@pytest.mark.usefixtures("all_examples")
 def test_evaluation_gives_what_the_network_makes_of_every_test_image(finished, verb, load):
     """By a plain forward pass over all of them, the noise included; and PCA by its own least
     squares."""
@@ -186,6 +187,7 @@ def test_the_step_of_every_preset_can_be_traced(load, opened, preset):
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("preset", ["laptop", "denoise"])
+@pytest.mark.usefixtures("all_examples")
 def test_it_beats_pca_and_halves_the_noise(load, opened, preset):
     """The claims of the docstring after a fourth of the steps, on the test digits."""
     config = dataclasses.replace(load("autoencode").PRESETS[preset], steps=1000)

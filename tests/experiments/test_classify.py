@@ -294,6 +294,7 @@ def test_ten_crops_of_the_image_itself_are_the_image_and_its_mirror():
 
 
 @pytest.mark.experiments
+@pytest.mark.usefixtures("all_examples")
 def test_classic_methods_stand_beside_the_network(verb, tmp_path):
     run = tmp_path / "run"
     assert verb("classify", "train", "--model", "resnet8", "--run", run, *SHORT)[0] == 0
@@ -367,6 +368,7 @@ def test_the_heat_maps_are_of_a_selection_of_a_sorted_test_set(tmp_path, verb, m
 
 @pytest.mark.experiments
 @pytest.mark.parametrize("depth", [20])
+@pytest.mark.usefixtures("all_examples")
 def test_published_cifar_weights_are_evaluated_without_a_run_as_pytorch_does_it(
     depth, tmp_path, verb
 ):

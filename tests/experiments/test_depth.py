@@ -103,6 +103,7 @@ def test_evaluate_covers_both_sets_whatever_the_batch(whole, verb):
 
 
 @pytest.mark.experiments
+@pytest.mark.usefixtures("all_examples")
 def test_each_set_is_counted_by_itself(load, opened):
     config = dataclasses.replace(load("depth").PRESETS["laptop"], depths="8", seeds=1, batch=100)
     splits, experiment = opened("depth", config)

@@ -129,6 +129,7 @@ def test_one_step_without_a_season_is_enough(verb, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
+@pytest.mark.usefixtures("all_examples")
 def test_values_that_come_later_change_no_forecast(load, opened, decoder):
     splits, experiment = small(load, opened, decoder=decoder)
     test = splits.evaluations["test"].source
@@ -150,6 +151,7 @@ def test_values_that_come_later_change_no_forecast(load, opened, decoder):
     assert (before[~early] != after[~early]).any(1).all()
 
 
+@pytest.mark.usefixtures("all_examples")
 def test_errors_of_the_untrained_network_are_those_of_persistence(load, opened):
     """Which is what it begins as; by the learner's evaluation over padded batches, and by the
     baselines."""

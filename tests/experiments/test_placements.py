@@ -9,7 +9,7 @@ import pytest
 
 from advdl import train
 
-STEPS = 20
+STEPS = 8
 PLACEMENTS = [("pmap", ""), ("mesh", "data=2,fsdp=2")]
 CONFIGS = {
     "gan": {"width": 8, "batch": 16, "ema": 0.9, "discriminator_steps": 2},
@@ -20,7 +20,7 @@ CONFIGS = {
         "optimizer": "momentum",
         "learning_rate": 0.1,
         "momentum": (0.5, 0.7),
-        "momentum_steps": 10,
+        "momentum_steps": 5,
         "rate_divisor": 1.01,
         "critic_clip": 0.01,
     },

@@ -151,6 +151,7 @@ def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("all_examples")
 def test_checkpoints_are_chosen_by_scenes_that_are_neither_trained_nor_tested_on(load, opened):
     config = load("segment").Config(data="digit_scenes:16", size="20x20", batch=4)
     splits, experiment = opened("segment", config)
