@@ -193,9 +193,9 @@ def _check_not_saved(run: train.Run, checkpoints: train.Checkpoints) -> None:
 
 def _to_train(session: Session, state: train.State | None) -> train.State:
     """The state to go on from, a new one for None, once the step is known to fit in memory."""
-    new = session.prepared() if state is None else None
+    give = session.prepared() if state is None else lambda: state
     session.placed.step.fitting(session.abstract, session.abstract_batch, session.key)
-    return state if new is None else new()
+    return give()
 
 
 def _begin(session: Session) -> None:
