@@ -42,12 +42,12 @@ class Config(cli.SceneSettings, cli.EncoderSettings):
 
 # Networks narrowed for a laptop, on scenes of handwritten digits. Encoders start from digits, as
 # published ones from ImageNet; where no score comes from an early layer they are slowed down, or
-# what fc6 and fc7 send back at first destroys what they have learned.
+# what layers that are new send back at first destroys what they have learned.
 EVERY = Config(evaluate_every=250, save_every=250, log_every=10, schedule="cosine", warmup=20)
 LAPTOP = replace(EVERY, optimizer="adam", learning_rate=3e-3, weight_decay=0.0, batch=8)
 UNET = replace(LAPTOP, width=1 / 4, steps=800)
 RESNET = replace(LAPTOP, width=1 / 8, learning_rate=1e-2)
-SEGNET = replace(LAPTOP, width=1 / 4, size="48x48", pretrain=600, steps=4500)
+SEGNET = replace(LAPTOP, width=1 / 4, size="48x48", pretrain=600, encoder_rate=0.1, steps=4500)
 BASIC = replace(
     LAPTOP, width=1 / 2, size="48x48", optimizer="momentum", learning_rate=0.1, steps=3000
 )
