@@ -266,6 +266,7 @@ def test_the_parts_of_a_folder_are_its_own(load, photographs, tmp_path):
     assert sum(sizes) == len(whole.train.source) and sizes[1] == round(sum(sizes) / 4)
 
 
+@pytest.mark.usefixtures("all_examples")
 def test_what_is_held_out_is_not_trained_on(load):
     module = load("classify")
     splits = module.load(module.PRESETS["laptop"])
