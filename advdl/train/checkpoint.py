@@ -191,7 +191,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         self._hook = sys.unraisablehook
-        sys.unraisablehook = _WithoutClosedLoops(self._hook)
+        sys.unraisablehook = _WithoutAbandoned(self._hook)
         return self
 
     def __exit__(self, *_) -> None:
@@ -448,16 +448,21 @@ class Checkpoints:
         )
 
 
-class _WithoutClosedLoops:
-    """A hook for exceptions that nobody catches, without what TensorStore reports of the other
-    reads or writes of a checkpoint once one has failed, since Orbax has closed its event loop by
-    then. They come from threads of its own, so the hook stays where something has failed."""
+class _WithoutAbandoned:
+    """A hook for exceptions that nobody catches, without those of the other reads or writes of a
+    checkpoint once one has failed: Orbax has closed its event loop by then, and reads that were
+    waiting for it are thrown away. They come from other threads, or whenever garbage is collected,
+    so the hook stays where something has failed."""
 
     def __init__(self, hook: Callable[[Any], Any]):
-        self._hook = hook._hook if isinstance(hook, _WithoutClosedLoops) else hook
+        self._hook = hook._hook if isinstance(hook, _WithoutAbandoned) else hook
 
     def __call__(self, unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        error = unraisable.exc_value
+        abandoned = isinstance(error, GeneratorExit) or isinstance(
+            getattr(error, "__cause__", None), GeneratorExit
+        )
+        if not abandoned and str(error) != "Event loop is closed":
             self._hook(unraisable)
 
 
@@ -531,7 +536,7 @@ def _quiet_siblings():
     try:
         yield
     except BaseException:
-        previous = _WithoutClosedLoops(previous)
+        previous = _WithoutAbandoned(previous)
         gc.collect()
         raise
     finally:

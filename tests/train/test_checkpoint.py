@@ -390,6 +390,12 @@ def test_late_complaints_about_an_abandoned_read_are_dropped_and_no_others(monke
     for _ in range(2):  # the hook of the first failure is there at the second
         with pytest.raises(ValueError, match="damaged"), checkpoint._quiet_siblings():
             raise ValueError("damaged")
-    for text in ("Event loop is closed", "something else"):
-        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
+    thrown_away = RuntimeError("cannot read an array")
+    thrown_away.__cause__ = GeneratorExit()
+    for error in (
+        RuntimeError("Event loop is closed"),
+        thrown_away,
+        RuntimeError("something else"),
+    ):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=error))
     assert seen == ["something else"]
