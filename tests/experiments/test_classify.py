@@ -15,6 +15,7 @@ from PIL import Image
 from advdl import data, models, present, train, weights
 from advdl.cli.experiment import Session
 from advdl.reports import classes
+from advdl.train import placement
 
 RECIPE = [
     "--policy",
@@ -240,6 +241,19 @@ def test_a_trained_network_is_exported_and_starts_another_run(verb, load, tmp_pa
     )
     status, _, err = verb("classify", "predict", "--run", run, "--export", tmp_path / "net.pth")
     assert status == 2 and ".safetensors" in err
+
+
+def test_a_file_to_start_from_is_refused_before_anything_is_compiled(verb, tmp_path, monkeypatch):
+    def compiled(*_):
+        raise AssertionError("a program was compiled")
+
+    monkeypatch.setattr(placement.CompiledFunction, "compile", compiled)
+    file = tmp_path / "net.safetensors"
+    weights.write(file, {"conv1.weight": np.zeros((16, 1, 3, 3), np.float32)})
+    flags = ["--model", "resnet8", "--init", file, "--run", tmp_path / "run"]
+    status, _, err = verb("classify", "train", *flags)
+    assert status == 2 and "does not fit ResNet" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_parts_of_a_folder_are_its_own(load, photographs, tmp_path):
