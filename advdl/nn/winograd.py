@@ -41,7 +41,7 @@ def suits(
 @functools.partial(jax.jit, static_argnums=2, inline=True)
 def conv(x_BHWI: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
     """The convolution by a kernel (3, 3, I, O), (B, H', W', O)."""
-    return _by_points(x_BHWI, _kernels(kernel, 0), padding)
+    return _by_points(x_BHWI, _kernels(kernel), padding)
 
 
 @functools.partial(jax.jit, static_argnums=2, inline=True)
@@ -49,14 +49,12 @@ def turned(y_BHWO: jax.Array, kernel: jax.Array, padding: Pads) -> jax.Array:
     """`conv` of y by the kernel (3, 3, I, O) turned by 180° with I and O exchanged, (B, H', W', I):
     as the gradient by x needs it. No exchanged kernel is made: the products take each point's
     transpose."""
-    kernels = _kernels(kernel[::-1, ::-1], _zero_after(y_BHWO))
-    return _by_points(y_BHWO, [kernel.T for kernel in kernels], padding)
+    return _by_points(y_BHWO, [kernels.T for kernels in _kernels(kernel[::-1, ::-1])], padding)
 
 
 def _by_points(x_BHWI, kernels, padding):
     outputs = _outputs(x_BHWI, padding)
-    inputs = _inputs(x_BHWI, padding, outputs, jnp.zeros((), x_BHWI.dtype))
-    points = [x @ w for x, w in zip(inputs, kernels, strict=True)]
+    points = [x @ w for x, w in zip(_inputs(x_BHWI, padding, outputs), kernels, strict=True)]
     tiles = (len(x_BHWI), *_tiles(outputs), kernels[0].shape[1])
     y = [[part.reshape(tiles) for part in row] for row in _both(_output, points, 4)]
     y = jnp.stack([jnp.stack(row, 3) for row in y], 2).reshape(
@@ -73,8 +71,9 @@ def kernel_gradient(x_BHWI: jax.Array, y_BHWO: jax.Array, padding: Pads) -> jax.
     y = jnp.pad(y_BHWO, ((0, 0), (0, 2 * t - outputs[0]), (0, 2 * s - outputs[1]), (0, 0)))
     y = [y[:, i::2, j::2].reshape(-1, y.shape[-1]) for i in range(2) for j in range(2)]
     points = [part for row in _both(_spread, y, 2) for part in row]
-    inputs = _inputs(x_BHWI, padding, outputs, _zero_after(y_BHWO).astype(x_BHWI.dtype))
-    gradient = [x.T @ point for x, point in zip(inputs, points, strict=True)]
+    gradient = [
+        x.T @ point for x, point in zip(_inputs(x_BHWI, padding, outputs), points, strict=True)
+    ]
     return jnp.stack([jnp.stack(row) for row in _both(_taps, gradient, 4)])
 
 
@@ -86,23 +85,10 @@ def _tiles(outputs):
     return tuple(-(-n // 2) for n in outputs)
 
 
-def _zero_after(dy):
-    """Zero, an integer, which XLA cannot know before dy is there.
-
-    What a gradient indexes or pads by it is transformed when its turn comes. Known before, the
-    tiles of x would be those of the forward pass, and the kernel's transform would come early: both
-    were kept until then, which took half of the memory of a step. On several devices, where one
-    would have to send it to the others, it is known.
-    """
-    if jax.sharding.get_abstract_mesh().size > 1:
-        return jnp.int32(0)
-    return (dy[0, 0, 0, 0] > jnp.inf).astype(jnp.int32)
-
-
-def _inputs(x, padding, outputs, zero):
+def _inputs(x, padding, outputs):
     """Bᵀ x B of every tile: of each of the 16 points, (B·T·S, I). A product for each is faster than
     one for all in a batch."""
-    t, s = _tiles(outputs)
+    (t, s), zero = _tiles(outputs), jnp.zeros((), x.dtype)
     edges = [
         (before, 2 * m + 2 - n - before, 0)
         for (before, _), m, n in zip(padding, (t, s), x.shape[1:3], strict=True)
@@ -116,11 +102,13 @@ def _inputs(x, padding, outputs, zero):
     return [part for row in _both(_input, x, 4) for part in row]
 
 
-def _kernels(kernel, zero):
+def _kernels(kernel):
     """G w Gᵀ: of each point, (I, O)."""
-    rows = [lax.dynamic_index_in_dim(kernel, i + zero, keepdims=False) for i in range(3)]
-    taps = [row[j] for row in rows for j in range(3)]
-    return [part for row in _both(_kernel, taps, 3) for part in row]
+    return [
+        part
+        for row in _both(_kernel, [kernel[i, j] for i in range(3) for j in range(3)], 3)
+        for part in row
+    ]
 
 
 def _both(along, parts, columns):

@@ -66,28 +66,6 @@ def test_a_wide_convolution_has_the_plain_numbers():
         np.testing.assert_allclose(a, b, atol=3e-6 * np.abs(b).max())
 
 
-@pytest.mark.slow
-def test_a_gradient_keeps_no_tiles_of_the_forward_pass(optimized, monkeypatch):
-    """Those of x are four times as large as x. Where the gradient does not wait for them to be due,
-    the same step takes much more memory."""
-    x, kernels = normal(2, 32, 32, 128), normal(4, 3, 3, 128, 128, seed=1) / 32
-
-    def memory():
-        def f(kernels):
-            y = x
-            for kernel in kernels:
-                y = jax.nn.relu(convolution.conv(y, kernel, padding=1))
-            return y.sum()
-
-        compiled = jax.jit(lambda kernels: jax.grad(f)(kernels)).lower(kernels).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    waiting = memory()
-    monkeypatch.setattr(winograd, "_zero_after", lambda dy: jnp.int32(0))
-    jax.clear_caches()
-    assert waiting < 0.75 * memory()
-
-
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_a_gradient_that_is_not_finite_says_so_where_it_is(value):
     """And nowhere else: the channels of a kernel's gradient are apart."""
