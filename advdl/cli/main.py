@@ -194,8 +194,10 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
             f"{run.folder} holds no run of {file.stem}; first: python {file} train --run"
             f" {run.folder}"
         )
-    if verb == "train":
-        run.check_free() if stored is None else check_same(config, stored, run.folder)
+    if verb == "train" and stored is None:
+        run.check_free()
+    elif verb == "train":
+        check_same(config, stored, run.folder)
     with _together(config):
         session = Session(file.stem, config, run, load, build)
         match verb:

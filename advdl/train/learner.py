@@ -31,7 +31,8 @@ Metrics = dict[str, Any]
 WarmStart = Callable[[Variables], Callable[[Variables], Variables]]
 """What gives a player other variables to begin with. Called with their shapes, it reads and checks
 what they are to come from, before anything is compiled; what it returns is called with the
-variables as they were drawn, on the host, before the first update."""
+variables as they were drawn, on the host, before the first update. The first call raises UserError
+for what cannot be read or does not fit."""
 
 
 class Loss(NamedTuple):
