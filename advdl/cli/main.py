@@ -196,7 +196,7 @@ def _run(file, about, load, build, presets, predict, arguments) -> None:
         )
     if verb == "train" and stored is None:
         run.check_free()
-    elif verb == "train":
+    if verb == "train" and stored is not None:
         check_same(config, stored, run.folder)
     with _together(config):
         session = Session(file.stem, config, run, load, build)
