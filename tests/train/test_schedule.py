@@ -57,8 +57,9 @@ def test_an_unknown_name_is_told():
 def test_a_clipped_gradient_is_what_optax_makes_of_it(name, most):
     rng = np.random.default_rng(0)
     gradient = {
-        "a": rng.standard_normal((3, 4, 5), np.float32),
-        "b": rng.standard_normal(7, np.float32),
+        "small": rng.standard_normal((3, 4, 5), np.float32),
+        "odd": rng.standard_normal((17, 241), np.float32),
+        "large": rng.standard_normal((3, 3, 32, 20), np.float32),
     }
     with tracing.use(implementation=name):
         clip = train.chain(optax.sgd(1.0), most)
