@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from advdl.nn import Conv, ConvTranspose, conv, conv_transpose, tracing
+from advdl.train.placement import compiler_options
 
 
 def normal(*shape, seed=0):
@@ -154,6 +155,52 @@ def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, argum
             got.append(jax.jit(lambda x, w: all_of_it(x, w))(x, w))
     for a, b in zip(*map(jax.tree.leaves, got), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=1e-4)
+
+
+def _options_where_nothing_is_kept():
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        return compiler_options("cpu")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")
+@pytest.mark.parametrize("layer", [conv, conv_transpose])
+@pytest.mark.parametrize(
+    ("shape", "taps", "arguments"),
+    [
+        ((4, 9, 8, 5), (1, 1, 5, 9), (1, 0)),
+        ((4, 9, 8, 16), (3, 3, 16, 9), (1, 1)),
+        ((4, 9, 8, 3), (5, 5, 3, 9), (2, 2)),
+        ((4, 9, 8, 12), (4, 4, 12, 3), (2, 1)),
+        ((4, 8, 8, 64), (3, 3, 64, 64), (1, 1)),
+        ((4, 9, 8, 6), (3, 3, 6, 4), (1, 2, 2)),
+        ((4, 9, 8, 6), (3, 3, 3, 4), (1, 1, 1, 2)),
+    ],
+)
+def test_the_options_of_placements_change_rounding_alone(layer, shape, taps, arguments):
+    """They choose the library that convolutions run in, where JAX has several and programs are not
+    kept."""
+    if layer is conv_transpose and len(arguments) > 2:
+        return  # it has neither dilation nor groups
+    x, kernel = normal(*shape), normal(*taps)
+    dy = normal(*layer(x, kernel, *arguments).shape)
+
+    def both(x, kernel, dy):
+        y, back = jax.vjp(lambda *given: layer(*given, *arguments), x, kernel)
+        return y, *back(dy)
+
+    with tracing.use(implementation="fast"):
+        lowered = jax.jit(both).lower(x, kernel, dy)
+    options = _options_where_nothing_is_kept()
+    assert "xla_cpu_experimental_onednn_custom_call" in options
+    found = lowered.compile(compiler_options=options)(x, kernel, dy)
+    with tracing.use(implementation="xla"):
+        expected = both(x, kernel, dy)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()), rtol=0)
 
 
 def test_a_sharded_batch_stays_where_it_is():
