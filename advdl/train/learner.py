@@ -510,6 +510,7 @@ def _update(
     )
     gradient, objective, metrics = replica.sum(sums)
     gradient = sharing.own({"params": gradient})["params"]
+    norm = global_norm(gradient) / objective.count  # of sums: so that no quotient is kept for it
     gradient = jax.tree.map(lambda g: g / objective.count.astype(g.dtype), gradient)
     updates, optimizer = player.optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -518,8 +519,7 @@ def _update(
         ema = jax.tree.map(
             lambda old, new: _towards(old, new, 1 - decay), ema, {"params": params, **collections}
         )
-    norm = Mean.of(global_norm(gradient)[None])
-    metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": norm}
+    metrics = {**metrics, f"{name}loss": objective, f"{name}gradient_norm": Mean.of(norm[None])}
     return PlayerState(params, collections, optimizer, ema, state.frozen), carried, metrics
 
 
