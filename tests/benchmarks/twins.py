@@ -4,7 +4,8 @@ one.
 Axes: B batch, C channels, H height, W width; S source tokens, T target tokens, V vocabulary.
 """
 
-import contextlib
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,10 +29,11 @@ class Twin(NamedTuple):
 
 
 def torchvision_network(name: str) -> nn.Module:
-    """torchvision's wheels for CUDA do not find their operators on a machine without; its networks
-    need none of them."""
-    for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # it is there
+    """torchvision's wheels for CUDA may not find their operators on a machine without; its networks
+    need none of them. Where they do, to have declared them before aborts the process: so another
+    process tries first."""
+    if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode:
+        for operator in ("nms", "qnms"):
             torch.library.define(
                 f"torchvision::{operator}",
                 "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
