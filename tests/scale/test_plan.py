@@ -105,8 +105,8 @@ def test_work_is_that_of_the_products_on_every_placement():
     ]:
         beside = planned(placement=placement, mesh=mesh).flops - 2 * 64 * products / ways
         assert (
-            0 <= beside <= 2 * PARAMETERS
-        )  # the norm of the gradient, where the compiler leaves it a product
+            0 <= beside <= 2 * 4 * PARAMETERS
+        )  # the norm of the gradient, where it is a product of four rows
 
 
 def test_fsdp_divides_parameters_and_optimizer_by_its_size():
@@ -158,10 +158,7 @@ def test_what_is_computed_again_changes_no_number_and_no_product():
         )
 
     (plain, kept, a), (products, again, b) = map(trained, ("none", "dots"))
-    norm = 4 / 32  # of the gradient, a product on CPU
-    assert (
-        products == plain == 4 + 4 + 3 + norm
-    )  # forward, by kernels, by activations but the first's
+    assert products == plain == 4 + 4 + 3  # forward, by kernels, by activations but the first's
     assert (kept, again) == (4, 8)
     for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
         rounding = np.finfo(np.float32).eps  # of terms of about 1, whose difference may be small
