@@ -148,21 +148,23 @@ def _adjoint(y_BHWO, kernel, geometry, size):
     )
 
 
-def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps, last_first=False):
+def _kernel_gradient(x_BHWI, y_BHWO, geometry, taps, upside_down=False):
     """The kernel's gradient, (*taps, I, O): a convolution of x with y, whose batch is I and whose
-    channels in are B, added up from the last one on if so wished."""
+    channels in are B; of both upside down, and then turned back, if so wished."""
     axes = zip(taps, *geometry[:2], x_BHWI.shape[1:3], y_BHWO.shape[1:3], strict=True)
+    rows, columns = ((before, k + s * (m - 1) - n - before) for k, s, (before, _), n, m in axes)
     x_IHWB, y_HWBO = x_BHWI.transpose(3, 1, 2, 0), y_BHWO.transpose(1, 2, 0, 3)
-    if last_first:
-        x_IHWB, y_HWBO = lax.rev(x_IHWB, (3,)), lax.rev(y_HWBO, (2,))
+    if upside_down:
+        x_IHWB, y_HWBO, rows = lax.rev(x_IHWB, (1,)), lax.rev(y_HWBO, (0,)), rows[::-1]
     gradient = lax.conv_general_dilated(
         x_IHWB,
         y_HWBO,
         (1, 1),
-        [(before, k + s * (m - 1) - n - before) for k, s, (before, _), n, m in axes],
+        (rows, columns),
         rhs_dilation=geometry.strides,
         dimension_numbers=LAYOUT,
     )
+    gradient = lax.rev(gradient, (1,)) if upside_down else gradient
     return gradient.transpose(1, 2, 0, 3)
 
 
@@ -206,7 +208,7 @@ def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     strips = next((n for n in range(1, rows + 1) if rows % n == 0 and n >= enough), 1)
     strips_of_both = _in_strips(x_BHWI, y_BHWO, geometry, taps[0], strips)
     # oneDNN takes twice as long for images of few channels, and leaves what is reversed to XLA.
-    return _kernel_gradient(*strips_of_both, taps, last_first=x_BHWI.shape[-1] <= FEW)
+    return _kernel_gradient(*strips_of_both, taps, upside_down=x_BHWI.shape[-1] <= FEW)
 
 
 def _in_strips(x, y, geometry, taps, count):
