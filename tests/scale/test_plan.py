@@ -104,9 +104,8 @@ def test_work_is_that_of_the_products_on_every_placement():
         ("mesh", "fsdp=8", 8),
     ]:
         beside = planned(placement=placement, mesh=mesh).flops - 2 * 64 * products / ways
-        assert (
-            0 <= beside <= 2 * 4 * PARAMETERS
-        )  # the norm of the gradient, where it is a product of four rows
+        # The gradient's norm may be a product, of four rows of the first kernel; the second is small.
+        assert beside in (0, 2 * 4 * 16 * WIDTH)
 
 
 def test_fsdp_divides_parameters_and_optimizer_by_its_size():
