@@ -104,7 +104,7 @@ def test_work_is_that_of_the_products_on_every_placement():
         ("mesh", "fsdp=8", 8),
     ]:
         beside = planned(placement=placement, mesh=mesh).flops - 2 * 64 * products / ways
-        # The gradient's norm may be a product, of four rows of the first kernel; the second is small.
+        # The norm of the gradient may be a product, of four rows of the larger kernel.
         assert beside in (0, 2 * 4 * 16 * WIDTH)
 
 
