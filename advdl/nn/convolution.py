@@ -18,6 +18,7 @@ for the kernel gradient (jax#12868). Dilated and grouped convolutions are XLA's 
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -38,6 +39,9 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW = 8
 # With fewer examples, the kernel gradient is taken of strips of them.
 EXAMPLES = 16
+# oneDNN takes up to twice as long as Eigen for kernel gradients of so few channels, or, with stride
+# 1, of more than so many taps and at least so many pairs of channels.
+SLOW_CHANNELS, SLOW_TAPS, SLOW_PAIRS = 8, 9, 64 * 128
 
 
 class Geometry(NamedTuple):
@@ -201,22 +205,37 @@ def _fast_adjoint(y_BHWO, kernel, geometry, size):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
-    if _by_tiles(x_BHWI, taps, geometry, y_BHWO.shape[3], winograd.PAIRS):
+    channels, channels_out = x_BHWI.shape[-1], y_BHWO.shape[-1]
+    if _by_tiles(x_BHWI, taps, geometry, channels_out, winograd.pairs()):
         return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
-    rows = y_BHWO.shape[1]
-    enough = 1 if taps == (1, 1) else EXAMPLES / len(x_BHWI)
-    strips = next((n for n in range(1, rows + 1) if rows % n == 0 and n >= enough), 1)
-    strips_of_both = _in_strips(x_BHWI, y_BHWO, geometry, taps[0], strips)
-    # oneDNN takes twice as long for images of few channels, and leaves what is reversed to XLA.
-    return _kernel_gradient(*strips_of_both, taps, upside_down=x_BHWI.shape[-1] <= FEW)
+    if taps == (1, 1) and max(map(max, geometry.padding)) <= 0:
+        return _product(x_BHWI, y_BHWO, geometry)
+    # What is reversed oneDNN leaves to Eigen.
+    upside_down = tracing.current().onednn and _slow(channels, channels_out, geometry, taps)
+    return _kernel_gradient(*_in_strips(x_BHWI, y_BHWO, geometry, taps[0]), taps, upside_down)
 
 
-def _in_strips(x, y, geometry, taps, count):
-    """x, y and geometry of the same kernel gradient, where so many strips of rows stand for each
-    image: XLA's loops run along the examples."""
+def _product(x, y, geometry):
+    """The gradient of a 1×1 kernel without padding, as one matrix product."""
+    (s, t), (rows, columns) = geometry.strides, y.shape[1:3]
+    x = x[:, : s * rows : s, : t * columns : t]
+    return (y.reshape(-1, y.shape[-1]).T @ x.reshape(-1, x.shape[-1])).T[None, None]
+
+
+def _slow(channels, channels_out, geometry, taps):
+    """Whether oneDNN takes longer than Eigen for the kernel gradient."""
+    many = math.prod(taps) > SLOW_TAPS and channels * channels_out >= SLOW_PAIRS
+    return channels <= SLOW_CHANNELS or (geometry.strides == (1, 1) and many)
+
+
+def _in_strips(x, y, geometry, taps):
+    """x, y and geometry of the same kernel gradient, where strips of rows stand for each image if
+    there are few: XLA's loops run along the examples."""
+    rows, enough = y.shape[1], EXAMPLES / len(x)
+    count = next((n for n in range(1, rows + 1) if rows % n == 0 and n >= enough), 1)
     if count == 1:
         return x, y, geometry
-    (before, after), rows = geometry.padding[0], y.shape[1] // count
+    (before, after), rows = geometry.padding[0], rows // count
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (before, after, 0), (0, 0, 0), (0, 0, 0)))
     stride = geometry.strides[0]
     starts = [strip * rows * stride for strip in range(count)]

@@ -16,10 +16,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from advdl.nn import tracing
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 # Less makes too little of the products: fewer channels than this, fewer tiles, or more pixels of
-# tiles for each of the output; and for the kernel gradient, fewer pairs of channels.
-CHANNELS, TILES, WASTE, PAIRS = 64, 64, 1.35, 64 * 128
+# tiles for each of the output.
+CHANNELS, TILES, WASTE = 64, 64, 1.35
+
+
+def pairs() -> int:
+    """With fewer pairs of channels, the kernel gradient is not worth while: Eigen's takes less time
+    than oneDNN's there."""
+    return 64 * (64 if tracing.current().onednn else 128)
 
 
 def suits(
@@ -28,12 +36,13 @@ def suits(
     """Whether this is worth while, for x (B, H, W, I) in at least 32 bits and at least so many
     pairs of channels."""
     (t, s), (rows, columns) = _tiles(outputs), outputs
+    needed = 4 * t * s / (rows * columns)  # pixels of tiles for each of the output
     return (
         taps == (3, 3)
         and min(x.shape[-1], channels_out) >= CHANNELS
-        and x.shape[-1] * channels_out >= pairs
+        and x.shape[-1] * channels_out >= pairs * needed
         and len(x) * t * s >= TILES
-        and 4 * t * s <= WASTE * rows * columns
+        and needed <= WASTE
         and jnp.finfo(x.dtype).bits >= 32
     )
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from advdl.errors import UserError, nearest
@@ -56,9 +57,7 @@ class CompiledFunction:
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[1]))
         if shape not in self._programs:
             start = time.perf_counter()
-            with tracing.use(platform=self._platform):
-                lowered = self._lower(*arguments)
-            program = lowered.compile(compiler_options=compiler_options(self._platform))
+            program = compiled(lambda: self._lower(*arguments), self._platform)
             self.seconds += time.perf_counter() - start
             self._programs[shape] = program
             hosts.barrier("compiled")
@@ -345,6 +344,20 @@ def pmap(learner: Learner, devices: Devices = None) -> CompiledLearner:
     )
 
 
+Option: TypeAlias = tuple[str, str | bool]
+EIGEN: Option = ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT")
+ONEDNN: Option = ("xla_cpu_experimental_onednn_custom_call", True)
+
+
+def compiled(lower: Callable[[], Any], platform: str) -> Any:
+    """The program that `lower()` traces (`jax.jit(f).lower(…)`), traced and compiled for devices
+    of this platform by its `compiler_options`."""
+    options = compiler_options(platform)
+    with tracing.use(platform=platform, onednn=ONEDNN[0] in options):
+        lowered = lower()
+    return lowered.compile(compiler_options=options)
+
+
 def compiler_options(platform: str) -> dict[str, str | bool]:
     """The compiler options for this platform; one place for all placements.
 
@@ -356,23 +369,28 @@ def compiler_options(platform: str) -> dict[str, str | bool]:
     """
     if platform != "cpu":
         return {}
-    wanted: dict[str, str | bool] = {
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    }
+    options = {} if _convolution(*EIGEN) is None else dict([EIGEN])
     cache = jax.config.values
-    if not (cache["jax_enable_compilation_cache"] and cache["jax_compilation_cache_dir"]):
-        wanted["xla_cpu_experimental_onednn_custom_call"] = True
-    return {name: value for name, value in wanted.items() if _is_known(name, value)}
+    kept = cache["jax_enable_compilation_cache"] and cache["jax_compilation_cache_dir"]
+    return options if kept or not _takes_onednn() else options | dict([ONEDNN])
 
 
 @functools.cache
-def _is_known(name: str, value: str | bool) -> bool:
-    """Whether this jaxlib has the compiler option: those above are experimental."""
-    try:
-        jax.jit(lambda: 0.0).lower().compile(compiler_options={name: value})
-    except Exception:
-        return False
-    return True
+def _convolution(name: str, value: str | bool) -> str | None:
+    """A convolution compiled with this option; None where this jaxlib does not know it, as those
+    above are experimental."""
+    shapes = (1, 8, 4, 4), (8, 8, 3, 3)
+    with jax.default_device(jax.devices("cpu")[0]):
+        x, kernel = (jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes)
+        lowered = jax.jit(lambda x, w: lax.conv(x, w, (1, 1), "SAME")).lower(x, kernel)
+        try:
+            return lowered.compile(compiler_options={name: value}).as_text()
+        except Exception:
+            return None
+
+
+def _takes_onednn() -> bool:
+    return "__onednn$convolution" in (_convolution(*ONEDNN) or "")
 
 
 @functools.cache

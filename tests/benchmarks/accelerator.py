@@ -40,7 +40,7 @@ from timing import experiment, machine, seconds
 from advdl import data, metrics, models, train
 from advdl.nn import LSTM, Stack, tracing
 from advdl.nn.recurrent import cudnn_lstm
-from advdl.train.placement import compiler_options
+from advdl.train import placement
 
 # Batches begin at 8 times the CPU's and double while rates grow by 5 %, for 12 s at most.
 FIRST, GAIN, GROWING = 8, 1.05, 12.0
@@ -127,12 +127,9 @@ def lstm(item: str, options: Options) -> Found:
             return (y * weight).sum() + sum(c.sum() for c in jax.tree.leaves(carries)), y
 
         given, where = jax.device_put((params, x), device), device.platform
-        with (
-            tracing.use(implementation=how, platform=where),
-            jax.default_matmul_precision(MATMUL[precision]),
-        ):
-            lowered = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True)).lower(*given)
-        compiled = lowered.compile(compiler_options=compiler_options(where))
+        jitted = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))
+        with tracing.use(implementation=how), jax.default_matmul_precision(MATMUL[precision]):
+            compiled = placement.compiled(lambda: jitted.lower(*given), where)
         return lambda: compiled(*given)
 
     stack = Stack(functools.partial(LSTM, features), bidirectional=both)
@@ -324,7 +321,7 @@ def formulations(item: str, options: Options) -> Found:
     """Forward and backward of a layer in both, and by how much they differ."""
     name, precision = item.rsplit(" ", 1)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    use, found, values = compiler_options(jax.default_backend()), {}, []
+    use, found, values = placement.compiler_options(jax.default_backend()), {}, []
     for how in ("fast", "xla"):
         case = functools.partial(layers.CARD[name], dtype, 2 if options.tiny else 0)
         f, given = layers.compiled(lambda _, case=case: case(), True, how, use)
@@ -383,9 +380,11 @@ def accuracy(item: str, options: Options) -> Found:
         return jax.tree.map(lambda x: x.sum(0), found)
 
     state = jax.jit(learner.init)(key, batch(held, np.arange(config.batch), key))
-    use, start = compiler_options(jax.default_backend()), time.perf_counter()
-    update = jax.jit(several, donate_argnums=0).lower(state, held, key).compile(use)
-    evaluate = jax.jit(measured).lower(state, kept).compile(use)
+    platform, start = jax.default_backend(), time.perf_counter()
+    update = jax.jit(several, donate_argnums=0)
+    update = placement.compiled(functools.partial(update.lower, state, held, key), platform)
+    evaluate = functools.partial(jax.jit(measured).lower, state, kept)
+    evaluate = placement.compiled(evaluate, platform)
     yield {"data": source.name, "compile s": time.perf_counter() - start}
     start = time.perf_counter()
     for number in range(calls):

@@ -24,7 +24,7 @@ from timing import Apart, in_turns, machine, ratio, seconds
 
 from advdl import train
 from advdl.nn import LSTM, tracing
-from advdl.train.placement import compiler_options
+from advdl.train import placement
 
 SHAPES = "35x20x200,35x20x650,100x64x128,200x16x256,500x32x64"
 SECONDS = 0.2  # a turn is as many calls as take this long
@@ -74,11 +74,8 @@ class Ours(Side):
 
         gradients = jax.value_and_grad(lambda params, x: run(params, x).sum(), (0, 1))
         for what, f in (("forward", run), ("training", gradients)):
-            compiled = (
-                jax.jit(f)
-                .lower(*self._arguments)
-                .compile(compiler_options=compiler_options(jax.default_backend()))
-            )
+            lower = functools.partial(jax.jit(f).lower, *self._arguments)
+            compiled = placement.compiled(lower, jax.default_backend())
             self._programs[f"{name} {what}"] = compiled
 
     def _call(self, name):

@@ -26,7 +26,7 @@ from timing import experiment, machine
 
 from advdl import losses
 from advdl.models.airbench import Airbench, whitening
-from advdl.train.placement import compiler_options
+from advdl.train import placement
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,9 @@ def main() -> None:
     print(machine("jax"), f"{recipe}, {len(data['image'])} images", sep="\n", flush=True)
     data, start = jax.device_put(data), time.perf_counter()
     run = program(recipe, len(data["image"]), classes, jnp.dtype(options.precision))
-    compiled = jax.jit(run).lower(jax.random.key(0), data)
-    compiled = compiled.compile(compiler_options(jax.default_backend()))
+    compiled = placement.compiled(
+        lambda: jax.jit(run).lower(jax.random.key(0), data), jax.default_backend()
+    )
     print(f"compiled in {time.perf_counter() - start:.1f} s", flush=True)
     found = []
     for seed in range(options.seeds):

@@ -1,5 +1,6 @@
 """Convolutions against loops over their definition; fast against plain, derivatives included."""
 
+import contextlib
 import itertools
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from advdl.nn import Conv, ConvTranspose, conv, conv_transpose, tracing
-from advdl.train.placement import compiler_options
+from advdl.train import placement
 
 
 def normal(*shape, seed=0):
@@ -157,13 +158,31 @@ def test_fast_and_plain_agree_up_to_second_derivatives(layer, shape, taps, argum
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=1e-4)
 
 
-def _options_where_nothing_is_kept():
+@contextlib.contextmanager
+def _nothing_kept():
     folder = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        return compiler_options("cpu")
+        yield
     finally:
         jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def test_layers_know_whose_convolutions_they_are_compiled_to():
+    def program():
+        def f(x, kernel):
+            known.append(tracing.current().onednn)
+            return conv(x, kernel)
+
+        known, given = [], (jnp.zeros((2, 8, 8, 16)), jnp.zeros((3, 3, 16, 16)))
+        text = placement.compiled(lambda: jax.jit(f).lower(*given), "cpu").as_text()
+        return known, ["__onednn$convolution" in text]
+
+    kept = program()
+    assert kept == ([False], [False])
+    with _nothing_kept():
+        known, used = program()
+    assert known == used
 
 
 OF_BOTH = [
@@ -172,6 +191,8 @@ OF_BOTH = [
     ((4, 9, 8, 3), (5, 5, 3, 9), (2, 2)),
     ((4, 9, 8, 12), (4, 4, 12, 3), (2, 1)),
     ((4, 8, 8, 64), (3, 3, 64, 64), (1, 1)),
+    ((4, 6, 6, 64), (5, 2, 64, 128), (1, (2, 0))),
+    ((4, 7, 6, 5), (1, 1, 5, 9), ((2, 3), 0)),
 ]
 OF_CONV = [  # dilation, groups
     ((4, 9, 8, 6), (3, 3, 6, 4), (1, 2, 2)),
@@ -194,11 +215,10 @@ def test_the_options_of_placements_change_rounding_alone(layer, shape, taps, arg
         y, back = jax.vjp(lambda *given: layer(*given, *arguments), x, kernel)
         return y, *back(dy)
 
-    with tracing.use(implementation="fast"):
+    with tracing.use(implementation="fast", onednn=True):
         lowered = jax.jit(both).lower(x, kernel, dy)
-    options = _options_where_nothing_is_kept()
-    assert "xla_cpu_experimental_onednn_custom_call" in options
-    found = lowered.compile(compiler_options=options)(x, kernel, dy)
+    with _nothing_kept():
+        found = lowered.compile(compiler_options=placement.compiler_options("cpu"))(x, kernel, dy)
     with tracing.use(implementation="xla"):
         expected = both(x, kernel, dy)
     for a, b in zip(found, expected, strict=True):
