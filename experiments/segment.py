@@ -52,7 +52,7 @@ BASIC = replace(
     LAPTOP, width=1 / 2, size="48x48", optimizer="momentum", learning_rate=0.1, steps=3000
 )
 VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
-DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=400, steps=1200)
+DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=1000, steps=600)
 DEEP = replace(DEEP, encoder_rate=0.3, evaluate_every=600)
 CONTEXT = replace(DEEP, pretrain=0, encoder_rate=0.0, steps=250)  # --start RUN, of front_end
 LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=800)
