@@ -12,9 +12,11 @@ Fast implementation (CPU): XLA takes a transposed convolution, and the input gra
 one, as a convolution of an input dilated by s with zeros, s² times the products needed. Here it is
 s² convolutions of the undilated input, each with the kernel's taps that reach one of the s² phases
 of the output (Shi et al. 2016, arXiv:1609.07009). Convolutions of 3×3 with stride 1 and many
-channels go by tiles, as in `advdl.nn.winograd`. All are written with batch and channels where XLA
-wants them: in the body of a loop it does not bring them there, and takes some fifty times as long
-for the kernel gradient (jax#12868). Dilated and grouped convolutions are XLA's own.
+channels go by tiles, as in `advdl.nn.winograd`, and the gradient of a 1×1 kernel is a matrix
+product. All are written with batch and channels where XLA wants them: in the body of a loop it does
+not bring them there, and takes some fifty times as long for the kernel gradient (jax#12868).
+Dilated and grouped convolutions are XLA's own. What is quickest depends on whose convolutions XLA
+calls, its own (Eigen's) or oneDNN's; `tests/benchmarks/kernel_gradients.py` times each form.
 """
 
 import functools
