@@ -94,7 +94,7 @@ ROWS = {
     "fcn32s": replace(LARGE, model="fcn32s"),  # one score in 32 by 32 pixels draws large digits
     "fcn16s": replace(VGG, model="fcn16s", data="digit_scenes:56"),
     "fcn8s": replace(VGG, model="fcn8s"),
-    "fcn8s_at_once": replace(VGG, model="fcn8s_at_once"),
+    "fcn8s_at_once": replace(VGG, model="fcn8s_at_once", steps=1200, evaluate_every=600),
     "front_end": replace(DEEP, model="front_end"),
     "dilation": replace(CONTEXT, model="dilation"),
     "dilation_large": replace(CONTEXT, model="dilation_large"),
