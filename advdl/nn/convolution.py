@@ -208,7 +208,7 @@ def _fast_adjoint(y_BHWO, kernel, geometry, size):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _fast_kernel_gradient(x_BHWI, y_BHWO, geometry, taps):
     channels, channels_out = x_BHWI.shape[-1], y_BHWO.shape[-1]
-    if _by_tiles(x_BHWI, taps, geometry, channels_out, winograd.pairs()):
+    if _by_tiles(x_BHWI, taps, geometry, channels_out, winograd.least_pairs()):
         return winograd.kernel_gradient(x_BHWI, y_BHWO, geometry.padding)
     if taps == (1, 1) and max(map(max, geometry.padding)) <= 0:
         return _product(x_BHWI, y_BHWO, geometry)

@@ -24,9 +24,9 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 CHANNELS, TILES, WASTE = 64, 64, 1.35
 
 
-def pairs() -> int:
-    """With fewer pairs of channels, the kernel gradient is not worth while: Eigen's takes less time
-    than oneDNN's there."""
+def least_pairs() -> int:
+    """The pairs of channels, in times out, from which on the kernel gradient is worth while: half
+    as many where XLA calls oneDNN for it otherwise, which takes longer than Eigen."""
     return 64 * (64 if tracing.current().onednn else 128)
 
 

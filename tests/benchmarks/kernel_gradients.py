@@ -27,7 +27,8 @@ from advdl.train import placement
 
 
 class Shape(NamedTuple):
-    """Of a convolution of square images: side, channels in and out, taps and stride."""
+    """Of a convolution of a batch of square images: their side in pixels, channels in and out
+    (features), taps and stride, the same on both axes."""
 
     batch: int
     side: int

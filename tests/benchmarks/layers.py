@@ -31,8 +31,9 @@ from advdl.nn import (
 )
 from advdl.nn.dense import Dense
 from advdl.nn.softmax import softmax_cross_entropy
+from advdl.train import placement
 
-OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+OPTIONS = dict([placement.EIGEN])
 
 
 def normal(*shape, seed=0):
@@ -253,7 +254,7 @@ WAYS = {
 
 def compiled(case, ours, name, options):
     """(executable, arguments)."""
-    with tracing.use(implementation=name):
+    with tracing.use(implementation=name, onednn=placement.ONEDNN[0] in options):
         f, arguments = case(ours)
         return jax.jit(f).lower(*arguments).compile(compiler_options=options), arguments
 
