@@ -5,6 +5,7 @@ FCN (arXiv:1411.4038), SegNet (1511.00561), U-Net (1505.04597), dilated convolut
     python experiments/segment.py train                                     # handwritten digits
     python experiments/segment.py train --preset fcn8s                      # see PRESETS
     python experiments/segment.py train --preset dilation --start RUN       # of front_end
+    python experiments/segment.py train --preset unet_valid --start RUN     # of unet_padded
     python experiments/segment.py train --preset camvid --data camvid:PATH  # street scenes
     python experiments/segment.py predict photo.jpg                         # mask, overlay, areas
 
@@ -46,6 +47,7 @@ class Config(cli.SceneSettings, cli.EncoderSettings):
 EVERY = Config(evaluate_every=250, save_every=250, log_every=10, schedule="cosine", warmup=20)
 LAPTOP = replace(EVERY, optimizer="adam", learning_rate=3e-3, weight_decay=0.0, batch=8)
 UNET = replace(LAPTOP, width=1 / 4, steps=800)
+PLAIN = replace(UNET, learning_rate=1e-3)
 RESNET = replace(LAPTOP, width=1 / 8, learning_rate=1e-2)
 SEGNET = replace(LAPTOP, width=1 / 4, size="48x48", pretrain=600, encoder_rate=0.1, steps=4500)
 BASIC = replace(
@@ -54,7 +56,8 @@ BASIC = replace(
 VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
 DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=1000, steps=600)
 DEEP = replace(DEEP, encoder_rate=0.3, evaluate_every=600)
-CONTEXT = replace(DEEP, pretrain=0, encoder_rate=0.0, steps=250)  # --start RUN, of front_end
+# Of the run that `train --preset front_end --run runs/front_end` makes, or of --start RUN.
+CONTEXT = replace(DEEP, start="runs/front_end", pretrain=0, encoder_rate=0.0, steps=250)
 LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=800)
 # SegNet-Tutorial: *_solver.prototxt, *_train.prototxt; compute_bn_statistics.py, 367 // 4 + 367 % 4
 # batches. Departures: class weights are computed and differ from the released ones by up to 11 %,
@@ -84,7 +87,10 @@ STAGES = replace(VOC, batch=20, momentum=0.9, learned="inner", steps=5000, evalu
 CELLS = replace(SINGLE, data="folder:cells", weight_decay=0.0, elastic=10.0, border_weight=10.0)
 ROWS = {
     "laptop": replace(UNET, batch=16),
-    "unet_valid": replace(UNET, model="unet_valid"),
+    # Without normalization digits are told apart after some 600 updates. Padding makes an update ten
+    # times cheaper, so unet_valid begins as a run of unet_padded, whose parameters it has.
+    "unet_padded": replace(PLAIN, model="unet_padded", batch=16, steps=1500),
+    "unet_valid": replace(PLAIN, model="unet_valid", start="runs/unet_padded", steps=150),
     "segnet": replace(SEGNET, model="segnet"),
     "segnet_basic": replace(BASIC, model="segnet_basic"),
     "segnet_basic_bilinear": replace(BASIC, model="segnet_basic_bilinear"),
@@ -97,7 +103,7 @@ ROWS = {
     "fcn8s_at_once": replace(VGG, model="fcn8s_at_once", steps=1200, evaluate_every=600),
     "front_end": replace(DEEP, model="front_end"),
     "dilation": replace(CONTEXT, model="dilation"),
-    "dilation_large": replace(CONTEXT, model="dilation_large"),
+    "dilation_large": replace(CONTEXT, model="dilation_large", steps=500),
     # CamVid at a third of its size, every pixel counted alike; the schedule is ours.
     "camvid": replace(
         BASE, size="120x160", steps=1800, schedule="poly", power=0.9, evaluate_every=300

@@ -161,6 +161,7 @@ NETWORKS = {
         "resize": False,
         "dropout": 0.5,
     },  # arXiv:1505.04597, figure 1; dropout_d3c and dropout_d4c of the release
+    "unet_padded": {"features": 64, "levels": 4, "same": True, "norm": None, "dropout": 0.5},
     "dilation": {
         "context": "basic",
         "padding": "input",

@@ -133,6 +133,11 @@ def test_u_net_by_tiles_is_u_net_of_the_mirrored_image():
         unet.overlap_tile(run, x, 43, levels=2)
 
 
+def test_padded_u_net_has_the_parameters_of_the_valid_one():
+    shapes = [abstract(build(), (32, 32, 1)) for build in (unet.unet_padded, unet.unet_valid)]
+    assert shapes[0] == shapes[1]
+
+
 def test_tiles_stand_where_pooling_falls_on_the_same_pixels():
     """With three levels a tile of 100 pixels has a result of 12, of which 8 are taken: pooling
     meets the same pairs of pixels in the next one. (With two, every result is a multiple of 4.)"""
