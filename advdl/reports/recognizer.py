@@ -36,16 +36,8 @@ def recognizer(
 
     rule = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
     player = train.Player(train.initial(network, "image"), loss, rule)
-    learner, key = train.minimize(player, lambda *_: {}), jax.random.key(seed)
-
-    @jax.jit
-    def trained():
-        def step(state, t):
-            return learner.step(state, draw(jax.random.fold_in(key, t)), key)[0], None
-
-        return jax.lax.scan(step, learner.init(key, draw(key)), jnp.arange(steps))[0]
-
-    state = trained()
+    learner = train.minimize(player, lambda *_: {})
+    state, _ = jax.jit(train.fit_scan(learner, draw, steps))(jax.random.key(seed))
     variables = state["model"].variables
 
     @jax.jit
