@@ -54,6 +54,7 @@ BASIC = replace(
     LAPTOP, width=1 / 2, size="48x48", optimizer="momentum", learning_rate=0.1, steps=3000
 )
 VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
+AT_ONCE = replace(VGG, data="digit_scenes:40", steps=1200)
 DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=1000, steps=600)
 DEEP = replace(DEEP, encoder_rate=0.3, evaluate_every=600)
 # Of the run that `train --preset front_end --run runs/front_end` makes, or of --start RUN.
@@ -100,7 +101,7 @@ ROWS = {
     "fcn32s": replace(LARGE, model="fcn32s"),  # one score in 32 by 32 pixels draws large digits
     "fcn16s": replace(VGG, model="fcn16s", data="digit_scenes:56"),
     "fcn8s": replace(VGG, model="fcn8s"),
-    "fcn8s_at_once": replace(VGG, model="fcn8s_at_once", steps=1200, evaluate_every=600),
+    "fcn8s_at_once": replace(AT_ONCE, model="fcn8s_at_once", evaluate_every=600),
     "front_end": replace(DEEP, model="front_end"),
     "dilation": replace(CONTEXT, model="dilation"),
     "dilation_large": replace(CONTEXT, model="dilation_large", steps=500),

@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdl.nn.elementwise import tanh
+
 
 class Additive(nn.Module):
     """Query (B, D), keys (B, S, F), values (B, S, E), lengths (B,) or none -> (context (B, E),
@@ -31,7 +33,7 @@ class Additive(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         query = nn.Dense(keys_BSF.shape[-1], name="query", **dtypes)(query_BD)
         score = nn.Dense(1, use_bias=False, name="score", **dtypes)(
-            jnp.tanh(query[:, None] + keys_BSF)
+            tanh(query[:, None] + keys_BSF)
         )[..., 0]
         return attend(score, values_BSE, length_B)
 

@@ -14,7 +14,7 @@ class Dense(nn.Dense):
 
     There XLA's CPU code for the gradient of a bias takes longer than a product (`add_bias`), and
     for that of a kernel by more than one axis it first writes the gradient of the answers out
-    transposed, so all places are one axis.
+    transposed. So all places are one axis, for the bias too: otherwise that gradient is kept twice.
     """
 
     @nn.compact
@@ -29,5 +29,6 @@ class Dense(nn.Dense):
         )
         x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         flat = x.reshape(-1, x.shape[-1]) if tracing.fast() else x
-        y = (flat @ kernel).reshape(*x.shape[:-1], -1)
-        return y if bias is None else add_bias(y, bias)
+        y = flat @ kernel
+        y = y if bias is None else add_bias(y, bias)
+        return y.reshape(*x.shape[:-1], -1)

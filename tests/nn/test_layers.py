@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from advdl.nn import Dense, Dropout, Maxout, global_average_pool, materialize, replica, tracing
-from advdl.nn.elementwise import add_relu, relu
+from advdl.nn.elementwise import add_relu, relu, tanh
 
 
 def normal(*shape, seed=0):
@@ -104,6 +104,17 @@ def test_materialized_functions_are_the_functions(name):
         np.testing.assert_allclose(
             jax.grad(lambda x: jax.grad(lambda x: cubed(x).sum())(x).sum())(x), 6 * x, rtol=1e-5
         )
+
+
+def test_tanh_is_tanh_and_keeps_its_output_alone_for_its_derivative():
+    x, g = 3 * normal(3, 4), normal(3, 4, seed=1)
+    y, back = jax.vjp(tanh, x)
+    np.testing.assert_allclose(y, np.tanh(x), rtol=1e-6)
+    np.testing.assert_allclose(back(g)[0], g / np.cosh(x) ** 2, rtol=1e-5, atol=1e-6)
+    (kept,) = jax.tree.leaves(back)
+    np.testing.assert_array_equal(kept, y)
+    second = jax.grad(lambda x: jax.vjp(tanh, x)[1](g)[0].sum())(x)
+    np.testing.assert_allclose(second, -2 * g * np.tanh(x) / np.cosh(x) ** 2, rtol=1e-4, atol=1e-5)
 
 
 def test_materialized_results_are_computed_once():
