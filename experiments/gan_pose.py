@@ -67,7 +67,7 @@ PAPER = (
 )
 PRESETS = {
     "laptop": LAPTOP,
-    # With the released λ stage 2 adds noise; this one was chosen by the validation part (README.md).
+    # With the released λ stage 2 adds noise; this one was chosen by the val part (README.md).
     "refine": LAPTOP.but(preset="refine", coarse=FIRST, steps=500, reconstruction=2000.0, ema=0.99),
     "paper": PAPER,
     "paper-refine": PAPER.but(preset="paper-refine", coarse=FIRST, steps=14_000),

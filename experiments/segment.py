@@ -88,7 +88,7 @@ STAGES = replace(VOC, batch=20, momentum=0.9, learned="inner", steps=5000, evalu
 CELLS = replace(SINGLE, data="folder:cells", weight_decay=0.0, elastic=10.0, border_weight=10.0)
 ROWS = {
     "laptop": replace(UNET, batch=16),
-    # Without normalization digits are told apart after some 600 updates. Padding makes an update ten
+    # Without normalization digits are told apart after some 600 updates. Padding makes each ten
     # times cheaper, so unet_valid begins as a run of unet_padded, whose parameters it has.
     "unet_padded": replace(PLAIN, model="unet_padded", batch=16, steps=1500),
     "unet_valid": replace(PLAIN, model="unet_valid", start="runs/unet_padded", steps=150),
