@@ -90,7 +90,7 @@ ROWS = {
     "laptop": replace(UNET, batch=16),
     # Without normalization digits are told apart after some 600 updates. Padding makes each ten
     # times cheaper, so unet_valid begins as a run of unet_padded, whose parameters it has.
-    "unet_padded": replace(PLAIN, model="unet_padded", batch=16, steps=1500),
+    "unet_padded": replace(PLAIN, model="unet_padded", batch=16, steps=2500),
     "unet_valid": replace(PLAIN, model="unet_valid", start="runs/unet_padded", steps=150),
     "segnet": replace(SEGNET, model="segnet"),
     "segnet_basic": replace(BASIC, model="segnet_basic"),
