@@ -132,15 +132,15 @@ def _one(shape: Shape) -> jax.ShapeDtypeStruct:
 def _inside(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        out = equation.outvars[0].aval
+        size = sum(out.aval.size for out in equation.outvars)
         if equation.primitive.name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             rows, columns = equation.params["lhs_dilation"]  # a zero between pixels is no product
-            total += out.size * kernel[0] * kernel[1] * kernel[2] // (rows * columns)
+            total += size * kernel[0] * kernel[1] * kernel[2] // (rows * columns)
         elif equation.primitive.name == "dot_general":
             (axes, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
-            total += out.size * int(np.prod([left[axis] for axis in axes]))
+            total += size * int(np.prod([left[axis] for axis in axes]))
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for value in equation.params.values():
             for inner in value if isinstance(value, tuple | list) else (value,):

