@@ -293,7 +293,7 @@ def penalties(
     gradient_weight: float = 0.0,
     r2_weight: float = 0.0,
 ) -> jax.Array:
-    """γ₁/2·|∇ score(x)|² + γ₂/2·|∇ score(G(z))|² + λ·(|∇ score(x̂)| - 1)², (B,): `r1` of the data at
+    """γ₁/2·|∇ score(x)|² + γ₂/2·|∇ score(G(z))|² + λ·(|∇ score(x̂)| - 1)², (B,): `r1` of data at
     weight γ₁ = r1_weight, the same of samples (R2 of Mescheder et al. 2018) at γ₂ = r2_weight, and
     `gradient_penalty` between both at λ = gradient_weight, of which one whose weight is 0 is not
     computed. key: of the places x̂."""

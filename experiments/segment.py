@@ -5,7 +5,6 @@ FCN (arXiv:1411.4038), SegNet (1511.00561), U-Net (1505.04597), dilated convolut
     python experiments/segment.py train                                     # handwritten digits
     python experiments/segment.py train --preset fcn8s                      # see PRESETS
     python experiments/segment.py train --preset dilation --start RUN       # of front_end
-    python experiments/segment.py train --preset unet_valid --start RUN     # of unet_padded
     python experiments/segment.py train --preset camvid --data camvid:PATH  # street scenes
     python experiments/segment.py predict photo.jpg                         # mask, overlay, areas
 
@@ -50,14 +49,12 @@ UNET = replace(LAPTOP, width=1 / 4, steps=800)
 PLAIN = replace(UNET, learning_rate=1e-3)
 RESNET = replace(LAPTOP, width=1 / 8, learning_rate=1e-2)
 SEGNET = replace(LAPTOP, width=1 / 4, size="48x48", pretrain=600, encoder_rate=0.1, steps=4500)
-BASIC = replace(
-    LAPTOP, width=1 / 2, size="48x48", optimizer="momentum", learning_rate=0.1, steps=3000
-)
+BASIC = replace(LAPTOP, width=1 / 2, size="48x48", steps=3000)
+BASIC = replace(BASIC, optimizer="momentum", learning_rate=0.1)
 VGG = replace(RESNET, size="128x128", batch=4, learning_rate=1e-3, steps=750, pretrain=1500)
-AT_ONCE = replace(VGG, data="digit_scenes:40", steps=1200)
+ONCE = replace(VGG, steps=1200, evaluate_every=600)
 DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=1000, steps=600)
 DEEP = replace(DEEP, encoder_rate=0.3, evaluate_every=600)
-# Of the run that `train --preset front_end --run runs/front_end` makes, or of --start RUN.
 CONTEXT = replace(DEEP, start="runs/front_end", pretrain=0, encoder_rate=0.0, steps=250)
 LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=800)
 # SegNet-Tutorial: *_solver.prototxt, *_train.prototxt; compute_bn_statistics.py, 367 // 4 + 367 % 4
@@ -88,8 +85,6 @@ STAGES = replace(VOC, batch=20, momentum=0.9, learned="inner", steps=5000, evalu
 CELLS = replace(SINGLE, data="folder:cells", weight_decay=0.0, elastic=10.0, border_weight=10.0)
 ROWS = {
     "laptop": replace(UNET, batch=16),
-    # Without normalization digits are told apart after some 600 updates. Padding makes each ten
-    # times cheaper, so unet_valid begins as a run of unet_padded, whose parameters it has.
     "unet_padded": replace(PLAIN, model="unet_padded", batch=16, steps=2500),
     "unet_valid": replace(PLAIN, model="unet_valid", start="runs/unet_padded", steps=150),
     "segnet": replace(SEGNET, model="segnet"),
@@ -101,7 +96,7 @@ ROWS = {
     "fcn32s": replace(LARGE, model="fcn32s"),  # one score in 32 by 32 pixels draws large digits
     "fcn16s": replace(VGG, model="fcn16s", data="digit_scenes:56"),
     "fcn8s": replace(VGG, model="fcn8s"),
-    "fcn8s_at_once": replace(AT_ONCE, model="fcn8s_at_once", evaluate_every=600),
+    "fcn8s_at_once": replace(ONCE, model="fcn8s_at_once", data="digit_scenes:40"),
     "front_end": replace(DEEP, model="front_end"),
     "dilation": replace(CONTEXT, model="dilation"),
     "dilation_large": replace(CONTEXT, model="dilation_large", steps=500),

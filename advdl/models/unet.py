@@ -190,8 +190,9 @@ unet = UNet
 unet_same = partial(UNet, same=True, norm=BatchNorm)
 unet_valid = partial(UNet, mirror=True, dropout=0.5)
 unet_padded = partial(UNet, same=True, dropout=0.5)
-"""Has the parameters of `unet_valid`. An update on small images costs a tenth: nothing is computed
-for a border of 92 pixels."""
+"""The layers of the paper (figure 1) with padded convolutions, which the paper does not have, and
+the parameters of `unet_valid`. An update on small images costs a tenth: there is no border of 92
+pixels."""
 
 
 VARIANTS: Mapping[str, Variant] = {

@@ -22,7 +22,7 @@ class Tracing(NamedTuple):
 
     implementation: `fast` or `xla` everywhere; None lets the platform decide: `fast` on CPU.
     platform: what is compiled for, `cpu`, `gpu` or `tpu`; None is the machine's own backend.
-    onednn: whether XLA is told to call oneDNN for convolutions on CPU, in place of Eigen.
+    onednn: whether XLA calls oneDNN for convolutions on CPU, in place of Eigen.
     blocks: what is kept of a network's blocks for its gradient, see `advdl.nn.remat`.
     layout: `(path, leaf) -> (sharding to compute with, sharding to keep)` of a leaf of variables,
       where a placement spreads them, see `advdl.train.sharing`.

@@ -200,13 +200,14 @@ def stored_config(folder: str | pathlib.Path, experiment: str) -> dict[str, Any]
     """The configuration of another run. Raises UserError where the folder holds no such run."""
     config = Run(folder).config(experiment)
     if config is None:
-        raise UserError(_absent(folder, experiment, f"run of {experiment}"))
+        missing = _absent(folder, experiment, f"run of {experiment}")
+        raise UserError(f"{missing}, with the --preset that it is to have")
     return config
 
 
 def _absent(folder: str | pathlib.Path, experiment: str, what: str) -> str:
     first = f"python experiments/{experiment}.py train --run {folder}"
-    return f"{folder} holds no {what}; first: {first}, with the --preset that it is to have"
+    return f"{folder} holds no {what}; first: {first}"
 
 
 class Log:
