@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from advdl.nn import tracing
+from advdl.nn import remat, tracing
 from advdl.nn.convolution import Padding, Pair, pads, pair
 
 
@@ -160,7 +160,7 @@ def _max_forward(x, axis, window, stride, edge):
 
 
 def _max_backward(axis, window, stride, edge, saved, g):
-    x, y = saved
+    x, y, g = remat.anew(*saved, g)
     n = x.shape[axis]
     free, total = jnp.ones(y.shape, bool), jnp.zeros_like(x)
     for tap, pixels in enumerate(_taps(x, axis, window, stride, edge)):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from advdl.models import abstract, resnet, segnet, unet, vgg
-from advdl.nn import remat
+from advdl.nn import max_pool, remat, tracing
+from advdl.nn.convolution import conv
+from advdl.nn.elementwise import relu
 from advdl.scale import hlo
 
 NETWORKS = {
@@ -92,3 +94,27 @@ def test_blocks_are_remembered_by_what_they_are_given():
 def test_where_there_are_no_blocks_is_told():
     with pytest.raises(remat.NoBlocksError, match="no part"):
         remat.block_inputs(lambda x: x * 2)(1.0)
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="XLA drops the barrier before it looks")
+@pytest.mark.parametrize(("part", "kept"), [("convolution", 1), ("pooling", 2)])
+def test_a_layer_keeps_its_images_and_nothing_made_of_them(part, kept):
+    """Of a convolution by tiles what it is given; of pooling that, and the maxima of its rows."""
+
+    def temporaries(layers):
+        def loss(kernels, x):
+            for kernel in kernels:
+                x = (
+                    relu(conv(x, kernel, padding=1))
+                    if part == "convolution"
+                    else max_pool(x, 3, 1, padding=1)
+                )
+            return jnp.square(x).sum()
+
+        x = jax.ShapeDtypeStruct((2, 32, 32, 128), jnp.float32)
+        kernels = [jax.ShapeDtypeStruct((3, 3, 128, 128), jnp.float32)] * layers
+        with tracing.use(platform="cpu"):
+            step = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(kernels, x).compile()
+        return step.memory_analysis().temp_size_in_bytes / (4 * x.size)
+
+    assert (temporaries(5) - temporaries(2)) / 3 < kept + 0.5
