@@ -133,6 +133,17 @@ def test_predict_takes_a_photograph_of_any_size(finished, verb, tmp_path):
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
 
+FAR = {"fcn32s", "front_end", "dilation", "dilation_large"}  # whose scores all come from fc6
+
+
+@pytest.mark.parametrize("model", sorted(set(models.SEGMENTERS) - FAR))
+def test_presets_for_a_laptop_have_one_task(load, model):
+    presets = load("segment").PRESETS.values()
+    made = [each for each in presets if each.data.startswith("digit_scenes")]
+    own = [each for each in made if each.model == model]
+    assert own and all((each.data, each.size) == (made[0].data, made[0].size) for each in own)
+
+
 @pytest.mark.experiments
 @pytest.mark.parametrize("model", sorted(models.SEGMENTERS))
 def test_every_network_has_a_preset_for_a_laptop_and_its_step_can_be_traced(load, opened, model):
