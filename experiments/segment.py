@@ -51,10 +51,10 @@ UNET = replace(LAPTOP, width=1 / 4, steps=1600)
 PLAIN = replace(UNET, learning_rate=1e-3)
 RESNET = replace(LAPTOP, width=1 / 8, batch=2, learning_rate=1e-2, steps=4000)
 SEGNET = replace(LAPTOP, width=1 / 4, batch=2, pretrain=600, encoder_rate=0.1, steps=1800)
+SECOND = replace(SEGNET, pretrain=0, learning_rate=1e-3, steps=800)
 BASIC = replace(TASK, width=1 / 2, batch=1, learning_rate=0.1, weight_decay=0.0, steps=5000)
 VGG = replace(LAPTOP, width=1 / 8, learning_rate=1e-3, steps=750, pretrain=1500)
 DEEP = replace(VGG, data="digit_scenes:80", size="320x320", batch=1, pretrain=1000, steps=600)
-DEEP = replace(DEEP, encoder_rate=0.3, evaluate_every=600)
 CONTEXT = replace(DEEP, start="runs/front_end", pretrain=0, encoder_rate=0.0, steps=250)
 LARGE = replace(VGG, data="digit_scenes:112", size="224x224", pretrain=300, steps=800)
 # SegNet-Tutorial: *_solver.prototxt, *_train.prototxt; compute_bn_statistics.py, 367 // 4 + 367 % 4
@@ -90,14 +90,14 @@ ROWS = {
     "segnet": replace(SEGNET, model="segnet"),
     "segnet_basic": replace(BASIC, model="segnet_basic"),
     "segnet_basic_bilinear": replace(BASIC, model="segnet_basic_bilinear"),
-    "bayesian_segnet": replace(SEGNET, model="bayesian_segnet"),
+    "bayesian_segnet": replace(SECOND, model="bayesian_segnet", start="runs/segnet"),
     "fcn_resnet50": replace(RESNET, model="fcn_resnet50"),
     "fcn_resnet101": replace(RESNET, model="fcn_resnet101"),
     "fcn32s": replace(LARGE, model="fcn32s"),  # one score in 32 by 32 pixels draws large digits
     "fcn16s": replace(VGG, model="fcn16s"),
     "fcn8s": replace(VGG, model="fcn8s"),
     "fcn8s_at_once": replace(VGG, model="fcn8s_at_once", steps=1200),
-    "front_end": replace(DEEP, model="front_end"),
+    "front_end": replace(DEEP, model="front_end", encoder_rate=0.3),
     "dilation": replace(CONTEXT, model="dilation"),
     "dilation_large": replace(CONTEXT, model="dilation_large", steps=500),
     # CamVid at a third of its size, every pixel counted alike; the schedule is ours.
