@@ -40,10 +40,10 @@ class Config(cli.SceneSettings, cli.EncoderSettings):
     evaluation, a report and a prediction (SegNet's release); 0 takes the moving averages."""
 
 
-# Networks narrowed for a laptop, on one task, scenes of digits; larger ones where all scores come
-# from fc6, which sees hundreds of pixels. Encoders start from digits, as published ones from
-# ImageNet; where no score comes from an early layer they are slowed down, or what layers that are
-# new send back at first destroys what they have learned.
+# Networks narrowed for a laptop, on one task; larger digits where all scores come from fc6, which
+# sees hundreds of pixels. Encoders start from digits, as published ones from ImageNet, and are slow
+# where no score comes from an early layer: new layers' gradients would destroy what they learned.
+# A second stage starts from runs/NAME, the run of the first stage's preset, or from --start RUN.
 EVERY = Config(evaluate_every=800, save_every=400, log_every=10, schedule="cosine", warmup=20)
 TASK = replace(EVERY, data="digit_scenes:40", size="128x128", batch=4)
 LAPTOP = replace(TASK, optimizer="adam", learning_rate=3e-3, weight_decay=0.0)

@@ -259,7 +259,7 @@ def _conv_forward(x, kernel, geometry):
 
 
 def _conv_backward(geometry, saved, dy):
-    x, kernel, dy = remat.anew(*saved, dy)
+    x, kernel, dy = remat.prevent_cse(*saved, dy)
     return (
         _fast_adjoint(dy, kernel, geometry, x.shape[1:3]),
         _fast_kernel_gradient(
@@ -273,7 +273,7 @@ def _adjoint_forward(y, kernel, geometry, size):
 
 
 def _adjoint_backward(geometry, size, saved, dx):
-    y, kernel, dx = remat.anew(*saved, dx)
+    y, kernel, dx = remat.prevent_cse(*saved, dx)
     geometry = _fit(geometry, size, kernel.shape[:2], y.shape[1:3])
     return _fast_conv(dx, kernel, geometry), _fast_kernel_gradient(
         dx, y, geometry, kernel.shape[:2]

@@ -43,11 +43,12 @@ def product(x: jax.Array) -> jax.Array:
     return checkpoint_name(x, _NAME)
 
 
-def anew(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """The same arrays, of any shapes, for a gradient that makes again what the forward pass made of
-    them. Of equal expressions XLA computes one, and would keep its value from one to the other:
-    tiles four times as large as their image, padded copies. (That of JAX 0.10 does so all the
-    same.)"""
+def prevent_cse(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The same arrays, of any shapes, behind an optimization barrier, for a gradient that computes
+    again what the forward pass made of them: tiles four times as large as their image, padded
+    copies. Without it XLA computes equal expressions once and keeps their value from one pass to
+    the other (common subexpression elimination; `jax.checkpoint` has an option of this name). JAX
+    0.10 removes the barrier first, so that there it changes nothing."""
     return jax.lax.optimization_barrier(arrays)
 
 

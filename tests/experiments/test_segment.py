@@ -141,6 +141,7 @@ def test_presets_for_a_laptop_have_one_task(load, model):
     presets = load("segment").PRESETS.values()
     made = [each for each in presets if each.data.startswith("digit_scenes")]
     own = [each for each in made if each.model == model]
+    assert min(map(int, made[0].size.split("x"))) >= 96
     assert own and all((each.data, each.size) == (made[0].data, made[0].size) for each in own)
 
 
